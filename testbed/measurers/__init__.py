@@ -1,0 +1,99 @@
+"""A measurer: what is put into the guest to record what containers run, and what it promises to record.
+
+To add one, write ``measurers/NAME.py`` with a module-level ``MEASURER``. ``claim`` is the heart of correctness:
+``attest.truth`` compares the log with it, so the checker shares no code with the C.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from testbed.guest import Guest
+
+POLICY = "/sys/kernel/security/ima/policy"
+POLICY_STAGED = "/run/testbed/ima-policy"
+DEPLOYED = "/opt/testbed"
+PINS = "/sys/fs/bpf/testbed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """Ground truth: code of this file ran in this container.
+
+    ``container`` is the runtime's id, ``digest`` SHA-256 in hex, ``size`` in bytes.
+    """
+
+    container: str
+    path: PurePosixPath
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """One thing that must be in the log. ``container`` is ``None`` if the measurer does not tell containers apart."""
+
+    pcr: int
+    container: str | None
+    path: str
+    digest: str
+
+
+Claim = Callable[[Iterable[Executed]], frozenset[Claimed]]
+
+
+def claim_nothing(_: Iterable[Executed]) -> frozenset[Claimed]:
+    """Promise nothing."""
+    return frozenset()
+
+
+@contextmanager
+def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
+    """Hold a measurer in ``guest``: its policy loaded, its module and programs in, all taken out again but the policy.
+
+    Raises ``DeployError`` saying which of the three the guest refused.
+    """
+    if measurer.policy:
+        # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
+        guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
+        guest.run(("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}"))
+    if measurer.mode is None:
+        yield
+        return
+    guest.run(("insmod", f"{DEPLOYED}/testbed_measurer.ko"))
+    guest.run((f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS))
+    try:
+        yield
+    finally:
+        guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
+        guest.run(("rmmod", "testbed_measurer"), check=False)
+
+
+def counters(measurer: Measurer, guest: Guest) -> dict[str, int]:
+    """Return what the programs counted, unmeasured events among it; nothing for a measurer without programs."""
+    if measurer.mode is None:
+        return {}
+    said = guest.run((f"{DEPLOYED}/measurer", "counters", "--pin", PINS)).text
+    return {str(name): int(value) for name, value in json.loads(said).items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurer:
+    """One rung of the ladder.
+
+    ``policy``: lines for the one IMA policy that can be loaded in a boot; empty: none is loaded.
+    ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure); ``None``: no module and no programs.
+    ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
+    """
+
+    name: str
+    summary: str
+    policy: tuple[str, ...] = ()
+    mode: str | None = None
+    pcr: int | None = None
+    claim: Claim = claim_nothing
+    attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach

@@ -1,0 +1,80 @@
+"""What is written down about one run: the values that cross the door between the lab and the desk."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+class Tier(enum.StrEnum):
+    """How a machine's clock is to be read. A checked fact: results of different tiers are never pooled."""
+
+    KVM = "kvm"
+    ICOUNT = "icount"
+    TCG = "tcg"
+
+
+class Status(enum.StrEnum):
+    """How a run ended. A record is written in every case."""
+
+    OK = "ok"
+    WORKLOAD_FAILED = "workload-failed"
+    MACHINE_LOST = "machine-lost"
+    TIMED_OUT = "timed-out"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One measured value. ``unit`` is a base unit: ``s``, ``B``, ``1`` (a count), ``instructions``."""
+
+    metric: str
+    unit: str
+    value: float
+    iteration: int
+    warmup: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """One container that the harness started: the runtime's own id, the image's name, the exit status."""
+
+    id: str
+    image: str
+    workload: str
+    exit_status: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Paths relative to the run's directory; ``None`` where the run did not get so far."""
+
+    bundle: str | None = None
+    ak: str | None = None
+    console: str | None = None
+    domain: str | None = None
+    dmesg: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One run: one cell in one block. ``facts`` are values that a comparison must agree on or that explain it."""
+
+    cell_id: str
+    block: int
+    position: int
+    previous: str | None
+    status: Status
+    reason: str = ""
+    attempt: int = 1
+    started_utc: str
+    seconds: float
+    facts: dict[str, Any] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+    containers: tuple[Started, ...] = ()
+    counters: dict[str, int] = field(default_factory=dict)
+    evidence: Evidence = Evidence()
+    schema: int = SCHEMA

@@ -1,0 +1,156 @@
+"""The run directory: the only door between the lab, which writes it, and the desk, which reads it.
+
+::
+
+    results/<campaign>/campaign.json plan.json          written before the first boot
+                       runs/<cell>-<block>/record.json  raw, never edited; exists = complete
+                                           evidence/ console.log dmesg.txt domain.xml events.jsonl
+                       rows.parquet checks.parquet figures/ report.md    derived, can be deleted
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import EvidenceError
+from testbed.plan import Block, Cell, Plan
+from testbed.record import SCHEMA, Evidence, Record, Sample, Started, Status, Tier
+
+_SPARE = ".part-"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """A campaign's directory."""
+
+    path: Path
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def facts_file(self) -> Path:
+        return self.path / "campaign.json"
+
+    def run_path(self, cell: Cell, block: Block) -> Path:
+        """Where one run's record and evidence are."""
+        return self.path / "runs" / f"{cell.id}-{block.index}"
+
+    def complete(self, cell: Cell, block: Block) -> bool:
+        """Whether that run has its record: it was renamed into place whole."""
+        return (self.run_path(cell, block) / "record.json").exists()
+
+
+@contextmanager
+def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
+    """Yield an empty directory beside the run's; on a normal end it takes the run's place, else it goes."""
+    final = campaign.run_path(cell, block)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    spare = Path(tempfile.mkdtemp(prefix=f"{_SPARE}{final.name}-", dir=final.parent))
+    try:
+        yield spare
+        spare.chmod(0o755)
+        spare.rename(final)
+    finally:
+        shutil.rmtree(spare, ignore_errors=True)
+
+
+def sweep(campaign: Campaign) -> None:
+    """Remove what a killed process left beside the runs. Only for the process that owns the campaign."""
+    for spare in campaign.path.glob(f"runs/{_SPARE}*"):
+        shutil.rmtree(spare, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside, then rename: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spare = path.with_name(f"{_SPARE}{path.name}")
+    with spare.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, default=str)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    spare.rename(path)
+
+
+def write_plan(campaign: Campaign, plan: Plan) -> None:
+    """Write ``plan.json``."""
+    write_json(campaign.plan_file, {"schema": SCHEMA} | dataclasses.asdict(plan))
+
+
+def read_plan(campaign: Campaign) -> Plan:
+    """Read ``plan.json``. Raises ``EvidenceError``."""
+    raw = _read_object(campaign.plan_file)
+    with _shape(campaign.plan_file):
+        return Plan(
+            campaign=raw["campaign"],
+            tier=Tier(raw["tier"]),
+            seed=raw["seed"],
+            cells=tuple(Cell(**cell) for cell in raw["cells"]),
+            blocks=tuple(
+                Block(index=b["index"], kernel=b["kernel"], cells=tuple(Cell(**cell) for cell in b["cells"]))
+                for b in raw["blocks"]
+            ),
+        )
+
+
+def read_facts(campaign: Campaign) -> dict[str, Any]:
+    """Read ``campaign.json``. Raises ``EvidenceError``."""
+    return _read_object(campaign.facts_file)
+
+
+def write_record(directory: Path, record: Record) -> None:
+    """Write one run's ``record.json``."""
+    write_json(directory / "record.json", dataclasses.asdict(record))
+
+
+def read_record(path: Path) -> Record:
+    """Read a ``record.json``. Raises ``EvidenceError`` naming the file and what is wrong with it."""
+    raw = _read_object(path)
+    with _shape(path):
+        return Record(
+            **raw
+            | {
+                "status": Status(raw["status"]),
+                "samples": tuple(Sample(**sample) for sample in raw["samples"]),
+                "containers": tuple(Started(**started) for started in raw["containers"]),
+                "evidence": Evidence(**raw["evidence"]),
+            }
+        )
+
+
+def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
+    """Yield every complete run's directory and record, by name."""
+    for path in sorted(campaign.path.glob("runs/*/record.json")):
+        if not path.parent.name.startswith(_SPARE):
+            yield path.parent, read_record(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"{path}: cannot be read: {error}", "remove that run and run the campaign again") from error
+    if not isinstance(value, dict) or value.get("schema", SCHEMA) != SCHEMA:
+        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        raise EvidenceError(
+            f"{path}: expected an object of schema {SCHEMA}, got {got}", "use the version that wrote it"
+        )
+    return value
+
+
+@contextmanager
+def _shape(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(f"{path}: not of the expected shape: {error!r}", "remove that run and run again") from error

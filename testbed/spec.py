@@ -1,0 +1,103 @@
+"""An experiment file: what the person wants to know, as TOML. A complaint names the file, the key and what was got."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from testbed.errors import SpecError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Shape(_Values):
+    """The machine: virtual CPUs and memory."""
+
+    vcpus: int = Field(default=1, ge=1, le=64)
+    memory_mib: int = Field(default=1024, ge=512, le=65536)
+
+
+class Exclude(_Values):
+    """Cells to leave out: every axis that is named must match."""
+
+    kernel: Name | None = None
+    runtime: Name | None = None
+    measurer: Name | None = None
+    workload: Name | None = None
+    attack: Name | None = None
+
+
+class Experiment(_Values):
+    """A question and the axes whose product, less the excludes, answers it.
+
+    ``blocks``: repetitions, each a boot of its own; at least 6 for an interval. ``delta``: the relative overhead below
+    which two arms count as equal (0.005 = 0.5 %). ``baseline``: the measurer that the others are compared with;
+    ``duplicate``: the same again, to see the noise (A/A).
+    """
+
+    name: Name
+    question: str = Field(min_length=1)
+    tier: Literal["auto", "kvm", "icount", "tcg"] = "auto"
+    kernels: Names = ("debian-6.12",)
+    runtimes: Names = ("crun",)
+    measurers: Names
+    workloads: Names
+    attacks: Names = ("none",)
+    exclude: tuple[Exclude, ...] = ()
+    baseline: Name = "none"
+    duplicate: Name = "none2"
+    blocks: int = Field(default=6, ge=1, le=1000)
+    warmups: int = Field(default=1, ge=0, le=100)
+    iterations: int = Field(default=1, ge=1, le=1000)
+    machine: Shape = Shape()
+    seed: int = Field(default=1, ge=0)
+    delta: float = Field(default=0.005, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _no_axis_twice(self) -> Self:
+        for axis in ("kernels", "runtimes", "measurers", "workloads", "attacks"):
+            values = getattr(self, axis)
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{axis}: {', '.join(twice)} is listed twice")
+        return self
+
+
+def load(path: Path) -> Experiment:
+    """Read an experiment file. Raises ``SpecError`` with one line for each thing that is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"{path}: cannot be read: {error}", "give the path of a TOML file; `experiments/` has some"
+        ) from error
+    try:
+        return Experiment.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not TOML: {error}", "mend that line") from error
+    except ValidationError as error:
+        raise SpecError("\n".join(_complaint(path, e) for e in error.errors()), _hint(error)) from error
+
+
+def _complaint(path: Path, error: object) -> str:
+    assert isinstance(error, dict)
+    key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key {key!r} = {error['input']!r}"
+    if error["type"] == "missing":
+        return f"{path}: key {key!r} is missing"
+    return f"{path}: key {key!r}: {error['msg']}, got {error['input']!r}"
+
+
+def _hint(error: ValidationError) -> str:
+    if any(e["type"] == "extra_forbidden" for e in error.errors()):
+        return f"known keys: {', '.join(Experiment.model_fields)}"
+    return "docs/experiments.md explains every key"
