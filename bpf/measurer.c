@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Loader: attach the programs and leave them pinned, read the counters, detach.
+ *
+ *   measurer attach --mode hooks|file --pin DIR
+ *   measurer counters --pin DIR
+ *   measurer detach --pin DIR
+ *
+ * DIR lies in a BPF file system, for example /sys/fs/bpf/testbed.
+ * Exit status: 0 done, 1 this machine lacks something, 2 wrong usage.
+ */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "measurer.h"
+#include "measurer.skel.h"
+
+#define BPFFS_MAGIC 0xcafe4a11
+#define EXIT_LACKING 1
+#define EXIT_USAGE 2
+
+static const char *const counter_names[] = {
+#define COUNTER_NAME(id, name) [TESTBED_COUNT_##id] = name,
+	TESTBED_COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+};
+
+__attribute__((format(printf, 1, 2))) static int lacking(const char *format, ...)
+{
+	va_list args;
+
+	fputs("measurer: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return EXIT_LACKING;
+}
+
+static int usage(void)
+{
+	fputs("usage: measurer attach --mode hooks|file --pin DIR\n"
+	      "       measurer counters --pin DIR\n"
+	      "       measurer detach --pin DIR\n",
+	      stderr);
+	return EXIT_USAGE;
+}
+
+/* The last lines of libbpf's complaints are shown if loading fails. */
+static int print_warnings(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
+}
+
+static int join(char path[PATH_MAX], const char *dir, const char *kind, const char *name)
+{
+	int len = snprintf(path, PATH_MAX, "%s/%s-%s", dir, kind, name);
+
+	return len < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+/* ---- what attach needs ---- */
+
+static bool file_has_word(const char *path, const char *word)
+{
+	char text[4096], *rest = text, *token;
+	FILE *file = fopen(path, "re");
+	bool found = false;
+
+	if (!file)
+		return false;
+	if (fgets(text, sizeof(text), file))
+		while ((token = strsep(&rest, ",\n")))
+			found |= !strcmp(token, word);
+	fclose(file);
+	return found;
+}
+
+static int check_kernel(void)
+{
+	if (geteuid() != 0)
+		return lacking("not root: run it as root");
+	if (access("/sys/kernel/security/lsm", R_OK))
+		return lacking("/sys/kernel/security/lsm cannot be read: "
+			       "mount -t securityfs securityfs /sys/kernel/security");
+	if (!file_has_word("/sys/kernel/security/lsm", "bpf"))
+		return lacking("BPF LSM is not enabled in this kernel: boot with lsm=...,bpf");
+	if (access("/sys/module/testbed_measurer", F_OK))
+		return lacking("module testbed_measurer is not loaded: insmod it first");
+	if (access("/sys/kernel/btf/testbed_measurer", F_OK))
+		return lacking("module testbed_measurer has no BTF: build it with build.sh");
+	return 0;
+}
+
+static int make_pin_dir(const char *dir)
+{
+	struct statfs fs;
+
+	if (mkdir(dir, 0700)) {
+		if (errno == EEXIST)
+			return lacking("%s exists: detach first", dir);
+		return lacking("%s: %s: mount -t bpf bpf /sys/fs/bpf", dir, strerror(errno));
+	}
+	if (statfs(dir, &fs) || (__u32)fs.f_type != BPFFS_MAGIC) {
+		rmdir(dir);
+		return lacking("%s is not in a BPF file system: "
+			       "mount -t bpf bpf /sys/fs/bpf and pin below it", dir);
+	}
+	return 0;
+}
+
+/* ---- detach ---- */
+
+static int unpin_all(const char *dir)
+{
+	struct dirent *entry;
+	char path[PATH_MAX];
+	DIR *stream = opendir(dir);
+
+	if (!stream)
+		return lacking("%s: %s: nothing is attached there", dir, strerror(errno));
+	while ((entry = readdir(stream))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		if (snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) < PATH_MAX)
+			unlink(path);
+	}
+	closedir(stream);
+	if (rmdir(dir))
+		return lacking("%s: %s: remove it by hand", dir, strerror(errno));
+	return 0;
+}
+
+/* ---- attach ---- */
+
+static int pin_links(struct measurer_bpf *skel, const char *dir)
+{
+	struct bpf_program *prog;
+	char path[PATH_MAX];
+	struct bpf_link *link;
+	int err;
+
+	bpf_object__for_each_program(prog, skel->obj) {
+		const char *name = bpf_program__name(prog);
+
+		link = bpf_program__attach(prog);
+		if (!link)
+			return lacking("%s did not attach: %s", name, strerror(errno));
+		err = join(path, dir, "link", name);
+		if (!err)
+			err = bpf_link__pin(link, path);
+		if (!err)
+			err = join(path, dir, "prog", name);
+		if (!err)
+			err = bpf_program__pin(prog, path);
+		/* A pinned link outlives this; one that is not pinned detaches. */
+		bpf_link__destroy(link);
+		if (err)
+			return lacking("%s could not be pinned: %s", path, strerror(-err));
+	}
+	return 0;
+}
+
+static int pin_counters(struct measurer_bpf *skel, const char *dir)
+{
+	char path[PATH_MAX];
+	int err = join(path, dir, "map", "counters");
+
+	if (!err)
+		err = bpf_map__pin(skel->maps.counters, path);
+	return err ? lacking("%s could not be pinned: %s", path, strerror(-err)) : 0;
+}
+
+static int attach(enum testbed_mode mode, const char *dir)
+{
+	struct measurer_bpf *skel = NULL;
+	struct stat host;
+	int err = check_kernel();
+
+	if (err)
+		return err;
+	if (stat("/proc/1/ns/mnt", &host))
+		return lacking("/proc/1/ns/mnt: %s: mount /proc", strerror(errno));
+	err = make_pin_dir(dir);
+	if (err)
+		return err;
+
+	skel = measurer_bpf__open();
+	if (!skel) {
+		err = lacking("the BPF object cannot be opened: %s", strerror(errno));
+		goto out;
+	}
+	skel->rodata->mode = mode;
+	skel->rodata->host_mntns = host.st_ino;
+	if (measurer_bpf__load(skel)) {
+		err = lacking("the kernel refused the programs: %s: "
+			      "was the loader built for this kernel and module?",
+			      strerror(errno));
+		goto out;
+	}
+	/* The counters come first: what is attached can be read. */
+	err = pin_counters(skel, dir);
+	if (!err)
+		err = pin_links(skel, dir);
+out:
+	measurer_bpf__destroy(skel);
+	if (err)
+		unpin_all(dir);
+	return err;
+}
+
+/* ---- counters ---- */
+
+/* Times that the kernel skipped a program because it was running already. */
+static int sum_skipped(const char *dir, unsigned long long *skipped)
+{
+	struct dirent *entry;
+	char path[PATH_MAX];
+	DIR *stream = opendir(dir);
+
+	*skipped = 0;
+	if (!stream)
+		return lacking("%s: %s: attach first", dir, strerror(errno));
+	while ((entry = readdir(stream))) {
+		struct bpf_prog_info info = {};
+		__u32 size = sizeof(info);
+		int fd, err;
+
+		if (strncmp(entry->d_name, "prog-", strlen("prog-")))
+			continue;
+		if (snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name) >= PATH_MAX)
+			continue;
+		fd = bpf_obj_get(path);
+		err = fd < 0 ? fd : bpf_obj_get_info_by_fd(fd, &info, &size);
+		if (fd >= 0)
+			close(fd);
+		if (err) {
+			closedir(stream);
+			return lacking("%s: %s: detach and attach again", path, strerror(errno));
+		}
+		*skipped += info.recursion_misses;
+	}
+	closedir(stream);
+	return 0;
+}
+
+static int read_counters(const char *dir, unsigned long long sums[TESTBED_COUNTER_MAX])
+{
+	int cpus = libbpf_num_possible_cpus();
+	__u64 *values = calloc(cpus > 0 ? cpus : 1, sizeof(*values));
+	char path[PATH_MAX];
+	int fd = -1, err = 0;
+
+	if (cpus <= 0 || !values || join(path, dir, "map", "counters")) {
+		err = lacking("out of memory, or the number of CPUs is unknown");
+		goto out;
+	}
+	fd = bpf_obj_get(path);
+	if (fd < 0) {
+		err = lacking("%s: %s: attach first", path, strerror(errno));
+		goto out;
+	}
+	for (__u32 id = 0; id < TESTBED_COUNTER_MAX; id++) {
+		if (bpf_map_lookup_elem(fd, &id, values)) {
+			err = lacking("%s: %s", path, strerror(errno));
+			goto out;
+		}
+		sums[id] = 0;
+		for (int cpu = 0; cpu < cpus; cpu++)
+			sums[id] += values[cpu];
+	}
+out:
+	if (fd >= 0)
+		close(fd);
+	free(values);
+	return err;
+}
+
+static int print_counters(const char *dir)
+{
+	unsigned long long sums[TESTBED_COUNTER_MAX], skipped;
+	int err = read_counters(dir, sums);
+
+	if (!err)
+		err = sum_skipped(dir, &skipped);
+	if (err)
+		return err;
+	printf("{");
+	for (int id = 0; id < TESTBED_COUNTER_MAX; id++)
+		printf("\"%s\": %llu, ", counter_names[id], sums[id]);
+	printf("\"unmeasured_skipped\": %llu}\n", skipped);
+	return 0;
+}
+
+/* ---- command line ---- */
+
+static int parse_mode(const char *word, enum testbed_mode *mode)
+{
+	if (!strcmp(word, "hooks"))
+		*mode = TESTBED_MODE_HOOKS;
+	else if (!strcmp(word, "file"))
+		*mode = TESTBED_MODE_FILE;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	enum testbed_mode mode = TESTBED_MODE_HOOKS;
+	bool have_mode = false;
+	const char *dir = NULL;
+
+	if (argc < 2)
+		return usage();
+	for (int i = 2; i < argc; i += 2) {
+		if (i + 1 == argc)
+			return usage();
+		if (!strcmp(argv[i], "--pin"))
+			dir = argv[i + 1];
+		else if (!strcmp(argv[i], "--mode") && !parse_mode(argv[i + 1], &mode))
+			have_mode = true;
+		else
+			return usage();
+	}
+	libbpf_set_print(print_warnings);
+	if (!dir)
+		return usage();
+	if (!strcmp(argv[1], "attach") && have_mode)
+		return attach(mode, dir);
+	if (!strcmp(argv[1], "counters") && !have_mode)
+		return print_counters(dir);
+	if (!strcmp(argv[1], "detach") && !have_mode)
+		return unpin_all(dir);
+	return usage();
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Shared by the kernel module, the BPF programs and the loader.
+ *
+ * The first part is the bytes of an entry, written from docs/formats.md: fixed
+ * widths, little-endian, no implicit padding, every offset asserted. The second
+ * part never leaves the kernel: it is what the BPF programs and the kfuncs say
+ * to each other, so both sides must be built from the same copy of this file.
+ */
+#ifndef TESTBED_MEASURER_H
+#define TESTBED_MEASURER_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+
+#define TESTBED_OFFSET(type, member, offset) \
+	_Static_assert(__builtin_offsetof(struct type, member) == (offset), \
+		       #type "." #member " is misplaced: see docs/formats.md")
+#define TESTBED_SIZE(type, size) \
+	_Static_assert(sizeof(struct type) == (size), \
+		       #type " has a wrong size: see docs/formats.md")
+
+/* ---- the bytes of an entry, docs/formats.md, version 1 ---- */
+
+#define TESTBED_LABEL "testbed"
+#define TESTBED_MAGIC 0x4d434254u /* "TBCM" */
+#define TESTBED_VERSION 1
+#define TESTBED_SHA256_SIZE 32
+#define TESTBED_TPM_ALG_SHA256 0x000b
+
+enum testbed_kind {
+	TESTBED_KIND_FILE = 1,
+	TESTBED_KIND_START = 2,
+};
+
+enum testbed_route {
+	TESTBED_ROUTE_EXEC = 1,
+	TESTBED_ROUTE_MMAP = 2,
+};
+
+enum testbed_file_flags {
+	TESTBED_FILE_NO_PATH = 1 << 0,
+	TESTBED_FILE_UNLINKED = 1 << 1,
+	TESTBED_FILE_ANON = 1 << 2,
+};
+
+enum testbed_start_flags {
+	TESTBED_START_NO_CGROUP_PATH = 1 << 0,
+};
+
+struct testbed_header {
+	__u32 magic;
+	__u16 version;
+	__u16 kind;
+	__u32 length;
+	__u32 flags;
+	__u64 seq;
+	__u64 mntns;
+	__u64 cgroup;
+	__u64 started;
+};
+
+TESTBED_OFFSET(testbed_header, magic, 0);
+TESTBED_OFFSET(testbed_header, version, 4);
+TESTBED_OFFSET(testbed_header, kind, 6);
+TESTBED_OFFSET(testbed_header, length, 8);
+TESTBED_OFFSET(testbed_header, flags, 12);
+TESTBED_OFFSET(testbed_header, seq, 16);
+TESTBED_OFFSET(testbed_header, mntns, 24);
+TESTBED_OFFSET(testbed_header, cgroup, 32);
+TESTBED_OFFSET(testbed_header, started, 40);
+TESTBED_SIZE(testbed_header, 48);
+
+struct testbed_file_entry {
+	struct testbed_header header;
+	__u16 route;
+	__u16 hash_alg;
+	__u32 path_len;
+	__u64 size;
+	__u8 digest[TESTBED_SHA256_SIZE];
+	char path[];
+};
+
+TESTBED_OFFSET(testbed_file_entry, route, 48);
+TESTBED_OFFSET(testbed_file_entry, hash_alg, 50);
+TESTBED_OFFSET(testbed_file_entry, path_len, 52);
+TESTBED_OFFSET(testbed_file_entry, size, 56);
+TESTBED_OFFSET(testbed_file_entry, digest, 64);
+TESTBED_OFFSET(testbed_file_entry, path, 96);
+TESTBED_SIZE(testbed_file_entry, 96);
+
+struct testbed_start_entry {
+	struct testbed_header header;
+	__u64 parent;
+	__u32 pidns;
+	__u32 utsns;
+	__u32 cgroup_len;
+	__u32 reserved;
+	char cgroup_path[];
+};
+
+TESTBED_OFFSET(testbed_start_entry, parent, 48);
+TESTBED_OFFSET(testbed_start_entry, pidns, 56);
+TESTBED_OFFSET(testbed_start_entry, utsns, 60);
+TESTBED_OFFSET(testbed_start_entry, cgroup_len, 64);
+TESTBED_OFFSET(testbed_start_entry, reserved, 68);
+TESTBED_OFFSET(testbed_start_entry, cgroup_path, 72);
+TESTBED_SIZE(testbed_start_entry, 72);
+
+/* ---- between the BPF programs and the kfuncs ---- */
+
+enum testbed_mode {
+	TESTBED_MODE_HOOKS = 0, /* attached, deciding nothing */
+	TESTBED_MODE_FILE = 1,	/* container-file */
+};
+
+/* Who a container is. Filled once, copied to each of its tasks. */
+struct testbed_ident {
+	__u64 seq;
+	__u64 mntns;
+	__u64 cgroup;
+	__u64 started;
+	__u64 parent;
+	__u32 pidns;
+	__u32 utsns;
+	__u32 start_logged; /* its ctr-start entry is in the log */
+	__u32 reserved;
+};
+
+TESTBED_SIZE(testbed_ident, 56);
+
+/*
+ * Which content a file has: equal stamps mean equal bytes. It is taken from the
+ * real inode below an overlay, and there is none for a file whose changes the
+ * kernel does not count.
+ */
+struct testbed_stamp {
+	__u64 dev;
+	__u64 ino;
+	__u64 generation;
+	__u64 iversion;
+	__u64 size;
+	__u64 ctime_sec;
+	__u64 ctime_nsec;
+};
+
+TESTBED_SIZE(testbed_stamp, 56);
+
+/* What a measurement is told and what it tells beside its result. */
+struct testbed_work {
+	__u32 route;	 /* in: enum testbed_route */
+	__u32 no_path;	 /* out: the entry carries no path */
+	__u64 bytes;	 /* out: bytes hashed, also when it failed later */
+};
+
+TESTBED_SIZE(testbed_work, 16);
+
+/*
+ * Counters. A kfunc that measures returns the counter of what became of it, so
+ * that no outcome can be left uncounted. Names that start with "unmeasured_"
+ * are code that a container got and that the log does not show (or a start that
+ * it does not show): when one of them is not 0, a missing entry proves nothing.
+ */
+#define TESTBED_COUNTERS(X)                                                    \
+	X(FILES, "files")             /* ctr-file entries written */           \
+	X(STARTS, "starts")           /* ctr-start entries written */          \
+	X(CONTAINERS, "containers")   /* containers numbered */                \
+	X(CACHE_HITS, "cache_hits")   /* known content: nothing hashed */      \
+	X(DUPLICATES, "duplicates")   /* hashed; the log already had it */     \
+	X(BYTES, "bytes_hashed")                                               \
+	X(UNCACHEABLE, "uncacheable") /* hashed, and will be again */          \
+	X(CHANGED, "changed")         /* changed while it was hashed */        \
+	X(NO_PATH, "no_path")         /* entries without a path */             \
+	X(ANON_EXEC, "anon_exec")     /* executable mappings of no file */     \
+	X(NO_RULE, "unmeasured_no_rule")                                       \
+	X(NO_MEMORY, "unmeasured_no_memory")                                   \
+	X(READ_ERROR, "unmeasured_read_error")                                 \
+	X(NOT_REGULAR, "unmeasured_not_regular")                               \
+	X(NO_FILE, "unmeasured_no_file")                                       \
+	X(IMA_ERROR, "unmeasured_ima_error")                                   \
+	X(MPROTECT, "unmeasured_mprotect")                                     \
+	X(BEFORE_EXEC, "unmeasured_before_exec")                               \
+	X(NO_IDENTITY, "unmeasured_no_identity")                               \
+	X(PLACES_FULL, "unmeasured_places_full")
+
+enum testbed_counter {
+#define TESTBED_COUNTER_ENUM(id, name) TESTBED_COUNT_##id,
+	TESTBED_COUNTERS(TESTBED_COUNTER_ENUM)
+#undef TESTBED_COUNTER_ENUM
+	TESTBED_COUNTER_MAX,
+};
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* All differences between kernels on the module's side. */
+#ifndef TESTBED_COMPAT_H
+#define TESTBED_COMPAT_H
+
+#include <linux/btf.h>
+#include <linux/btf_ids.h>
+#include <linux/fs.h>
+#include <linux/version.h>
+
+/*
+ * kfunc flags, one row per kernel.
+ *
+ *   6.1         A pointer out of the program's context is not trusted yet
+ *               ("must be referenced"): KF_TRUSTED_ARGS would refuse it.
+ *   6.2 to 6.x  KF_TRUSTED_ARGS takes context pointers since commit
+ *               3f00c5239344 ("bpf: Allow trusted pointers to be passed to
+ *               KF_TRUSTED_ARGS kfuncs").
+ *   7.x         Trusted arguments are the rule and the flag is gone.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define TESTBED_KF_MEASURE KF_SLEEPABLE
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#define TESTBED_KF_MEASURE (KF_SLEEPABLE | KF_TRUSTED_ARGS)
+#else
+#define TESTBED_KF_MEASURE KF_SLEEPABLE
+#endif
+
+/* The set must be marked as one of kfuncs since commit 6f3189f38a3e (6.9). */
+#ifndef BTF_KFUNCS_START
+#define BTF_KFUNCS_START BTF_SET8_START
+#define BTF_KFUNCS_END BTF_SET8_END
+#endif
+
+/* The annotation came in 6.3, the pair that brackets definitions in 6.7. */
+#ifndef __bpf_kfunc
+#define __bpf_kfunc __used noinline
+#endif
+#ifndef __bpf_kfunc_start_defs
+#define __bpf_kfunc_start_defs()                                               \
+	__diag_push();                                                         \
+	__diag_ignore_all("-Wmissing-declarations", "kfuncs have no header"); \
+	__diag_ignore_all("-Wmissing-prototypes", "kfuncs have no header")
+#define __bpf_kfunc_end_defs() __diag_pop()
+#endif
+
+/* The field went behind an accessor in 6.6. */
+static inline struct timespec64 testbed_ctime(struct inode *inode)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	return inode->i_ctime;
+#else
+	return inode_get_ctime(inode);
+#endif
+}
+
+#endif

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The kfuncs of the measurer: hash a file afresh, build an entry of
+ * docs/formats.md, hand it to IMA. What is measured, and for whom, is decided
+ * by the BPF programs; this module decides only how.
+ *
+ * All of it runs in the task that is about to execute the file, in a context
+ * that may sleep (lsm.s programs).
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <crypto/hash.h>
+#include <linux/cgroup.h>
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/ima.h>
+#include <linux/iversion.h>
+#include <linux/limits.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "measurer.h"
+
+#define CHUNK_SIZE (64 * 1024)
+#define DELETED_SUFFIX " (deleted)"
+
+static char *sha256_name = "sha256";
+module_param_named(sha256, sha256_name, charp, 0444);
+MODULE_PARM_DESC(sha256, "crypto API name of the SHA-256 to use (default: the fastest)");
+
+static struct crypto_shash *sha256_tfm;
+static atomic64_t last_seq = ATOMIC64_INIT(0);
+
+/* ---- hashing ---- */
+
+/* A descriptor opened anew, if this one cannot be read through the page cache. */
+static struct file *readable(struct file *file)
+{
+	if ((file->f_mode & FMODE_READ) && !(file->f_flags & O_DIRECT))
+		return get_file(file);
+	return dentry_open(&file->f_path, O_RDONLY | O_LARGEFILE, file->f_cred);
+}
+
+static int hash_chunks(struct file *file, struct shash_desc *desc, u8 *chunk,
+		       size_t chunk_size, u64 *bytes)
+{
+	loff_t pos = 0;
+
+	for (;;) {
+		ssize_t got = kernel_read(file, chunk, chunk_size, &pos);
+		int err;
+
+		if (got <= 0)
+			return got;
+		err = crypto_shash_update(desc, chunk, got);
+		if (err)
+			return err;
+		*bytes += got;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+}
+
+static int hash_file(struct file *file, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
+{
+	SHASH_DESC_ON_STACK(desc, sha256_tfm);
+	size_t chunk_size = CHUNK_SIZE;
+	u8 *chunk;
+	int err;
+
+	chunk = kmalloc(chunk_size, GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY);
+	if (!chunk) {
+		chunk_size = PAGE_SIZE;
+		chunk = kmalloc(chunk_size, GFP_KERNEL);
+	}
+	if (!chunk)
+		return -ENOMEM;
+
+	file = readable(file);
+	if (IS_ERR(file)) {
+		kfree(chunk);
+		return PTR_ERR(file);
+	}
+	desc->tfm = sha256_tfm;
+	err = crypto_shash_init(desc);
+	if (!err)
+		err = hash_chunks(file, desc, chunk, chunk_size, bytes);
+	if (!err)
+		err = crypto_shash_final(desc, digest);
+	shash_desc_zero(desc);
+	fput(file);
+	kfree(chunk);
+	return err;
+}
+
+/* ---- entries ---- */
+
+static void fill_header(struct testbed_header *header, enum testbed_kind kind,
+			u32 length, u32 flags, const struct testbed_ident *ident)
+{
+	header->magic = TESTBED_MAGIC;
+	header->version = TESTBED_VERSION;
+	header->kind = kind;
+	header->length = length;
+	header->flags = flags;
+	header->seq = ident->seq;
+	header->mntns = ident->mntns;
+	header->cgroup = ident->cgroup;
+	header->started = ident->started;
+}
+
+/*
+ * Put the path of @file into @buf, at its start and without a terminator.
+ * Return its length and set the flags of the entry.
+ */
+static u32 fill_path(struct file *file, char *buf, u32 *flags)
+{
+	const struct path *path = &file->f_path;
+	size_t len;
+	char *name;
+
+	/* Mounts that no user can see: memfd, SysV shared memory, hugetlb. */
+	if (path->mnt->mnt_sb->s_flags & SB_NOUSER)
+		*flags |= TESTBED_FILE_ANON;
+
+	name = d_path(path, buf, PATH_MAX);
+	if (IS_ERR(name)) {
+		*flags |= TESTBED_FILE_NO_PATH;
+		return 0;
+	}
+	len = strlen(name);
+	if (d_unlinked(path->dentry)) {
+		const size_t suffix = sizeof(DELETED_SUFFIX) - 1;
+
+		*flags |= TESTBED_FILE_UNLINKED;
+		if (len >= suffix && !strcmp(name + len - suffix, DELETED_SUFFIX))
+			len -= suffix;
+	}
+	memmove(buf, name, len);
+	return len;
+}
+
+static enum testbed_counter log_entry(const char *event, const void *entry,
+				      u32 length, enum testbed_counter written)
+{
+	/* 0 also when the TPM refused the extend: IMA does not tell. */
+	int err = ima_measure_critical_data(TESTBED_LABEL, event, entry, length,
+					    false, NULL, 0);
+
+	switch (err) {
+	case 0:
+		return written;
+	case -EEXIST:
+		return TESTBED_COUNT_DUPLICATES;
+	case -ENOENT:
+		return TESTBED_COUNT_NO_RULE;
+	case -ENOMEM:
+		return TESTBED_COUNT_NO_MEMORY;
+	default:
+		return TESTBED_COUNT_IMA_ERROR;
+	}
+}
+
+static int count_of_error(int err)
+{
+	return err == -ENOMEM ? TESTBED_COUNT_NO_MEMORY : TESTBED_COUNT_READ_ERROR;
+}
+
+/* ---- kfuncs ---- */
+
+__bpf_kfunc_start_defs();
+
+/* A number that no other container of this boot has had or will have. */
+__bpf_kfunc u64 testbed_new_seq(void)
+{
+	u64 seq = atomic64_inc_return(&last_seq);
+
+	/* Loaded anew, it would begin at 1 again: from now on it must stay. */
+	if (seq == 1)
+		__module_get(THIS_MODULE);
+	return seq;
+}
+
+/*
+ * Fill @stamp. Return 0 if an equal stamp will mean equal content, 1 if nothing
+ * can be promised: no change counter, or somebody can write right now. A change
+ * through write() or a new writable mapping raises i_version because it has
+ * been queried here.
+ */
+__bpf_kfunc int testbed_stamp_file(struct file *file, struct testbed_stamp *stamp)
+{
+	struct timespec64 ctime;
+	struct inode *inode;
+
+	memset(stamp, 0, sizeof(*stamp));
+	if (!file)
+		return 1;
+	inode = d_real_inode(file->f_path.dentry);
+	if (!inode || !S_ISREG(inode->i_mode) || !IS_I_VERSION(inode))
+		return 1;
+	ctime = testbed_ctime(inode);
+	stamp->dev = inode->i_sb->s_dev;
+	stamp->ino = inode->i_ino;
+	stamp->generation = inode->i_generation;
+	stamp->iversion = inode_query_iversion(inode);
+	stamp->size = i_size_read(inode);
+	stamp->ctime_sec = ctime.tv_sec;
+	stamp->ctime_nsec = ctime.tv_nsec;
+	/* After the query: a writer that comes later raises the counter. */
+	smp_mb();
+	if (atomic_read(&inode->i_writecount) > 0 ||
+	    mapping_writably_mapped(inode->i_mapping))
+		return 1;
+	return 0;
+}
+
+/* Hash @file and log it for @ident. Return the counter of the outcome. */
+__bpf_kfunc int testbed_measure_file(struct file *file,
+				     const struct testbed_ident *ident,
+				     struct testbed_work *work)
+{
+	struct testbed_file_entry *entry;
+	u32 flags = 0, length;
+	int result;
+
+	work->bytes = 0;
+	work->no_path = 0;
+	if (!file)
+		return TESTBED_COUNT_NO_FILE;
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return TESTBED_COUNT_NOT_REGULAR;
+
+	entry = kzalloc(sizeof(*entry) + PATH_MAX, GFP_KERNEL);
+	if (!entry)
+		return TESTBED_COUNT_NO_MEMORY;
+	result = hash_file(file, entry->digest, &work->bytes);
+	if (result) {
+		result = count_of_error(result);
+		goto out;
+	}
+	entry->route = work->route;
+	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
+	entry->size = work->bytes;
+	entry->path_len = fill_path(file, entry->path, &flags);
+	length = sizeof(*entry) + entry->path_len;
+	fill_header(&entry->header, TESTBED_KIND_FILE, length, flags, ident);
+	work->no_path = !!(flags & TESTBED_FILE_NO_PATH);
+	result = log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
+out:
+	kfree(entry);
+	return result;
+}
+
+/* Log that @ident was first seen, in the current task. */
+__bpf_kfunc int testbed_measure_start(const struct testbed_ident *ident)
+{
+	struct testbed_start_entry *entry;
+	u32 flags = 0, length;
+	int result;
+
+	entry = kzalloc(sizeof(*entry) + PATH_MAX, GFP_KERNEL);
+	if (!entry)
+		return TESTBED_COUNT_NO_MEMORY;
+	rcu_read_lock();
+	result = cgroup_path(task_dfl_cgroup(current), entry->cgroup_path, PATH_MAX);
+	rcu_read_unlock();
+	if (result < 0 || result >= PATH_MAX)
+		flags |= TESTBED_START_NO_CGROUP_PATH;
+	else
+		entry->cgroup_len = strlen(entry->cgroup_path);
+	entry->parent = ident->parent;
+	entry->pidns = ident->pidns;
+	entry->utsns = ident->utsns;
+	length = sizeof(*entry) + entry->cgroup_len;
+	fill_header(&entry->header, TESTBED_KIND_START, length, flags, ident);
+	result = log_entry("ctr-start", entry, length, TESTBED_COUNT_STARTS);
+	kfree(entry);
+	return result;
+}
+
+__bpf_kfunc_end_defs();
+
+BTF_KFUNCS_START(testbed_kfuncs)
+BTF_ID_FLAGS(func, testbed_new_seq, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_stamp_file, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_measure_file, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_measure_start, TESTBED_KF_MEASURE)
+BTF_KFUNCS_END(testbed_kfuncs)
+
+static const struct btf_kfunc_id_set testbed_kfunc_set = {
+	.owner = THIS_MODULE,
+	.set = &testbed_kfuncs,
+};
+
+static int __init testbed_init(void)
+{
+	int err;
+
+	/*
+	 * The generic SHA-256 is built in, so asking for "sha256" would not load
+	 * the accelerated one. Where there is none, the best available is used.
+	 */
+	request_module("crypto-sha256-ssse3");
+	sha256_tfm = crypto_alloc_shash(sha256_name, 0, 0);
+	if (IS_ERR(sha256_tfm)) {
+		pr_err("no such hash: %s\n", sha256_name);
+		return PTR_ERR(sha256_tfm);
+	}
+	if (crypto_shash_digestsize(sha256_tfm) != TESTBED_SHA256_SIZE) {
+		err = -EINVAL;
+		goto err_free;
+	}
+	err = register_btf_kfunc_id_set(BPF_PROG_TYPE_LSM, &testbed_kfunc_set);
+	if (err)
+		goto err_free;
+	pr_info("hashing with %s\n", crypto_shash_driver_name(sha256_tfm));
+	return 0;
+
+err_free:
+	crypto_free_shash(sha256_tfm);
+	return err;
+}
+
+/* The programs hold a reference, so none of them runs any more. */
+static void __exit testbed_exit(void)
+{
+	crypto_free_shash(sha256_tfm);
+}
+
+module_init(testbed_init);
+module_exit(testbed_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Container measurer: kfuncs that log files to IMA");
