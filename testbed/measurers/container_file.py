@@ -1,0 +1,24 @@
+"""Every file from which a container gets code: PCR 11, one entry for each container and content (docs/formats.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from testbed.measurers import Claimed, Executed, Measurer
+
+PCR = 11
+
+
+def claim(executed: Iterable[Executed]) -> frozenset[Claimed]:
+    """Promise one entry for each container, path and content, and none for the host."""
+    return frozenset(Claimed(pcr=PCR, container=e.container, path=str(e.path), digest=e.digest) for e in executed)
+
+
+MEASURER = Measurer(
+    name="container-file",
+    summary="files that containers execute or map as code, on PCR 11, bound to the container",
+    policy=(f"measure func=CRITICAL_DATA label=testbed pcr={PCR} template=ima-buf",),
+    mode="file",
+    pcr=PCR,
+    claim=claim,
+)

@@ -1,0 +1,23 @@
+"""Plain IMA for executed code: PCR 10, no notion of containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from testbed.measurers import Claimed, Executed, Measurer
+
+PCR = 10
+
+
+def claim(executed: Iterable[Executed]) -> frozenset[Claimed]:
+    """Promise one entry for each path and content: IMA's hash table drops what another container did before."""
+    return frozenset(Claimed(pcr=PCR, container=None, path=str(e.path), digest=e.digest) for e in executed)
+
+
+MEASURER = Measurer(
+    name="ima-exec",
+    summary="plain IMA: executed files and executable mappings on PCR 10",
+    policy=("measure func=BPRM_CHECK", "measure func=MMAP_CHECK mask=MAY_EXEC"),
+    pcr=PCR,
+    claim=claim,
+)
