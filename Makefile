@@ -1,0 +1,55 @@
+# Two commands matter: `make evaluate` and `make test`. Each sets the machine up first, by itself.
+
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTHON_FILES := testbed tests
+
+# The newest campaign, else the small reference data of the repository.
+RESULTS ?= $(or $(patsubst %/plan.json,%,$(firstword $(shell ls -t results/*/plan.json 2>/dev/null))),results/reference)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: setup desk evaluate test test-vm check figures doctor shell clean help
+
+setup: ## packages, .venv; run by the targets below when they need it
+	@setup/setup.sh lab
+
+desk:
+	@setup/setup.sh desk
+
+evaluate: setup ## the smoke experiment: machines, verification, figures, report
+	@$(BIN)/testbed evaluate
+
+test: check test-vm ## check, then the tests that boot machines (TESTBED_SKIP_VM=1 leaves those out)
+
+# Skipping is a person's choice on a person's machine; CI and TESTBED_FORCE_VM overrule it.
+test-vm: export TESTBED_FORCE_VM := 1
+test-vm: check
+ifneq ($(and $(TESTBED_SKIP_VM),$(if $(CI)$(TESTBED_FORCE_VM),,1)),)
+	@echo '**** NOT TESTED: the tests that boot machines were left out (TESTBED_SKIP_VM is set). ****'
+else
+	$(BIN)/pytest tests/vm -m vm
+endif
+
+check: setup ## format, lint, types, unit tests; no root, no machine
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/mypy --strict testbed
+	$(BIN)/pytest tests/unit -q -n 2
+
+figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
+	@$(BIN)/testbed figures $(RESULTS)
+
+doctor: desk ## what this machine can do, and what it lacks
+	@$(BIN)/testbed doctor
+
+shell: setup ## a shell in a booted guest
+	@$(BIN)/testbed shell
+
+clean: ## remove what tools leave here
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find testbed tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo 'Left: results/ (yours), .venv/ (rm -r .venv), the cache of images and kernels ($${TESTBED_CACHE:-~/.cache/container-testbed}).'
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

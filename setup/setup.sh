@@ -1,0 +1,127 @@
+#!/bin/bash
+# Make this machine ready. Run it as often as you like: it does only what is missing.
+#
+#   setup/setup.sh lab    everything: distribution packages and .venv
+#   setup/setup.sh desk   .venv without libvirt: enough to read results, verify and draw
+#   setup/setup.sh lock   resolve the pinned versions anew (needs `uv` on the PATH)
+#
+# Environment: PYTHON (interpreter to use), TESTBED_SKIP_APT=1 (leave the distribution's packages to you).
+# Exit status: 0 ready, 3 something is missing that only you can install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lab_or_desk=${1:-lab}
+stamp=.venv/setup-stamp
+
+say() { echo "setup: $*" >&2; }
+
+key() { cat setup/setup.sh setup/*.lock setup/apt-packages.txt pyproject.toml | sha256sum | cut -d' ' -f1; }
+
+wanted_packages() { sed -e 's/#.*//' -e '/^ *$/d' setup/apt-packages.txt; }
+
+missing_packages() {
+  local have
+  have=$(wanted_packages | xargs dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null || true)
+  wanted_packages | grep -vxF -f <(sed -n 's/^installed //p' <<<"$have") || true
+}
+
+# Venv and pip must work, and in the lab the headers must be there, since libvirt-python is compiled.
+usable_python() {
+  local header='pathlib.Path(sysconfig.get_path("include"), "Python.h").exists()'
+  [ "$lab_or_desk" = desk ] && header=True
+  "$1" -c "import sys, venv, ensurepip, ssl, pathlib, sysconfig
+sys.exit(not (sys.version_info >= (3, 11) and $header))" 2>/dev/null
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 /usr/bin/python3}; do
+    usable_python "$candidate" && command -v "$candidate" && return
+  done
+  return 1
+}
+
+install_packages() {
+  local packages=$* as_root=""
+  if ! command -v apt-get >/dev/null; then
+    say "this machine has no apt-get; it needs the equivalents of: $packages"
+    say "when they are there, run: TESTBED_SKIP_APT=1 make setup"
+    exit 3
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    # With a terminal sudo may ask for the password; without one it must not need to.
+    if sudo -n true 2>/dev/null || { [ -t 0 ] && command -v sudo >/dev/null; }; then
+      as_root=sudo
+    else
+      say "packages are missing and you are not root here. Paste this as root, then run the same command again:"
+      echo "apt-get update && apt-get install --no-install-recommends $packages"
+      exit 3
+    fi
+  fi
+  say "installing packages: $packages"
+  $as_root apt-get -q update
+  # shellcheck disable=SC2086 - a list of names
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $packages
+}
+
+make_venv() {
+  local python=$1 pip=".venv/bin/python -m pip -qq --disable-pip-version-check"
+  if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    say "making .venv with $python"
+    "$python" -m venv --clear .venv
+  fi
+  say "installing the pinned Python packages into .venv"
+  # No build isolation: it would fetch an unpinned setuptools to compile libvirt-python.
+  $pip install -r setup/build.lock
+  $pip install --no-build-isolation --use-pep517 -r <(pinned)
+  $pip install --no-build-isolation --no-deps -e .
+}
+
+pinned() {
+  if [ "$lab_or_desk" = desk ]; then
+    awk '/^[a-z]/ { keep = !/^libvirt-python==/ } keep' setup/requirements.lock
+  else
+    cat setup/requirements.lock
+  fi
+}
+
+lock() {
+  local compile=(uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --generate-hashes
+    --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "setup/setup.sh lock")
+  "${compile[@]}" --upgrade --extra notebooks --extra dev -o setup/requirements.lock pyproject.toml
+  "${compile[@]}" --upgrade -o setup/build.lock - <<<"setuptools>=77"
+}
+
+# A stamp of the lab serves the desk too. The imports notice a Python that the distribution replaced.
+up_to_date() {
+  local imports=testbed,pydantic,pytest
+  [ "$lab_or_desk" = desk ] || imports+=,libvirt
+  [ -f "$stamp" ] && grep -qxE "(lab|$lab_or_desk) $1" "$stamp" && .venv/bin/python -c "import $imports" 2>/dev/null
+}
+
+main() {
+  local missing="" now python
+  [ "$lab_or_desk" != lock ] || { lock; return; }
+  exec 9<setup/setup.sh
+  flock 9 # two `make` at once
+  now=$(key)
+  if [ "$lab_or_desk" = lab ] && [ -z "${TESTBED_SKIP_APT:-}" ]; then
+    missing=$(missing_packages | xargs)
+  fi
+  [ -n "$missing" ] || ! up_to_date "$now" || return 0
+  [ -z "$missing" ] || install_packages "$missing"
+  if ! python=$(find_python) && [ "$lab_or_desk" = desk ] && [ -z "${PYTHON:-}${TESTBED_SKIP_APT:-}" ]; then
+    install_packages python3-venv
+    python=$(find_python) || python=""
+  fi
+  if [ -z "$python" ]; then
+    say "no Python 3.11 or later with venv, ensurepip and (for the lab) headers; tried: ${PYTHON:-python3 /usr/bin/python3}"
+    say "name one: PYTHON=/path/to/python3 make setup"
+    exit 3
+  fi
+  make_venv "$python"
+  echo "$lab_or_desk $now" >"$stamp"
+  say "ready ($lab_or_desk)"
+}
+
+main
