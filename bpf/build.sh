@@ -101,15 +101,21 @@ if [ ! -x "$KDIR/$RESOLVE" ]; then
 	[ $# -eq 1 ] && [ -f "$1" ] ||
 		die "the headers lack resolve_btfids: install linux-source of this kernel"
 	TOP=$(basename "$1" .tar.xz)
-	tar -C "$WORK" -xf "$1" "$TOP/tools" "$TOP/scripts" "$TOP/kernel/bpf"
-	HOSTCC=$(command -v gcc || command -v gcc-12 || command -v clang)
-	make -s -C "$WORK/$TOP/tools/bpf/resolve_btfids" CC="$HOSTCC" HOSTCC="$HOSTCC" \
-		>"$WORK/resolve.log" 2>&1 || {
-		cat "$WORK/resolve.log" >&2
-		die "resolve_btfids did not build"
-	}
+	# Its own makefiles would build a libbpf too, and need Python for that: the
+	# few sources that it consists of link with the libbpf of the root.
+	tar -C "$WORK" -xf "$1" "$TOP/tools/bpf/resolve_btfids" "$TOP/tools/lib" \
+		"$TOP/tools/include" "$TOP/tools/arch/x86/include"
+	TOOLS=$WORK/$TOP/tools
+	LIB=$TOOLS/lib
+	SUBCMD=$LIB/subcmd
+	clang -O2 -w -D_GNU_SOURCE -I"$TOOLS/include" -I"$TOOLS/include/uapi" -I"$LIB" \
+		-o "$WORK/resolve_btfids" "$TOOLS/bpf/resolve_btfids/main.c" \
+		"$LIB/rbtree.c" "$LIB/zalloc.c" "$LIB/string.c" "$LIB/ctype.c" "$LIB/str_error_r.c" \
+		"$SUBCMD/exec-cmd.c" "$SUBCMD/help.c" "$SUBCMD/pager.c" "$SUBCMD/parse-options.c" \
+		"$SUBCMD/run-command.c" "$SUBCMD/sigchain.c" "$SUBCMD/subcmd-config.c" \
+		-lbpf -lelf -lz || die "resolve_btfids did not build"
 	mkdir -p "$(dirname "$KDIR/$RESOLVE")"
-	cp "$WORK/$TOP/$RESOLVE" "$KDIR/$RESOLVE"
+	cp "$WORK/resolve_btfids" "$KDIR/$RESOLVE"
 fi
 
 # ---- the measurer ----
