@@ -1,0 +1,85 @@
+"""The workload driver, its request and what is made of its account."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from testbed import plugins
+from testbed.errors import LabError
+from testbed.guest import Completed
+from testbed.lab.iterate import iterate, request
+from testbed.workloads import tools
+
+IMAGE = "tools@sha256:00"
+
+
+class FakeGuest:
+    def __init__(self, out: bytes) -> None:
+        self.out = out
+        self.asked: bytes = b""
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, input: bytes = b"", check: bool = True) -> Completed:
+        self.asked = input
+        return Completed(argv=tuple(argv), code=0, out=self.out, err=b"", seconds=0.0)
+
+    def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
+        raise AssertionError("iterate writes nothing")
+
+    def get(self, path: str) -> bytes:
+        raise AssertionError("iterate reads nothing")
+
+
+def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "") -> bytes:
+    before = {"monotonic_ns": 10, "log_entries": 1, "usage_usec": 100, "user_usec": 60, "system_usec": 40}
+    after = {
+        "monotonic_ns": 2_000_000_010,
+        "log_entries": 31,
+        "usage_usec": 1_500_100,
+        "user_usec": 60,
+        "system_usec": 1,
+    }
+    runs = [{"code": code, "out": out, "err": err, "id": f"c{n}"} for n in range(3)]
+    return json.dumps({"before": before, "after": after, "runs": runs}).encode()
+
+
+def run(out: bytes) -> object:
+    return iterate(FakeGuest(out), tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 1, warmup=False)
+
+
+def test_each_start_has_its_own_file_for_the_id() -> None:
+    asked = request(tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 4)
+    assert len(asked["commands"]) == tools.WORKLOAD.starts == len(set(asked["cidfiles"]))
+    for command, cidfile in zip(asked["commands"], asked["cidfiles"], strict=True):
+        assert f"--cidfile={cidfile}" in command
+        assert command[-len(tools.WORKLOAD.argv) - 1] == IMAGE
+
+
+def test_the_account_becomes_samples_in_base_units() -> None:
+    done = iterate(FakeGuest(account()), tools.WORKLOAD, plugins.runtime("runc"), IMAGE, 1, warmup=True)
+    values = {sample.metric: (sample.value, sample.unit, sample.warmup) for sample in done.samples}
+    assert values["cpu"] == (pytest.approx(1.5), "s", True)
+    assert values["elapsed"] == (pytest.approx(2.0), "s", True)
+    assert values["log_entries"] == (30, "1", True)
+    assert [started.id for started in done.started] == ["c0", "c1", "c2"]
+    assert done.failure == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (account(code=127, err="no such image"), "exit status 127: no such image"),
+        (account(code=None), "no end in time"),
+        (account(out="begin testbed\nwrong"), "line 2: expected '/usr/bin/bash', got 'wrong'"),
+        (account(out="\n".join(tools.EXPECTED[:-1])), "expected 7 lines, got 6"),
+    ],
+)
+def test_a_workload_that_failed_says_why(said: bytes, why: str) -> None:
+    done = iterate(FakeGuest(said), tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 1, warmup=False)
+    assert why in done.failure
+    assert done.started, "containers that ran are recorded all the same"
+
+
+def test_a_driver_without_account_is_the_labs_failure() -> None:
+    with pytest.raises(LabError, match="printed no account"):
+        run(b"Traceback")
