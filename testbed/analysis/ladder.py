@@ -1,0 +1,144 @@
+"""From rows to the ladder: what each measurer costs over the baseline, for each workload, kernel and runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from testbed.analysis import metrics, stats
+from testbed.errors import EvidenceError
+from testbed.record import Status, Tier
+
+STRATUM = ("kernel", "runtime", "workload")
+_FAILED = (Status.WORKLOAD_FAILED, Status.MACHINE_LOST, Status.TIMED_OUT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is compared with what: the arms' names, the tier, and the margin below which arms count as equal."""
+
+    tier: Tier
+    baseline: str = "none"
+    duplicate: str = "none2"
+    delta: float = 0.005
+
+    @classmethod
+    def of(cls, tier: Tier, facts: Mapping[str, Any]) -> Question:
+        """Take the names and the margin from ``campaign.json``'s experiment where it has them."""
+        wish = facts.get("experiment") or {}
+        return cls(
+            tier=tier,
+            baseline=wish.get("baseline", "none"),
+            duplicate=wish.get("duplicate", "none2"),
+            delta=wish.get("delta", metrics.DELTA[tier]),
+        )
+
+
+def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
+    """Return one row a (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
+
+    Columns: ``STRATUM``, the fields of ``stats.Overhead``, ``cost cost_low cost_high`` (absolute, an iteration) and
+    ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the A/A).
+    Empty on a tier where the metric's overhead means nothing. Attacks are left out: they price nothing.
+    """
+    reading = metrics.reading(metric, question.tier)
+    listed: list[dict[str, Any]] = []
+    if reading is not None:
+        clean = rows[rows["attack"] == "none"]
+        for key, group in clean.groupby(list(STRATUM), sort=False):
+            stratum = dict(zip(STRATUM, key, strict=True))
+            listed += [stratum | row for row in _rungs(group, question, metric, reading)]
+    columns = [*STRATUM, *stats.Overhead.__slots__, *_COST, *_FLOOR]
+    return pd.DataFrame(listed, columns=columns)
+
+
+_COST = ("cost", "cost_low", "cost_high", "base", "unit")
+_FLOOR = ("floor", "floor_low", "floor_high", "floor_n", "delta")
+
+
+def arm_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return each arm's value (median of the timed iterations of good runs): a row a block, a column a measurer."""
+    timed = rows[(rows["status"] == str(Status.OK)) & (rows["metric"] == metric) & ~rows["warmup"].fillna(value=False)]
+    bad = timed[~(timed["value"] > 0)]
+    if len(bad):
+        run = bad.iloc[0]
+        raise EvidenceError(
+            f"cell {run['cell']} block {run['block']}: {metric} is {run['value']}, expected more than 0",
+            "look at that run's record.json; a ratio with it means nothing",
+        )
+    values = timed.groupby(["block", "measurer"])["value"].agg(lambda v: stats.arm_value(list(v)))
+    return values.unstack("measurer")  # noqa: PD010 - a pivot of what is grouped already
+
+
+def _rungs(group: pd.DataFrame, question: Question, metric: str, reading: metrics.Reading) -> Iterator[dict[str, Any]]:
+    values = arm_values(group, metric)
+    bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
+    if question.baseline not in values:
+        return
+    floor = _floor(values, question) if len(bases) == 2 else None
+    treatments = [arm for arm in group["measurer"].unique() if arm not in (question.baseline, question.duplicate)]
+    for treatment in treatments:
+        if treatment not in values:
+            continue
+        complete = values[[*bases, treatment]].dropna()
+        if complete.empty:
+            continue
+        effect = stats.estimate(stats.log_ratio(complete[treatment], *(complete[base] for base in bases)))
+        result = stats.overhead(
+            effect,
+            floor,
+            metric=metric,
+            baseline=question.baseline,
+            treatment=treatment,
+            delta=question.delta,
+            losses=_losses(group, {*bases, treatment}),
+        )
+        yield asdict(result) | _cost(complete, bases, treatment, reading) | _aa(floor) | {"delta": question.delta}
+
+
+def _floor(values: pd.DataFrame, question: Question) -> stats.Floor | None:
+    pairs = values[[question.baseline, question.duplicate]].dropna()
+    if pairs.empty:
+        return None
+    same = stats.log_ratio(pairs[question.duplicate], pairs[question.baseline])
+    return stats.Floor(estimate=stats.estimate(same), resolution=metrics.RESOLUTION[question.tier])
+
+
+def _aa(floor: stats.Floor | None) -> dict[str, Any]:
+    if floor is None:
+        return {"floor": math.nan, "floor_low": -math.inf, "floor_high": math.inf, "floor_n": 0}
+    bounds = floor.estimate.interval or stats.Interval(low=-math.inf, high=math.inf)
+    return {
+        "floor": math.exp(floor.estimate.center),
+        "floor_low": math.exp(bounds.low),
+        "floor_high": math.exp(bounds.high),
+        "floor_n": floor.estimate.n,
+    }
+
+
+def _cost(complete: pd.DataFrame, bases: list[str], treatment: str, reading: metrics.Reading) -> dict[str, Any]:
+    """Return the absolute cost of one iteration: a percentage of 20 ms and of 60 s mean different things."""
+    base = np.exp(np.log(complete[bases].to_numpy(dtype=float)).mean(axis=1)) * reading.scale
+    cost = stats.estimate(complete[treatment].to_numpy(dtype=float) * reading.scale - base)
+    bounds = cost.interval or stats.Interval(low=-math.inf, high=math.inf)
+    return {
+        "cost": cost.center,
+        "cost_low": bounds.low,
+        "cost_high": bounds.high,
+        "base": float(np.median(base)),
+        "unit": reading.unit,
+    }
+
+
+def _losses(group: pd.DataFrame, arms: set[str]) -> stats.Losses:
+    """Return which share of the recorded blocks lost one of these arms, by failure or by rejection."""
+    of_arms = group[group["measurer"].isin(arms)]
+    blocks = of_arms["block"].nunique()
+    failed = of_arms.loc[of_arms["status"].isin([str(status) for status in _FAILED]), "block"].nunique()
+    rejected = of_arms.loc[of_arms["status"] == str(Status.REJECTED), "block"].nunique()
+    return stats.Losses(failed=failed / blocks, rejected=rejected / blocks)

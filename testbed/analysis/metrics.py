@@ -1,0 +1,61 @@
+"""What a metric means on a tier, and in which words its numbers may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from testbed.record import Tier
+
+PRIMARY = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How to show a metric: ``label`` for people, ``unit`` after multiplying the recorded value by ``scale``."""
+
+    label: str
+    unit: str
+    scale: float = 1.0
+
+
+# One virtual nanosecond is one instruction under icount (shift=0), so a second of CPU time there is 1e9 of them, and
+# seconds would be a lie. Elapsed time is absent: it contains waits for the TPM, which pass in the host's real time.
+_READINGS = {
+    (Tier.ICOUNT, "cpu"): Reading(
+        label="guest instructions (cgroup CPU time under icount)", unit="instructions", scale=1e9
+    ),
+    (Tier.ICOUNT, "cpu_user"): Reading(
+        label="guest instructions in user mode (cgroup CPU time under icount)", unit="instructions", scale=1e9
+    ),
+    (Tier.ICOUNT, "cpu_system"): Reading(
+        label="guest instructions in the kernel (cgroup CPU time under icount)", unit="instructions", scale=1e9
+    ),
+    (Tier.KVM, "cpu"): Reading(label="CPU time (cgroup)", unit="s"),
+    (Tier.KVM, "cpu_user"): Reading(label="CPU time in user mode (cgroup)", unit="s"),
+    (Tier.KVM, "cpu_system"): Reading(label="CPU time in the kernel (cgroup)", unit="s"),
+    (Tier.KVM, "elapsed"): Reading(label="elapsed time (guest, monotonic)", unit="s"),
+}
+
+# The smallest relative difference between two arms that means anything: from one saved machine icount repeats to
+# 0.01 %. On kvm it is the A/A interval that says it.
+RESOLUTION = {Tier.ICOUNT: 1e-4, Tier.KVM: 0.0, Tier.TCG: 0.0}
+DELTA = {Tier.ICOUNT: 0.005, Tier.KVM: 0.02, Tier.TCG: 0.02}
+
+MEANING = {
+    Tier.KVM: "Numbers are time on the host that ran it, and hold for that host.",
+    Tier.ICOUNT: (
+        "Numbers are guest instructions, not time: they know nothing of caches, of cycles an instruction, of TPM "
+        "latency. They hold for these images, this QEMU version and this CPU model."
+    ),
+    Tier.TCG: "This tier has no clock that means anything: correctness only, no overhead is claimed.",
+}
+
+
+def reading(metric: str, tier: Tier) -> Reading | None:
+    """Return how to show ``metric`` on ``tier``; ``None`` if its overhead means nothing there."""
+    return _READINGS.get((tier, metric))
+
+
+def readable(tier: Tier) -> tuple[str, ...]:
+    """Return the metrics whose overhead means something on ``tier``, the primary one first."""
+    return tuple(metric for known, metric in _READINGS if known is tier)

@@ -1,0 +1,239 @@
+"""Overhead as a ratio with its interval. Pure functions. The unit is a block (one boot), never an iteration.
+
+::
+
+    D_b = ln(m_arm,b / sqrt(m_none,b * m_none2,b))      the effect of an arm in block b
+    A_b = ln(m_none2,b / m_none,b)                      what the same arm twice differs by (A/A)
+
+Everything is done on logarithms, so that twice as slow and twice as fast are equally far from 1. The estimate is that
+of Hodges and Lehmann (Annals of Mathematical Statistics 34, 1963), its interval the inverted exact signed-rank test of
+Wilcoxon (Hollander, Wolfe, Chicken, *Nonparametric Statistical Methods*, 3rd edition, section 3.3).
+``docs/statistics.md`` says why.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+# Two one-sided tests at 5 % are an interval of 90 % inside the margin.
+EQUIVALENCE_CONFIDENCE = 0.90
+MAX_FAILED = 0.05
+MAX_REJECTED = 0.40
+
+
+class Conclusion(enum.StrEnum):
+    """What may be said about an arm. The two "below δ" are overhead and equivalence both: real, but small."""
+
+    INVALID = "INVALID"
+    OVERHEAD = "OVERHEAD"
+    OVERHEAD_BELOW_DELTA = "OVERHEAD, below δ"
+    SPEED_UP = "SPEED-UP"
+    SPEED_UP_BELOW_DELTA = "SPEED-UP, below δ"
+    NO_DETECTABLE_OVERHEAD = "NO DETECTABLE OVERHEAD"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A confidence interval. An end can be infinite, never absent."""
+
+    low: float
+    high: float
+
+    def inside(self, low: float, high: float) -> bool:
+        """Whether all of it lies strictly between the two."""
+        return low < self.low and self.high < high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A Hodges-Lehmann estimate with both intervals; ``None`` where so few blocks cannot bound it."""
+
+    center: float
+    interval: Interval | None
+    narrow: Interval | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What the same arm twice shows: ``estimate`` of A (logarithm) and the ``resolution`` of the tier's clock.
+
+    A difference that is smaller than the resolution is no difference, and no fault of the experiment either.
+    """
+
+    estimate: Estimate
+    resolution: float
+
+    @property
+    def height(self) -> float | None:
+        """The larger absolute end of the A/A interval, at least the resolution; ``None`` without an interval."""
+        interval = self.estimate.interval
+        return None if interval is None else max(abs(interval.low), abs(interval.high), self.resolution)
+
+    @property
+    def biased(self) -> bool:
+        """Whether the same arm twice differs: the experiment is at fault, nothing can be concluded from it."""
+        interval = self.estimate.interval
+        return interval is not None and (interval.low > self.resolution or interval.high < -self.resolution)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """Shares of the planned blocks, 0 to 1, that failed and that were rejected (blind to the outcome)."""
+
+    failed: float = 0.0
+    rejected: float = 0.0
+
+    @property
+    def too_many(self) -> bool:
+        """Whether what is left is no longer a fair sample."""
+        return self.failed > MAX_FAILED or self.rejected > MAX_REJECTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """What an arm costs: ``ratio`` to the baseline (1.05 is 5 % more) in ``n`` blocks.
+
+    ``low`` and ``high`` are the 95 % interval, infinite where ``n`` is too small for one: never a number without it.
+    """
+
+    metric: str
+    baseline: str
+    treatment: str
+    ratio: float
+    low: float
+    high: float
+    n: int
+    verdict: Conclusion
+
+
+def arm_value(timed: Sequence[float]) -> float:
+    """Return the value of an arm in one block: the median of its timed iterations. Raises ``ValueError`` for none."""
+    if not timed:
+        raise ValueError("an arm without a timed iteration has no value")
+    return float(median(timed))
+
+
+def log_ratio(treatment: ArrayLike, *baselines: ArrayLike) -> NDArray[np.float64]:
+    """Return ln(treatment / geometric mean of the baselines) block by block.
+
+    All sequences have the same blocks in the same order. Raises ``ValueError`` for values that have no logarithm.
+    """
+    values = np.stack([np.asarray(arm, dtype=np.float64) for arm in (treatment, *baselines)])
+    if len(values) < 2:
+        raise ValueError("a ratio needs a baseline")
+    if not (np.isfinite(values).all() and (values > 0).all()):
+        raise ValueError("a ratio needs finite values above 0")
+    logs = np.log(values)
+    effect: NDArray[np.float64] = logs[0] - logs[1:].mean(axis=0)
+    return effect
+
+
+def signed_rank_law(n: int) -> NDArray[np.float64]:
+    """Return P(T = t), t = 0 .. n(n+1)/2, of the signed-rank statistic of ``n`` values symmetric about 0.
+
+    Rank r adds r or nothing, each with probability 1/2; so the law of n ranks is that of n-1, half of it shifted by n.
+    Exact up to the rounding of doubles (each step is one addition and one halving).
+    """
+    law = np.ones(1)
+    for rank in range(1, n + 1):
+        wider = np.zeros(len(law) + rank)
+        wider[: len(law)] += law / 2
+        wider[rank:] += law / 2
+        law = wider
+    return law
+
+
+@functools.lru_cache
+def interval_rank(n: int, confidence: float) -> int | None:
+    """Return the largest k with P(T <= k-1) <= (1 - confidence) / 2.
+
+    The k-th smallest and the k-th largest Walsh average bound the centre. ``None``: there is no such k, even the two
+    outermost averages miss it too often (below n = 6 for 95 %).
+    """
+    below = np.cumsum(signed_rank_law(n))
+    k = int(np.searchsorted(below, (1 - confidence) / 2, side="right"))
+    return k or None
+
+
+def walsh_averages(values: ArrayLike) -> NDArray[np.float64]:
+    """Return the means of all pairs, each value with itself too, sorted."""
+    data = np.asarray(values, dtype=np.float64)
+    rows, columns = np.triu_indices(len(data))
+    return np.sort((data[rows] + data[columns]) / 2)
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Return the Hodges-Lehmann estimate of the centre of the blocks' values. Raises ``ValueError`` for no value."""
+    n = np.size(values)
+    if n == 0:
+        raise ValueError("no complete block, nothing to estimate")
+    averages = walsh_averages(values)
+    return Estimate(
+        center=float(np.median(averages)),
+        interval=_bounds(averages, n, CONFIDENCE),
+        narrow=_bounds(averages, n, EQUIVALENCE_CONFIDENCE),
+        n=n,
+    )
+
+
+def _bounds(averages: NDArray[np.float64], n: int, confidence: float) -> Interval | None:
+    k = interval_rank(n, confidence)
+    return None if k is None else Interval(low=float(averages[k - 1]), high=float(averages[-k]))
+
+
+def conclude(effect: Estimate, floor: Floor | None, *, delta: float, losses: Losses = Losses()) -> Conclusion:
+    """Say what may be said of ``effect`` (logarithm). ``delta``: below this relative overhead two arms count as equal.
+
+    Without an A/A (``floor``) an effect cannot be told from the experiment's own noise, so there is no verdict.
+    """
+    if losses.too_many or (floor is not None and floor.biased):
+        return Conclusion.INVALID
+    if floor is None or floor.height is None or effect.interval is None or effect.narrow is None:
+        return Conclusion.INCONCLUSIVE
+    equal = effect.narrow.inside(math.log1p(-delta), math.log1p(delta))
+    above = abs(effect.center) > floor.height
+    if above and effect.interval.low > 0:
+        return Conclusion.OVERHEAD_BELOW_DELTA if equal else Conclusion.OVERHEAD
+    if above and effect.interval.high < 0:
+        return Conclusion.SPEED_UP_BELOW_DELTA if equal else Conclusion.SPEED_UP
+    return Conclusion.NO_DETECTABLE_OVERHEAD if equal else Conclusion.INCONCLUSIVE
+
+
+def overhead(
+    effect: Estimate,
+    floor: Floor | None,
+    *,
+    metric: str,
+    baseline: str,
+    treatment: str,
+    delta: float,
+    losses: Losses = Losses(),
+) -> Overhead:
+    """Return the effect as a ratio with its interval and its verdict."""
+    bounds = effect.interval or Interval(low=-math.inf, high=math.inf)
+    return Overhead(
+        metric=metric,
+        baseline=baseline,
+        treatment=treatment,
+        ratio=math.exp(effect.center),
+        low=math.exp(bounds.low),
+        high=math.exp(bounds.high),
+        n=effect.n,
+        verdict=conclude(effect, floor, delta=delta, losses=losses),
+    )
+
+
+def percent(ratio: float) -> float:
+    """Return a ratio as overhead in percent: 1.05 is 5, 0.5 is -50."""
+    return 100 * (ratio - 1)
