@@ -1,0 +1,205 @@
+"""What a machine is, as values: its shape (``MachineSpec``), its wiring on this host, and libvirt's XML made of both.
+
+Everything here is pure. Differences between tiers are rows of ``TIERS``, not branches.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+from testbed.lab.image import Image
+from testbed.lab.kernel import Kernel
+from testbed.record import Tier
+
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+CPU = "Haswell-noTSX"
+"""One named model for every emulated machine: the newest with AVX2 that QEMU's TCG carries whole since 7.2, once what
+``_NOT_EMULATED`` lists is masked. Counts of instructions depend on it, so it is a checked fact."""
+
+HOST_CPU = "host"
+"""Instead of a model's name, under KVM only: the processor of this host."""
+
+# TCG of QEMU 7.2 warns about the first four, later ones emulate some of them: masked, a guest sees the same on all.
+# cx16: TCG of 7.2 clobbers flags in CMPXCHG16B when there is more than one processor, and Linux 6.12 double-faults
+# in kmem_cache_alloc. It is masked with one processor too, so that all emulated machines are alike.
+_NOT_EMULATED = ("pcid", "x2apic", "tsc-deadline", "invpcid", "cx16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierRow:
+    """How a tier looks in the domain: libvirt's type, masked features, further words for QEMU, for the kernel."""
+
+    virt: str
+    masked: tuple[str, ...] = ()
+    qemu: tuple[str, ...] = ()
+    kernel: tuple[str, ...] = ()
+
+
+TIERS = {
+    Tier.KVM: TierRow(virt="kvm"),
+    Tier.TCG: TierRow(virt="qemu", masked=_NOT_EMULATED),
+    # shift=0: one instruction is one nanosecond of the guest's clock. sleep=on: an idle guest waits in real time,
+    # without which its timers would run ahead of the network and of us.
+    Tier.ICOUNT: TierRow(virt="qemu", masked=_NOT_EMULATED, qemu=("-icount", "shift=0,sleep=on")),
+}
+
+# What every guest is told. `panic=-1 oops=panic`: a splat ends the machine at once, and libvirt tells us. `loglevel=5`
+# keeps warnings on the console and drops the boot's chatter, which a serial port under TCG prints slowly.
+_KERNEL_WORDS = (
+    "root=/dev/vda",
+    "rw",
+    "console=ttyS0",
+    "ima_template=ima-ng",
+    "loglevel=5",
+    "panic=-1",
+    "oops=panic",
+    "systemd.show_status=0",
+    "net.ifnames=0",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """What to boot. ``cpu``: a model's name, or ``HOST_CPU``; ``kernel_words``: added to the kernel's command line."""
+
+    name: str
+    kernel: Kernel
+    image: Image
+    tier: Tier
+    vcpus: int = 1
+    memory_mib: int = 1024
+    cpu: str = CPU
+    kernel_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """Where one machine's ends are on this host. ``port`` is a TCP port of 127.0.0.1 that leads to the guest's sshd."""
+
+    domain: str
+    uuid: str
+    disk: Path
+    console: Path
+    tpm_socket: Path
+    port: int
+
+
+def command_line(spec: MachineSpec, public_key: str) -> str:
+    """Return the kernel's command line; the guest's root accepts ``public_key`` (one line of OpenSSH format)."""
+    credential = base64.b64encode(public_key.encode()).decode()
+    return " ".join(
+        (
+            *_KERNEL_WORDS,
+            *TIERS[spec.tier].kernel,
+            *spec.kernel_words,
+            f"systemd.set_credential_binary=ssh.authorized_keys.root:{credential}",
+        )
+    )
+
+
+def domain_xml(spec: MachineSpec, wiring: Wiring, kernel_command_line: str) -> str:
+    """Return libvirt's XML of the machine."""
+    row = TIERS[spec.tier]
+    domain = etree.Element("domain", {"type": row.virt}, nsmap={"qemu": QEMU_NAMESPACE})
+    _add(domain, "name", text=wiring.domain)
+    _add(domain, "uuid", text=wiring.uuid)
+    _add(domain, "memory", text=str(spec.memory_mib), unit="MiB")
+    _add(domain, "vcpu", text=str(spec.vcpus))
+    _add_boot(domain, spec, kernel_command_line)
+    _add_cpu(domain, spec)
+    _add(domain, "clock", offset="utc")
+    # A guest that stops, however it does, ends its machine: libvirt's event then tells us.
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        _add(domain, event, text="destroy")
+    _add_devices(domain, wiring)
+    _add_qemu_words(domain, (*network_words(wiring.port), *row.qemu))
+    return etree.tostring(domain, pretty_print=True, encoding="unicode")
+
+
+def network_words(port: int) -> tuple[str, ...]:
+    """Return QEMU's words for a user-mode network; libvirt's own port forwarding wants passt, which is younger."""
+    forward = f"hostfwd=tcp:127.0.0.1:{port}-:22"
+    return ("-netdev", f"user,id=n0,{forward}", "-device", "virtio-net-pci,netdev=n0,addr=0x10,mac=52:54:00:74:62:01")
+
+
+def rewire(xml: str, wiring: Wiring) -> str:
+    """Return the XML of a saved machine for a clone of it: the same machine with its ends elsewhere on this host.
+
+    libvirt knows a machine by name and UUID, so each clone has its own: two can run at the same time.
+    """
+    domain = etree.fromstring(xml)
+    _find(domain, "name").text = wiring.domain
+    _find(domain, "uuid").text = wiring.uuid
+    _find(domain, "devices/disk/source").set("file", str(wiring.disk))
+    for device in ("serial", "console"):
+        for source in domain.iterfind(f"devices/{device}/source"):
+            source.set("path", str(wiring.console))
+    _find(domain, "devices/tpm/backend/source").set("path", str(wiring.tpm_socket))
+    for word in domain.iterfind(f"{{{QEMU_NAMESPACE}}}commandline/{{{QEMU_NAMESPACE}}}arg"):
+        if word.get("value", "").startswith("user,"):
+            word.set("value", network_words(wiring.port)[1])
+    return etree.tostring(domain, pretty_print=True, encoding="unicode")
+
+
+def _add_boot(domain: etree._Element, spec: MachineSpec, kernel_command_line: str) -> None:
+    os = _add(domain, "os")
+    _add(os, "type", text="hvm", arch="x86_64", machine="q35")
+    _add(os, "kernel", text=str(spec.kernel.vmlinuz))
+    _add(os, "initrd", text=str(spec.kernel.initrd))
+    _add(os, "cmdline", text=kernel_command_line)
+    features = _add(domain, "features")
+    _add(features, "acpi")
+    _add(features, "apic")
+
+
+def _add_cpu(domain: etree._Element, spec: MachineSpec) -> None:
+    if spec.cpu == HOST_CPU:
+        _add(domain, "cpu", mode="host-passthrough")
+        return
+    # check=none: libvirt compares with the host's processor, which an emulated one has nothing to do with.
+    check = "full" if spec.tier is Tier.KVM else "none"
+    cpu = _add(domain, "cpu", mode="custom", match="exact", check=check)
+    _add(cpu, "model", text=spec.cpu, fallback="forbid")
+    for feature in TIERS[spec.tier].masked:
+        _add(cpu, "feature", policy="disable", name=feature)
+
+
+def _add_devices(domain: etree._Element, wiring: Wiring) -> None:
+    devices = _add(domain, "devices")
+    disk = _add(devices, "disk", type="file", device="disk")
+    # cache=unsafe: nobody needs the disk of a machine whose host died, and flushes would time the host's disk.
+    _add(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
+    _add(disk, "source", file=str(wiring.disk))
+    _add(disk, "target", dev="vda", bus="virtio")
+    serial = _add(devices, "serial", type="file")
+    _add(serial, "source", path=str(wiring.console), append="on")
+    tpm = _add(devices, "tpm", model="tpm-crb")
+    backend = _add(tpm, "backend", type="external")
+    _add(backend, "source", type="unix", path=str(wiring.tpm_socket), mode="connect")
+    rng = _add(devices, "rng", model="virtio")
+    _add(rng, "backend", text="/dev/urandom", model="random")
+    _add(devices, "memballoon", model="none")
+    _add(devices, "controller", type="usb", model="none")
+
+
+def _add_qemu_words(domain: etree._Element, words: tuple[str, ...]) -> None:
+    line = etree.SubElement(domain, f"{{{QEMU_NAMESPACE}}}commandline")
+    for word in words:
+        etree.SubElement(line, f"{{{QEMU_NAMESPACE}}}arg", {"value": word})
+
+
+def _add(parent: etree._Element, tag: str, *, text: str | None = None, **attributes: str) -> etree._Element:
+    element = etree.SubElement(parent, tag, attributes)
+    element.text = text
+    return element
+
+
+def _find(domain: etree._Element, path: str) -> etree._Element:
+    found = domain.find(path)
+    if found is None:
+        raise ValueError(f"no <{path}> in this domain")
+    return found

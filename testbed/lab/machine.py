@@ -1,0 +1,356 @@
+"""Machines: boot, save, restore. Each is a context manager that leaves nothing running, and on disk only its texts."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from testbed import shell
+from testbed.errors import LabError
+from testbed.lab import hypervisor, reap, save, ssh, tpm
+from testbed.lab.domain import MachineSpec, Wiring, command_line, domain_xml, rewire
+from testbed.lab.save import Notes, Saved
+from testbed.record import Tier
+
+__all__ = ["Lab", "Machine", "MachineSpec", "Saved", "open_lab"]
+
+log = logging.getLogger(__name__)
+
+BOOT_SECONDS = 300.0
+RESTORE_SECONDS = 120.0
+_PORT_TRIES = 5
+_PORT_TAKEN = "Could not set up host forwarding rule"  # QEMU's words
+_CONSOLE_LINES = 25
+_SWTPM_SECONDS = 10
+
+# How a machine ended, by the detail of libvirt's event (virDomainEventStoppedDetailType).
+_ENDS = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shut down",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "ended",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "was saved",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "failed (QEMU ended)",
+}
+
+# Names the clone, then mixes the host's randomness in. What is written to /dev/urandom is mixed into the pool;
+# RNDRESEEDCRNG (0x5207, linux/random.h) makes the next random number depend on it. perl is essential in Debian.
+_GREET = """
+set -e
+mkdir -p /run/testbed
+printf %s "$1" >/run/testbed/clone-id
+cat >/dev/urandom
+perl -e 'open(my $r, ">", "/dev/urandom") or die; ioctl($r, 0x5207, 0) or die "RNDRESEEDCRNG: $!"'
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where one machine works: its texts stay in ``directory``, ``live`` goes away with it."""
+
+    directory: Path
+    live: Path
+    socket: Path
+    uuid: str
+
+    @property
+    def disk(self) -> Path:
+        return self.live / "disk.qcow2"
+
+    @property
+    def tpm_state(self) -> Path:
+        return self.live / "tpm"
+
+    @property
+    def console(self) -> Path:
+        return self.directory / "console.log"
+
+    def wiring(self, port: int) -> Wiring:
+        return Wiring(
+            domain=self.live.name,
+            uuid=self.uuid,
+            disk=self.disk,
+            console=self.console,
+            tpm_socket=self.socket,
+            port=port,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """How a machine comes to run. ``prepare`` fills its place, ``run`` has libvirt start it; both can be repeated."""
+
+    spec: MachineSpec
+    place: _Place
+    key: str
+    host_key: str | None = None
+    boot_seconds: float | None = None
+    timeout: float
+    prepare: Callable[[], None]
+    run: Callable[[Wiring], object]
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """A running machine.
+
+    ``ready_seconds``: host time from its start to the first answered command; ``boot_seconds``: the same of the boot
+    that a clone descends from. ``clone_id``: 32 hex digits that no other machine has, also in
+    ``/run/testbed/clone-id``. ``tpm``: who certified its TPM. ``console`` and ``domain_xml`` are files.
+    """
+
+    spec: MachineSpec
+    guest: ssh.SshGuest
+    fate: ssh.Fate
+    tpm: tpm.CertificateAuthority
+    console: Path
+    domain_xml: Path
+    clone_id: str
+    ready_seconds: float
+    boot_seconds: float
+    _place: _Place = field(repr=False)
+    _domain: libvirt.virDomain = field(repr=False)
+    _emulator: subprocess.Popen[bytes] = field(repr=False)
+    _key: str = field(repr=False)
+    _versions: dict[str, int]
+
+    def save(self, to: Path) -> Saved:
+        """Save the machine at ``to``, which ends it. Raises ``LabError`` if ``to`` exists or libvirt refuses."""
+        if to.exists():
+            raise LabError(f"cannot save {self.spec.name}: {to} exists")
+        notes = Notes(
+            schema=save.SCHEMA,
+            spec=self.spec,
+            host_key=self.guest.host_key,
+            versions=self._versions,
+            authority=self.tpm.directory,
+            boot_seconds=self.boot_seconds,
+        )
+        return save.write_saved(to, notes, self._key, self._freeze)
+
+    def _freeze(self, target: Path) -> None:
+        try:
+            self._domain.save(str(target / "memory"))
+        except libvirt.libvirtError as error:
+            raise LabError(f"libvirt cannot save {self.spec.name}: {error}") from error
+        # The TPM's process leaves with QEMU's connection; only then is its state whole.
+        self._emulator.wait(_SWTPM_SECONDS)
+        shutil.move(self._place.disk, target / "disk.qcow2")
+        tpm.copy_state(self._place.tpm_state, target / "tpm")
+
+
+class Lab:
+    """Where machines are started: a connection to libvirt. Its methods may be called from several threads."""
+
+    def __init__(self, connection: libvirt.virConnect, sockets: Path, authority: tpm.CertificateAuthority) -> None:
+        self._connection = connection
+        self._sockets = sockets
+        self._authority = authority
+        self._fates: dict[str, ssh.Fate] = {}
+        self.versions = {"libvirt": connection.getLibVersion(), "qemu": connection.getVersion()}
+
+    @contextmanager
+    def boot(self, spec: MachineSpec, directory: Path, *, timeout: float = BOOT_SECONDS) -> Iterator[Machine]:
+        """Hold a freshly booted machine; ``directory`` keeps its ``console.log`` and ``domain.xml``.
+
+        Raises ``LostMachine``, ``DeadlineExceeded`` after ``timeout`` seconds without an answer, ``LabError``.
+        """
+        private, public = ssh.new_key()
+        with self._place(directory) as place:
+
+            def prepare() -> None:
+                tpm.manufacture(place.tpm_state, self._authority, spec.name)
+                _make_overlay(spec.image.disk, "raw", place.disk)
+
+            def run(wiring: Wiring) -> None:
+                xml = domain_xml(spec, wiring, command_line(spec, public))
+                (place.directory / "domain.xml").write_text(xml)
+                self._connection.createXML(xml)
+
+            start = _Start(spec=spec, place=place, key=private, timeout=timeout, prepare=prepare, run=run)
+            with self._running(start) as machine:
+                yield machine
+
+    @contextmanager
+    def restore(self, saved: Saved, directory: Path, *, timeout: float = RESTORE_SECONDS) -> Iterator[Machine]:
+        """Hold a clone of a saved machine: same memory, disk, TPM and clock; own ``clone_id`` and random numbers.
+
+        The guest's clock goes on from the save, in every tier: setting it would fire timers and make clones differ.
+        Raises as ``boot`` does, and ``LabError`` if the emulator is another one than at the save.
+        """
+        if saved.notes.versions != self.versions:
+            raise LabError(
+                f"{saved.directory}: saved by {saved.notes.versions}, this host has {self.versions}",
+                f"remove {saved.directory}; it is made anew",
+            )
+        xml = save.read_xml(saved.memory)
+        with self._place(directory) as place:
+            memory = place.live / "memory"
+
+            def prepare() -> None:
+                tpm.copy_state(saved.tpm_state, place.tpm_state)
+                _make_overlay(saved.disk, "qcow2", place.disk)
+
+            def run(wiring: Wiring) -> None:
+                rewired = rewire(xml, wiring)
+                (place.directory / "domain.xml").write_text(rewired)
+                save.copy_with_xml(saved.memory, memory, rewired)
+                self._connection.restore(str(memory))
+                memory.unlink()
+
+            with self._running(
+                saved.spec,
+                place,
+                saved.private_key,
+                saved.notes.host_key,
+                saved.notes.boot_seconds,
+                timeout,
+                prepare,
+                start,
+            ) as machine:
+                yield machine
+
+    def destroy_all(self) -> None:
+        """End every machine at once; whoever waits for one gets ``LostMachine``."""
+        for name in list(self._fates):
+            self._destroy(name)
+
+    def on_event(self, domain: str, reason: str) -> None:
+        """Note that a machine (its UUID) ended; called from libvirt's event thread."""
+        fate = self._fates.get(domain)
+        if fate:
+            fate.end(reason)
+
+    @contextmanager
+    def _place(self, directory: Path) -> Iterator[_Place]:
+        name = reap.private_name()
+        domain = str(uuid.uuid4())
+        control = self._sockets / name
+        with reap.holding(directory.absolute() / name, uri=self._connection.getURI(), domain=domain) as live:
+            yield _Place(directory=directory.absolute(), live=live, socket=control, uuid=domain)
+
+    @contextmanager
+    def _running(self, start: _Start) -> Iterator[Machine]:
+        place = start.place
+        fate = self._fates[place.uuid] = ssh.Fate()
+        place.console.touch()
+        begun = time.monotonic()
+        with ExitStack() as stack:
+            stack.callback(self._fates.pop, place.uuid)
+            emulator, port = self._start(stack, start)
+            guest = ssh.connect(
+                port,
+                start.key,
+                fate,
+                lambda: last_words(place.console),
+                timeout=start.timeout,
+                host_key=start.host_key,
+            )
+            stack.callback(guest.close)
+            ready = time.monotonic() - begun
+            clone_id = secrets.token_hex(16)
+            guest.run(["sh", "-c", _GREET, "greet", clone_id], input=secrets.token_bytes(32))
+            yield Machine(
+                spec=start.spec,
+                guest=guest,
+                fate=fate,
+                tpm=self._authority,
+                console=place.console,
+                domain_xml=place.directory / "domain.xml",
+                clone_id=clone_id,
+                ready_seconds=ready,
+                boot_seconds=start.boot_seconds or ready,
+                _place=place,
+                _domain=self._connection.lookupByUUIDString(place.uuid),
+                _emulator=emulator,
+                _key=start.key,
+                _versions=self.versions,
+            )
+
+    def _start(self, stack: ExitStack, start: _Start) -> tuple[subprocess.Popen[bytes], int]:
+        # A port that is free now may be taken when QEMU binds it: then all is begun again, for the TPM's process leaves
+        # with the QEMU that failed.
+        place = start.place
+        for attempt in range(_PORT_TRIES):
+            start.prepare()
+            port = _free_port()
+            with ExitStack() as once:
+                emulator = once.enter_context(tpm.emulator(place.tpm_state, place.socket, place.live / "swtpm.log"))
+                once.callback(self._destroy, place.uuid)
+                try:
+                    start.run(place.wiring(port))
+                except libvirt.libvirtError as error:
+                    if _PORT_TAKEN in str(error) and attempt + 1 < _PORT_TRIES:
+                        log.info("port %d was taken meanwhile: trying another", port)
+                        continue
+                    message = f"{start.spec.name}: libvirt cannot start it: {error}"
+                    raise LabError(message, _hint(start.spec.tier)) from error
+                stack.push(once.pop_all())
+                return emulator, port
+        raise AssertionError
+
+    def _destroy(self, domain: str) -> None:
+        # By its id, so that a machine is also found when we were interrupted while it started.
+        with suppress(libvirt.libvirtError):
+            self._connection.lookupByUUIDString(domain).destroy()
+
+
+@contextmanager
+def open_lab(uri: str | None = None) -> Iterator[Lab]:
+    """Hold a lab at a libvirt URI; ``None`` is the embedded driver. What killed processes left is cleaned up first.
+
+    Raises ``HostError`` if libvirt cannot be reached.
+    """
+    for line in reap.collect():
+        log.warning("%s", line)
+    with (
+        hypervisor.connection(uri) as connection,
+        reap.holding(hypervisor.short_directory() / reap.private_name()) as own,
+    ):
+        lab = Lab(connection, own, tpm.CertificateAuthority(directory=reap.state_directory() / "tpm-ca"))
+
+        def note(_connection: Any, domain: libvirt.virDomain, event: int, detail: int, _opaque: Any) -> None:
+            if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+                lab.on_event(domain.UUIDString(), _ENDS.get(detail, f"stopped ({detail})"))
+
+        number = connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, note, None)
+        try:
+            yield lab
+        finally:
+            lab.destroy_all()
+            connection.domainEventDeregisterAny(number)
+
+
+def last_words(console: Path) -> str:
+    """Return the last lines of a machine's console, for an error's message."""
+    with suppress(OSError):
+        lines = console.read_bytes().decode(errors="backslashreplace").splitlines()[-_CONSOLE_LINES:]
+        return "\n".join(["last lines of its console:", *lines]) if lines else "its console is empty"
+    return "its console cannot be read"
+
+
+def _make_overlay(base: Path, form: str, overlay: Path) -> None:
+    overlay.unlink(missing_ok=True)
+    shell.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", form, overlay], timeout=60)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _hint(tier: Tier) -> str:
+    return "`testbed doctor` shows what this host can run" if tier is Tier.KVM else ""

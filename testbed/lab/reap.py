@@ -1,0 +1,212 @@
+"""What is left when a `testbed` process was killed (SIGKILL, power): how it is found again and cleaned up.
+
+Whoever takes something that outlives its process (a machine, a directory) holds a record of it meanwhile. ``collect``
+looks for records whose owner is gone. A process belongs to a record if it is one of ``PROGRAMS``, runs as this user and
+names one of the record's directories among its arguments; each directory's name is random, so nobody else names it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import secrets
+import select
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import libvirt
+import platformdirs
+
+log = logging.getLogger(__name__)
+
+PROGRAMS = frozenset({"qemu-system-x86_64", "swtpm", "swtpm_setup", "setpriv"})
+PREFIX = "tb-"
+"""How the names of our own directories begin; only such are ever removed."""
+
+_END_SECONDS = 5
+_START_FIELD = 19  # of /proc/PID/stat, counted after the program's name: field 22 of proc(5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A process, told from later ones with its number. ``start``: clock ticks since the host's boot."""
+
+    pid: int
+    start: int
+    boot_id: str
+    host: str
+    pid_namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What must not outlive its owner: a directory, and perhaps the machine (libvirt's UUID) that works in it."""
+
+    owner: Owner
+    directory: Path
+    uri: str = ""
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process of this host, as /proc shows it."""
+
+    pid: int
+    start: int
+    uid: int
+    argv: tuple[str, ...]
+
+
+def private_name() -> str:
+    """Return a name for a directory that nobody else uses."""
+    return f"{PREFIX}{secrets.token_hex(4)}"
+
+
+def state_directory() -> Path:
+    """Return where this program keeps what is neither a result nor a cache: ``$TESTBED_STATE``, or the user's own."""
+    base = os.environ.get("TESTBED_STATE")
+    return Path(base).absolute() if base else platformdirs.user_state_path("container-testbed")
+
+
+def record_directory() -> Path:
+    """Return where the records lie."""
+    return state_directory() / "live"
+
+
+@contextmanager
+def holding(directory: Path, *, uri: str = "", domain: str = "") -> Iterator[Path]:
+    """Make ``directory`` (its name from ``private_name``) and hold it with a record; both are gone afterwards."""
+    home = record_directory()
+    home.mkdir(parents=True, exist_ok=True)
+    record = Record(owner=ourselves(), directory=directory.absolute(), uri=uri, domain=domain)
+    path = home / f"{directory.name}-{os.getpid()}.json"
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(asdict(record), default=str))
+    beside.rename(path)
+    try:
+        directory.mkdir(parents=True)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
+def collect(home: Path | None = None) -> list[str]:
+    """Clean up after owners that are gone; return what was done, a line each."""
+    done: list[str] = []
+    for path in sorted((home or record_directory()).glob("*.json")):
+        try:
+            record = read_record(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            done.append(f"left alone: {path} is no record ({error!r})")
+            continue
+        if not elsewhere(record.owner) and not alive(record.owner):
+            done += _clean(record)
+            path.unlink(missing_ok=True)
+    return done
+
+
+def read_record(path: Path) -> Record:
+    """Read a record. Raises ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+    fields = json.loads(path.read_text())
+    return Record(**fields | {"owner": Owner(**fields["owner"]), "directory": Path(fields["directory"])})
+
+
+def ourselves() -> Owner:
+    """Return this process as an owner."""
+    me = read_process(os.getpid())
+    assert me is not None
+    return Owner(
+        pid=me.pid,
+        start=me.start,
+        boot_id=host_boot_id(),
+        host=platform.node(),
+        pid_namespace=str(Path("/proc/self/ns/pid").readlink()),
+    )
+
+
+def host_boot_id() -> str:
+    """Return the random id of this boot of the host."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def elsewhere(owner: Owner) -> bool:
+    """Tell whether we cannot see if ``owner`` lives: on another host or in another container that shares our home."""
+    here = ourselves()
+    return owner.host != here.host or (owner.boot_id == here.boot_id and owner.pid_namespace != here.pid_namespace)
+
+
+def alive(owner: Owner) -> bool:
+    """Tell whether that very process still runs."""
+    process = read_process(owner.pid)
+    return owner.boot_id == host_boot_id() and process is not None and process.start == owner.start
+
+
+def read_process(pid: int) -> Process | None:
+    """Return what /proc says of a process, ``None`` if there is none (any more)."""
+    proc = Path(f"/proc/{pid}")
+    try:
+        stat = (proc / "stat").read_text()
+        argv = (proc / "cmdline").read_bytes().split(b"\0")
+        uid = proc.stat().st_uid
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    words = tuple(os.fsdecode(word) for word in argv if word)
+    return Process(pid=pid, start=int(fields[_START_FIELD]), uid=uid, argv=words)
+
+
+def belongs(process: Process, directory: Path) -> bool:
+    """Tell whether a process is one of ours that works in ``directory``."""
+    ours = bool(process.argv) and Path(process.argv[0]).name in PROGRAMS and process.uid == os.getuid()
+    return ours and any(f"{directory}/" in f"{word}/" for word in process.argv[1:])
+
+
+def _clean(record: Record) -> list[str]:
+    done = _destroy_domain(record)
+    for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
+        process = read_process(pid)
+        if process and belongs(process, record.directory) and _end(process):
+            done.append(f"ended {process.argv[0]} (process {pid}), whose owner {record.owner.pid} is gone")
+    if record.directory.name.startswith(PREFIX) and record.directory.is_dir():
+        shutil.rmtree(record.directory, ignore_errors=True)
+        done.append(f"removed {record.directory}")
+    return done
+
+
+def _destroy_domain(record: Record) -> list[str]:
+    if not record.domain or not record.uri or record.uri.startswith("qemu:///embed"):
+        return []  # an embedded driver died with its process: its machines are processes without a master
+    with suppress(libvirt.libvirtError):
+        connection = libvirt.open(record.uri)
+        try:
+            connection.lookupByUUIDString(record.domain).destroy()
+        finally:
+            connection.close()
+        return [f"destroyed machine {record.domain} at {record.uri}"]
+    return []
+
+
+def _end(process: Process) -> bool:
+    # A pidfd names this very process: its number cannot come to mean another one between our look and our signal.
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(process.pid)
+        try:
+            if read_process(process.pid) != process:
+                return False
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(fd, number)
+                if poll.poll(_END_SECONDS * 1000):
+                    return True
+        finally:
+            os.close(fd)
+    return False
