@@ -209,16 +209,17 @@ class Lab:
                 self._connection.restore(str(memory))
                 memory.unlink()
 
-            with self._running(
-                saved.spec,
-                place,
-                saved.private_key,
-                saved.notes.host_key,
-                saved.notes.boot_seconds,
-                timeout,
-                prepare,
-                start,
-            ) as machine:
+            start = _Start(
+                spec=saved.spec,
+                place=place,
+                key=saved.private_key,
+                host_key=saved.notes.host_key,
+                boot_seconds=saved.notes.boot_seconds,
+                timeout=timeout,
+                prepare=prepare,
+                run=run,
+            )
+            with self._running(start) as machine:
                 yield machine
 
     def destroy_all(self) -> None:
