@@ -1,0 +1,132 @@
+"""Imports go down only. Read from the source, so that an import inside a function counts too."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+BASE = ("errors", "record")
+FAMILIES = ("measurers", "runtimes", "workloads", "attacks")
+STAGES = ("spec", "plan", "rundir", "plugins", "progress")
+BELOW_DESK = (*BASE, "guest", "shell", *FAMILIES, *STAGES)
+
+# What each part of the package may import of it. A part may always import itself, and everyone the version.
+MAY_SEE: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "record": ("errors",),
+    "guest": BASE,
+    "shell": (*BASE, "guest"),
+    **dict.fromkeys(FAMILIES, (*BASE, "guest")),
+    **dict.fromkeys(STAGES, BELOW_DESK),
+    "attest": BELOW_DESK,
+    "analysis": (*BELOW_DESK, "attest"),
+    "lab": (*BELOW_DESK, "attest"),
+    "cli": (*BELOW_DESK, "attest", "analysis", "lab"),
+}
+
+# Modules of others that only some of ours may import, and why.
+KEPT_TO: dict[str, tuple[str, ...]] = {
+    "libvirt": ("testbed.lab.",),  # the desk works without it
+    "subprocess": (
+        "testbed.shell",  # the one door
+        "testbed.lab.tpm",  # swtpm lives as long as its machine
+        "testbed.lab.drive",  # runs in the guest, without this package
+    ),
+}
+
+
+def imports(source: str, package: str) -> Iterator[str]:
+    """Yield the dotted name of everything that a module of ``package`` imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def part(dotted: str) -> str:
+    """Return ``lab`` for ``testbed.lab.machine.Lab``, and nothing for ``testbed`` itself."""
+    return dotted.split(".")[1] if "." in dotted else ""
+
+
+def breaches(module: str, source: str, *, is_package: bool = False) -> list[str]:
+    """Return the imports of a module that the tables above forbid."""
+    package = module if is_package else module.rpartition(".")[0]
+    found = []
+    for name in imports(source, package):
+        top = name.split(".")[0]
+        if top == "testbed" and part(name) not in ("", "__version__", part(module), *MAY_SEE.get(part(module), ())):
+            found.append(f"{module} imports {name}")
+        if top in KEPT_TO and not module.startswith(KEPT_TO[top]):
+            found.append(f"{module} imports {name}, which is kept to {', '.join(KEPT_TO[top])}")
+    return found
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted((ROOT / "testbed").rglob("*.py")):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m) for m, p in modules()])
+def test_imports_go_down(module: str, path: Path) -> None:
+    assert breaches(module, path.read_text(), is_package=path.name == "__init__.py") == []
+
+
+def test_every_part_has_a_layer() -> None:
+    parts = {part(module) for module, _ in modules()} - {""}
+    assert parts <= MAY_SEE.keys(), "give the new module its place in MAY_SEE"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("testbed.attest.verify", "from testbed.lab import machine"),
+        ("testbed.attest.verify", "def f():\n    import testbed.analysis.stats"),
+        ("testbed.attest.verify", "from ..analysis import stats"),
+        ("testbed.analysis.report", "from testbed import lab"),
+        ("testbed.analysis.report", "from .. import lab"),
+        ("testbed.lab.campaign", "from testbed.analysis import report"),
+        ("testbed.workloads.tools", "from testbed.shell import run"),
+        ("testbed.workloads.tools", "from testbed import attacks"),
+        ("testbed.record", "from testbed.plan import Plan"),
+        ("testbed.shell", "from testbed.spec import load"),
+        ("testbed.plan", "import testbed.attest.verify"),
+        ("testbed.rundir", "import libvirt"),
+        ("testbed.attest.rivals", "from subprocess import run"),
+        ("testbed.cli_new", "from testbed.lab import machine"),
+    ],
+)
+def test_an_import_that_goes_up_is_seen(module: str, source: str) -> None:
+    assert len(breaches(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (
+            "testbed.attest.verify",
+            "from testbed.attest import ima\nfrom . import quote\nfrom ..errors import EvidenceError",
+        ),
+        ("testbed.lab.machine", "import libvirt\nfrom testbed.attest import quote"),
+        ("testbed.cli", "from testbed import __version__, spec\nfrom testbed.lab import campaign"),
+        ("testbed.workloads.tools", "from testbed.workloads import Workload"),
+    ],
+)
+def test_an_import_that_goes_down_is_not(module: str, source: str) -> None:
+    assert breaches(module, source) == []
+
+
+def test_the_command_line_loads_without_libvirt() -> None:
+    program = "import sys; sys.modules['libvirt'] = None; import testbed.cli; print('testbed.lab' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "False\n"
