@@ -42,9 +42,13 @@
  *   - mprotect runs under mmap_lock, where reading the file can deadlock: it is
  *     counted, not measured.
  *   - Code that is not a file (JIT, anonymous memory) is counted, not measured.
- *   - Before 6.2 the kernel skips an LSM program that is already running, or
- *     sleeping, on the same CPU. The kernel counts these skips and the loader
- *     shows them as unmeasured_skipped.
+ *   - A kernel without commit 271de525e1d7 ("bpf: Remove prog->active check for
+ *     bpf_lsm and bpf_iter", 6.2, also in Debian's 6.1) skips a program that
+ *     sleeps on the same CPU already. The kernel counts that, and the loader
+ *     shows it as unmeasured_skipped.
+ *   - A descriptor opened on an overlay before its file was copied up maps the
+ *     lower file, while reading it gives the upper one: the entry then tells of
+ *     the upper one. IMA has the same limit.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
