@@ -1,0 +1,71 @@
+"""The measurer for one kernel: ``bpf/build.sh`` run in that kernel's build root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.errors import BuildError, CommandError
+from testbed.lab import cache, debian, tarball
+from testbed.lab.kernel import Kernel
+
+KIND = "bundle"
+# Raise it when this module makes something else of the same sources.
+BUILDER = 1
+_MODULE, _LOADER = "testbed_measurer.ko", "measurer"
+_NEEDED = 256 << 20
+_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """What is deployed to a guest: the kernel module and the static loader. ``digest``: SHA-256 over both."""
+
+    kernel: str
+    module: Path
+    loader: Path
+    digest: str
+
+
+def build_bundle(kernel: Kernel, source: Path, progress: cache.Progress = cache.silent) -> Bundle:
+    """Return the measurer of ``source`` for ``kernel``, from the cache or compiled now (seconds).
+
+    Raises ``BuildError`` with the last lines of what the compiler said, ``HostError``.
+    """
+    key = _key(kernel, source)
+    path = cache.entry(KIND, key, lambda at: _build(kernel, source, at, progress), needed=_NEEDED)
+    return _load(kernel, path)
+
+
+def cached_bundle(kernel: Kernel, source: Path) -> Bundle | None:
+    """Return the measurer if it is in the cache."""
+    path = cache.find(KIND, _key(kernel, source))
+    return _load(kernel, path) if path else None
+
+
+def _key(kernel: Kernel, source: Path) -> str:
+    digests = {"source": tarball.tree_digest(source), "kernel": kernel.digest, "root": kernel.build_digest}
+    return cache.content_key({"builder": BUILDER} | digests)
+
+
+def _load(kernel: Kernel, path: Path) -> Bundle:
+    digest = cache.read_meta(path)["digest"]
+    return Bundle(kernel=kernel.name, module=path / _MODULE, loader=path / _LOADER, digest=digest)
+
+
+def _build(kernel: Kernel, source: Path, at: Path, progress: cache.Progress) -> None:
+    progress(f"measurer for {kernel.name}: compile")
+    argv = ("sh", "/src/build.sh", "/src", "/out", kernel.release)
+    try:
+        debian.enter(kernel.build_root, argv, read={source: "/src"}, write={at: "/out"}, timeout=_SECONDS)
+    except CommandError as error:
+        raise BuildError(
+            f"the measurer does not build for {kernel.name}: {error.message}", f"correct {source}"
+        ) from error
+    missing = [name for name in (_MODULE, _LOADER) if not (at / name).is_file()]
+    if missing:
+        raise BuildError(f"{source / 'build.sh'} ended well for {kernel.name} but made no {', '.join(missing)}")
+    files = {name: tarball.file_digest(at / name) for name in (_MODULE, _LOADER)}
+    cache.write_meta(
+        at, {"kernel": kernel.name, "release": kernel.release, "digest": cache.content_key(files), "files": files}
+    )

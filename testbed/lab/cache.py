@@ -1,0 +1,211 @@
+"""Things that take long to build, each under the digest of all that goes into it, outside the repository.
+
+``<root>/<kind>/<key>/`` exists only when it is complete: it is built beside and renamed. A name with a leading dot is
+ours: ``.<key>.lock`` is held (``flock``) by whoever builds or removes that entry, ``.<key>.*.tmp`` is what he builds.
+The kernel drops a lock with its process, so a temporary directory whose lock is free belongs to a dead builder.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from testbed.errors import BuildError, HostError, TestbedError
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+META = "meta.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One complete entry. ``size``: bytes on disk."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+
+
+def silent(_: str) -> None:
+    """Take a line of progress and show nothing."""
+
+
+def root() -> Path:
+    """Return the directory of the cache: ``$TESTBED_CACHE``, else one in the person's cache directory."""
+    chosen = os.environ.get("TESTBED_CACHE")
+    return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("container-testbed")
+
+
+def content_key(parts: Mapping[str, Any]) -> str:
+    """Return SHA-256 in hex of the canonical JSON of everything that decides what a builder makes."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def find(kind: str, key: str) -> Path | None:
+    """Return the directory of an entry, ``None`` if it is not there."""
+    path = root() / kind / key
+    return path if path.is_dir() else None
+
+
+def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0) -> Path:
+    """Return the directory of an entry; if it is not there, ``build`` fills an empty directory that becomes it.
+
+    Two processes that want one entry build it once. A build that fails leaves nothing. ``needed``: free bytes without
+    which a build is not begun. Raises ``HostError`` on a full disk, and what ``build`` raises.
+    """
+    done = find(kind, key)
+    if done:
+        return done
+    home = root() / kind
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"cannot write to the cache {root()}: {error.strerror}", "name another by TESTBED_CACHE"
+        ) from error
+    with _locked(home / f".{key}.lock"):
+        return find(kind, key) or _build(kind, home / key, build, needed)
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Return what a builder wrote down about its entry. Raises ``BuildError`` if it cannot be read."""
+    try:
+        meta: dict[str, Any] = json.loads((path / META).read_text())
+    except (OSError, ValueError) as error:
+        raise BuildError(
+            f"{path}: damaged cache entry: {error}", "`testbed images gc --all` empties the cache"
+        ) from error
+    return meta
+
+
+def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    """Write down about an entry what its files do not say."""
+    (path / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+
+
+def entries() -> list[Entry]:
+    """List what is complete."""
+    found = (path for path in sorted(root().glob("*/*")) if path.is_dir() and not path.name.startswith("."))
+    return [Entry(kind=path.parent.name, key=path.name, path=path, size=used(path)) for path in found]
+
+
+def used(path: Path) -> int:
+    """Return the bytes that a directory takes on disk (holes in sparse files take none)."""
+    return sum(found.lstat().st_blocks * 512 for found in path.rglob("*"))
+
+
+def gc(*, everything: bool = False) -> list[Path]:
+    """Remove what dead builders left behind; with ``everything`` also all complete entries. Return what was removed.
+
+    An entry that somebody builds at this moment is left alone.
+    """
+    removed = []
+    for home in sorted(path for path in root().glob("*") if path.is_dir()):
+        for key in sorted(
+            {lock.name[1 : -len(".lock")] for lock in home.glob(".*.lock")} | _complete(home, everything)
+        ):
+            with suppress(BlockingIOError), _locked(home / f".{key}.lock", wait=False):
+                if everything and (home / key).is_dir():
+                    # Renamed first, so that an entry which is half gone never looks complete.
+                    (home / key).rename(home / f".{key}.removed.tmp")
+                left = list(home.glob(f".{key}.*.tmp"))
+                for path in left:
+                    _remove(path)
+                removed += left
+    return removed
+
+
+def _complete(home: Path, wanted: bool) -> set[str]:
+    return (
+        {path.name for path in home.iterdir() if path.is_dir() and not path.name.startswith(".")} if wanted else set()
+    )
+
+
+def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -> Path:
+    free = shutil.disk_usage(final.parent).free
+    if free < needed:
+        raise _full(kind, final.parent, needed, "")
+    beside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    try:
+        build(beside)
+        beside.chmod(0o755)
+        beside.rename(final)
+    except BaseException as error:
+        full = _is_full(error) and _full(kind, final.parent, needed, str(error))
+        _remove(beside)
+        if full:
+            raise full from error
+        raise
+    return final
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether a disk was full, for us or for a program that we ran (which can only say it in words)."""
+    told = isinstance(error, TestbedError) and os.strerror(errno.ENOSPC) in error.message
+    return told or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+def _full(kind: str, where: Path, needed: int, said: str) -> HostError:
+    free = shutil.disk_usage(where).free
+    wants = f"about {needed >> 20} MiB" if needed else "more"
+    message = f"no space left while building {kind}: {where} needs {wants} free, has {free >> 20} MiB"
+    hint = "`testbed images gc --all` empties the cache; TESTBED_CACHE and TMPDIR name other places"
+    return HostError(f"{message}\n{said}" if said else message, hint)
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock at ``path``. Raises ``BlockingIOError`` if not ``wait`` and another holds it."""
+    descriptor = _lock(path, wait=wait)
+    try:
+        yield
+    finally:
+        # Unlinked while held: whoever waits on the old file sees in ``_lock`` that its name is gone and tries again.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path, *, wait: bool) -> int:
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise
+                log.info("another process builds %s: waiting for it", path)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove a tree, directories without write permission included (a root file system has some)."""
+    for directory, names, _ in os.walk(path):
+        for name in names:
+            child = os.path.join(directory, name)  # noqa: PTH118 - os.walk speaks str
+            if not os.path.islink(child):  # noqa: PTH114
+                os.chmod(child, stat.S_IRWXU)  # noqa: PTH101
+    shutil.rmtree(path)

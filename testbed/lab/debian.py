@@ -1,0 +1,135 @@
+"""Debian root file systems: made by ``mmdebstrap`` from its usual sources, entered by ``bwrap``, without root."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from testbed import shell
+from testbed.errors import BuildError, CommandError, HostError
+from testbed.guest import Completed
+
+# Every file that we make carries this time at most (2025-06-15), so that the same packages give the same bytes.
+EPOCH = 1_750_000_000
+_PACKAGES = {"mmdebstrap": "mmdebstrap", "bwrap": "bubblewrap", "tar": "tar"}
+_UNREAD = ("usr/share/doc/*", "usr/share/locale/*", "usr/share/man/*", "usr/share/info/*", "usr/share/lintian/*")
+_STATUS = "var/lib/dpkg/status"
+_MINUTES = 60.0
+# ``extract`` leaves dpkg's list empty: what was unpacked is then known only while the packages are still there.
+_LIST_PACKAGES = (
+    'for deb in "$1"/var/cache/apt/archives/*.deb; do'
+    ' dpkg-deb -W --showformat="Package: \\${Package}\\nVersion: \\${Version}\\n\\n" "$deb"; done'
+    f' > "$1/{_STATUS}"'
+)
+
+
+def bootstrap_argv(
+    suite: str, packages: Sequence[str], target: Path, *, variant: str, hooks: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return the command that writes the root file system of ``suite`` with ``packages`` to the tar file ``target``."""
+    return (
+        "mmdebstrap",
+        f"--variant={variant}",
+        '--aptopt=Acquire::Languages "none"',
+        *(f"--dpkgopt=path-exclude=/{pattern}" for pattern in _UNREAD),
+        f"--include={','.join(packages)}",
+        *(f"--essential-hook={hook}" for hook in hooks),
+        *((f"--extract-hook={_LIST_PACKAGES}",) if variant == "extract" else ()),
+        "--format=tar",
+        suite,
+        str(target),
+    )
+
+
+def bootstrap(
+    suite: str, packages: Sequence[str], target: Path, *, variant: str = "minbase", hooks: Sequence[str] = ()
+) -> None:
+    """Write a root file system to the tar file ``target``. Raises ``BuildError``, ``HostError``."""
+    _need("mmdebstrap")
+    argv = bootstrap_argv(suite, packages, target, variant=variant, hooks=hooks)
+    try:
+        shell.run(argv, timeout=30 * _MINUTES, env={"SOURCE_DATE_EPOCH": str(EPOCH), "TMPDIR": _scratch(target.parent)})
+    except CommandError as error:
+        hint = "is Debian's mirror reached? On another distribution: is package debian-archive-keyring there?"
+        raise BuildError(f"no root file system of {suite}: {error.message}", hint) from error
+
+
+def unpack(archive: Path, to: Path) -> None:
+    """Unpack a root file system so that it can be entered: no device nodes, no owners, no setuid bits."""
+    to.mkdir()
+    keep = ("--no-same-owner", "--no-same-permissions", "--exclude=./dev/*", "--delay-directory-restore")
+    shell.run(("tar", "-xf", archive, "-C", to, *keep), timeout=10 * _MINUTES)
+    # Where ``enter`` mounts: the root is read-only by then.
+    for name in ("src", "out", "dev", "proc", "tmp", "run"):
+        (to / name).mkdir(exist_ok=True)
+
+
+def enter_argv(
+    root: Path, argv: Sequence[str], *, read: Mapping[Path, str], write: Mapping[Path, str]
+) -> tuple[str, ...]:
+    """Return the command that runs ``argv`` in ``root``: read-only, no network, no environment of the person's."""
+    read_only = [word for path, at in read.items() for word in ("--ro-bind", str(path), at)]
+    writable = [word for path, at in write.items() for word in ("--bind", str(path), at)]
+    settings = {"PATH": "/usr/sbin:/usr/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(EPOCH)}  # noqa: S108 - inside the root
+    return (
+        *("bwrap", "--unshare-all", "--die-with-parent", "--clearenv"),
+        *("--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/run"),  # noqa: S108
+        *read_only,
+        *writable,
+        *(word for key, value in settings.items() for word in ("--setenv", key, value)),
+        *("--chdir", "/", "--", *argv),
+    )
+
+
+def enter(
+    root: Path,
+    argv: Sequence[str],
+    *,
+    read: Mapping[Path, str] | None = None,
+    write: Mapping[Path, str] | None = None,
+    timeout: float = 10 * _MINUTES,
+) -> Completed:
+    """Run a program in an unpacked root; ``read`` and ``write`` say which directory of ours is seen where.
+
+    Raises ``CommandError``, ``HostError`` if this machine has no ``bwrap`` or does not let it make namespaces.
+    """
+    _need("bwrap")
+    done = shell.run(enter_argv(root, argv, read=read or {}, write=write or {}), timeout=timeout, check=False)
+    if done.code and done.err.startswith(b"bwrap: ") and b"execvp" not in done.err:
+        hint = "user namespaces are off: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
+        raise HostError(f"bubblewrap cannot enter {root}: {shell.tail(done, 3)}", hint)
+    if done.code:
+        raise CommandError(f"exit status {done.code} of {' '.join(argv)} in {root}:\n{shell.tail(done)}")
+    return done
+
+
+def packages_of(archive: Path) -> dict[str, str]:
+    """Return name and version of what is installed in a packed root."""
+    with tarfile.open(archive, "r:") as tar:
+        file = tar.extractfile(f"./{_STATUS}")
+        return _parse_status(file.read().decode()) if file else {}
+
+
+def _parse_status(text: str) -> dict[str, str]:
+    blocks = (dict(line.split(": ", 1) for line in block.splitlines() if ": " in line) for block in text.split("\n\n"))
+    return {block["Package"]: block["Version"] for block in blocks if "Package" in block}
+
+
+def _need(program: str) -> None:
+    if shell.which(program) is None:
+        package = _PACKAGES[program]
+        raise HostError(
+            f"no program {program!r} on this machine (package {package})", f"sudo apt-get install {package}"
+        )
+
+
+def _scratch(beside: Path) -> str:
+    """Return where mmdebstrap may unpack: beside the result, whence ``images gc`` clears it away if we are killed.
+
+    Without root it works as another user id, which does not get into a home directory: then a public directory.
+    """
+    if os.geteuid() == 0:
+        return str(beside)
+    return os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108 - mmdebstrap makes a private directory in it

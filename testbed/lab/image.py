@@ -1,0 +1,207 @@
+"""Disks for machines and images for containers, from Debian packages and files of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.errors import BuildError, CommandError
+from testbed.lab import cache, debian, oci, tarball
+from testbed.lab.kernel import Kernel
+from testbed.lab.recipes import IMAGES, ContainerRecipe, GuestRecipe, load_containers, load_guests
+
+__all__ = [
+    "ContainerImage",
+    "Image",
+    "build_container_image",
+    "build_image",
+    "cached_container_image",
+    "cached_image",
+    "load_containers",
+    "load_guests",
+]
+
+KIND, ROOT_KIND, TOOLS_KIND, CONTAINER_KIND = "disk", "guest", "tools", "container"
+# Raise it when this module makes something else of the same recipe.
+BUILDER = 1
+_NEEDED = 2 << 30
+_NEEDED_CONTAINER = 512 << 20
+# Of no meaning; fixed, so that one content gives one file system.
+_UUID = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000001"
+_HASH_SEED = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000002"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A machine's base disk: raw ext4 without a partition table, never written to. ``digest``: SHA-256 of the disk."""
+
+    name: str
+    disk: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerImage:
+    """An OCI archive for ``podman load``. ``digest``: that of its manifest, ``sha256:…``.
+
+    ``reference`` is the name it is loaded as; ``f"{reference}@{digest}"`` names this image and no other.
+    """
+
+    name: str
+    archive: Path
+    digest: str
+    reference: str
+    config: oci.Config
+
+
+def build_image(recipe: GuestRecipe, kernel: Kernel, progress: cache.Progress = cache.silent) -> Image:
+    """Return the disk of a guest with a kernel's modules, cached or made now. Raises ``BuildError``, ``HostError``."""
+    made = cache.entry(KIND, _key(recipe, kernel), lambda at: _build(recipe, kernel, at, progress), needed=_NEEDED)
+    return _load(recipe, made)
+
+
+def cached_image(recipe: GuestRecipe, kernel: Kernel) -> Image | None:
+    """Return the disk if it is in the cache."""
+    path = cache.find(KIND, _key(recipe, kernel))
+    return _load(recipe, path) if path else None
+
+
+def build_container_image(recipe: ContainerRecipe, progress: cache.Progress = cache.silent) -> ContainerImage:
+    """Return a container image, from the cache or made now. Raises ``BuildError``, ``HostError``."""
+    key = _container_key(recipe)
+    made = cache.entry(CONTAINER_KIND, key, lambda at: _build_container(recipe, at, progress), needed=_NEEDED_CONTAINER)
+    return _load_container(recipe, made)
+
+
+def cached_container_image(recipe: ContainerRecipe) -> ContainerImage | None:
+    """Return the container image if it is in the cache."""
+    path = cache.find(CONTAINER_KIND, _container_key(recipe))
+    return _load_container(recipe, path) if path else None
+
+
+def mke2fs_argv(recipe: GuestRecipe) -> tuple[str, ...]:
+    """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools."""
+    settled = f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
+    return (
+        *("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-m", "0"),
+        *("-U", _UUID, "-E", settled, "-J", "size=16"),
+        *("-d", "/out/disk.tar", "/out/disk.raw", f"{recipe.disk_mib}M"),
+    )
+
+
+def _tree(name: str, kind: str) -> Path | None:
+    path = IMAGES / kind / name
+    return path if path.is_dir() else None
+
+
+def _tree_digest(name: str, kind: str) -> str:
+    path = _tree(name, kind)
+    return tarball.tree_digest(path) if path else ""
+
+
+def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
+    parts = {"builder": BUILDER, "recipe": recipe.canonical(), "kernel": kernel.digest}
+    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests")})
+
+
+def _load(recipe: GuestRecipe, path: Path) -> Image:
+    return Image(name=recipe.name, disk=path / "disk.raw", digest=cache.read_meta(path)["digest"])
+
+
+def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progress) -> None:
+    packages = _packages(recipe.suite, recipe.packages, progress)
+    tools = _tools(recipe, progress)
+    progress(f"guest {recipe.name}: disk with the modules of {kernel.name}")
+    content = tarball.merge(
+        at / "disk.tar",
+        [packages / "root.tar", kernel.modules],
+        tree=_tree(recipe.name, "guests"),
+        links=dict(recipe.links) | {f"etc/systemd/system/{unit}": "/dev/null" for unit in recipe.mask},
+        drop=recipe.drop,
+        epoch=debian.EPOCH,
+    )
+    try:
+        debian.enter(tools / "root", mke2fs_argv(recipe), write={at: "/out"})
+    except CommandError as error:
+        raise BuildError(
+            f"guest {recipe.name}: no disk: {error.message}", "raise disk_mib if it is too small"
+        ) from error
+    (at / "disk.tar").unlink()
+    meta = {"name": recipe.name, "kernel": kernel.name, "content": content}
+    meta |= {"digest": tarball.file_digest(at / "disk.raw"), "packages": cache.read_meta(packages)["packages"]}
+    cache.write_meta(at, meta)
+
+
+def _packages(suite: str, packages: tuple[str, ...], progress: cache.Progress) -> Path:
+    """Return the entry with ``root.tar`` as Debian makes it: kept apart, as files of ours change more often."""
+
+    def build(at: Path) -> None:
+        progress(f"guest: packages of {suite}")
+        debian.bootstrap(suite, packages, at / "root.tar")
+        _note(at)
+
+    key = cache.content_key({"builder": BUILDER, "suite": suite, "packages": packages})
+    return cache.entry(ROOT_KIND, key, build, needed=_NEEDED)
+
+
+def _tools(recipe: GuestRecipe, progress: cache.Progress) -> Path:
+    """Return the entry with ``root/``, which has a ``mke2fs`` that reads tar files.
+
+    The host's may not (e2fsprogs before 1.47.1), and two versions lay the same files out in two ways.
+    """
+
+    def build(at: Path) -> None:
+        progress(f"tools: {', '.join(recipe.tools)}")
+        debian.bootstrap(recipe.suite, recipe.tools, at / "root.tar", variant="extract")
+        debian.unpack(at / "root.tar", at / "root")
+        _note(at)
+        (at / "root.tar").unlink()
+
+    key = cache.content_key({"builder": BUILDER, "suite": recipe.suite, "packages": recipe.tools})
+    return cache.entry(TOOLS_KIND, key, build, needed=_NEEDED_CONTAINER)
+
+
+def _note(at: Path) -> None:
+    archive = at / "root.tar"
+    cache.write_meta(at, {"digest": tarball.file_digest(archive), "packages": debian.packages_of(archive)})
+
+
+def _container_key(recipe: ContainerRecipe) -> str:
+    parts = {"builder": BUILDER, "name": recipe.name, "recipe": recipe.canonical()}
+    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "containers")})
+
+
+def _load_container(recipe: ContainerRecipe, path: Path) -> ContainerImage:
+    return ContainerImage(
+        name=recipe.name,
+        archive=path / "image.tar",
+        digest=cache.read_meta(path)["digest"],
+        reference=_reference(recipe),
+        config=_config(recipe),
+    )
+
+
+def _reference(recipe: ContainerRecipe) -> str:
+    return f"localhost/testbed/{recipe.name}"
+
+
+def _config(recipe: ContainerRecipe) -> oci.Config:
+    return oci.Config(env=recipe.env, cmd=recipe.cmd)
+
+
+def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress) -> None:
+    progress(f"container {recipe.name}: packages of {recipe.suite}")
+    archive = at / "root.tar"
+    debian.bootstrap(recipe.suite, recipe.packages, archive, variant="extract")
+    packages = debian.packages_of(archive)
+    progress(f"container {recipe.name}: OCI archive")
+    tree = _tree(recipe.name, "containers")
+    tarball.merge(at / "layer.tar", [archive], tree=tree, links=recipe.links, drop=recipe.drop)
+    digest = oci.write_archive(
+        at / "layer.tar", at / "image.tar", name=f"{_reference(recipe)}:latest", config=_config(recipe)
+    )
+    archive.unlink()
+    (at / "layer.tar").unlink()
+    meta: Mapping[str, object] = {"name": recipe.name, "digest": digest, "packages": packages}
+    cache.write_meta(at, meta)

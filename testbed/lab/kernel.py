@@ -1,0 +1,148 @@
+"""A kernel of Debian's, and the root file system in which code for it is built: both from one ``mmdebstrap``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import BuildError
+from testbed.lab import cache, debian, tarball
+from testbed.lab.recipes import KernelRecipe, load_kernels
+
+__all__ = ["Kernel", "KernelRecipe", "build_kernel", "cached_kernel", "load_kernels"]
+
+KIND = "kernel"
+# Raise it when this module makes something else of the same recipe.
+BUILDER = 1
+_NEEDED = 4 << 30
+_INITRAMFS = "/etc/initramfs-tools"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel that can be booted. ``modules``: tar with ``usr/lib/modules/RELEASE``; ``build_root``: directory.
+
+    ``digest``: SHA-256 over what boots (kernel, initramfs, modules); ``build_digest``: over the build root's versions.
+    """
+
+    name: str
+    release: str
+    vmlinuz: Path
+    initrd: Path
+    modules: Path
+    config: Path
+    build_root: Path
+    digest: str
+    build_digest: str
+
+
+def build_kernel(recipe: KernelRecipe, progress: cache.Progress = cache.silent) -> Kernel:
+    """Return the kernel of a recipe, from the cache or made now (about a minute).
+
+    Raises ``BuildError`` if the kernel lacks an option that the recipe needs, ``HostError``.
+    """
+    path = cache.entry(KIND, _key(recipe), lambda at: _build(recipe, at, progress), needed=_NEEDED)
+    return _load(recipe, path)
+
+
+def cached_kernel(recipe: KernelRecipe) -> Kernel | None:
+    """Return the kernel if it is in the cache."""
+    path = cache.find(KIND, _key(recipe))
+    return _load(recipe, path) if path else None
+
+
+def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
+    """Raise ``BuildError`` naming kernel, option, expected and got for each option that ``config`` does not meet."""
+    lines = (line.partition("=") for line in config.splitlines() if line.startswith("CONFIG_"))
+    got = {name: value for name, _, value in lines}
+    unmet = [
+        f"{name}: expected {expected}, got {got.get(name, 'n')}"
+        for name, expected in recipe.options.items()
+        if got.get(name, "n") != expected
+    ]
+    modules = got.get("CONFIG_LSM", "").strip('"').split(",")
+    unmet += [
+        f"CONFIG_LSM: expected {name!r} in it, got {','.join(modules)!r}" for name in recipe.lsm if name not in modules
+    ]
+    if unmet:
+        hint = f"choose another package in images/kernels/{recipe.name}.toml"
+        if any("BPF" in line or "'bpf'" in line for line in unmet):
+            hint = f"this is a kernel without BPF LSM: the measurers cannot attach; {hint}"
+        raise BuildError(f"kernel {recipe.name} ({release}) cannot be used: {'; '.join(unmet)}", hint)
+
+
+def initramfs_hook(modules: Sequence[str]) -> str:
+    """Return the shell line for mmdebstrap that has the initramfs carry ``modules`` and no others.
+
+    lz4, as an emulated processor unpacks it far faster than zstd.
+    """
+    words = " ".join(modules)
+    return (
+        f'mkdir -p "$1{_INITRAMFS}/conf.d" && '
+        f"printf 'MODULES=list\\nCOMPRESS=lz4\\n' > \"$1{_INITRAMFS}/conf.d/testbed\" && "
+        f"printf '%s\\n' {words} > \"$1{_INITRAMFS}/modules\""
+    )
+
+
+def _key(recipe: KernelRecipe) -> str:
+    return cache.content_key({"builder": BUILDER, "recipe": recipe.canonical()})
+
+
+def _load(recipe: KernelRecipe, path: Path) -> Kernel:
+    meta = cache.read_meta(path)
+    return Kernel(
+        name=recipe.name,
+        release=meta["release"],
+        vmlinuz=path / "vmlinuz",
+        initrd=path / "initrd",
+        modules=path / "modules.tar",
+        config=path / "config",
+        build_root=path / "root",
+        digest=meta["digest"],
+        build_digest=meta["build_digest"],
+    )
+
+
+def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
+    packed, unpacked = at / "root.tar", at / "root"
+    progress(f"kernel {recipe.name}: packages of {recipe.suite}")
+    packages = (recipe.image, recipe.headers, *recipe.packages)
+    debian.bootstrap(recipe.suite, packages, packed, hooks=(initramfs_hook(recipe.initramfs),))
+    progress(f"kernel {recipe.name}: unpack the build root")
+    debian.unpack(packed, unpacked)
+    release = _release(recipe, unpacked / "boot")
+    check_options(recipe, release, (unpacked / "boot" / f"config-{release}").read_text())
+    for name, source in (("vmlinuz", "vmlinuz"), ("initrd", "initrd.img"), ("config", "config")):
+        shutil.copyfile(unpacked / "boot" / f"{source}-{release}", at / name)
+    modules = f"usr/lib/modules/{release}"
+    if not (unpacked / modules / "modules.dep.bin").is_file():
+        raise BuildError(f"kernel {recipe.name}: no modules.dep.bin in {modules}", "add package kmod to the recipe")
+    links = (f"{modules}/build", f"{modules}/source")
+    tarball.merge(at / "modules.tar", [packed], only=modules, drop=links, epoch=debian.EPOCH)
+    cache.write_meta(at, _describe(recipe, release, at, packed))
+    packed.unlink()
+
+
+def _release(recipe: KernelRecipe, boot: Path) -> str:
+    found = [path.name.removeprefix("vmlinuz-") for path in sorted(boot.glob("vmlinuz-*"))]
+    if len(found) != 1:
+        raise BuildError(
+            f"kernel {recipe.name}: expected one kernel from {recipe.image}, got {found}", "name one package"
+        )
+    return found[0]
+
+
+def _describe(recipe: KernelRecipe, release: str, at: Path, packed: Path) -> dict[str, Any]:
+    boots = {name: tarball.file_digest(at / name) for name in ("vmlinuz", "initrd", "modules.tar")}
+    packages = debian.packages_of(packed)
+    return {
+        "name": recipe.name,
+        "release": release,
+        "digest": cache.content_key(boots),
+        "build_digest": cache.content_key(packages),
+        "files": boots,
+        "packages": packages,
+    }

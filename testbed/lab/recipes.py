@@ -1,0 +1,101 @@
+"""The rows of ``images/``: what a kernel, a guest and a container image are made of. Data only; one file a row."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from testbed.errors import SpecError
+
+IMAGES = Path(__file__).parents[2] / "images"
+
+
+class Recipe(BaseModel):
+    """What all rows have. ``name`` is the name of the file; ``suite`` a Debian release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    summary: str
+    suite: str
+    packages: tuple[str, ...]
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what decides the result; a name and a sentence do not."""
+        return self.model_dump(mode="json", exclude={"name", "summary"})
+
+
+class KernelRecipe(Recipe):
+    """A kernel and the root in which code for it is built.
+
+    ``image`` and ``headers`` are Debian packages, ``packages`` those that ``bpf/build.sh`` wants besides.
+    ``initramfs``: modules with which the root disk is reached. ``options``: what ``/boot/config-*`` must say;
+    ``lsm``: what must be in its ``CONFIG_LSM``.
+    """
+
+    image: str
+    headers: str
+    initramfs: tuple[str, ...]
+    options: dict[str, str]
+    lsm: tuple[str, ...] = ()
+
+
+class GuestRecipe(Recipe):
+    """A root file system. Files of ours, in the directory of the same name beside the row, go over it.
+
+    ``tools``: packages with the ``mke2fs`` that makes the disk. ``drop``: patterns of files that are left out.
+    ``links``: symbolic links by path; ``mask``: units of systemd that never start.
+    """
+
+    tools: tuple[str, ...]
+    disk_mib: int
+    drop: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    mask: tuple[str, ...] = ()
+
+
+class ContainerRecipe(Recipe):
+    """A container image of one layer: the files of Debian packages, no maintainer script run, then files of ours.
+
+    These are in the directory of the same name beside the row. ``env``, ``cmd``: as in the image's configuration.
+    """
+
+    drop: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    env: tuple[str, ...] = ()
+    cmd: tuple[str, ...]
+
+
+_Row = TypeVar("_Row", bound=Recipe)
+
+
+def load_kernels(images: Path = IMAGES) -> dict[str, KernelRecipe]:
+    """Read the rows of ``kernels/``. Raises ``SpecError``, naming file and key."""
+    return _load(images / "kernels", KernelRecipe)
+
+
+def load_guests(images: Path = IMAGES) -> dict[str, GuestRecipe]:
+    """Read the rows of ``guests/``. Raises ``SpecError``, naming file and key."""
+    return _load(images / "guests", GuestRecipe)
+
+
+def load_containers(images: Path = IMAGES) -> dict[str, ContainerRecipe]:
+    """Read the rows of ``containers/``. Raises ``SpecError``, naming file and key."""
+    return _load(images / "containers", ContainerRecipe)
+
+
+def _load(directory: Path, kind: type[_Row]) -> dict[str, _Row]:
+    return {path.stem: _read(path, kind) for path in sorted(directory.glob("*.toml"))}
+
+
+def _read(path: Path, kind: type[_Row]) -> _Row:
+    try:
+        return kind.model_validate({"name": path.stem} | tomllib.loads(path.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        raise SpecError(f"{path}: {'; '.join(wrong)}", f"the keys are described in {Path(__file__).name}") from error

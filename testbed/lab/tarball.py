@@ -1,0 +1,152 @@
+"""Tar files whose bytes depend on nothing but the files in them: sorted, one time, numeric owners."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    info: tarfile.TarInfo
+    content: Callable[[], IO[bytes] | None]
+
+
+def file_digest(path: Path) -> str:
+    """Return SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(tree: Path) -> str:
+    """Return SHA-256 over names, kinds, execute bits and contents in a tree, names with a leading dot left out."""
+    total = hashlib.sha256()
+    for path in _walk(tree):
+        name = path.relative_to(tree).as_posix()
+        if path.is_symlink():
+            line = f"l {name} {path.readlink()}\0"
+        elif path.is_dir():
+            line = f"d {name}\0"
+        else:
+            line = f"{'x' if path.stat().st_mode & 0o100 else 'f'} {name} {file_digest(path)}\0"
+        total.update(line.encode())
+    return total.hexdigest()
+
+
+def merge(
+    target: Path,
+    archives: Sequence[Path],
+    *,
+    only: str = "",
+    tree: Path | None = None,
+    links: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+    epoch: int = 0,
+) -> str:
+    """Write one tar of ``archives``, then ``tree``, then symbolic ``links``; a later file replaces an earlier one.
+
+    ``only``: take what is at or below this path; ``drop``: patterns of paths to leave out, which cover what is below.
+    Times are cut to ``epoch``. Hard links become copies, as a link may come before its target in sorted order.
+    Returns SHA-256 of the result in hex.
+    """
+    with ExitStack() as stack:
+        members: dict[str, _Member] = {}
+        for archive in archives:
+            _add(members, _from_tar(stack.enter_context(tarfile.open(archive, "r:"))))
+        if only:
+            members = {name: member for name, member in members.items() if name == only or name.startswith(f"{only}/")}
+        members = {name: member for name, member in members.items() if not _matches(name, drop)}
+        if tree:
+            _add(members, _from_tree(tree))
+        _add(members, [_link(name, to) for name, to in (links or {}).items()])
+        _add(members, _missing_parents(members))
+        _write(target, members, epoch)
+    return file_digest(target)
+
+
+def _add(members: dict[str, _Member], more: Sequence[_Member]) -> None:
+    for member in more:
+        # A directory that is there keeps its permissions: /root stays private though a tree has a root/ too.
+        known = members.get(member.info.name)
+        if known is None or not (known.info.isdir() and member.info.isdir()):
+            members[member.info.name] = member
+
+
+def _missing_parents(members: Mapping[str, _Member]) -> list[_Member]:
+    parents = {str(parent) for name in members for parent in PurePosixPath(name).parents} - {"."} - members.keys()
+    return [_directory(name) for name in sorted(parents)]
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(name, f"{p}/*") for p in patterns)
+
+
+def _from_tar(tar: tarfile.TarFile) -> list[_Member]:
+    members = []
+    for info in tar:
+        plain = tarfile.TarInfo(info.name.removeprefix("./").strip("/"))
+        if plain.name in ("", "."):
+            continue
+        plain.mode, plain.uid, plain.gid, plain.mtime = info.mode, info.uid, info.gid, info.mtime
+        plain.type, plain.linkname = info.type, info.linkname
+        plain.devmajor, plain.devminor = info.devmajor, info.devminor
+        plain.pax_headers = {k: v for k, v in info.pax_headers.items() if k.startswith("SCHILY.xattr.")}
+        if info.isreg() or info.islnk():
+            of = tar._find_link_target(info) if info.islnk() else info  # type: ignore[attr-defined]  # noqa: SLF001
+            plain.type, plain.linkname, plain.size = tarfile.REGTYPE, "", of.size
+        members.append(_Member(info=plain, content=lambda info=info: tar.extractfile(info)))  # type: ignore[misc]
+    return members
+
+
+def _walk(tree: Path) -> list[Path]:
+    return [p for p in sorted(tree.rglob("*")) if not any(part.startswith(".") for part in p.relative_to(tree).parts)]
+
+
+def _from_tree(tree: Path) -> list[_Member]:
+    members = []
+    for path in _walk(tree):
+        info = tarfile.TarInfo(path.relative_to(tree).as_posix())
+        if path.is_symlink():
+            info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
+        elif path.is_dir():
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+        else:
+            # Of permissions git keeps only the execute bit, and the person's umask may have changed the others.
+            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            info.size = path.stat().st_size
+        members.append(_Member(info=info, content=lambda path=path: path.open("rb")))  # type: ignore[misc]
+    return members
+
+
+def _directory(name: str) -> _Member:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    return _Member(info=info, content=io.BytesIO)
+
+
+def _link(name: str, to: str) -> _Member:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = tarfile.SYMTYPE, to, 0o777
+    return _Member(info=info, content=io.BytesIO)
+
+
+def _write(target: Path, members: Mapping[str, _Member], epoch: int) -> None:
+    with tarfile.open(target, "w:", format=tarfile.PAX_FORMAT) as out:
+        for name in sorted(members, key=lambda n: n.split("/")):
+            info = members[name].info
+            info.mtime = min(int(info.mtime), epoch)
+            if not info.isreg():
+                out.addfile(info)
+                continue
+            content = members[name].content()
+            if content is None:
+                raise tarfile.ReadError(f"{name}: no content")
+            with content as file:
+                out.addfile(info, file)
