@@ -26,8 +26,6 @@ _GAP = 0.62
 _SIGNED = {Conclusion.OVERHEAD, Conclusion.OVERHEAD_BELOW_DELTA, Conclusion.SPEED_UP, Conclusion.SPEED_UP_BELOW_DELTA}
 # Beyond this ratio of the largest to the smallest effect, a linear axis would hide the small ones.
 _LINEAR_SPAN = 25.0
-# As the ladder climbs: plain IMA, then ours.
-_LADDER = ("none", "ima-exec", "ima-tcb", "hooks-only", "container-file", "container-image")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ def overhead(table: pd.DataFrame, caption: Caption) -> Figure:
 
     ``table`` is that of ``ladder.ladder`` for one metric and has at least one row.
     """
-    panels = [(key, _ordered(group)) for key, group in table.groupby(list(STRATUM))]
+    panels = list(table.groupby(list(STRATUM)))
     heights = [_ROW * len(group) for _, group in panels]
     text = _caption(table, caption)
     head, foot = 0.34, 0.74 + 0.155 * len(text)
@@ -79,13 +77,6 @@ def write(figure: Figure, directory: Path, name: str) -> tuple[Path, ...]:
         spare.rename(path)
         written.append(path)
     return tuple(written)
-
-
-def _ordered(group: pd.DataFrame) -> pd.DataFrame:
-    """Sort rungs as the ladder climbs; what is not on it comes after, by name."""
-    known = {name: place for place, name in enumerate(_LADDER)}
-    order = sorted(group["treatment"], key=lambda name: (known.get(name, len(known)), name))
-    return group.set_index("treatment").loc[order].reset_index()
 
 
 def _title(key: Any, table: pd.DataFrame) -> str:

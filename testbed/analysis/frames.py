@@ -38,7 +38,7 @@ def rows(campaign: Campaign) -> pd.DataFrame:
     Raises ``EvidenceError`` for a record of no planned cell, ``IncompatibleRuns`` if the records' checked facts differ.
     """
     plan = read_plan(campaign)
-    found = list(records(campaign))
+    found = list(current(campaign))
     check_facts(plan, found)
     cells = {cell.id: cell for cell in plan.cells}
     listed = (row for path, record in found for row in _rows_of(plan, _cell(cells, path, record), record))
@@ -51,13 +51,18 @@ def runs(campaign: Campaign) -> pd.DataFrame:
     ``counters`` and ``facts`` are mappings, ``path`` the run's directory.
     """
     plan = read_plan(campaign)
-    found = {(record.cell_id, record.block): (path, record) for path, record in records(campaign)}
+    found = {(record.cell_id, record.block): (path, record) for path, record in current(campaign)}
     listed = []
     for block in plan.blocks:
         for cell in block.cells:
             path, record = found.get((cell.id, block.index), (campaign.run_path(cell, block), None))
             listed.append(_axes(cell) | {"cell": cell.id, "block": block.index, "path": path} | _state(record))
     return pd.DataFrame(listed)
+
+
+def current(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
+    """Yield each run's directory and record, without earlier attempts (``NAME~1``): these may be of another boot."""
+    yield from ((path, record) for path, record in records(campaign) if "~" not in path.name)
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -70,11 +75,17 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
 def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]]) -> None:
     """Raise ``IncompatibleRuns`` if two runs of a campaign differ in a checked fact, or one in the planned tier.
 
+    Runs of one block and kernel must also be clones of one boot: an arm of another boot is no pair of the others.
+
     A run that failed may have died before it could tell a fact; one that succeeded must tell each that others tell
     (but not every image: it need not use every one).
     """
     first: dict[str, tuple[Path | None, Any]] = {"tier": (None, str(plan.tier))}
-    told = [(path, record, dict(_checked(record.facts))) for path, record in found]
+    kernels = {cell.id: cell.kernel for cell in plan.cells}
+    told = [
+        (path, record, dict(_checked(record.facts, f"{kernels.get(record.cell_id)} in block {record.block}")))
+        for path, record in found
+    ]
     duties = {name for _, _, facts in told for name in facts if name in CHECKED_FACTS} | {"tier"}
     for path, record, facts in told:
         for name in sorted(facts.keys() | (duties if record.status is Status.OK else set())):
@@ -87,8 +98,10 @@ def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]]) -> None:
                 )
 
 
-def _checked(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _checked(facts: Mapping[str, Any], boot: str) -> Iterator[tuple[str, Any]]:
     """Yield the checked facts; of a mapping (``images``) each value apart, as not every run uses every image."""
+    if facts.get("boot_id") is not None:
+        yield f"boot_id of {boot}", facts["boot_id"]
     for name in CHECKED_FACTS:
         value = facts.get(name)
         if isinstance(value, Mapping):

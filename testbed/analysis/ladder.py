@@ -15,6 +15,8 @@ from testbed.errors import EvidenceError
 from testbed.record import Status, Tier
 
 STRATUM = ("kernel", "runtime", "workload")
+# As the ladder climbs: plain IMA, then ours.
+_RUNGS = ("none", "none2", "ima-exec", "ima-tcb", "hooks-only", "container-file", "container-image")
 _FAILED = (Status.WORKLOAD_FAILED, Status.MACHINE_LOST, Status.TIMED_OUT)
 
 
@@ -39,6 +41,11 @@ class Question:
         )
 
 
+def climb(measurer: str) -> tuple[int, str]:
+    """Sort key of a measurer: as the ladder climbs; what is not on it comes after, by name."""
+    return (_RUNGS.index(measurer) if measurer in _RUNGS else len(_RUNGS)), measurer
+
+
 def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
     """Return one row a (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
 
@@ -50,7 +57,7 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
     listed: list[dict[str, Any]] = []
     if reading is not None:
         clean = rows[rows["attack"] == "none"]
-        for key, group in clean.groupby(list(STRATUM), sort=False):
+        for key, group in clean.groupby(list(STRATUM)):
             stratum = dict(zip(STRATUM, key, strict=True))
             listed += [stratum | row for row in _rungs(group, question, metric, reading)]
     columns = [*STRATUM, *stats.Overhead.__slots__, *_COST, *_FLOOR]
@@ -81,10 +88,7 @@ def _rungs(group: pd.DataFrame, question: Question, metric: str, reading: metric
     if question.baseline not in values:
         return
     floor = _floor(values, question) if len(bases) == 2 else None
-    treatments = [arm for arm in group["measurer"].unique() if arm not in (question.baseline, question.duplicate)]
-    for treatment in treatments:
-        if treatment not in values:
-            continue
+    for treatment in sorted({str(arm) for arm in values} - {question.baseline, question.duplicate}, key=climb):
         complete = values[[*bases, treatment]].dropna()
         if complete.empty:
             continue

@@ -29,10 +29,17 @@ def amount(value: float, low: float, high: float, unit: str) -> str:
     """Return an absolute cost in words, with a prefix that fits: ``+7.56 [+7.49, +7.67] M instructions``."""
     bounded = math.isfinite(low) and math.isfinite(high)
     factor, prefix = _prefix(max(abs(value), abs(low), abs(high)) if bounded else abs(value))
-    digits = _digits((high - low) / factor) if bounded else 2
-    ends = f"[{signed(low / factor, digits)}, {signed(high / factor, digits)}]" if bounded else f"({NO_INTERVAL})"
-    scaled = f"{prefix} {unit}".strip() if len(unit) > 1 else f"{prefix}{unit}"
-    return f"{signed(value / factor, digits)} {ends} {scaled}"
+    if not bounded:
+        return f"{signed(value / factor, 2)} {_prefixed(prefix, unit)} ({NO_INTERVAL})"
+    digits = _digits((high - low) / factor)
+    ends = f"[{signed(low / factor, digits)}, {signed(high / factor, digits)}]"
+    return f"{signed(value / factor, digits)} {ends} {_prefixed(prefix, unit)}"
+
+
+def size(value: float, unit: str) -> str:
+    """Return a quantity that needs no interval because it is only there to compare with: ``420 M instructions``."""
+    factor, prefix = _prefix(abs(value))
+    return f"{value / factor:.4g} {_prefixed(prefix, unit)}"
 
 
 def conclusion(verdict: Conclusion, delta: float) -> str:
@@ -49,6 +56,10 @@ def signed(value: float, digits: int) -> str:
     """Return a number with its sign and so many decimals; what rounds to 0 has no sign."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def _prefixed(prefix: str, unit: str) -> str:
+    return f"{prefix}{unit}" if len(unit) == 1 else f"{prefix} {unit}".strip()
 
 
 def _digits(width: float) -> int:

@@ -125,6 +125,26 @@ def test_a_record_of_no_planned_cell_is_refused(tmp_path: Path) -> None:
         frames.rows(campaign)
 
 
+def test_earlier_attempts_do_not_count(tmp_path: Path) -> None:
+    campaign = build(tmp_path)
+    before = frames.rows(campaign)
+    path, record = next(rundir.records(campaign))
+    aside = path.with_name(f"{path.name}~1")
+    aside.mkdir()
+    rundir.write_record(aside, replace(record, facts=record.facts | {"boot_id": "another"}))
+    pd.testing.assert_frame_equal(frames.rows(campaign), before)
+    assert len(frames.runs(campaign)) == 30
+
+
+def test_arms_of_one_block_are_clones_of_one_boot(tmp_path: Path) -> None:
+    def change(cell: Cell, record: Record) -> Record:
+        other = record.block == 2 and cell.measurer == "hooks-only"
+        return replace(record, facts=record.facts | {"boot_id": "another"}) if other else record
+
+    with pytest.raises(IncompatibleRuns, match=r"boot_id of debian-6\.12 in block 2"):
+        frames.rows(build(tmp_path, change=change))
+
+
 def test_runs_lists_what_was_planned_but_has_no_record(tmp_path: Path) -> None:
     runs = frames.runs(build(tmp_path, change=lambda _, record: None if record.block == 5 else record))
     assert len(runs) == 30

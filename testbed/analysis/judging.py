@@ -1,0 +1,137 @@
+"""Judge one run by what lies in its campaign: its evidence against the nonce, then its log against ground truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+from testbed import plugins
+from testbed.analysis.checks import Judge, Judged, absent
+from testbed.attest import truth
+from testbed.attest.finding import BadEvidence, Finding, FindingKind, Verdict
+from testbed.attest.quote import parse_nonce
+from testbed.attest.verify import attested_entries, verify
+from testbed.errors import TestbedError
+from testbed.measurers import Claimed, Executed
+from testbed.plan import Cell
+from testbed.record import Record
+from testbed.rundir import Campaign
+
+Executions = Callable[[str, str], frozenset[Executed]]
+
+
+def judge_of(campaign: Campaign) -> Judge:
+    """Return the judge of this campaign's runs. It reads each image once; the archives are beside the runs."""
+
+    @functools.cache
+    def digest(image: str) -> str:
+        return archive_digest(campaign.image_path(image))
+
+    @functools.cache
+    def executions(image: str, workload: str) -> frozenset[Executed]:
+        programs = [str(path) for path in plugins.workload(workload).executes]
+        return truth.executed(campaign.image_path(image), "", programs)
+
+    def judge(cell: Cell, path: Path, record: Record) -> Judged:
+        measurer = plugins.measurer(cell.measurer)
+        verdict = authentic(path, record)
+        executed: frozenset[Executed] = frozenset()
+        if measurer.pcr is not None:
+            try:
+                _same_images(record, digest)
+                executed = executed_of(record, executions)
+            except TestbedError as error:
+                return Judged(verdict=_with(verdict, [_no_truth(error)]), promises=True)
+        claimed = measurer.claim(executed)
+        return Judged(
+            verdict=_with(verdict, truthful(path, record, verdict, claimed, executed)),
+            promises=measurer.pcr is not None,
+            promised=len(claimed),
+        )
+
+    return judge
+
+
+def archive_digest(archive: Path) -> str:
+    """Return the digest of the one manifest in an OCI archive, as its index says it.
+
+    Raises ``BadEvidence``. ``truth.executed`` checks the manifest and its layers against it.
+    """
+    try:
+        with tarfile.open(archive, "r:") as outer:
+            file = outer.extractfile("index.json")
+            (manifest,) = json.loads(file.read() if file else b"")["manifests"]
+            return str(manifest["digest"])
+    except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        raise BadEvidence(f"images/{archive.name}", "an OCI archive of one image", str(error)) from error
+
+
+def authentic(path: Path, record: Record) -> Verdict:
+    """Verify a run's evidence; what was not collected is malformed, never a pass."""
+    evidence, nonce = record.evidence, record.facts.get("nonce")
+    if not evidence.bundle or not (path / evidence.bundle).is_dir():
+        return absent(str(evidence.bundle or "evidence"), "an evidence bundle")
+    if not evidence.ak or not (path / evidence.ak).is_file():
+        return absent(str(evidence.ak or "the attestation key"), "the public attestation key")
+    if not isinstance(nonce, str):
+        return absent("record.json: facts.nonce", "the nonce that was sent")
+    try:
+        return verify(path / evidence.bundle, ak=(path / evidence.ak).read_bytes(), nonce=parse_nonce(nonce))
+    except TestbedError as error:
+        # A key or a nonce that cannot be read is an argument's fault on the command line; here it is the record's.
+        where = f"{evidence.ak}, record.json: facts.nonce"
+        finding = Finding(kind=FindingKind.MALFORMED, where=where, expected="a key and a nonce", got=error.message)
+        return Verdict(findings=(finding,))
+
+
+def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
+    """Return what ran in the containers that the harness started. Raises ``BuildError`` if the image cannot say."""
+    if not record.containers:
+        raise BadEvidence("record.json: containers", "the containers that ran", "none")
+    return frozenset(
+        dataclasses.replace(one, container=started.id)
+        for started in record.containers
+        for one in executions(started.image, started.workload)
+    )
+
+
+def truthful(
+    path: Path, record: Record, verdict: Verdict, claimed: frozenset[Claimed], executed: frozenset[Executed]
+) -> list[Finding]:
+    """Compare the attested entries with the claims.
+
+    Claims on a PCR whose value the log does not lead to are not looked up: why it does not is found already, and what
+    that log says of them is no evidence.
+    """
+    if verdict.attested or verdict.ok:
+        reached = claimed if verdict.ok else frozenset(one for one in claimed if one.pcr in verdict.attested)
+        try:
+            entries = list(attested_entries(path / str(record.evidence.bundle), verdict))
+        except BadEvidence as error:
+            return [error.finding()]
+        return truth.compare(entries, reached, verdict.containers, executed)
+    return []
+
+
+def _same_images(record: Record, digest: Callable[[str], str]) -> None:
+    """Raise ``BadEvidence`` if an archive is not the image that ran: its files would be no ground truth."""
+    told = record.facts.get("images") or {}
+    for image in sorted({started.image for started in record.containers}):
+        ran, here = str(told.get(image, "not told by the record")), digest(image)
+        if ran.rpartition("@")[2] != here:
+            raise BadEvidence(f"images/{image}.oci.tar", f"the image that ran, {ran}", here)
+
+
+def _no_truth(error: TestbedError) -> Finding:
+    if isinstance(error, BadEvidence):
+        return Finding(kind=FindingKind.UNSUPPORTED, where=error.where, expected=error.expected, got=error.got)
+    expected = "the files that ran, to compare the log with"
+    return Finding(kind=FindingKind.UNSUPPORTED, where="ground truth", expected=expected, got=error.message)
+
+
+def _with(verdict: Verdict, findings: list[Finding]) -> Verdict:
+    return dataclasses.replace(verdict, findings=(*verdict.findings, *findings))
