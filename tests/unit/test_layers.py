@@ -37,6 +37,7 @@ KEPT_TO: dict[str, tuple[str, ...]] = {
     "subprocess": (
         "testbed.shell",  # the one door
         "testbed.lab.tpm",  # swtpm lives as long as its machine
+        "testbed.lab.machine",  # names its type
         "testbed.lab.drive",  # runs in the guest, without this package
     ),
 }

@@ -1,0 +1,124 @@
+"""The plan: pure, the same for the same inputs, another for any input that can change a result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from testbed.errors import SpecError
+from testbed.plan import Plan, resolve
+from testbed.record import Tier
+from testbed.spec import Experiment
+
+KERNELS = {"debian-6.12": "aa", "debian-6.1": "bb"}
+WISH: dict[str, Any] = {
+    "name": "mine",
+    "question": "?",
+    "kernels": ("debian-6.12", "debian-6.1"),
+    "runtimes": ("crun", "runc"),
+    "measurers": ("none", "none2", "ima-exec"),
+    "workloads": ("tools",),
+    "blocks": 4,
+    "seed": 7,
+}
+
+
+def plan(
+    *,
+    tier: Tier = Tier.ICOUNT,
+    known: Mapping[str, str] = KERNELS,
+    inputs: Mapping[str, str] | None = None,
+    **wish: Any,
+) -> Plan:
+    return resolve(Experiment(**WISH | wish), tier=tier, kernels=known, inputs=inputs or {"tools": "cc"})
+
+
+def test_the_cells_are_the_product_of_the_axes() -> None:
+    cells = plan().cells
+    points = {(c.kernel, c.runtime, c.measurer, c.workload, c.attack) for c in cells}
+    assert len(cells) == len(points) == len({c.id for c in cells}) == 2 * 2 * 3
+
+
+def test_the_same_inputs_give_the_same_plan() -> None:
+    assert plan() == plan()
+
+
+def test_each_block_is_one_boot_of_one_kernel_with_each_of_its_cells_once() -> None:
+    made = plan()
+    assert Counter((b.kernel, b.index) for b in made.blocks) == {(k, i): 1 for k in KERNELS for i in range(4)}
+    for block in made.blocks:
+        assert sorted(c.id for c in block.cells) == sorted(c.id for c in made.cells if c.kernel == block.kernel)
+
+
+def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
+    orders = {tuple(c.id for c in b.cells) for b in plan(blocks=20).blocks if b.kernel == "debian-6.12"}
+    assert len(orders) > 10
+    other = plan(blocks=20, seed=8)
+    assert [b.cells for b in other.blocks] != [b.cells for b in plan(blocks=20).blocks]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tier": Tier.TCG},
+        {"known": KERNELS | {"debian-6.12": "ab"}},
+        {"inputs": {"tools": "cd"}},
+        {"inputs": {"tools": "cc", "qemu": "9"}},
+        {"warmups": 2},
+        {"iterations": 2},
+        {"machine": {"vcpus": 2}},
+        {"machine": {"memory_mib": 2048}},
+    ],
+    ids=str,
+)
+def test_whatever_can_change_a_result_changes_its_cell(change: dict[str, Any]) -> None:
+    before, after = ({c.id for c in p.cells if c.kernel == "debian-6.12"} for p in (plan(), plan(**change)))
+    assert not before & after
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"blocks": 5}, {"question": "!"}, {"delta": 0.1}], ids=str)
+def test_what_cannot_change_a_result_leaves_its_cell(change: dict[str, Any]) -> None:
+    assert {c.id for c in plan(**change).cells} == {c.id for c in plan().cells}
+
+
+def test_one_kernel_that_changes_leaves_the_cells_of_the_other() -> None:
+    after = plan(known=KERNELS | {"debian-6.12": "ab"})
+    assert {c.id for c in after.cells if c.kernel == "debian-6.1"} <= {c.id for c in plan().cells}
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"blocks": 5}, {"tier": Tier.KVM}, {"runtimes": ("crun",)}], ids=str)
+def test_a_campaign_is_named_by_what_is_done(change: dict[str, Any]) -> None:
+    names = plan().campaign, plan(**change).campaign
+    assert names[0] != names[1]
+    assert names[1].startswith(f"mine-{change.get('tier', 'icount')}-")
+
+
+def test_an_exclude_takes_out_what_matches_in_all_that_it_names() -> None:
+    cells = plan(exclude=({"runtime": "runc", "measurer": "none2"},)).cells
+    assert len(cells) == 2 * 2 * 3 - 2
+    assert not [c for c in cells if c.runtime == "runc" and c.measurer == "none2"]
+
+
+def test_a_kernel_without_cells_has_no_blocks() -> None:
+    assert {b.kernel for b in plan(exclude=({"kernel": "debian-6.1"},)).blocks} == {"debian-6.12"}
+
+
+def test_an_exclude_that_names_nothing_takes_out_nothing() -> None:
+    assert plan(exclude=({},)) == plan()
+
+
+def test_an_empty_product_is_a_mistake() -> None:
+    with pytest.raises(SpecError, match="mine: the excludes leave no cell") as caught:
+        plan(exclude=({"workload": "tools"},))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("axis", ["kernels", "runtimes", "measurers", "workloads", "attacks"])
+def test_a_name_that_does_not_exist_gets_the_list(axis: str) -> None:
+    with pytest.raises(SpecError, match=f"no {axis[:-1]} 'absent'") as caught:
+        plan(**{axis: (*WISH.get(axis, ("none",)), "absent")})
+    assert "there are: " in caught.value.hint
+    assert WISH.get(axis, ("none",))[0] in caught.value.hint

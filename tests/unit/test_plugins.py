@@ -1,0 +1,86 @@
+"""Plugins: found by name, named like their file, and a wrong name gets the list of the right ones."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from testbed import plugins
+from testbed.errors import SpecError
+from testbed.measurers import Executed
+
+LOOK_UP: dict[str, Any] = {
+    "measurers": plugins.measurer,
+    "runtimes": plugins.runtime,
+    "workloads": plugins.workload,
+    "attacks": plugins.attack,
+}
+EVERY = [(family, name) for family in LOOK_UP for name in plugins.names(family)]
+
+
+@pytest.mark.parametrize(
+    ("family", "some"),
+    [
+        ("measurers", {"none", "none2", "ima-exec", "hooks-only", "container-file"}),
+        ("runtimes", {"crun", "runc"}),
+        ("workloads", {"tools"}),
+        ("attacks", {"none"}),
+    ],
+)
+def test_names_come_from_the_files(family: str, some: set[str]) -> None:
+    names = plugins.names(family)
+    assert some <= set(names)
+    assert list(names) == sorted(names)
+
+
+@pytest.mark.parametrize(("family", "name"), EVERY)
+def test_a_plugin_is_named_like_its_file(family: str, name: str) -> None:
+    plugin = LOOK_UP[family](name)
+    assert plugin.name == name
+    assert plugin.summary
+
+
+@pytest.mark.parametrize("family", LOOK_UP)
+@pytest.mark.parametrize("name", ["no-such", "", "__init__", "none.none", "ima_exec", "os"])
+def test_an_unknown_name_gets_the_list(family: str, name: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        LOOK_UP[family](name)
+    assert f"no {family[:-1]} {name!r}" in caught.value.message
+    assert all(known in caught.value.hint for known in plugins.names(family))
+
+
+@pytest.mark.parametrize("name", plugins.names("workloads"))
+def test_a_workload_refuses_silence(name: str) -> None:
+    with pytest.raises(Exception, match="expected"):
+        plugins.workload(name).check("")
+
+
+@pytest.mark.parametrize("name", plugins.names("runtimes"))
+def test_a_runtime_puts_image_and_command_last(name: str) -> None:
+    argv = plugins.runtime(name).argv(cgroup="/a/b", cidfile="/run/id", image="tools", command=("/bin/x", "-y {z}"))
+    assert argv[-3:] == ("tools", "/bin/x", "-y {z}")
+    assert not [word for word in argv[:-1] if "{" in word]
+    assert [word for word in argv if "/run/id" in word]
+    assert [word for word in argv if "/a/b" in word]
+
+
+@pytest.mark.parametrize("name", plugins.names("measurers"))
+def test_a_measurer_claims_exactly_if_it_has_a_register(name: str) -> None:
+    measurer = plugins.measurer(name)
+    executed = [_executed("one"), _executed("two")]
+    claimed = measurer.claim(executed)
+    assert bool(claimed) == (measurer.pcr is not None)
+    assert {claim.pcr for claim in claimed} <= {measurer.pcr}
+    assert measurer.claim([]) == frozenset()
+
+
+def test_only_container_measurers_tell_containers_apart() -> None:
+    executed = [_executed("one"), _executed("two")]
+    assert len(plugins.measurer("ima-exec").claim(executed)) == 1
+    assert {claim.container for claim in plugins.measurer("container-file").claim(executed)} == {"one", "two"}
+
+
+def _executed(container: str) -> Executed:
+    return Executed(container=container, path=PurePosixPath("/usr/bin/x"), digest="00" * 32, size=1)

@@ -1,0 +1,142 @@
+"""The repository as a whole: what its front page promises exists, and nothing in it points at one machine or mirror."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TARGETS = ("setup", "evaluate", "test", "check", "figures", "doctor", "shell", "clean", "help")
+
+# In pieces, or this file would be the first to be found.
+REGISTRIES = (
+    "pypi" + r"\.org",
+    "python" + r"hosted\.org",
+    "npm" + r"js\.(org|com)",
+    r"(deb|security|snapshot|ftp[a-z.]*)\." + r"debian\.org",
+    "(?<!emit-)index" + "-url",
+    "PIP_" + "INDEX",
+)
+MACHINE_PATHS = (
+    r"(?<![\w)}.*])/wo" + "rk/",
+    r"(?<![\w)}.*])/fa" + "rm/",
+    r"/var/tmp/" + "scratch",
+    r"/home/" + r"[a-z0-9_]+/",
+    r"/root/" + r"\.pyenv",
+)
+
+
+def files() -> list[Path]:
+    """Return what is, or would be, committed; all files where there is no git (an unpacked archive)."""
+    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(argv, capture_output=True, check=False)
+    found = [ROOT / os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    if not found:
+        hidden = {".git", ".venv", "results", "build"}
+        found = [path for path in ROOT.rglob("*") if not hidden & set(path.relative_to(ROOT).parts)]
+    return [path for path in found if path.is_file()]
+
+
+def places(pattern: str) -> list[str]:
+    """Return each file and line in which a pattern is found; of binary files too."""
+    expression = re.compile(pattern.encode())
+    return [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files()
+        for number, line in enumerate(path.read_bytes().splitlines(), 1)
+        if expression.search(line)
+    ]
+
+
+@pytest.mark.parametrize("pattern", REGISTRIES)
+def test_no_file_names_a_registry(pattern: str) -> None:
+    assert places(pattern) == []
+
+
+@pytest.mark.parametrize("pattern", MACHINE_PATHS)
+def test_no_file_names_a_path_of_one_machine(pattern: str) -> None:
+    assert places(pattern) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line"),
+    [
+        (REGISTRIES[0], "https://" + "pypi" + ".org/simple"),
+        (REGISTRIES[4], "--index" + "-url=x"),
+        (REGISTRIES[3], "deb http://" + "deb.debian" + ".org/debian trixie main"),
+        (MACHINE_PATHS[0], "/wo" + "rk/main/results"),
+        (MACHINE_PATHS[3], "/home/" + "someone/testbed"),
+    ],
+)
+def test_the_patterns_can_find_something(pattern: str, line: str) -> None:
+    assert re.search(pattern, line)
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    # A make that runs this test would pass its own flags on.
+    env = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CI")}
+    env.pop("TESTBED_FORCE_VM", None)
+    return subprocess.run(["make", "-C", str(ROOT), *words], env=env, capture_output=True, text=True, check=False)
+
+
+def helped() -> set[str]:
+    return set(re.findall(r"^make ([a-z-]+) ", make("-s", "--no-print-directory", "help").stdout, re.MULTILINE))
+
+
+def test_help_lists_every_target_and_each_exists() -> None:
+    assert helped() == set(TARGETS)
+    assert {target for target in TARGETS if make("-n", target).returncode} == set()
+
+
+def test_evaluate_and_test_set_the_machine_up_first() -> None:
+    for target in ("evaluate", "test"):
+        lines = [line for line in make("-n", target).stdout.splitlines() if line and not line.startswith("make")]
+        assert lines[0] == "setup/setup.sh lab"
+
+
+def test_vm_tests_are_part_of_test_and_only_a_person_can_leave_them_out() -> None:
+    vm_tests = "pytest tests/vm -m vm"
+    assert vm_tests in make("-n", "test").stdout
+    left_out = make("-n", "test", "TESTBED_SKIP_VM=1").stdout
+    assert vm_tests not in left_out
+    assert "NOT TESTED" in left_out
+    assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "CI=true").stdout
+    assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "TESTBED_FORCE_VM=1").stdout
+
+
+def test_ci_runs_all_tests_and_forces_those_that_boot() -> None:
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    text = script.read_text()
+    assert "set -euo pipefail" in text
+    assert re.search(r"^export CI=true TESTBED_FORCE_VM=1\nexec make test$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("script", [".ci/run", "setup/setup.sh"])
+def test_a_script_is_bash(script: str) -> None:
+    assert subprocess.run(["bash", "-n", ROOT / script], check=False).returncode == 0
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_readme_starts_with_exactly_two_commands() -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert [line.split("#")[0].strip() for line in blocks[0].splitlines()] == ["make evaluate", "make test"]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_make_command_that_a_page_names_exists(page: Path) -> None:
+    named = set(re.findall(r"`(?:[A-Z_]+=\S+ )*make ([a-z-]+)", page.read_text()))
+    assert named <= helped()
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
