@@ -1,0 +1,173 @@
+"""The digest of an image's tree, version 1, from docs/formats.md section 3 and from nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from testbed.errors import EvidenceError
+
+VERSION = 1
+# Version 1 of the table of paths that runtimes make or cover. A type that is not listed is not left out.
+LEFT_OUT: Mapping[bytes, frozenset[int]] = {
+    b"dev": frozenset({stat.S_IFDIR}),
+    b"proc": frozenset({stat.S_IFDIR}),
+    b"sys": frozenset({stat.S_IFDIR}),
+    b".dockerenv": frozenset({stat.S_IFREG}),
+    b"run/.containerenv": frozenset({stat.S_IFREG}),
+    b"etc/hosts": frozenset({stat.S_IFREG}),
+    b"etc/hostname": frozenset({stat.S_IFREG}),
+    b"etc/resolv.conf": frozenset({stat.S_IFREG}),
+    b"etc/mtab": frozenset({stat.S_IFREG, stat.S_IFLNK}),
+}
+LEFT_OUT_IF_EMPTY = frozenset({b"etc", b"run"})
+LEFT_OUT_XATTRS = (b"security.selinux", b"security.ima", b"security.evm")
+LEFT_OUT_XATTR_PREFIXES = (b"trusted.overlay.", b"user.overlay.")
+
+_NODE = struct.Struct("<4sHHIIIQI")
+_LENGTH = struct.Struct("<I")
+_BLOCK = 4096
+_NO_CONTENT = bytes(32)
+
+Opener = Callable[[], AbstractContextManager[BinaryIO]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One file. ``mode``: a whole ``st_mode``; ``rdev``: major and minor; ``open``: a regular file's content."""
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    rdev: tuple[int, int] = (0, 0)
+    xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
+    target: bytes = b""
+    open: Opener | None = None
+
+    @property
+    def type(self) -> int:
+        return stat.S_IFMT(self.mode)
+
+
+DIRECTORY = Node(mode=stat.S_IFDIR | 0o755)
+
+
+def tree_digest(nodes: Mapping[bytes, Node]) -> bytes:
+    """Return the digest of a tree, given as path to node: ``b""`` is the root, ``b"usr/bin/true"`` a file.
+
+    Every directory on the way to a node is a node. Raises ``EvidenceError`` if one is missing or no directory.
+    """
+    children: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
+    # Deepest first, so that children are done before their directory, without recursion: trees may be very deep.
+    for path in sorted(nodes, key=lambda path: path.count(b"/"), reverse=True):
+        node, inside = nodes[path], children.pop(path, {}) if path else {}
+        if inside and node.type != stat.S_IFDIR:
+            raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is no directory")
+        if path and not _left_out(path, node, inside):
+            above, _, name = path.rpartition(b"/")
+            children[above][name] = node_digest(node, content_digest(node, inside))
+    root = directory_digest(children.pop(b"", {}))
+    if children:
+        raise EvidenceError(f"tree: no directory {os.fsdecode(min(children))!r}, though there are files below it")
+    # The root's own mode and owner are the storage driver's, unless a layer names it.
+    return hashlib.sha256(b"TBID" + struct.pack("<H", VERSION) + node_digest(DIRECTORY, root)).digest()
+
+
+def node_digest(node: Node, content: bytes) -> bytes:
+    """Return the digest of a node whose content digest is ``content``."""
+    xattrs = sorted((name, value) for name, value in node.xattrs.items() if not _left_out_xattr(name))
+    mode = 0o777 if node.type == stat.S_IFLNK else stat.S_IMODE(node.mode)
+    major, minor = node.rdev if node.type in {stat.S_IFCHR, stat.S_IFBLK} else (0, 0)
+    rdev = major << 32 | minor
+    head = _NODE.pack(b"TBIT", VERSION, node.type >> 12, mode, node.uid, node.gid, rdev, len(xattrs))
+    body = b"".join(_sized(name) + _sized(value) for name, value in xattrs)
+    return hashlib.sha256(head + body + content).digest()
+
+
+def content_digest(node: Node, inside: Mapping[bytes, bytes]) -> bytes:
+    """Return the digest of what a node holds. ``inside``: a directory's names and their node digests."""
+    if node.type == stat.S_IFDIR:
+        return directory_digest(inside)
+    if node.type == stat.S_IFLNK:
+        return hashlib.sha256(node.target).digest()
+    if node.type == stat.S_IFREG and node.open is not None:
+        with node.open() as file:
+            return verity_digest(file)
+    return _NO_CONTENT
+
+
+def directory_digest(inside: Mapping[bytes, bytes]) -> bytes:
+    """Return the digest of a directory's names and their node digests."""
+    return hashlib.sha256(b"".join(_sized(name) + digest for name, digest in sorted(inside.items()))).digest()
+
+
+def verity_digest(file: BinaryIO) -> bytes:
+    """Return a file's fs-verity digest: SHA-256, blocks of 4096 bytes, no salt (Documentation/filesystems/fsverity)."""
+    size, level = 0, []
+    while block := file.read(_BLOCK):
+        size += len(block)
+        level.append(hashlib.sha256(block.ljust(_BLOCK, b"\0")).digest())
+    while len(level) > 1:
+        level = [_block_of(level[at : at + 128]) for at in range(0, len(level), 128)]
+    root = level[0] if level else _NO_CONTENT  # an empty file has no tree
+    descriptor = struct.pack("<BBBB4xQ64s32s144x", 1, 1, 12, 0, size, root, b"")
+    return hashlib.sha256(descriptor).digest()
+
+
+def read_directory(top: Path) -> dict[bytes, Node]:
+    """Read a tree from a directory of one file system.
+
+    Raises ``EvidenceError`` for another file system mounted below it: what that covers cannot be read.
+    """
+    nodes: dict[bytes, Node] = {}
+    base, waiting = os.fsencode(top) + b"/", [b""]
+    device = os.lstat(base).st_dev
+    while waiting:
+        path = waiting.pop()
+        status = os.lstat(base + path)
+        if status.st_dev != device:
+            raise EvidenceError(f"tree: {os.fsdecode(path)!r} in {top} is on another file system", "unmount it")
+        nodes[path] = _read_node(base + path, status)
+        if stat.S_ISDIR(status.st_mode) and not _left_out(path, nodes[path], {b"": b""}):
+            names = os.listdir(base + path)  # noqa: PTH208 - names are bytes, a Path is text
+            waiting += [path + b"/" + name if path else name for name in names]
+    return nodes
+
+
+def _read_node(path: bytes, status: os.stat_result) -> Node:
+    names = os.listxattr(path, follow_symlinks=False)
+    return Node(
+        mode=status.st_mode,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)),
+        xattrs={os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names},
+        target=os.fsencode(Path(os.fsdecode(path)).readlink()) if stat.S_ISLNK(status.st_mode) else b"",
+        open=(lambda: Path(os.fsdecode(path)).open("rb")) if stat.S_ISREG(status.st_mode) else None,
+    )
+
+
+def _left_out(path: bytes, node: Node, inside: Mapping[bytes, bytes]) -> bool:
+    if node.type in LEFT_OUT.get(path, ()):
+        return True
+    return path in LEFT_OUT_IF_EMPTY and node.type == stat.S_IFDIR and not inside
+
+
+def _left_out_xattr(name: bytes) -> bool:
+    return name in LEFT_OUT_XATTRS or name.startswith(LEFT_OUT_XATTR_PREFIXES)
+
+
+def _block_of(digests: list[bytes]) -> bytes:
+    return hashlib.sha256(b"".join(digests).ljust(_BLOCK, b"\0")).digest()
+
+
+def _sized(value: bytes) -> bytes:
+    return _LENGTH.pack(len(value)) + value
