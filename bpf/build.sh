@@ -39,7 +39,7 @@ SOURCE=$(cd "$1" && pwd) || die "no source directory: $1"
 mkdir -p "$2"
 OUT=$(cd "$2" && pwd)
 
-for tool in clang bpftool make pahole readelf; do
+for tool in clang llvm-strip bpftool make pahole readelf; do
 	command -v "$tool" >/dev/null || die "$tool is missing: add its package to the build root"
 done
 
