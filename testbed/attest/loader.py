@@ -53,7 +53,7 @@ def mapped_files(image: Image, program: bytes) -> list[bytes]:
         content = image.read(path) or b""
         if content[:2] == b"#!":
             found.append(path)
-            program = content[2:].split(b"\n", 1)[0].split()[0]
+            program = (content[2:].split(b"\n", 1)[0].split() or [b""])[0]
             continue
         main = read_elf(image, program, None)
         if main is None:

@@ -63,15 +63,12 @@ def replay(log: bytes, bank: str, pcrs: Collection[int], quoted: Mapping[int, by
     digest = HASHES[bank]
     try:
         for entry in read_entries(log):
-            pcr = entry.pcr
-            entries += 1
-            if pending:
-                boundary = entry.end
+            pcr, entries = entry.pcr, entries + 1
+            boundary = entry.end if pending else boundary
             if pcr in seen:
                 seen[pcr] += 1
             elif pending:
-                foreign += 1
-                first = first or entry
+                foreign, first = foreign + 1, first or entry
             if pcr in pending:
                 values[pcr] = digest(values[pcr] + extension(entry, bank)).digest()
                 if values[pcr] == quoted.get(pcr):

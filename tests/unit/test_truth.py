@@ -266,6 +266,7 @@ def test_what_a_program_maps(tmp_path: Path, path: str, more: Members, found: se
         ("/p", {"p": program(["liba.so"])}, "liba.so"),
         ("/p", {"p": elf(interpreter="/lib/none.so")}, "none.so"),
         ("/p", {"p": b"#!/q", "q": "q"}, "/q"),
+        ("/p", {"p": b"#! \n"}, "no file ''"),
         ("/p", {"p": program(["a"], runpath="/$LIB")}, "cannot be expanded"),
     ],
 )
