@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import libvirt
-
 from testbed.errors import HostError
 from testbed.lab import cache, reap
+
+# libvirt reads this once, when it is imported, and would print what we get as exceptions, and a warning a machine. Hence
+# this module imports it, and the others take it from here.
+os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
+import libvirt as libvirt  # noqa: PLC0414
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,18 @@ def connection(uri: str | None) -> Iterator[libvirt.virConnect]:
         yield opened
     finally:
         opened.close()
+
+
+def destroy(uri: str, domain: str) -> bool:
+    """End a machine (its UUID) at ``uri``; tell whether it is gone now."""
+    try:
+        with connection(uri) as opened:
+            opened.lookupByUUIDString(domain).destroy()
+    except libvirt.libvirtError as error:
+        return bool(error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN)
+    except HostError:
+        return False
+    return True
 
 
 @functools.cache

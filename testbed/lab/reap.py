@@ -11,24 +11,25 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import select
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import libvirt
 import platformdirs
 
 log = logging.getLogger(__name__)
 
 PROGRAMS = frozenset({"qemu-system-x86_64", "swtpm", "swtpm_setup", "setpriv"})
-PREFIX = "tb-"
-"""How the names of our own directories begin; only such are ever removed."""
+Destroy = Callable[[str, str], bool]
+"""Ends a machine, given libvirt's URI and its UUID; ``False`` if it cannot be known whether it is gone."""
 
+_OUR_NAME = re.compile("tb-[0-9a-f]{8}")  # only directories of such names are ever removed
 _END_SECONDS = 5
 _START_FIELD = 19  # of /proc/PID/stat, counted after the program's name: field 22 of proc(5)
 
@@ -66,7 +67,7 @@ class Process:
 
 def private_name() -> str:
     """Return a name for a directory that nobody else uses."""
-    return f"{PREFIX}{secrets.token_hex(4)}"
+    return f"tb-{secrets.token_hex(4)}"
 
 
 def state_directory() -> Path:
@@ -98,18 +99,25 @@ def holding(directory: Path, *, uri: str = "", domain: str = "") -> Iterator[Pat
         path.unlink(missing_ok=True)
 
 
-def collect(home: Path | None = None) -> list[str]:
-    """Clean up after owners that are gone; return what was done, a line each."""
+def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
+    """Clean up after owners that are gone; return what was done, a line each. ``destroy`` ends a machine of a daemon.
+
+    A record goes only when nothing is left of what it names.
+    """
     done: list[str] = []
     for path in sorted((home or record_directory()).glob("*.json")):
         try:
             record = read_record(path)
+        except FileNotFoundError:
+            continue  # its owner let go of it meanwhile
         except (OSError, ValueError, KeyError, TypeError) as error:
             done.append(f"left alone: {path} is no record ({error!r})")
             continue
         if not elsewhere(record.owner) and not alive(record.owner):
-            done += _clean(record)
-            path.unlink(missing_ok=True)
+            said, clean = _clean(record, destroy)
+            done += said
+            if clean:
+                path.unlink(missing_ok=True)
     return done
 
 
@@ -169,44 +177,42 @@ def belongs(process: Process, directory: Path) -> bool:
     return ours and any(f"{directory}/" in f"{word}/" for word in process.argv[1:])
 
 
-def _clean(record: Record) -> list[str]:
-    done = _destroy_domain(record)
+def _clean(record: Record, destroy: Destroy) -> tuple[list[str], bool]:
+    # Returns what was done, and whether nothing is left.
+    done: list[str] = []
+    # An embedded driver died with its process: its machines are processes without a master.
+    if record.domain and not record.uri.startswith("qemu:///embed"):
+        if not destroy(record.uri, record.domain):
+            return [f"left alone: machine {record.domain}, because {record.uri} cannot be reached"], False
+        done.append(f"machine {record.domain} at {record.uri} is gone")
     for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
         process = read_process(pid)
-        if process and belongs(process, record.directory) and _end(process):
+        if process and belongs(process, record.directory):
+            if not _end(process):
+                return [*done, f"left alone: {process.argv[0]} (process {pid}) does not end"], False
             done.append(f"ended {process.argv[0]} (process {pid}), whose owner {record.owner.pid} is gone")
-    if record.directory.name.startswith(PREFIX) and record.directory.is_dir():
-        shutil.rmtree(record.directory, ignore_errors=True)
+    if _OUR_NAME.fullmatch(record.directory.name) and record.directory.is_dir():
+        shutil.rmtree(record.directory)
         done.append(f"removed {record.directory}")
-    return done
-
-
-def _destroy_domain(record: Record) -> list[str]:
-    if not record.domain or not record.uri or record.uri.startswith("qemu:///embed"):
-        return []  # an embedded driver died with its process: its machines are processes without a master
-    with suppress(libvirt.libvirtError):
-        connection = libvirt.open(record.uri)
-        try:
-            connection.lookupByUUIDString(record.domain).destroy()
-        finally:
-            connection.close()
-        return [f"destroyed machine {record.domain} at {record.uri}"]
-    return []
+    return done, True
 
 
 def _end(process: Process) -> bool:
     # A pidfd names this very process: its number cannot come to mean another one between our look and our signal.
-    with suppress(ProcessLookupError):
+    try:
         fd = os.pidfd_open(process.pid)
-        try:
-            if read_process(process.pid) != process:
-                return False
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
+    except ProcessLookupError:
+        return True
+    try:
+        if read_process(process.pid) != process:
+            return True
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        with suppress(ProcessLookupError):
             for number in (signal.SIGTERM, signal.SIGKILL):
                 signal.pidfd_send_signal(fd, number)
                 if poll.poll(_END_SECONDS * 1000):
                     return True
-        finally:
-            os.close(fd)
-    return False
+        return bool(poll.poll(0))
+    finally:
+        os.close(fd)

@@ -22,6 +22,8 @@ from testbed.errors import DeadlineExceeded, DeployError, LabError, LostMachine
 from testbed.guest import Completed
 
 log = logging.getLogger(__name__)
+# It reports each try at a guest that still boots as an error with a traceback; what matters reaches us as exceptions.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
 _TRY_SECONDS = 15  # one try to log in; the user-mode network accepts before anything in the guest listens
 _KEEPALIVE_SECONDS = 15
