@@ -134,8 +134,16 @@ def make_credential(endorsement: bytes, ak: Key, secret: bytes) -> bytes:
         files = {name: Path(place) / name for name in ("ek.pub", "secret", "credential")}
         files["ek.pub"].write_bytes(endorsement)
         files["secret"].write_bytes(secret)
-        words = ["-u", files["ek.pub"], "-s", files["secret"], "-n", ak.name.hex(), "-o", files["credential"]]
-        shell.run(["tpm2_makecredential", "-Q", "-T", "none", *words], timeout=_TPM_SECONDS)
+        shell.run(
+            [
+                *("tpm2_makecredential", "-Q", "-T", "none"),
+                *("-u", files["ek.pub"]),
+                *("-s", files["secret"]),
+                *("-n", ak.name.hex()),
+                *("-o", files["credential"]),
+            ],
+            timeout=_TPM_SECONDS,
+        )
         return files["credential"].read_bytes()
 
 
@@ -154,14 +162,10 @@ def collect(guest: Guest, pcrs: Sequence[int], challenge: bytes, clone_id: str, 
     than they can be read, ``DeployError``.
     """
     asked = nonce(clone_id, challenge)
-    for attempt in range(1, _QUOTE_TRIES + 1):
-        quoted = _quote(guest, pcrs, asked)
-        if quoted is not None:
-            break
-    else:
-        raise LabError(
-            f"PCRs {list(pcrs)} changed during each of {_QUOTE_TRIES} quotes", "something measures on and on"
-        )
+    tries = (_quote(guest, pcrs, asked) for _ in range(_QUOTE_TRIES))
+    quoted = next((done for done in tries if done is not None), None)
+    if quoted is None:
+        raise LabError(f"PCRs {list(pcrs)} changed in each of {_QUOTE_TRIES} quotes", "something measures on and on")
     log = guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
     notes = {
         "schema": 1,
@@ -172,7 +176,6 @@ def collect(guest: Guest, pcrs: Sequence[int], challenge: bytes, clone_id: str, 
         "challenge": challenge.hex(),
         "boot_id": guest.get("/proc/sys/kernel/random/boot_id").decode().strip(),
         "clone_id": clone_id,
-        "attempts": attempt,
     }
     bundle = (json.dumps(notes, indent=1) + "\n").encode()
     _write(directory, {"bundle.json": bundle, "quote.attest": quoted.attest, "quote.sig": quoted.sig, "ima.bin": log})

@@ -15,8 +15,8 @@ from pathlib import Path
 from testbed.errors import HostError
 from testbed.lab import cache, reap
 
-# libvirt reads this once, when it is imported, and would print what we get as exceptions, and a warning a machine. Hence
-# this module imports it, and the others take it from here.
+# libvirt reads this once, when it is imported, and would print what reaches us as exceptions, and a warning a machine.
+# Hence this module imports it, and the others take it from here.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 import libvirt as libvirt  # noqa: PLC0414
 
