@@ -10,6 +10,7 @@ import pytest
 from testbed import plugins
 from testbed.errors import SpecError
 from testbed.measurers import Executed
+from testbed.runtimes import Start
 
 LOOK_UP: dict[str, Any] = {
     "measurers": plugins.measurer,
@@ -58,12 +59,17 @@ def test_a_workload_refuses_silence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", plugins.names("runtimes"))
-def test_a_runtime_puts_image_and_command_last(name: str) -> None:
-    argv = plugins.runtime(name).argv(cgroup="/a/b", cidfile="/run/id", image="tools", command=("/bin/x", "-y {z}"))
-    assert argv[-3:] == ("tools", "/bin/x", "-y {z}")
-    assert not [word for word in argv[:-1] if "{" in word]
-    assert [word for word in argv if "/run/id" in word]
-    assert [word for word in argv if "/a/b" in word]
+def test_a_runtime_starts_what_it_is_told_where_it_is_told(name: str) -> None:
+    def said(id: str, cgroup: str) -> str:
+        argv = ("/bin/x", "-y {z}")
+        steps = plugins.runtime(name).steps(Start(id=id, image="/store/tools", argv=argv, cgroup=cgroup))
+        assert not steps.cidfile or id in steps.cidfile
+        return " ".join([*steps.run, *steps.files.values(), *(word for argv in steps.before for word in argv)])
+
+    words = said("start7", "/a/b")
+    assert all(word in words for word in ("/store/tools", "/bin/x", "-y {z}", "start7", "/a/b"))
+    assert words.replace("start7", "start8") == said("start8", "/a/b")
+    assert words.replace("/a/b", "/c/d") == said("start7", "/c/d")
 
 
 @pytest.mark.parametrize("name", plugins.names("measurers"))
