@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +90,12 @@ def mke2fs_argv(recipe: GuestRecipe) -> tuple[str, ...]:
     )
 
 
+def wanted(wants: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the symbolic links by which each target of systemd starts its units (systemd reads their names only)."""
+    pairs = ((target, unit) for target, units in wants.items() for unit in units)
+    return {f"etc/systemd/system/{target}.wants/{unit}": f"../{unit}" for target, unit in pairs}
+
+
 def _tree(name: str, kind: str) -> Path | None:
     path = IMAGES / kind / name
     return path if path.is_dir() else None
@@ -117,7 +123,7 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
         at / "disk.tar",
         [packages / "root.tar", kernel.modules],
         tree=_tree(recipe.name, "guests"),
-        links=dict(recipe.links) | {f"etc/systemd/system/{unit}": "/dev/null" for unit in recipe.mask},
+        links=recipe.links | wanted(recipe.wants),
         drop=recipe.drop,
         epoch=debian.EPOCH,
     )

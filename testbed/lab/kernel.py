@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from testbed.errors import BuildError
 from testbed.lab import cache, debian, tarball
-from testbed.lab.recipes import KernelRecipe, load_kernels
+from testbed.lab.recipes import IMAGES, KernelRecipe, load_kernels
 
 __all__ = ["Kernel", "KernelRecipe", "build_kernel", "cached_kernel", "load_kernels"]
 
@@ -18,7 +19,8 @@ KIND = "kernel"
 # Raise it when this module makes something else of the same recipe.
 BUILDER = 1
 _NEEDED = 4 << 30
-_INITRAMFS = "/etc/initramfs-tools"
+INITRAMFS = IMAGES / "initramfs"
+_CONFIGURATION = "/etc/initramfs-tools"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,21 +76,19 @@ def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
         raise BuildError(f"kernel {recipe.name} ({release}) cannot be used: {'; '.join(unmet)}", hint)
 
 
-def initramfs_hook(modules: Sequence[str]) -> str:
-    """Return the shell line for mmdebstrap that has the initramfs carry ``modules`` and no others.
-
-    lz4, as an emulated processor unpacks it far faster than zstd.
-    """
-    words = " ".join(modules)
+def initramfs_hooks(modules: Sequence[str]) -> tuple[str, ...]:
+    """Return what mmdebstrap does so that the initramfs carries ``modules`` and no others, and no udev."""
+    settings = " ".join(shlex.quote(str(path)) for path in sorted(INITRAMFS.iterdir()))
     return (
-        f'mkdir -p "$1{_INITRAMFS}/conf.d" && '
-        f"printf 'MODULES=list\\nCOMPRESS=lz4\\n' > \"$1{_INITRAMFS}/conf.d/testbed\" && "
-        f"printf '%s\\n' {words} > \"$1{_INITRAMFS}/modules\""
+        f'mkdir -p "$1{_CONFIGURATION}"',
+        f"copy-in {settings} {_CONFIGURATION}",
+        f"printf '%s\\n' {shlex.join(modules)} > \"$1{_CONFIGURATION}/modules\"",
     )
 
 
 def _key(recipe: KernelRecipe) -> str:
-    return cache.content_key({"builder": BUILDER, "recipe": recipe.canonical()})
+    parts = {"builder": BUILDER, "recipe": recipe.canonical(), "initramfs": tarball.tree_digest(INITRAMFS)}
+    return cache.content_key(parts)
 
 
 def _load(recipe: KernelRecipe, path: Path) -> Kernel:
@@ -110,7 +110,7 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
     packed, unpacked = at / "root.tar", at / "root"
     progress(f"kernel {recipe.name}: packages of {recipe.suite}")
     packages = (recipe.image, recipe.headers, *recipe.packages)
-    debian.bootstrap(recipe.suite, packages, packed, hooks=(initramfs_hook(recipe.initramfs),))
+    debian.bootstrap(recipe.suite, packages, packed, hooks=initramfs_hooks(recipe.initramfs))
     progress(f"kernel {recipe.name}: unpack the build root")
     debian.unpack(packed, unpacked)
     release = _release(recipe, unpacked / "boot")

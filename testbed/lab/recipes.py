@@ -47,14 +47,14 @@ class GuestRecipe(Recipe):
     """A root file system. Files of ours, in the directory of the same name beside the row, go over it.
 
     ``tools``: packages with the ``mke2fs`` that makes the disk. ``drop``: patterns of files that are left out.
-    ``links``: symbolic links by path; ``mask``: units of systemd that never start.
+    ``links``: symbolic links by path; ``wants``: which units each target of systemd starts.
     """
 
     tools: tuple[str, ...]
     disk_mib: int
     drop: tuple[str, ...] = ()
     links: dict[str, str] = {}
-    mask: tuple[str, ...] = ()
+    wants: dict[str, tuple[str, ...]] = {}
 
 
 class ContainerRecipe(Recipe):

@@ -1,0 +1,131 @@
+"""``testbed images``: build, list and throw away what machines are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from testbed.errors import SpecError
+from testbed.lab import cache
+from testbed.lab.image import build_container_image, build_image, cached_container_image, cached_image
+from testbed.lab.kernel import build_kernel, cached_kernel
+from testbed.lab.recipes import (
+    ContainerRecipe,
+    GuestRecipe,
+    KernelRecipe,
+    load_containers,
+    load_guests,
+    load_kernels,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One thing that can be built. ``build`` returns its digest; ``found``: digest and directory, if it is cached."""
+
+    kind: str
+    name: str
+    detail: str
+    build: Callable[[cache.Progress], str]
+    found: tuple[str, Path] | None
+
+
+@click.group()
+def images() -> None:
+    """Kernels, guests' disks and container images: built once, kept by content."""
+
+
+@images.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def build(names: Sequence[str]) -> None:
+    """Build NAME (a kernel, a guest or a container image), or everything, unless it is there.
+
+    A guest's disk is built for each kernel.
+    """
+    console = Console()
+    for row in choose(rows(), names):
+        digest = row.build(lambda step: console.print(step, style="dim", markup=False, highlight=False))
+        console.print(f"{row.kind} {row.name}{row.detail}: {digest}", markup=False, highlight=False, soft_wrap=True)
+
+
+@images.command("list")
+def list_() -> None:
+    """Show what there is: kind, name, digest, size on disk, and whether it is built."""
+    table = Table("kind", "name", "digest", "size", "built", box=None)
+    for row in rows():
+        if row.found:
+            digest, path = row.found
+            table.add_row(
+                row.kind, row.name + row.detail, digest.removeprefix("sha256:")[:12], mebibytes(cache.used(path)), "yes"
+            )
+        else:
+            table.add_row(row.kind, row.name + row.detail, "", "", "no")
+    console = Console()
+    console.print(table)
+    total = sum(entry.size for entry in cache.entries())
+    console.print(f"{cache.root()}: {mebibytes(total)} in all", markup=False, highlight=False, soft_wrap=True)
+
+
+@images.command()
+@click.option(
+    "--all", "everything", is_flag=True, help="Also everything that is complete; it is built again on demand."
+)
+def gc(*, everything: bool) -> None:
+    """Remove what builders that died left behind. What is being built at this moment stays."""
+    removed = cache.gc(everything=everything)
+    click.echo(f"removed {len(removed)} director{'y' if len(removed) == 1 else 'ies'} from {cache.root()}")
+
+
+def rows() -> list[Row]:
+    """List what the recipes name, in the order in which it can be built."""
+    kernels = load_kernels().values()
+    listed = [_kernel_row(recipe) for recipe in kernels]
+    listed += [_guest_row(guest, recipe) for guest in load_guests().values() for recipe in kernels]
+    return listed + [_container_row(recipe) for recipe in load_containers().values()]
+
+
+def choose(listed: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Return the rows that ``names`` name, all of them if it is empty. Raises ``SpecError``."""
+    known = {row.name for row in listed}
+    for name in names:
+        if name not in known:
+            raise SpecError(f"nothing to build is named {name!r}", f"there are: {', '.join(sorted(known))}")
+    return [row for row in listed if not names or row.name in names]
+
+
+def mebibytes(size: int) -> str:
+    """Return a size as people read it."""
+    return f"{size / (1 << 20):,.0f} MiB"
+
+
+def _kernel_row(recipe: KernelRecipe) -> Row:
+    def make(progress: cache.Progress) -> str:
+        return build_kernel(recipe, progress).digest
+
+    kernel = cached_kernel(recipe)
+    found = (kernel.digest, kernel.vmlinuz.parent) if kernel else None
+    return Row(kind="kernel", name=recipe.name, detail="", build=make, found=found)
+
+
+def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Row:
+    def make(progress: cache.Progress) -> str:
+        return build_image(recipe, build_kernel(on, progress), progress).digest
+
+    kernel = cached_kernel(on)
+    image = cached_image(recipe, kernel) if kernel else None
+    found = (image.digest, image.disk.parent) if image else None
+    return Row(kind="guest", name=recipe.name, detail=f" for {on.name}", build=make, found=found)
+
+
+def _container_row(recipe: ContainerRecipe) -> Row:
+    def make(progress: cache.Progress) -> str:
+        return build_container_image(recipe, progress).digest
+
+    image = cached_container_image(recipe)
+    found = (image.digest, image.archive.parent) if image else None
+    return Row(kind="container", name=recipe.name, detail="", build=make, found=found)

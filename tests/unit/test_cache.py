@@ -1,0 +1,197 @@
+"""The cache: complete or absent, built once, and nobody's work but the dead's is thrown away."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import BuildError, CommandError, HostError
+from testbed.lab import cache
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def fill(at: Path) -> None:
+    (at / "file").write_text("content")
+
+
+def left(home: Path) -> list[str]:
+    return sorted(path.name for path in (home / "kind").iterdir())
+
+
+def test_an_entry_is_built_once(home: Path) -> None:
+    first = cache.entry("kind", "key", fill)
+    again = cache.entry("kind", "key", lambda at: pytest.fail(f"built again in {at}"))
+    assert first == again == home / "kind" / "key"
+    assert (first / "file").read_text() == "content"
+    assert left(home) == ["key"]
+
+
+def test_it_is_not_there_before_it_is_complete(home: Path) -> None:
+    def build(at: Path) -> None:
+        assert cache.find("kind", "key") is None
+        fill(at)
+
+    cache.entry("kind", "key", build)
+    assert cache.find("kind", "key") == home / "kind" / "key"
+
+
+@pytest.mark.parametrize("error", [BuildError("no"), KeyboardInterrupt()])
+def test_a_failed_build_leaves_nothing_and_is_tried_again(home: Path, error: BaseException) -> None:
+    def build(at: Path) -> None:
+        fill(at)
+        (at / "closed").mkdir(mode=0o500)
+        raise error
+
+    with pytest.raises(type(error)):
+        cache.entry("kind", "key", build)
+    assert left(home) == []
+    assert cache.entry("kind", "key", fill).is_dir()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        CommandError("exit status 2: tar\ntar: x: Cannot write: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_the_hosts_fault_and_says_what_is_needed(home: Path, error: Exception) -> None:
+    def build(at: Path) -> None:
+        raise error
+
+    with pytest.raises(
+        HostError, match=r"no space left while building kind: .* needs about 7 MiB free, has \d+ MiB"
+    ) as e:
+        cache.entry("kind", "key", build, needed=7 << 20)
+    assert "gc --all" in e.value.hint
+    assert left(home) == []
+
+
+def test_without_enough_space_nothing_is_begun() -> None:
+    with pytest.raises(HostError, match="needs about"):
+        cache.entry("kind", "key", lambda at: pytest.fail(f"begun in {at}"), needed=1 << 60)
+
+
+def test_another_failure_stays_what_it_is() -> None:
+    def build(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(PermissionError):
+        cache.entry("kind", "key", build)
+
+
+def test_a_cache_that_cannot_be_written_is_named(home: Path) -> None:
+    home.write_text("a file, not a directory")
+    with pytest.raises(HostError, match=str(home)):
+        cache.entry("kind", "key", fill)
+
+
+def _build_in_process(log: Path, begun: int, go: int) -> None:
+    def build(at: Path) -> None:
+        with log.open("a") as file:
+            file.write("built\n")
+        os.write(begun, b"x")
+        os.read(go, 1)
+        fill(at)
+
+    cache.entry("kind", "key", build)
+
+
+def test_two_processes_build_one_entry_once(tmp_path: Path, home: Path) -> None:
+    (begun, tell_begun), (go, tell_go) = os.pipe(), os.pipe()
+    fork = multiprocessing.get_context("fork")
+    arguments = (tmp_path / "log", tell_begun, go)
+    processes = [fork.Process(target=_build_in_process, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    os.read(begun, 1)
+    os.write(tell_go, b"xx")
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (tmp_path / "log").read_text() == "built\n"
+    assert left(home) == ["key"]
+
+
+def test_many_threads_get_one_entry(home: Path) -> None:
+    built = []
+
+    def build(at: Path) -> None:
+        built.append(at)
+        fill(at)
+
+    threads = [threading.Thread(target=cache.entry, args=("kind", "key", build)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+    assert left(home) == ["key"]
+
+
+def test_gc_clears_up_after_a_builder_that_was_killed(tmp_path: Path, home: Path) -> None:
+    cache.entry("kind", "whole", fill)
+    (begun, tell_begun), (go, _tell_go) = os.pipe(), os.pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=_build_in_process, args=(tmp_path / "log", tell_begun, go)
+    )
+    process.start()
+    os.read(begun, 1)
+    assert cache.gc() == []  # it lives
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(30)
+    assert len(cache.gc()) == 1
+    assert left(home) == ["whole"]
+
+
+def test_gc_of_everything_leaves_what_is_being_built(home: Path) -> None:
+    cache.entry("kind", "other", fill)
+
+    def build(at: Path) -> None:
+        fill(at)
+        assert [path.name for path in cache.gc(everything=True)] == [".other.removed.tmp"]
+        assert at.is_dir()
+
+    assert cache.entry("kind", "key", build).is_dir()
+    assert left(home) == ["key"]
+
+
+def test_gc_without_a_cache_has_nothing_to_do() -> None:
+    assert cache.gc(everything=True) == []
+
+
+def test_entries_are_listed_with_the_space_they_take(home: Path) -> None:
+    def sparse(at: Path) -> None:
+        with (at / "disk").open("wb") as file:
+            file.truncate(1 << 40)
+            file.write(b"x" * 4096)
+
+    cache.entry("kind", "key", sparse)
+    (found,) = cache.entries()
+    assert (found.kind, found.key, found.path) == ("kind", "key", home / "kind" / "key")
+    assert 0 < found.size < 1 << 20
+
+
+def test_a_key_follows_from_the_content_not_from_the_order() -> None:
+    assert cache.content_key({"a": 1, "b": [2]}) == cache.content_key({"b": [2], "a": 1})
+    assert cache.content_key({"a": 1, "b": [2]}) != cache.content_key({"a": 1, "b": [3]})
+
+
+def test_a_damaged_entry_is_told_with_its_cure(tmp_path: Path) -> None:
+    (tmp_path / cache.META).write_text("{")
+    with pytest.raises(BuildError, match="damaged") as error:
+        cache.read_meta(tmp_path)
+    assert "gc --all" in error.value.hint

@@ -1,0 +1,265 @@
+"""Disks and container images: what goes into them, in which order, and when they are made anew."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import BuildError, CommandError, HostError
+from testbed.lab import cache, debian, image, recipes, tarball
+from testbed.lab.kernel import Kernel
+
+EPOCH = 1000
+
+
+def pack(target: Path, members: Sequence[tuple[str, bytes | str | None]]) -> Path:
+    """Write a tar: bytes are a file, text a symbolic link, ``None`` a directory; newer than EPOCH."""
+    with tarfile.open(target, "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(f"./{name}")
+            info.mtime = EPOCH + 5
+            if content is None:
+                info.type, info.mode = tarfile.DIRTYPE, 0o700
+            elif isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+            else:
+                info.size = len(content)
+            tar.addfile(info, io.BytesIO(content if isinstance(content, bytes) else b""))
+    return target
+
+
+def read(path: Path) -> dict[str, bytes | str | None]:
+    found: dict[str, bytes | str | None] = {}
+    with tarfile.open(path) as tar:
+        for info in tar:
+            file = tar.extractfile(info) if info.isreg() else None
+            found[info.name] = file.read() if file else (info.linkname or None)
+    return found
+
+
+def test_later_files_replace_earlier_ones_and_order_is_of_names(tmp_path: Path) -> None:
+    one = pack(tmp_path / "1", [("z", b"1"), ("b", None), ("b/x", b"1"), ("b-x", b"1")])
+    two = pack(tmp_path / "2", [("b/x", b"2"), ("a", "z")])
+    tarball.merge(tmp_path / "out", [one, two], epoch=EPOCH)
+    assert list(read(tmp_path / "out").items()) == [("a", "z"), ("b", None), ("b/x", b"2"), ("b-x", b"1"), ("z", b"1")]
+
+
+def test_one_content_gives_one_file_whatever_the_order_and_the_times(tmp_path: Path) -> None:
+    members: list[tuple[str, bytes | str | None]] = [("d", None), ("d/f", b"x"), ("l", "d/f")]
+    one = pack(tmp_path / "1", members)
+    two = pack(tmp_path / "2", members[::-1])
+    first = tarball.merge(tmp_path / "out1", [one], epoch=EPOCH)
+    second = tarball.merge(tmp_path / "out2", [two], epoch=EPOCH)
+    assert first == second == tarball.file_digest(tmp_path / "out1")
+    with tarfile.open(tmp_path / "out1") as tar:
+        assert {info.mtime for info in tar} == {EPOCH}
+
+
+def test_another_content_gives_another_file(tmp_path: Path) -> None:
+    one = pack(tmp_path / "1", [("f", b"x")])
+    two = pack(tmp_path / "2", [("f", b"y")])
+    assert tarball.merge(tmp_path / "out1", [one]) != tarball.merge(tmp_path / "out2", [two])
+
+
+def test_what_is_dropped_is_gone_with_all_below(tmp_path: Path) -> None:
+    names: list[tuple[str, bytes | str | None]] = [("a", None), ("a/b", None), ("a/b/c", b""), ("ab", b""), ("k1", b"")]
+    out = tmp_path / "out"
+    tarball.merge(out, [pack(tmp_path / "1", names)], drop=("a", "k*"))
+    assert list(read(out)) == ["ab"]
+    tarball.merge(out, [pack(tmp_path / "1", names)], drop=("a/*",))
+    assert list(read(out)) == ["a", "ab", "k1"]
+
+
+def test_one_directory_can_be_taken_and_its_parents_are_made(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "1", [("a/b/c", b"1"), ("a/bb/c", b"2")])
+    tarball.merge(tmp_path / "out", [archive], only="a/b")
+    assert read(tmp_path / "out") == {"a": None, "a/b": None, "a/b/c": b"1"}
+
+
+def test_a_hard_link_becomes_a_copy(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "1", "w") as tar:
+        first = tarfile.TarInfo("./z")
+        first.size = 3
+        tar.addfile(first, io.BytesIO(b"abc"))
+        second = tarfile.TarInfo("./a")
+        second.type, second.linkname = tarfile.LNKTYPE, "./z"
+        tar.addfile(second)
+    tarball.merge(tmp_path / "out", [tmp_path / "1"])
+    assert read(tmp_path / "out") == {"a": b"abc", "z": b"abc"}
+
+
+def test_files_of_ours_go_over_and_private_directories_stay_private(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "root").mkdir(parents=True)
+    (tree / "root/f").write_text("ours")
+    (tree / "run").write_text("#!/bin/sh")
+    (tree / "run").chmod(0o770)
+    (tree / "root/f").chmod(0o640)
+    archive = pack(tmp_path / "1", [("root", None), ("root/f", b"theirs")])
+    tarball.merge(tmp_path / "out", [archive], tree=tree, links={"etc/l": "/dev/null"})
+    with tarfile.open(tmp_path / "out") as tar:
+        modes = {info.name: (info.mode, info.uid, info.uname) for info in tar}
+    assert modes == {
+        "etc": (0o755, 0, ""),
+        "etc/l": (0o777, 0, ""),
+        "root": (0o700, 0, ""),
+        "root/f": (0o644, 0, ""),
+        "run": (0o755, 0, ""),
+    }
+    assert read(tmp_path / "out")["root/f"] == b"ours"
+
+
+def test_the_digest_of_a_tree_sees_names_contents_and_the_execute_bit(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    file = tmp_path / "d" / "f"
+    file.write_text("1")
+    seen = [tarball.tree_digest(tmp_path)]
+    file.write_text("2")
+    seen.append(tarball.tree_digest(tmp_path))
+    file.chmod(0o755)
+    seen.append(tarball.tree_digest(tmp_path))
+    file.rename(tmp_path / "d" / "g")
+    seen.append(tarball.tree_digest(tmp_path))
+    assert len(set(seen)) == len(seen)
+    (tmp_path / ".swp").write_text("an editor's")
+    assert tarball.tree_digest(tmp_path) == seen[-1]
+
+
+GUEST = recipes.GuestRecipe(name="trixie", summary="", suite="trixie", packages=("a",), tools=("t",), disk_mib=64)
+CONTAINER = recipes.ContainerRecipe(name="mine", summary="", suite="trixie", packages=("a",), cmd=("/bin/sh",))
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    modules = pack(tmp_path / "modules.tar", [("usr/lib/modules/6.0/m.ko", b"module")])
+    none = tmp_path / "none"
+    return Kernel(
+        name="k",
+        release="6.0",
+        vmlinuz=none,
+        initrd=none,
+        modules=modules,
+        config=none,
+        build_root=none,
+        digest="d1",
+        build_digest="b1",
+    )
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stand in for mmdebstrap and mke2fs; returns what they were asked for."""
+    calls: list[str] = []
+
+    def bootstrap(_suite: str, packages: Sequence[str], target: Path, **_: object) -> None:
+        calls.append(",".join(packages))
+        status = b"Package: a\nVersion: 1\n\n"
+        pack(target, [("var/lib/dpkg/status", status), ("etc/hostname", b"builder"), ("etc/f", b"1")])
+
+    def enter(_root: Path, argv: Sequence[str], *, write: Mapping[Path, str]) -> None:
+        calls.append(argv[0])
+        (at,) = write
+        (at / "disk.raw").write_bytes((at / "disk.tar").read_bytes())
+
+    monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(image, "_NEEDED", 0)
+    monkeypatch.setattr(image, "_NEEDED_CONTAINER", 0)
+    monkeypatch.setattr(debian, "bootstrap", bootstrap)
+    monkeypatch.setattr(debian, "enter", enter)
+    return calls
+
+
+def test_a_disk_has_packages_modules_and_files_of_ours(asked: list[str], kernel: Kernel) -> None:
+    recipe = GUEST.model_copy(update={"wants": {"multi-user.target": ("ssh.service",)}, "drop": ("var",)})
+    made = image.build_image(recipe, kernel)
+    files = read(made.disk)
+    assert files["usr/lib/modules/6.0/m.ko"] == b"module"
+    assert files["etc/f"] == b"1"
+    assert files["etc/hostname"] == (recipes.IMAGES / "guests/trixie/etc/hostname").read_bytes()
+    assert files["etc/systemd/system/multi-user.target.wants/ssh.service"] == "../ssh.service"
+    assert "var/lib/dpkg/status" not in files
+    assert made.digest == tarball.file_digest(made.disk)
+    assert not made.disk.with_name("disk.tar").exists()
+
+
+def test_a_disk_is_made_once_and_packages_are_kept_apart(asked: list[str], kernel: Kernel) -> None:
+    assert image.cached_image(GUEST, kernel) is None
+    first = image.build_image(GUEST, kernel)
+    assert image.build_image(GUEST, kernel) == image.cached_image(GUEST, kernel) == first
+    assert asked == ["a", "t", "mke2fs"]
+    image.build_image(GUEST.model_copy(update={"disk_mib": 65}), kernel)
+    assert asked == ["a", "t", "mke2fs", "mke2fs"]
+
+
+def test_another_kernel_means_another_disk(asked: list[str], kernel: Kernel) -> None:
+    assert image.build_image(GUEST, kernel).disk != image.build_image(GUEST, replace(kernel, digest="d2")).disk
+
+
+def test_a_disk_that_is_too_small_is_a_build_error(
+    asked: list[str], kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CommandError("mke2fs: Could not allocate block in ext2 filesystem")
+
+    monkeypatch.setattr(debian, "enter", fail)
+    with pytest.raises(BuildError, match="Could not allocate") as error:
+        image.build_image(GUEST, kernel)
+    assert "disk_mib" in error.value.hint
+
+
+def test_a_full_disk_is_not_a_build_error(asked: list[str], kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CommandError("mke2fs: No space left on device while writing")
+
+    monkeypatch.setattr(debian, "enter", fail)
+    with pytest.raises(HostError, match="no space left while building disk"):
+        image.build_image(GUEST, kernel)
+
+
+def test_the_command_of_mke2fs_leaves_nothing_to_chance() -> None:
+    argv = image.mke2fs_argv(GUEST)
+    assert argv[argv.index("-U") + 1] == image._UUID
+    assert f"hash_seed={image._HASH_SEED}" in argv[argv.index("-E") + 1]
+    assert "lazy_itable_init=0" in argv[argv.index("-E") + 1]
+    assert argv[-1] == "64M"
+
+
+def test_each_unit_of_ours_is_wanted_by_something() -> None:
+    recipe = recipes.load_guests()["trixie"]
+    tree = recipes.IMAGES / "guests/trixie"
+    units = {path.name for path in (tree / "etc/systemd/system").glob("*.service")}
+    wanted = {unit for several in recipe.wants.values() for unit in several}
+    required = "".join(path.read_text() for path in (tree / "etc/systemd/system").glob("*.d/*.conf"))
+    assert {unit for unit in units if unit not in wanted and f"Requires={unit}" not in required} == set()
+
+
+def test_no_ssh_host_key_and_nothing_of_the_builders_host_is_in_a_guest() -> None:
+    drop = recipes.load_guests()["trixie"].drop
+    for name in ("etc/ssh/ssh_host_rsa_key", "etc/resolv.conf", "etc/hostname", "etc/apt/sources.list"):
+        assert tarball._matches(name, drop), name
+
+
+def test_a_container_image_is_made_once(asked: list[str]) -> None:
+    first = image.build_container_image(CONTAINER)
+    assert image.build_container_image(CONTAINER) == image.cached_container_image(CONTAINER) == first
+    assert asked == ["a"]
+    assert first.reference == "localhost/testbed/mine"
+    with tarfile.open(first.archive) as tar:
+        names = tar.getnames()
+        file = tar.extractfile("index.json")
+        assert file
+        index = json.load(file)
+    assert index["manifests"][0]["digest"] == first.digest
+    assert f"blobs/{first.digest.replace(':', '/')}" in names
+    assert {entry.kind for entry in cache.entries()} == {"container"}
+
+
+def test_a_container_image_follows_its_recipe(asked: list[str]) -> None:
+    other = CONTAINER.model_copy(update={"cmd": ("/bin/true",)})
+    assert image.build_container_image(CONTAINER).digest != image.build_container_image(other).digest
