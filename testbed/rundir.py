@@ -3,6 +3,8 @@
 ::
 
     results/<campaign>/campaign.json plan.json          written before the first boot
+                       images/NAME.oci.tar              the container images, for the ground truth
+                       blocks/<kernel>-<block>/         one boot: facts.json ak.pub console.log domain.xml
                        runs/<cell>-<block>/record.json  raw, never edited; exists = complete
                                            evidence/ console.log dmesg.txt domain.xml events.jsonl
                        rows.parquet checks.parquet figures/ report.md    derived, can be deleted
@@ -11,6 +13,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 import os
 import shutil
@@ -45,9 +48,18 @@ class Campaign:
         """Where one run's record and evidence are."""
         return self.path / "runs" / f"{cell.id}-{block.index}"
 
-    def complete(self, cell: Cell, block: Block) -> bool:
-        """Whether that run has its record: it was renamed into place whole."""
-        return (self.run_path(cell, block) / "record.json").exists()
+    def block_path(self, block: Block) -> Path:
+        """Where what one boot left is."""
+        return self.path / "blocks" / f"{block.kernel}-{block.index}"
+
+    def image_path(self, name: str) -> Path:
+        """Where a container image's OCI archive is."""
+        return self.path / "images" / f"{name}.oci.tar"
+
+    def record_of(self, cell: Cell, block: Block) -> Record | None:
+        """Return that run's record; ``None`` if there is none: a run is renamed into place whole."""
+        path = self.run_path(cell, block) / "record.json"
+        return read_record(path) if path.exists() else None
 
 
 @contextmanager
@@ -62,6 +74,17 @@ def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
         spare.rename(final)
     finally:
         shutil.rmtree(spare, ignore_errors=True)
+
+
+def retire(path: Path) -> int:
+    """Put what is at ``path`` aside as an earlier attempt (``path~1``, ``path~2``, ...); return how many there are."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}~{number}")).exists():
+        number += 1
+    if not path.exists():
+        return number - 1
+    path.rename(aside)
+    return number
 
 
 def sweep(campaign: Campaign) -> None:
@@ -129,7 +152,7 @@ def read_record(path: Path) -> Record:
 
 
 def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
-    """Yield every complete run's directory and record, by name."""
+    """Yield every complete run's directory and record, by name; earlier attempts (``NAME~1``) among them."""
     for path in sorted(campaign.path.glob("runs/*/record.json")):
         if not path.parent.name.startswith(_SPARE):
             yield path.parent, read_record(path)
@@ -154,3 +177,16 @@ def _shape(path: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceError(f"{path}: not of the expected shape: {error!r}", "remove that run and run again") from error
+
+
+class Events:
+    """``events.jsonl``: what happened in one run, a line each, on disk as soon as it happened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, event: str, **what: Any) -> None:
+        """Append one event with the time (UTC) at which it happened."""
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"utc": now, "event": event} | what, default=str) + "\n")

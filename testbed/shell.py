@@ -77,6 +77,11 @@ def run(
     return done
 
 
+def interact(argv: Sequence[str | Path]) -> int:
+    """Give the person's terminal to a program until it ends; return its status."""
+    return subprocess.run([str(word) for word in argv], check=False, env=os.environ | environment()).returncode
+
+
 def which(program: str) -> str | None:
     """Return the path of ``program`` in the PATH that ``run`` uses."""
     return shutil.which(program, path=environment()["PATH"])

@@ -24,15 +24,7 @@ _READINGS = {
     (Tier.ICOUNT, "cpu"): Reading(
         label="guest instructions (cgroup CPU time under icount)", unit="instructions", scale=1e9
     ),
-    (Tier.ICOUNT, "cpu_user"): Reading(
-        label="guest instructions in user mode (cgroup CPU time under icount)", unit="instructions", scale=1e9
-    ),
-    (Tier.ICOUNT, "cpu_system"): Reading(
-        label="guest instructions in the kernel (cgroup CPU time under icount)", unit="instructions", scale=1e9
-    ),
     (Tier.KVM, "cpu"): Reading(label="CPU time (cgroup)", unit="s"),
-    (Tier.KVM, "cpu_user"): Reading(label="CPU time in user mode (cgroup)", unit="s"),
-    (Tier.KVM, "cpu_system"): Reading(label="CPU time in the kernel (cgroup)", unit="s"),
     (Tier.KVM, "elapsed"): Reading(label="elapsed time (guest, monotonic)", unit="s"),
 }
 

@@ -91,7 +91,11 @@ def _noise(row: Mapping[Any, Any], question: Question) -> str:
 
 def _logs(rows: pd.DataFrame) -> list[str]:
     """Say how the log grew: a cost that no clock shows."""
-    good = rows[(rows["status"] == str(Status.OK)) & (rows["metric"].isin(_LOG_METRICS))]
+    good = rows[
+        (rows["status"] == str(Status.OK))
+        & (rows["metric"].isin(_LOG_METRICS))
+        & ~rows["warmup"].fillna(value=False).astype(bool)
+    ]
     if good.empty:
         return []
     medians = good.groupby([*_LOG_KEY, "metric"])["value"].median().unstack("metric")  # noqa: PD010 - grouped already
@@ -99,7 +103,11 @@ def _logs(rows: pd.DataFrame) -> list[str]:
     lines.sort(key=lambda line: (line["workload"], line["attack"], climb(line["measurer"])))
     cells = ([*(f"`{line[name]}`" for name in _LOG_KEY), *(f"{line[name]:g}" for name in grown)] for line in lines)
     header = (*_LOG_KEY, *grown)
-    return ["How the log grew, median over good runs (a cost too):", "", *markdown.table(header, cells)]
+    return [
+        "How the log grew, median over timed iterations of good runs (a cost too):",
+        "",
+        *markdown.table(header, cells),
+    ]
 
 
 _LOG_KEY = ("workload", "attack", "measurer")

@@ -26,7 +26,9 @@ _HEADER = struct.Struct("<4sHHIIQQQQ")
 _FILE = struct.Struct("<HHIQ32s")
 _START = struct.Struct("<QIIII")
 # Podman's cgroup of a container, with either cgroup manager; the innermost counts where podman runs in podman.
-_LIBPOD = re.compile(rb"(?:^|/)libpod-([0-9a-f]{64})(?:\.scope)?(?=/|$)")
+# podman, docker, CRI-O and containerd put their name before the id; an OCI runtime called directly need not.
+_ENGINES = rb"(?:libpod|docker|crio|cri-containerd|crun|runc)-"
+_RUNTIME_ID = re.compile(rb"(?:^|/)(?:" + _ENGINES + rb")?([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,8 @@ def parse_payload(name: bytes, payload: bytes) -> FileEntry | StartEntry:
 
 
 def runtime_id(cgroup_path: bytes) -> str | None:
-    """Return the runtime's own id of the container whose cgroup this is, if it is one of podman's."""
-    found = _LIBPOD.findall(cgroup_path)
+    """Return the runtime's own id of the container whose cgroup this is, if it shows one."""
+    found = _RUNTIME_ID.findall(cgroup_path)
     return found[-1].decode() if found else None
 
 

@@ -1,8 +1,8 @@
-"""Runs in the guest, by the guest's own Python: start commands one after the other and account for them.
+"""Runs in the guest, by the guest's own Python: start containers one after the other and account for them.
 
-Standard input: ``{"cgroup": "/testbed", "commands": [[...], ...], "cidfiles": [...], "timeout": seconds}``.
-Standard output: what each command printed, and the clock, CPU time and log length before and after all of them. Time is
-taken here, so that ssh is never in the timed part.
+Standard input: ``{"cgroup", "timeout", "steps": [{"files", "before", "run", "after", "cidfile", "id"}, ...]}``.
+Standard output: what each ``run`` printed, and the clock, CPU time and log length before and after all of them. Time is
+taken here, so that ssh is never in the timed part; what prepares a start and cleans up after it is not in it either.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 LOG_LENGTH = pathlib.Path("/sys/kernel/security/ima/runtime_measurements_count")
@@ -21,14 +22,33 @@ def main() -> None:
     """Read the request, run it, print the account."""
     request = json.load(sys.stdin)
     cgroup = CGROUPS / request["cgroup"].lstrip("/")
+    for step in request["steps"]:
+        _prepare(step)
     _enter(cgroup / "driver")
     before = _account(cgroup)
-    runs = [_run(command, request["timeout"]) for command in request["commands"]]
+    runs = [_run(step["run"], request["timeout"]) for step in request["steps"]]
     after = _account(cgroup)
-    for run, cidfile in zip(runs, request["cidfiles"], strict=True):
-        path = pathlib.Path(cidfile)
-        run["id"] = path.read_text().strip() if path.exists() else ""
+    for run, step in zip(runs, request["steps"], strict=True):
+        run["id"] = _id(step)
+        for command in step["after"]:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     json.dump({"before": before, "after": after, "runs": runs}, sys.stdout)
+
+
+def _prepare(step: dict[str, Any]) -> None:
+    for name, text in step["files"].items():
+        path = pathlib.Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for command in step["before"]:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _id(step: dict[str, Any]) -> str:
+    if not step["cidfile"]:
+        return str(step["id"])
+    path = pathlib.Path(step["cidfile"])
+    return path.read_text().strip() if path.exists() else ""
 
 
 def _enter(cgroup: pathlib.Path) -> None:
@@ -43,7 +63,8 @@ def _account(cgroup: pathlib.Path) -> dict[str, int]:
     return {
         "monotonic_ns": time.monotonic_ns(),
         "log_entries": int(LOG_LENGTH.read_text()),
-        **{name: stat[name] for name in ("usage_usec", "user_usec", "system_usec")},
+        # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, too coarse for a short run.
+        "usage_usec": stat["usage_usec"],
     }
 
 

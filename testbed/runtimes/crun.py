@@ -1,5 +1,5 @@
-"""podman with crun."""
+"""crun called directly on a bundle."""
 
-from testbed.runtimes import podman_with
+from testbed.runtimes import _oci
 
-RUNTIME = podman_with("crun")
+RUNTIME = _oci.runtime("crun")

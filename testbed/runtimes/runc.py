@@ -1,5 +1,5 @@
-"""podman with runc."""
+"""runc called directly on a bundle."""
 
-from testbed.runtimes import podman_with
+from testbed.runtimes import _oci
 
-RUNTIME = podman_with("runc")
+RUNTIME = _oci.runtime("runc")

@@ -92,7 +92,7 @@ def _record(cell: Cell, place: tuple[int, int, str | None], tier: Tier, values: 
     samples = [
         Sample(metric=metric, unit="s", value=share * value, iteration=number, warmup=number == 0)
         for number, value in enumerate([values[0] * 1.2, values[1]])
-        for metric, share in (("cpu", 1.0), ("cpu_user", 0.4), ("cpu_system", 0.6), ("elapsed", 1.5))
+        for metric, share in (("cpu", 1.0), ("elapsed", 1.5))
     ]
     samples += [
         Sample(metric="ima_entries", unit="1", value=1 + 90 * (cell.measurer == "ima-exec"), iteration=0),

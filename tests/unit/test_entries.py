@@ -110,6 +110,8 @@ ID = "0123456789abcdef" * 4
         (f"/machine.slice/libpod-{ID}.scope/container", ID),
         (f"/libpod_parent/libpod-{ID}", ID),
         (f"libpod-{ID}", ID),
+        (f"/testbed/containers/{ID}", ID),
+        (f"/system.slice/docker-{ID}.scope", ID),
         (f"/machine.slice/libpod-{'e' * 64}.scope/libpod-{ID}.scope", ID),
         (f"/machine.slice/libpod-conmon-{ID}.scope", None),
         (f"/machine.slice/libpod-{ID}0.scope", None),

@@ -39,7 +39,7 @@ def _with_facts(block: int, **facts: object) -> Change:
 
 def test_one_row_a_sample(tmp_path: Path) -> None:
     rows = frames.rows(build(tmp_path))
-    assert len(rows) == 6 * 5 * 10
+    assert len(rows) == 6 * 5 * 6
     one = rows[(rows["measurer"] == "hooks-only") & (rows["block"] == 3) & (rows["metric"] == "cpu")]
     assert list(one["iteration"]) == [0, 1]
     assert list(one["warmup"]) == [True, False]

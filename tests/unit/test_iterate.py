@@ -31,7 +31,7 @@ class FakeGuest:
 
 
 def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "") -> bytes:
-    before = {"monotonic_ns": 10, "log_entries": 1, "usage_usec": 100, "user_usec": 60, "system_usec": 40}
+    before = {"monotonic_ns": 10, "log_entries": 1, "usage_usec": 100}
     after = {
         "monotonic_ns": 2_000_000_010,
         "log_entries": 31,
@@ -47,12 +47,29 @@ def run(out: bytes) -> object:
     return iterate(FakeGuest(out), tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 1, warmup=False)
 
 
-def test_each_start_has_its_own_file_for_the_id() -> None:
+def test_each_start_has_an_id_of_its_own() -> None:
     asked = request(tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 4)
-    assert len(asked["commands"]) == tools.WORKLOAD.starts == len(set(asked["cidfiles"]))
-    for command, cidfile in zip(asked["commands"], asked["cidfiles"], strict=True):
-        assert f"--cidfile={cidfile}" in command
-        assert command[-len(tools.WORKLOAD.argv) - 1] == IMAGE
+    ids = [step["id"] for step in asked["steps"]]
+    assert len(set(ids)) == tools.WORKLOAD.starts == len(ids)
+    assert all(step["run"][-1] == step["id"] for step in asked["steps"])
+    assert ids != [step["id"] for step in request(tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 5)["steps"]]
+
+
+def test_podman_tells_its_own_id() -> None:
+    step = request(tools.WORKLOAD, plugins.runtime("podman"), IMAGE, 0)["steps"][0]
+    assert f"--cidfile={step['cidfile']}" in step["run"]
+    assert step["run"][-len(tools.WORKLOAD.argv) - 1] == IMAGE
+
+
+def test_a_bundle_asks_for_what_it_is_given() -> None:
+    step = request(tools.WORKLOAD, plugins.runtime("runc"), "/layer/diff", 0)["steps"][0]
+    ((path, text),) = step["files"].items()
+    config = json.loads(text)
+    assert config["process"]["args"] == list(tools.WORKLOAD.argv)
+    assert config["linux"]["cgroupsPath"] == f"/testbed/containers/{step['id']}"
+    mount = next(command for command in step["before"] if command[0] == "mount")
+    assert "lowerdir=/layer/diff," in mount[5]
+    assert path.startswith(step["run"][3])
 
 
 def test_the_account_becomes_samples_in_base_units() -> None:

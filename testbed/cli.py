@@ -1,0 +1,107 @@
+"""The command line. It alone sees both the lab and the desk; each command's work is elsewhere."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from testbed import __version__, spec
+from testbed.errors import TestbedError
+
+SMOKE = Path("experiments/smoke.toml")
+
+# Imported when they are used: the commands of the desk must work where there is no libvirt.
+_ELSEWHERE = {
+    "doctor": "testbed.lab.doctor_command:doctor",
+    "figures": "testbed.analysis.report_command:figures_command",
+    "gc": "testbed.lab.gc_command:gc",
+    "images": "testbed.lab.images_command:images",
+    "report": "testbed.analysis.report_command:report_command",
+    "shell": "testbed.lab.shell_command:shell_command",
+    "verify": "testbed.attest.command:command",
+}
+
+
+class _Commands(click.Group):
+    """Finds commands that live elsewhere, and turns an error of ours into its message and exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = _ELSEWHERE[cmd_name].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except TestbedError as error:
+            click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+            raise SystemExit(error.exit_status) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--verbose", "-v", is_flag=True, help="Print every command that is run.")
+def main(*, verbose: bool) -> None:
+    """Emulated testbed and benchmarking harness for container trust."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("testbed").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    # A SIGTERM unwinds like Ctrl-C, so that context managers end what they started.
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+_RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where campaigns go."
+)
+_CONNECT = click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
+_MACHINES = click.option("--machines", type=click.IntRange(1, 64), help="Machines at a time; default: by the tier.")
+
+
+@main.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
+@_RESULTS
+@_CONNECT
+@_MACHINES
+def run(experiment: Path, tier: str | None, results: Path, connect: str | None, machines: int | None) -> None:
+    """Run EXPERIMENT (a TOML file), verify its evidence and write its report. Runs that are complete are skipped.
+
+    Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 2 the file is wrong;
+    3 a machine was lost or this host lacks something; 4 malformed evidence.
+    """
+    sys.exit(_run(experiment, results, tier, connect, machines))
+
+
+@main.command()
+@_RESULTS
+@_CONNECT
+@_MACHINES
+def evaluate(results: Path, connect: str | None, machines: int | None) -> None:
+    """Run the main experiment with the embedded defaults: machines, measurers, plots and verdicts."""
+    sys.exit(_run(SMOKE, results, None, connect, machines))
+
+
+def _run(path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None) -> int:
+    from testbed.analysis import report  # noqa: PLC0415 - see _ELSEWHERE
+    from testbed.lab import campaign  # noqa: PLC0415
+
+    done = campaign.conduct(spec.load(path), results=results, tier=tier, connect=connect, machines=machines)
+    written = report.write(done)
+    click.echo(written.summary)
+    click.echo(f"report: {written.report}")
+    return written.exit_status

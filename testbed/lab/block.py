@@ -1,0 +1,70 @@
+"""One block's machine: boot it without an IMA policy, bring everything in, enrol its AK, save it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed import plugins, rundir
+from testbed.guest import Guest
+from testbed.lab import attestation, facts, iterate
+from testbed.lab.bpf import Bundle
+from testbed.lab.image import ContainerImage
+from testbed.lab.machine import Lab, MachineSpec
+from testbed.lab.save import Saved
+from testbed.measurers import DEPLOYED
+from testbed.plan import Block
+
+_LOAD_SECONDS = 300.0
+_ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody else is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one kernel's blocks are made of."""
+
+    machine: MachineSpec
+    bundle: Bundle
+    images: tuple[ContainerImage, ...]
+
+
+def prepare(lab: Lab, parts: Parts, block: Block, saved_at: Path, campaign: rundir.Campaign) -> Saved:
+    """Boot a block's machine, bring everything in and save it; its facts and its AK go into the campaign.
+
+    Raises ``LostMachine`` and ``DeadlineExceeded`` for a boot that failed, ``DeployError`` for what the guest refused.
+    """
+    directory = campaign.block_path(block)
+    rundir.retire(directory)
+    directory.mkdir(parents=True)
+    with lab.boot(parts.machine, directory) as machine:
+        guest = machine.guest
+        for runtime in sorted({cell.runtime for cell in block.cells}):
+            for image in parts.images:
+                load(guest, runtime, image)
+        deploy(guest, parts.bundle)
+        (directory / "ak.pub").write_bytes(attestation.enrol(guest, machine.tpm))
+        known = facts.guest(guest) | {"boot_seconds": machine.boot_seconds}
+        # What is dirty would be written back at another moment in each arm.
+        guest.run(("sync",))
+        saved = machine.save(saved_at)
+    rundir.write_json(directory / "facts.json", known)
+    return saved
+
+
+def deploy(guest: Guest, bundle: Bundle) -> None:
+    """Bring the measurer's parts and the workload driver into the guest."""
+    guest.put(bundle.module.read_bytes(), f"{DEPLOYED}/testbed_measurer.ko")
+    guest.put(bundle.loader.read_bytes(), f"{DEPLOYED}/measurer", mode=0o755)
+    iterate.deploy(guest)
+
+
+def reference(image: ContainerImage) -> str:
+    """Return the name by which a runtime's store knows this image and no other."""
+    return f"{image.reference}@{image.digest}"
+
+
+def load(guest: Guest, runtime: str, image: ContainerImage) -> None:
+    """Bring an image into a runtime's store."""
+    guest.put(image.archive.read_bytes(), _ARCHIVE)
+    guest.run((*plugins.runtime(runtime).load, _ARCHIVE), timeout=_LOAD_SECONDS)
+    guest.run(("rm", _ARCHIVE))

@@ -1,0 +1,140 @@
+"""A campaign from its experiment to its runs on disk: choose the tier, build, plan, write it down, run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from testbed import plan, plugins, progress, rundir
+from testbed.errors import SpecError
+from testbed.lab import cache, facts, probe, runner
+from testbed.lab.block import Parts
+from testbed.lab.bpf import build_bundle
+from testbed.lab.domain import MachineSpec
+from testbed.lab.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
+from testbed.lab.kernel import build_kernel, load_kernels
+from testbed.lab.machine import open_lab
+from testbed.record import Tier
+from testbed.spec import Experiment
+
+BPF = Path(__file__).parents[2] / "bpf"
+GUEST = "trixie"
+
+
+def conduct(
+    experiment: Experiment, *, results: Path, tier: str | None, connect: str | None, machines: int | None
+) -> rundir.Campaign:
+    """Run an experiment to the end of its plan; what is complete is skipped. Return where it is.
+
+    ``tier``: instead of the experiment's; ``machines``: how many at a time. Raises ``SpecError``, ``HostError``,
+    ``BuildError``, ``LabError``; what was recorded before stays.
+    """
+    check_names(experiment)
+    with progress.reporter(experiment.name, 0) as reporter:
+        chosen, why = probe.choose_tier(tier or experiment.tier)
+        reporter.say(f"tier {chosen}: {why}")
+        parts = build(experiment, chosen, reporter.say)
+    decided = decide(experiment, chosen, parts)
+    campaign = rundir.Campaign(path=results / decided.campaign)
+    known = _shared_facts(chosen, parts)
+    _write_down(campaign, experiment, decided, parts, known)
+    job = runner.Job(
+        experiment=experiment,
+        plan=decided,
+        campaign=campaign,
+        parts=parts,
+        saves=cache.root() / "saves" / decided.campaign,
+        facts=known,
+    )
+    total = sum(len(job.missing(block)) for block in decided.blocks)
+    if total:
+        with open_lab(connect) as lab, progress.reporter(decided.campaign, total) as reporter:
+            runner.run(lab, job, reporter, machines or default_machines(chosen))
+    return campaign
+
+
+def check_names(experiment: Experiment) -> None:
+    """Raise ``SpecError`` for a kernel that there is not; other names are checked where the plan is made."""
+    known = load_kernels()
+    for name in experiment.kernels:
+        if name not in known:
+            raise SpecError(f"no kernel {name!r}", f"there are: {', '.join(sorted(known))}")
+
+
+def build(experiment: Experiment, tier: Tier, say: cache.Progress) -> dict[str, Parts]:
+    """Build what the experiment needs, or take it from the cache; by kernel."""
+    wanted = sorted({plugins.workload(name).image for name in experiment.workloads})
+    recipes = load_containers()
+    images = tuple(build_container_image(recipes[name], say) for name in wanted)
+    return {name: build_parts(name, images, experiment, tier, say) for name in experiment.kernels}
+
+
+def build_parts(
+    name: str, images: tuple[ContainerImage, ...], experiment: Experiment, tier: Tier, say: cache.Progress
+) -> Parts:
+    """Build one kernel's parts, or take them from the cache."""
+    kernel = build_kernel(load_kernels()[name], say)
+    spec = MachineSpec(
+        name=name,
+        kernel=kernel,
+        image=build_image(load_guests()[GUEST], kernel, say),
+        tier=tier,
+        vcpus=experiment.machine.vcpus,
+        memory_mib=experiment.machine.memory_mib,
+    )
+    return Parts(machine=spec, bundle=build_bundle(kernel, BPF, say), images=images)
+
+
+def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.Plan:
+    """Resolve the experiment with the digests of what was built and of what runs it."""
+    kernels = {name: plan.digest(_digests(part)) for name, part in parts.items()}
+    inputs = {image.name: image.digest for part in parts.values() for image in part.images} | facts.emulator()
+    return plan.resolve(experiment, tier=tier, kernels=kernels, inputs=inputs)
+
+
+def default_machines(tier: Tier) -> int:
+    """Return how many machines run at a time: under KVM one, as they would disturb each other's clocks."""
+    return 1 if tier is Tier.KVM else max(1, min(4, os.cpu_count() or 1))
+
+
+def _digests(part: Parts) -> dict[str, str]:
+    machine = part.machine
+    return {
+        "kernel": machine.kernel.digest,
+        "image": machine.image.digest,
+        "measurer": part.bundle.digest,
+        "cpu": machine.cpu,
+    }
+
+
+def _shared_facts(tier: Tier, parts: dict[str, Parts]) -> dict[str, Any]:
+    images = {image.name: image.digest for part in parts.values() for image in part.images}
+    return {"tier": tier, "images": images} | facts.emulator()
+
+
+def _write_down(
+    campaign: rundir.Campaign,
+    experiment: Experiment,
+    decided: plan.Plan,
+    parts: dict[str, Parts],
+    known: dict[str, Any],
+) -> None:
+    """Write plan, facts and container images before the first boot; a campaign that exists keeps what it has."""
+    for image in {image for part in parts.values() for image in part.images}:
+        _keep(image.archive, campaign.image_path(image.name))
+    if campaign.plan_file.exists():
+        return
+    built = {name: _digests(part) | {"release": part.machine.kernel.release} for name, part in parts.items()}
+    said = {"experiment": experiment.model_dump(mode="json"), "kernels": built, "host": facts.host()}
+    rundir.write_json(campaign.facts_file, {"schema": 1, "campaign": decided.campaign} | said | known)
+    rundir.write_plan(campaign, decided)
+
+
+def _keep(source: Path, target: Path) -> None:
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".part-{target.name}")
+        shutil.copyfile(source, beside)
+        beside.rename(target)

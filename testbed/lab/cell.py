@@ -1,0 +1,160 @@
+"""One run: a machine restored from its block's save, one measurer, one workload, one quote; ends in a record."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testbed import measurers, plugins
+from testbed.errors import DeadlineExceeded, LostMachine
+from testbed.guest import Guest
+from testbed.lab import attestation, facts
+from testbed.lab.iterate import Iteration, iterate
+from testbed.lab.machine import Lab, Machine, Saved
+from testbed.plan import Cell
+from testbed.record import Evidence, Record, Sample, Started, Status
+from testbed.rundir import Events
+
+PCRS = (10, 11)
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What one run is asked to do. ``images``: the reference by digest of each container image."""
+
+    cell: Cell
+    block: int
+    position: int
+    previous: str | None
+    attempt: int
+    warmups: int
+    iterations: int
+    images: dict[str, str]
+    facts: dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Account:
+    """What is known so far: a lost machine still leaves a record of what went before."""
+
+    status: Status = Status.OK
+    reason: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    containers: list[Started] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    bundle: str | None = None
+    dmesg: str | None = None
+
+
+def run_cell(lab: Lab, saved: Saved, ak: bytes, errand: Errand, directory: Path) -> Record:
+    """Run one cell from a saved machine, writing evidence below ``directory``; return the record of how it ended.
+
+    A lost machine, a deadline and a failed workload are statuses of the record. Raises ``DeployError`` where the guest
+    refuses what was brought to it: every other cell would fail alike.
+    """
+    account = _Account(facts=dict(errand.facts))
+    events = Events(directory / "events.jsonl")
+    started_utc = _now()
+    start = time.monotonic()
+    (directory / "ak.pub").write_bytes(ak)
+    with _fates(account, events), lab.restore(saved, directory) as machine:
+        events.add("restored", clone=machine.clone_id, seconds=machine.ready_seconds)
+        account.facts |= {"boot_seconds": machine.boot_seconds, "restore_seconds": machine.ready_seconds}
+        _measure(machine, errand, account, events, directory)
+    return Record(
+        cell_id=errand.cell.id,
+        block=errand.block,
+        position=errand.position,
+        previous=errand.previous,
+        status=account.status,
+        reason=account.reason,
+        attempt=errand.attempt,
+        started_utc=started_utc,
+        seconds=time.monotonic() - start,
+        facts=account.facts,
+        samples=tuple(account.samples),
+        containers=tuple(account.containers),
+        counters=account.counters,
+        evidence=Evidence(
+            bundle=account.bundle,
+            ak="ak.pub",
+            console=_existing(directory, "console.log"),
+            domain=_existing(directory, "domain.xml"),
+            dmesg=account.dmesg,
+        ),
+    )
+
+
+def lost(errand: Errand, reason: str) -> Record:
+    """Return the record of a run that never had a machine."""
+    return Record(
+        cell_id=errand.cell.id,
+        block=errand.block,
+        position=errand.position,
+        previous=errand.previous,
+        status=Status.MACHINE_LOST,
+        reason=reason,
+        attempt=errand.attempt,
+        started_utc=_now(),
+        seconds=0.0,
+        facts=errand.facts,
+    )
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def _fates(account: _Account, events: Events) -> Iterator[None]:
+    try:
+        yield
+    except LostMachine as error:
+        account.status, account.reason = Status.MACHINE_LOST, str(error)
+    except DeadlineExceeded as error:
+        account.status, account.reason = Status.TIMED_OUT, str(error)
+    events.add("ended", status=account.status, reason=account.reason)
+
+
+def _measure(machine: Machine, errand: Errand, account: _Account, events: Events, directory: Path) -> None:
+    guest, cell = machine.guest, errand.cell
+    measurer = plugins.measurer(cell.measurer)
+    account.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}
+    with measurer.attach(measurer, guest):
+        events.add("attached", measurer=cell.measurer)
+        _work(guest, errand, account, events)
+        plugins.attack(cell.attack).strike(guest)
+        challenge = secrets.token_bytes(32)
+        bundle = attestation.collect(guest, PCRS, challenge, machine.clone_id, directory / "evidence")
+        account.bundle = "evidence"
+        account.facts |= {"nonce": bundle.nonce.hex(), "challenge": challenge.hex()}
+        events.add("quoted", nonce=bundle.nonce.hex())
+        account.counters = measurers.counters(measurer, guest)
+    (directory / "dmesg.txt").write_bytes(guest.run(("dmesg",), timeout=_PATIENCE).out)
+    account.dmesg = "dmesg.txt"
+    account.facts |= {"taint": facts.taint(guest)}
+
+
+def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> None:
+    workload, runtime = plugins.workload(errand.cell.workload), plugins.runtime(errand.cell.runtime)
+    image = runtime.locate(guest, errand.images[workload.image])
+    for number in range(errand.warmups + errand.iterations):
+        done: Iteration = iterate(guest, workload, runtime, image, number, warmup=number < errand.warmups)
+        account.samples += done.samples
+        account.containers += done.started
+        events.add("iterated", number=number, failure=done.failure)
+        if done.failure:
+            account.status, account.reason = Status.WORKLOAD_FAILED, done.failure
+            return
+
+
+def _existing(directory: Path, name: str) -> str | None:
+    return name if (directory / name).exists() else None

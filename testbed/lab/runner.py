@@ -1,0 +1,172 @@
+"""The order of things: block after block boot, save, restore for each cell, collect. Nothing else knows it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed import rundir
+from testbed.errors import DeadlineExceeded, LostMachine
+from testbed.lab.block import Parts, prepare, reference
+from testbed.lab.cell import Errand, lost, run_cell
+from testbed.lab.machine import Lab, Saved
+from testbed.plan import Block, Plan
+from testbed.progress import Reporter
+from testbed.record import Record, Status
+from testbed.spec import Experiment
+
+# A run that ended so says nothing about its cell: it is tried again by the next `testbed run`.
+_AGAIN = frozenset({Status.MACHINE_LOST, Status.TIMED_OUT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A campaign under way.
+
+    ``saves``: where the saved machines of unfinished blocks are kept, so that it can resume. ``facts``: what every
+    record says of host and images.
+    """
+
+    experiment: Experiment
+    plan: Plan
+    campaign: rundir.Campaign
+    parts: Mapping[str, Parts]
+    saves: Path
+    facts: Mapping[str, Any]
+
+    def complete(self, block: Block, position: int) -> bool:
+        """Whether that run of the block needs no further try."""
+        record = self.campaign.record_of(block.cells[position], block)
+        return record is not None and record.status not in _AGAIN
+
+    def missing(self, block: Block) -> tuple[int, ...]:
+        """Return the positions of a block that still lack a run."""
+        return tuple(n for n in range(len(block.cells)) if not self.complete(block, n))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Floor:
+    """What the blocks that run at the same time share. ``stop``: set when no further run may begin or be written."""
+
+    lab: Lab
+    job: Job
+    reporter: Reporter
+    stop: threading.Event
+
+
+def run(lab: Lab, job: Job, reporter: Reporter, machines: int) -> None:
+    """Run every block that lacks a run, so many ``machines`` at a time.
+
+    A lost machine or a deadline ends in a record and the next cell runs. Raises what no other run would survive
+    (``DeployError``, ``HostError``, ``BuildError``), and ``KeyboardInterrupt``, after every machine was ended.
+    """
+    floor = _Floor(lab=lab, job=job, reporter=reporter, stop=threading.Event())
+    rundir.sweep(job.campaign)
+    with ThreadPoolExecutor(max_workers=machines, thread_name_prefix="block") as pool:
+        todo = [block for block in job.plan.blocks if job.missing(block)]
+        futures = [pool.submit(_run_block, floor, block) for block in todo]
+        try:
+            _first_failure(futures)
+        except BaseException:
+            floor.stop.set()
+            for future in futures:
+                future.cancel()
+            lab.destroy_all()
+            raise
+
+
+def _first_failure(futures: Sequence[Future[None]]) -> None:
+    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in done:
+        future.result()
+
+
+def _run_block(floor: _Floor, block: Block) -> None:
+    job = floor.job
+    if floor.stop.is_set():
+        return
+    saved = _saved(floor, block)
+    for position in job.missing(block):
+        if floor.stop.is_set():
+            return
+        if saved is None:
+            _write_lost(floor, block, position)
+        else:
+            _run_one(floor, saved, block, position)
+    if saved is not None and not job.missing(block):
+        saved.remove()
+
+
+def _saved(floor: _Floor, block: Block) -> Saved | None:
+    """Return the block's saved machine, made now if there is none; ``None`` if its boot failed."""
+    job = floor.job
+    where = job.saves / f"{block.kernel}-{block.index}"
+    saved = Saved.load(where)
+    if saved is not None and (job.campaign.block_path(block) / "facts.json").exists():
+        floor.reporter.say(f"{_title(block)}: resuming from its saved machine")
+        return saved
+    if saved is not None:
+        saved.remove()
+    # Runs of another boot are no pairs of the runs to come: they stay, as an earlier attempt.
+    for cell in block.cells:
+        rundir.retire(job.campaign.run_path(cell, block))
+    floor.reporter.say(f"{_title(block)}: booting")
+    try:
+        return prepare(floor.lab, job.parts[block.kernel], block, where, job.campaign)
+    except (LostMachine, DeadlineExceeded) as error:
+        if floor.stop.is_set():
+            raise
+        floor.reporter.say(f"{_title(block)}: its boot failed: {error}")
+        return None
+
+
+def _run_one(floor: _Floor, saved: Saved, block: Block, position: int) -> None:
+    job = floor.job
+    errand = _errand(job, block, position)
+    ak = (job.campaign.block_path(block) / "ak.pub").read_bytes()
+    with rundir.new_run(job.campaign, errand.cell, block) as directory:
+        record = run_cell(floor.lab, saved, ak, errand, directory)
+        if floor.stop.is_set():
+            # The machine was taken from under the run: that is no fate of its cell.
+            raise LostMachine("interrupted")
+        rundir.write_record(directory, record)
+    floor.reporter.advance(f"{_title(block)}: {errand.cell.measurer}, {errand.cell.workload}: {_line(record)}")
+
+
+def _write_lost(floor: _Floor, block: Block, position: int) -> None:
+    errand = _errand(floor.job, block, position)
+    with rundir.new_run(floor.job.campaign, errand.cell, block) as directory:
+        rundir.write_record(directory, lost(errand, "its block's machine did not boot"))
+    floor.reporter.advance(f"{_title(block)}: {errand.cell.measurer}, {errand.cell.workload}: no machine")
+
+
+def _errand(job: Job, block: Block, position: int) -> Errand:
+    cell = block.cells[position]
+    earlier = rundir.retire(job.campaign.run_path(cell, block))
+    parts = job.parts[block.kernel]
+    return Errand(
+        cell=cell,
+        block=block.index,
+        position=position,
+        previous=block.cells[position - 1].id if position else None,
+        attempt=earlier + 1,
+        warmups=job.experiment.warmups,
+        iterations=job.experiment.iterations,
+        images={image.name: reference(image) for image in parts.images},
+        facts=dict(job.facts),
+    )
+
+
+def _title(block: Block) -> str:
+    return f"block {block.index} ({block.kernel})"
+
+
+def _line(record: Record) -> str:
+    if record.status is not Status.OK:
+        return f"{record.status}: {record.reason.splitlines()[0] if record.reason else ''}"
+    cpu = [sample.value for sample in record.samples if sample.metric == "cpu" and not sample.warmup]
+    return f"ok, {sum(cpu) / len(cpu):.4f} s of CPU time" if cpu else "ok"

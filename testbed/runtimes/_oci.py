@@ -1,0 +1,104 @@
+"""An OCI runtime called directly on a bundle: no engine, no monitor. The image's layers come from podman's store.
+
+The bundle (OCI runtime specification 1.0, ``config.json``) asks for what podman asks for: own namespaces, the default
+capabilities, ``/proc``, ``/sys`` and ``/dev`` of its own; the root is a fresh overlay on the image's layers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from testbed.errors import DeployError
+from testbed.guest import Guest
+from testbed.runtimes import Runtime, Start, Steps
+from testbed.runtimes.podman import LOAD
+
+_BUNDLES = "/run/testbed/bundles"
+_CAPABILITIES = [
+    f"CAP_{name}"
+    for name in (
+        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE"),
+        *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+    )
+]
+_NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
+_HIDDEN = ("/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware")
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def runtime(program: str) -> Runtime:
+    """Return the OCI runtime of this name, called directly."""
+    return Runtime(
+        name=program,
+        summary=f"{program} alone, on a bundle",
+        load=LOAD,
+        locate=locate,
+        steps=lambda start: steps(program, start),
+    )
+
+
+def locate(guest: Guest, reference: str) -> str:
+    """Return the image's layers in podman's store, the topmost first, as ``lowerdir`` of an overlay wants them."""
+    said = guest.run(("podman", "image", "inspect", reference))
+    data = json.loads(said.out)[0]["GraphDriver"]["Data"]
+    layers = [data[key] for key in ("UpperDir", "LowerDir") if data.get(key)]
+    if not layers:
+        raise DeployError(f"podman names no layers of {reference}: {data}", "its store must use the overlay driver")
+    return ":".join(layers)
+
+
+def steps(program: str, start: Start) -> Steps:
+    """Return what starts one container: bundle and overlay are made before the timed part, removed after it."""
+    bundle = f"{_BUNDLES}/{start.id}"
+    root = f"{bundle}/rootfs"
+    layers = f"lowerdir={start.image},upperdir={bundle}/upper,workdir={bundle}/work"
+    return Steps(
+        files={f"{bundle}/config.json": json.dumps(config(start))},
+        before=(
+            ("mkdir", "-p", root, f"{bundle}/upper", f"{bundle}/work"),
+            ("mount", "-t", "overlay", "overlay", "-o", layers, root),
+        ),
+        run=(program, "run", "--bundle", bundle, start.id),
+        after=(("umount", root), ("rm", "-rf", bundle)),
+    )
+
+
+def config(start: Start) -> dict[str, Any]:
+    """Return the bundle's ``config.json``."""
+    sets = ("bounding", "effective", "permitted")
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": list(start.argv),
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"],
+            "cwd": "/",
+            "capabilities": dict.fromkeys(sets, _CAPABILITIES),
+            "noNewPrivileges": True,
+        },
+        "root": {"path": "rootfs", "readonly": False},
+        "hostname": start.id,
+        "mounts": _mounts(),
+        "linux": {
+            "cgroupsPath": f"{start.cgroup}/{start.id}",
+            "namespaces": [{"type": kind} for kind in _NAMESPACES],
+            "maskedPaths": list(_HIDDEN),
+            "readonlyPaths": list(_READ_ONLY),
+        },
+    }
+
+
+def _mounts() -> list[dict[str, Any]]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    rows: tuple[tuple[str, str, list[str]], ...] = (
+        ("/proc", "proc", quiet),
+        ("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]),
+        ("/dev/shm", "tmpfs", [*quiet, "mode=1777", "size=65536k"]),  # noqa: S108 - a mount
+        ("/dev/mqueue", "mqueue", quiet),
+        ("/sys", "sysfs", [*quiet, "ro"]),
+        ("/sys/fs/cgroup", "cgroup", [*quiet, "relatime", "ro"]),
+    )
+    return [{"destination": at, "type": kind, "source": kind, "options": options} for at, kind, options in rows]

@@ -1,0 +1,28 @@
+"""podman with crun: a container as its users start it.
+
+podman is a Go program: what its scheduler and collector do differs from run to run by several per cent of a start, also
+under icount. Timings of small workloads want an OCI runtime alone (``crun``).
+"""
+
+from __future__ import annotations
+
+from testbed.guest import Guest
+from testbed.runtimes import Runtime, Start, Steps
+
+LOAD = ("podman", "load", "--quiet", "--input")
+# The cgroupfs manager puts conmon and the container below one parent, so that one `cpu.stat` accounts for both.
+_RUN = ("podman", "--cgroup-manager=cgroupfs", "--runtime=crun", "--log-level=error", "run", "--rm")
+_ALONE = ("--network=none", "--pull=never", "--log-driver=none")
+
+
+def _locate(_: Guest, reference: str) -> str:
+    return reference
+
+
+def _steps(start: Start) -> Steps:
+    cidfile = f"/run/testbed/{start.id}.cid"
+    where = (f"--cgroup-parent={start.cgroup}", f"--cidfile={cidfile}", f"--name={start.id}")
+    return Steps(run=(*_RUN, *_ALONE, *where, start.image, *start.argv), cidfile=cidfile)
+
+
+RUNTIME = Runtime(name="podman", summary="podman with crun", load=LOAD, locate=_locate, steps=_steps)
