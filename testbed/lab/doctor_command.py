@@ -1,0 +1,28 @@
+"""`testbed doctor`: what this host can do, a line each."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from testbed.lab import probe
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(*, as_json: bool) -> None:
+    """Say what this machine can do and what it lacks, with the command that mends it.
+
+    Exit status: 0 everything that is needed is there; 3 something is missing.
+    """
+    found = probe.look()
+    click.echo(probe.as_json(found) if as_json else "\n".join(map(line, found)))
+    sys.exit(0 if all(capability.good for capability in found if capability.needed) else 3)
+
+
+def line(capability: probe.Capability) -> str:
+    """Return a capability's line: a verdict, its name, what was found, what mends it."""
+    verdict = "ok" if capability.good else "MISSING" if capability.needed else "no"
+    mend = f"   mend: {capability.mend}" if capability.mend and not capability.good else ""
+    return f"{verdict:8}{capability.name:20} {capability.found}{mend}"

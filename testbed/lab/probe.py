@@ -1,0 +1,208 @@
+"""What this host can do: found out by doing it, not by looking for files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from testbed import shell
+from testbed.errors import DeadlineExceeded, HostError
+from testbed.lab import cache, facts, kernel, reap
+from testbed.record import Tier
+
+KVM = Path("/dev/kvm")
+_KVM_SECONDS = 25
+_DISK_GIB = 12
+_MEMORY_MIB = 3072
+# A kernel without a root file system gets to the end of its own start, says this, and with panic=-1 ends its QEMU.
+_KERNEL_STARTED = "VFS: Unable to mount root fs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """One thing that was looked for. ``needed``: nothing runs without it; ``mend``: the command that brings it."""
+
+    name: str
+    good: bool
+    found: str
+    needed: bool = True
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A program that must be there, and Debian's package that has it."""
+
+    name: str
+    package: str
+    version: tuple[str, ...] = ("--version",)
+
+
+_PROGRAMS = (
+    Program(name="qemu-system-x86_64", package="qemu-system-x86"),
+    Program(name="qemu-img", package="qemu-utils"),
+    Program(name="swtpm", package="swtpm"),
+    Program(name="swtpm_setup", package="swtpm-tools"),
+    Program(name="swtpm_localca", package="swtpm-tools"),
+    Program(name="mmdebstrap", package="mmdebstrap"),
+    Program(name="bwrap", package="bubblewrap"),
+    Program(name="mke2fs", package="e2fsprogs", version=("-V",)),
+    Program(name="tpm2_makecredential", package="tpm2-tools"),
+    Program(name="setpriv", package="util-linux"),
+)
+
+
+def look() -> list[Capability]:
+    """Look at everything; some seconds, half a minute the first time in a boot of a host whose KVM hangs."""
+    found = [_program(program) for program in _PROGRAMS]
+    return [*found, _libvirt(), _emulation(), kvm(known_kernel()), disk(), memory(Path("/proc/meminfo").read_text())]
+
+
+def choose_tier(requested: str | None, say: cache.Progress = cache.silent) -> tuple[Tier, str]:
+    """Return the tier to run in and why. ``None`` or ``auto``: KVM if it runs a kernel, else counted instructions.
+
+    If KVM must be tried and no kernel is at hand, one is built: a run needs it anyway. Raises ``HostError`` if KVM is
+    asked for and does not work.
+    """
+    if requested in {Tier.ICOUNT, Tier.TCG}:
+        return Tier(requested), "as asked for"
+    image = known_kernel()
+    if image is None and os.access(KVM, os.R_OK | os.W_OK):
+        image = kernel.build_kernel(next(iter(kernel.load_kernels().values())), say).vmlinuz
+    tried = kvm(image)
+    if tried.good:
+        return Tier.KVM, tried.found
+    if requested == Tier.KVM:
+        raise HostError(f"KVM: {tried.found}", tried.mend or "`--tier icount` counts instructions instead")
+    return Tier.ICOUNT, f"KVM: {tried.found}; counting instructions instead of time"
+
+
+def known_kernel() -> Path | None:
+    """Return a stock kernel that is at hand: one of ours from the cache, else the host's own."""
+    ours = (kernel.cached_kernel(recipe) for recipe in kernel.load_kernels().values())
+    built = [found.vmlinuz for found in ours if found]
+    hosts = [path for path in sorted(Path("/boot").glob("vmlinuz*")) if os.access(path, os.R_OK)]
+    return next(iter(built + hosts), None)
+
+
+def kvm(image: Path | None) -> Capability:
+    """Tell whether KVM runs a stock kernel; remembered until the host boots again or QEMU changes."""
+    if not KVM.exists():
+        return _kvm(good=False, found="no /dev/kvm", mend="")
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return _kvm(
+            good=False, found="/dev/kvm may not be opened", mend='sudo usermod -aG kvm "$USER", then log in again'
+        )
+    if image is None:
+        return _kvm(good=False, found="not tried yet: no kernel at hand (a first run builds one)", mend="")
+    notes = reap.state_directory() / "kvm.json"
+    asked = [reap.host_boot_id(), facts.emulator().get("qemu_version"), str(image), image.stat().st_mtime_ns]
+    known = _remembered(notes, asked)
+    if known is None:
+        known = boot_kernel(image, ("-accel", "kvm", "-cpu", "host"), _KVM_SECONDS)
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        beside = notes.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps({"asked": asked, "failure": known}))
+        beside.rename(notes)
+    if known:
+        return _kvm(good=False, found=f"unusable: /dev/kvm opens, but a stock kernel {known}", mend="")
+    return _kvm(good=True, found="runs a stock kernel", mend="")
+
+
+def boot_kernel(image: Path, accelerator: tuple[str, ...], seconds: float) -> str:
+    """Boot a kernel without a root file system; return how it failed to come to its end, empty if it did not fail."""
+    with tempfile.TemporaryDirectory(prefix="testbed-") as place:
+        console = Path(place) / "console"
+        argv: list[str | Path] = [
+            *("qemu-system-x86_64", "-machine", "q35", *accelerator),
+            *("-m", "256", "-smp", "1"),
+            *("-nodefaults", "-no-reboot", "-display", "none"),
+            *("-kernel", image),
+            *("-append", "console=ttyS0 panic=-1"),
+            *("-serial", f"file:{console}"),
+        ]
+        try:
+            shell.run(argv, timeout=seconds, check=False)
+        except DeadlineExceeded:
+            ending = f"did not get through its start in {seconds:g} s"
+        else:
+            ending = "ended before it got through its start"
+        said = console.read_text(errors="backslashreplace") if console.exists() else ""
+    return "" if _KERNEL_STARTED in said else f"{ending} ({len(said.splitlines())} lines on its console)"
+
+
+def disk() -> Capability:
+    """Tell whether the cache's file system has room for kernels, images and saved machines."""
+    where = next(path for path in (cache.root(), *cache.root().parents) if path.is_dir())
+    free = shutil.disk_usage(where).free >> 30
+    good = free + (_used_gib() if cache.root().is_dir() else 0) >= _DISK_GIB
+    mend = f"free some, or name another place: export TESTBED_CACHE=DIRECTORY (needs {_DISK_GIB} GiB)"
+    return Capability(name="disk", good=good, found=f"{free} GiB free in {where}", mend="" if good else mend)
+
+
+def memory(meminfo: str) -> Capability:
+    """Tell whether there is memory for a machine, from the text of ``/proc/meminfo``."""
+    words = next((line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:")), ["", "0"])
+    free = int(words[1]) >> 10
+    good = free >= _MEMORY_MIB
+    mend = "" if good else f"end other programs: a machine and its builds want {_MEMORY_MIB} MiB"
+    return Capability(name="memory", good=good, found=f"{free} MiB available", mend=mend)
+
+
+def as_json(found: list[Capability]) -> str:
+    """Return everything that was found as JSON."""
+    return json.dumps({"schema": 1, "capabilities": [asdict(capability) for capability in found]}, indent=1)
+
+
+def _kvm(*, good: bool, found: str, mend: str) -> Capability:
+    return Capability(name="kvm", good=good, found=found, needed=False, mend=mend)
+
+
+def _remembered(notes: Path, asked: Sequence[object]) -> str | None:
+    try:
+        told = json.loads(notes.read_text())
+        return str(told["failure"]) if told["asked"] == asked else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _used_gib() -> int:
+    return sum(entry.size for entry in cache.entries()) >> 30
+
+
+def _program(program: Program) -> Capability:
+    found = facts.program_version((program.name, *program.version)) if shell.which(program.name) else None
+    if shell.which(program.name) is None:
+        mend = f"sudo apt install {program.package}"
+        return Capability(name=program.name, good=False, found="missing", mend=mend)
+    return Capability(name=program.name, good=True, found=found or "there")
+
+
+def _libvirt() -> Capability:
+    try:
+        from testbed.lab import hypervisor  # noqa: PLC0415 -- to tell what is missing, this must load without it
+    except ImportError as error:
+        return Capability(name="libvirt", good=False, found=f"no Python module: {error}", mend="make setup")
+    try:
+        with hypervisor.connection(None) as opened:
+            version = opened.getLibVersion()
+    except HostError as error:
+        return Capability(name="libvirt", good=False, found=error.message, mend=f"sudo {error.hint}")
+    words = f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+    return Capability(name="libvirt", good=True, found=f"embedded driver of {words} opens")
+
+
+def _emulation() -> Capability:
+    # `-S` does not start the processor: whether this QEMU has TCG and counts instructions is told by its words alone.
+    argv = ["qemu-system-x86_64", "-machine", "none", "-accel", "tcg", "-icount", "shift=0,sleep=on"]
+    if shell.which(argv[0]) is None:
+        return Capability(name="tcg, icount", good=False, found="no QEMU", mend="sudo apt install qemu-system-x86")
+    ended = ("-display", "none", "-nodefaults", "-monitor", "stdio", "-S")
+    done = shell.run([*argv, *ended], timeout=30, check=False, input=b"quit\n")
+    found = "this QEMU emulates and counts instructions" if done.code == 0 else shell.tail(done, 2)
+    return Capability(name="tcg, icount", good=done.code == 0, found=found, mend="sudo apt install qemu-system-x86")
