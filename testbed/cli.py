@@ -105,3 +105,7 @@ def _run(path: Path, results: Path, tier: str | None, connect: str | None, machi
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
     return written.exit_status
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ def conduct(
     """
     check_names(experiment)
     with progress.reporter(experiment.name, 0) as reporter:
-        chosen, why = probe.choose_tier(tier or experiment.tier)
+        chosen, why = probe.choose_tier(tier or experiment.tier, reporter.say)
         reporter.say(f"tier {chosen}: {why}")
         parts = build(experiment, chosen, reporter.say)
     decided = decide(experiment, chosen, parts)

@@ -106,7 +106,7 @@ class Machine:
 
     ``ready_seconds``: host time from its start to the first answered command; ``boot_seconds``: the same of the boot
     that a clone descends from. ``clone_id``: 32 hex digits that no other machine has, also in
-    ``/run/testbed/clone-id``. ``tpm``: who certified its TPM. ``console`` and ``domain_xml`` are files.
+    ``/run/testbed/clone-id``. ``port`` of 127.0.0.1 leads to its sshd, ``private_key`` opens it. ``tpm``: who certified its TPM. ``console`` and ``domain_xml`` are files.
     """
 
     spec: MachineSpec
@@ -118,10 +118,11 @@ class Machine:
     clone_id: str
     ready_seconds: float
     boot_seconds: float
+    port: int
+    private_key: str = field(repr=False)
     _place: _Place = field(repr=False)
     _domain: libvirt.virDomain = field(repr=False)
     _emulator: subprocess.Popen[bytes] = field(repr=False)
-    _key: str = field(repr=False)
     _versions: dict[str, int]
 
     def save(self, to: Path) -> Saved:
@@ -136,7 +137,7 @@ class Machine:
             authority=self.tpm.directory,
             boot_seconds=self.boot_seconds,
         )
-        return save.write_saved(to, notes, self._key, self._freeze)
+        return save.write_saved(to, notes, self.private_key, self._freeze)
 
     def _freeze(self, target: Path) -> None:
         try:
@@ -274,7 +275,8 @@ class Lab:
                 _place=place,
                 _domain=self._connection.lookupByUUIDString(place.uuid),
                 _emulator=emulator,
-                _key=start.key,
+                port=port,
+                private_key=start.key,
                 _versions=self.versions,
             )
 

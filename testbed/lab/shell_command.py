@@ -1,0 +1,45 @@
+"""``testbed shell``: a machine as experiments boot it, and its door held open."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from testbed import progress, shell, spec
+from testbed.lab import block, campaign, probe
+from testbed.lab.image import build_container_image, load_containers
+from testbed.lab.kernel import load_kernels
+from testbed.lab.machine import open_lab
+
+
+@click.command("shell")
+@click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
+@click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), default="tcg", show_default=True)
+@click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
+@click.option("--image", "images", multiple=True, type=click.Choice(sorted(load_containers())), help="Load it too.")
+def shell_command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]) -> None:
+    """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
+    wish = spec.Experiment(name="shell", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
+    with progress.reporter("shell", 0) as reporter:
+        chosen, why = probe.choose_tier(tier)
+        reporter.say(f"tier {chosen}: {why}")
+        recipes = load_containers()
+        brought = tuple(build_container_image(recipes[name], reporter.say) for name in images)
+        parts = campaign.build_parts(kernel, brought, wish, chosen, reporter.say)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        open_lab(connect) as lab,
+        lab.boot(parts.machine, Path(directory)) as machine,
+    ):
+        block.deploy(machine.guest, parts.bundle)
+        for image in brought:
+            block.load(machine.guest, "podman", image)
+        key = Path(directory) / "key"
+        key.touch(mode=0o600)
+        key.write_text(machine.private_key)
+        click.echo(f"{kernel} is up after {machine.ready_seconds:.0f} s; the measurer is in /opt/testbed")
+        door = ("ssh", "-i", key, "-p", str(machine.port), "-o", "StrictHostKeyChecking=no")
+        quiet = ("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "root@127.0.0.1")
+        shell.interact([*door, *quiet])

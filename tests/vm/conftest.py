@@ -1,0 +1,45 @@
+"""Machines for the tests that boot: skipped with a reason where the host cannot boot one, failed instead if forced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import spec
+from testbed.lab import campaign, probe
+from testbed.lab.block import Parts
+from testbed.lab.machine import Lab, open_lab
+from testbed.record import Tier
+
+KERNELS = ("debian-6.1", "debian-6.12")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.vm)
+
+
+def forced() -> bool:
+    return bool(os.environ.get("TESTBED_FORCE_VM"))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    if missing := [row for row in probe.look() if row.needed and not row.good]:
+        reason = "; ".join(f"{row.name}: {row.found} ({row.mend})" for row in missing)
+        if forced():
+            pytest.fail(f"this host cannot boot a machine: {reason}")
+        pytest.skip(reason)
+    with open_lab() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def parts() -> dict[str, Parts]:
+    """What the machines are made of; built if the cache lacks it, which takes some minutes."""
+    wish = spec.Experiment(
+        name="tests", question="does it work?", kernels=KERNELS, measurers=("none",), workloads=("tools",)
+    )
+    return campaign.build(wish, Tier.TCG, print)
