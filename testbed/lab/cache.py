@@ -3,6 +3,7 @@
 ``<root>/<kind>/<key>/`` exists only when it is complete: it is built beside and renamed. A name with a leading dot is
 ours: ``.<key>.lock`` is held (``flock``) by whoever builds or removes that entry, ``.<key>.*.tmp`` is what he builds.
 The kernel drops a lock with its process, so a temporary directory whose lock is free belongs to a dead builder.
+A key is what ``content_key`` returns. Directories of other names are others', and neither listed nor removed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 META = "meta.json"
+_KEY = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -102,7 +105,7 @@ def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
 
 def entries() -> list[Entry]:
     """List what is complete."""
-    found = (path for path in sorted(root().glob("*/*")) if path.is_dir() and not path.name.startswith("."))
+    found = (path for path in sorted(root().glob("*/*")) if _is_entry(path))
     return [Entry(kind=path.parent.name, key=path.name, path=path, size=used(path)) for path in found]
 
 
@@ -118,9 +121,9 @@ def gc(*, everything: bool = False) -> list[Path]:
     """
     removed = []
     for home in sorted(path for path in root().glob("*") if path.is_dir()):
-        for key in sorted(
-            {lock.name[1 : -len(".lock")] for lock in home.glob(".*.lock")} | _complete(home, everything)
-        ):
+        keys = {lock.name[1 : -len(".lock")] for lock in home.glob(".*.lock")}
+        keys |= {path.name for path in home.iterdir() if everything and _is_entry(path)}
+        for key in sorted(filter(_KEY.fullmatch, keys)):
             with suppress(BlockingIOError), _locked(home / f".{key}.lock", wait=False):
                 if everything and (home / key).is_dir():
                     # Renamed first, so that an entry which is half gone never looks complete.
@@ -132,10 +135,8 @@ def gc(*, everything: bool = False) -> list[Path]:
     return removed
 
 
-def _complete(home: Path, wanted: bool) -> set[str]:
-    return (
-        {path.name for path in home.iterdir() if path.is_dir() and not path.name.startswith(".")} if wanted else set()
-    )
+def _is_entry(path: Path) -> bool:
+    return _KEY.fullmatch(path.name) is not None and path.is_dir()
 
 
 def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -> Path:

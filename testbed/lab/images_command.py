@@ -76,7 +76,10 @@ def list_() -> None:
     "--all", "everything", is_flag=True, help="Also everything that is complete; it is built again on demand."
 )
 def gc(*, everything: bool) -> None:
-    """Remove what builders that died left behind. What is being built at this moment stays."""
+    """Remove what builders that died left behind. What is being built at this moment stays.
+
+    With --all, end campaigns first: their machines' disks lie over the disks that would go.
+    """
     removed = cache.gc(everything=everything)
     click.echo(f"removed {len(removed)} director{'y' if len(removed) == 1 else 'ies'} from {cache.root()}")
 

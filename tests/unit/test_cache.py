@@ -14,6 +14,9 @@ import pytest
 from testbed.errors import BuildError, CommandError, HostError
 from testbed.lab import cache
 
+KEY = cache.content_key({"this": 1})
+OTHER = cache.content_key({"that": 1})
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,20 +33,20 @@ def left(home: Path) -> list[str]:
 
 
 def test_an_entry_is_built_once(home: Path) -> None:
-    first = cache.entry("kind", "key", fill)
-    again = cache.entry("kind", "key", lambda at: pytest.fail(f"built again in {at}"))
-    assert first == again == home / "kind" / "key"
+    first = cache.entry("kind", KEY, fill)
+    again = cache.entry("kind", KEY, lambda at: pytest.fail(f"built again in {at}"))
+    assert first == again == home / "kind" / KEY
     assert (first / "file").read_text() == "content"
-    assert left(home) == ["key"]
+    assert left(home) == [KEY]
 
 
 def test_it_is_not_there_before_it_is_complete(home: Path) -> None:
     def build(at: Path) -> None:
-        assert cache.find("kind", "key") is None
+        assert cache.find("kind", KEY) is None
         fill(at)
 
-    cache.entry("kind", "key", build)
-    assert cache.find("kind", "key") == home / "kind" / "key"
+    cache.entry("kind", KEY, build)
+    assert cache.find("kind", KEY) == home / "kind" / KEY
 
 
 @pytest.mark.parametrize("error", [BuildError("no"), KeyboardInterrupt()])
@@ -54,9 +57,9 @@ def test_a_failed_build_leaves_nothing_and_is_tried_again(home: Path, error: Bas
         raise error
 
     with pytest.raises(type(error)):
-        cache.entry("kind", "key", build)
+        cache.entry("kind", KEY, build)
     assert left(home) == []
-    assert cache.entry("kind", "key", fill).is_dir()
+    assert cache.entry("kind", KEY, fill).is_dir()
 
 
 @pytest.mark.parametrize(
@@ -74,14 +77,14 @@ def test_a_full_disk_is_the_hosts_fault_and_says_what_is_needed(home: Path, erro
     with pytest.raises(
         HostError, match=r"no space left while building kind: .* needs about 7 MiB free, has \d+ MiB"
     ) as e:
-        cache.entry("kind", "key", build, needed=7 << 20)
+        cache.entry("kind", KEY, build, needed=7 << 20)
     assert "gc --all" in e.value.hint
     assert left(home) == []
 
 
 def test_without_enough_space_nothing_is_begun() -> None:
     with pytest.raises(HostError, match="needs about"):
-        cache.entry("kind", "key", lambda at: pytest.fail(f"begun in {at}"), needed=1 << 60)
+        cache.entry("kind", KEY, lambda at: pytest.fail(f"begun in {at}"), needed=1 << 60)
 
 
 def test_another_failure_stays_what_it_is() -> None:
@@ -89,13 +92,13 @@ def test_another_failure_stays_what_it_is() -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with pytest.raises(PermissionError):
-        cache.entry("kind", "key", build)
+        cache.entry("kind", KEY, build)
 
 
 def test_a_cache_that_cannot_be_written_is_named(home: Path) -> None:
     home.write_text("a file, not a directory")
     with pytest.raises(HostError, match=str(home)):
-        cache.entry("kind", "key", fill)
+        cache.entry("kind", KEY, fill)
 
 
 def _build_in_process(log: Path, begun: int, go: int) -> None:
@@ -106,7 +109,7 @@ def _build_in_process(log: Path, begun: int, go: int) -> None:
         os.read(go, 1)
         fill(at)
 
-    cache.entry("kind", "key", build)
+    cache.entry("kind", KEY, build)
 
 
 def test_two_processes_build_one_entry_once(tmp_path: Path, home: Path) -> None:
@@ -122,7 +125,7 @@ def test_two_processes_build_one_entry_once(tmp_path: Path, home: Path) -> None:
         process.join(30)
     assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "log").read_text() == "built\n"
-    assert left(home) == ["key"]
+    assert left(home) == [KEY]
 
 
 def test_many_threads_get_one_entry(home: Path) -> None:
@@ -132,17 +135,17 @@ def test_many_threads_get_one_entry(home: Path) -> None:
         built.append(at)
         fill(at)
 
-    threads = [threading.Thread(target=cache.entry, args=("kind", "key", build)) for _ in range(8)]
+    threads = [threading.Thread(target=cache.entry, args=("kind", KEY, build)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(built) == 1
-    assert left(home) == ["key"]
+    assert left(home) == [KEY]
 
 
 def test_gc_clears_up_after_a_builder_that_was_killed(tmp_path: Path, home: Path) -> None:
-    cache.entry("kind", "whole", fill)
+    cache.entry("kind", OTHER, fill)
     (begun, tell_begun), (go, _tell_go) = os.pipe(), os.pipe()
     process = multiprocessing.get_context("fork").Process(
         target=_build_in_process, args=(tmp_path / "log", tell_begun, go)
@@ -154,19 +157,29 @@ def test_gc_clears_up_after_a_builder_that_was_killed(tmp_path: Path, home: Path
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
     assert len(cache.gc()) == 1
-    assert left(home) == ["whole"]
+    assert left(home) == [OTHER]
 
 
 def test_gc_of_everything_leaves_what_is_being_built(home: Path) -> None:
-    cache.entry("kind", "other", fill)
+    cache.entry("kind", OTHER, fill)
 
     def build(at: Path) -> None:
         fill(at)
-        assert [path.name for path in cache.gc(everything=True)] == [".other.removed.tmp"]
+        assert [path.name for path in cache.gc(everything=True)] == [f".{OTHER}.removed.tmp"]
         assert at.is_dir()
 
-    assert cache.entry("kind", "key", build).is_dir()
-    assert left(home) == ["key"]
+    assert cache.entry("kind", KEY, build).is_dir()
+    assert left(home) == [KEY]
+
+
+def test_gc_of_everything_leaves_what_others_keep_there(home: Path) -> None:
+    (home / "saves" / "campaign").mkdir(parents=True)
+    (home / "libvirt" / "qemu").mkdir(parents=True)
+    (home / "libvirt" / ".qemu.lock").touch()
+    assert cache.gc(everything=True) == []
+    assert cache.entries() == []
+    assert (home / "saves" / "campaign").is_dir()
+    assert (home / "libvirt" / ".qemu.lock").exists()
 
 
 def test_gc_without_a_cache_has_nothing_to_do() -> None:
@@ -179,9 +192,9 @@ def test_entries_are_listed_with_the_space_they_take(home: Path) -> None:
             file.truncate(1 << 40)
             file.write(b"x" * 4096)
 
-    cache.entry("kind", "key", sparse)
+    cache.entry("kind", KEY, sparse)
     (found,) = cache.entries()
-    assert (found.kind, found.key, found.path) == ("kind", "key", home / "kind" / "key")
+    assert (found.kind, found.key, found.path) == ("kind", KEY, home / "kind" / KEY)
     assert 0 < found.size < 1 << 20
 
 
