@@ -16,13 +16,13 @@ def doctor(*, as_json: bool) -> None:
 
     Exit status: 0 everything that is needed is there; 3 something is missing.
     """
-    found = probe.look()
+    found = probe.capabilities()
     click.echo(probe.as_json(found) if as_json else "\n".join(map(line, found)))
-    sys.exit(0 if all(capability.good for capability in found if capability.needed) else 3)
+    sys.exit(0 if all(capability.ok for capability in found if capability.needed) else 3)
 
 
 def line(capability: probe.Capability) -> str:
     """Return a capability's line: a verdict, its name, what was found, what mends it."""
-    verdict = "ok" if capability.good else "MISSING" if capability.needed else "no"
-    mend = f"   mend: {capability.mend}" if capability.mend and not capability.good else ""
-    return f"{verdict:8}{capability.name:20} {capability.found}{mend}"
+    verdict = "ok" if capability.ok else "MISSING" if capability.needed else "no"
+    remedy = f"   remedy: {capability.remedy}" if capability.remedy and not capability.ok else ""
+    return f"{verdict:8}{capability.name:20} {capability.found}{remedy}"

@@ -25,13 +25,13 @@ _KERNEL_STARTED = "VFS: Unable to mount root fs"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """One thing that was looked for. ``needed``: nothing runs without it; ``mend``: the command that brings it."""
+    """One thing that was looked for. ``needed``: nothing runs without it; ``remedy``: the command that brings it."""
 
     name: str
-    good: bool
+    ok: bool
     found: str
     needed: bool = True
-    mend: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ _PROGRAMS = (
 )
 
 
-def look() -> list[Capability]:
+def capabilities() -> list[Capability]:
     """Look at everything; some seconds, half a minute the first time in a boot of a host whose KVM hangs."""
     found = [_program(program) for program in _PROGRAMS]
     return [*found, _libvirt(), _emulation(), kvm(known_kernel()), disk(), memory(Path("/proc/meminfo").read_text())]
@@ -75,10 +75,10 @@ def choose_tier(requested: str | None, say: cache.Progress = cache.silent) -> tu
     if image is None and os.access(KVM, os.R_OK | os.W_OK):
         image = kernel.build_kernel(next(iter(kernel.load_kernels().values())), say).vmlinuz
     tried = kvm(image)
-    if tried.good:
+    if tried.ok:
         return Tier.KVM, tried.found
     if requested == Tier.KVM:
-        raise HostError(f"KVM: {tried.found}", tried.mend or "`--tier icount` counts instructions instead")
+        raise HostError(f"KVM: {tried.found}", tried.remedy or "`--tier icount` counts instructions instead")
     return Tier.ICOUNT, f"KVM: {tried.found}; counting instructions instead of time"
 
 
@@ -93,13 +93,13 @@ def known_kernel() -> Path | None:
 def kvm(image: Path | None) -> Capability:
     """Tell whether KVM runs a stock kernel; remembered until the host boots again or QEMU changes."""
     if not KVM.exists():
-        return _kvm(good=False, found="no /dev/kvm", mend="")
+        return _kvm(ok=False, found="no /dev/kvm", remedy="")
     if not os.access(KVM, os.R_OK | os.W_OK):
         return _kvm(
-            good=False, found="/dev/kvm may not be opened", mend='sudo usermod -aG kvm "$USER", then log in again'
+            ok=False, found="/dev/kvm may not be opened", remedy='sudo usermod -aG kvm "$USER", then log in again'
         )
     if image is None:
-        return _kvm(good=False, found="not tried yet: no kernel at hand (a first run builds one)", mend="")
+        return _kvm(ok=False, found="not tried yet: no kernel at hand (a first run builds one)", remedy="")
     notes = reap.state_directory() / "kvm.json"
     asked = [reap.host_boot_id(), facts.emulator().get("qemu_version"), str(image), image.stat().st_mtime_ns]
     known = _remembered(notes, asked)
@@ -110,8 +110,8 @@ def kvm(image: Path | None) -> Capability:
         beside.write_text(json.dumps({"asked": asked, "failure": known}))
         beside.rename(notes)
     if known:
-        return _kvm(good=False, found=f"unusable: /dev/kvm opens, but a stock kernel {known}", mend="")
-    return _kvm(good=True, found="runs a stock kernel", mend="")
+        return _kvm(ok=False, found=f"unusable: /dev/kvm opens, but a stock kernel {known}", remedy="")
+    return _kvm(ok=True, found="runs a stock kernel", remedy="")
 
 
 def boot_kernel(image: Path, accelerator: tuple[str, ...], seconds: float) -> str:
@@ -140,18 +140,18 @@ def disk() -> Capability:
     """Tell whether the cache's file system has room for kernels, images and saved machines."""
     where = next(path for path in (cache.root(), *cache.root().parents) if path.is_dir())
     free = shutil.disk_usage(where).free >> 30
-    good = free + (_used_gib() if cache.root().is_dir() else 0) >= _DISK_GIB
-    mend = f"free some, or name another place: export TESTBED_CACHE=DIRECTORY (needs {_DISK_GIB} GiB)"
-    return Capability(name="disk", good=good, found=f"{free} GiB free in {where}", mend="" if good else mend)
+    ok = free + (_used_gib() if cache.root().is_dir() else 0) >= _DISK_GIB
+    remedy = f"free some, or name another place: export TESTBED_CACHE=DIRECTORY (needs {_DISK_GIB} GiB)"
+    return Capability(name="disk", ok=ok, found=f"{free} GiB free in {where}", remedy="" if ok else remedy)
 
 
 def memory(meminfo: str) -> Capability:
     """Tell whether there is memory for a machine, from the text of ``/proc/meminfo``."""
     words = next((line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:")), ["", "0"])
     free = int(words[1]) >> 10
-    good = free >= _MEMORY_MIB
-    mend = "" if good else f"end other programs: a machine and its builds want {_MEMORY_MIB} MiB"
-    return Capability(name="memory", good=good, found=f"{free} MiB available", mend=mend)
+    ok = free >= _MEMORY_MIB
+    remedy = "" if ok else f"end other programs: a machine and its builds want {_MEMORY_MIB} MiB"
+    return Capability(name="memory", ok=ok, found=f"{free} MiB available", remedy=remedy)
 
 
 def as_json(found: list[Capability]) -> str:
@@ -159,8 +159,8 @@ def as_json(found: list[Capability]) -> str:
     return json.dumps({"schema": 1, "capabilities": [asdict(capability) for capability in found]}, indent=1)
 
 
-def _kvm(*, good: bool, found: str, mend: str) -> Capability:
-    return Capability(name="kvm", good=good, found=found, needed=False, mend=mend)
+def _kvm(*, ok: bool, found: str, remedy: str) -> Capability:
+    return Capability(name="kvm", ok=ok, found=found, needed=False, remedy=remedy)
 
 
 def _remembered(notes: Path, asked: Sequence[object]) -> str | None:
@@ -178,31 +178,31 @@ def _used_gib() -> int:
 def _program(program: Program) -> Capability:
     found = facts.program_version((program.name, *program.version)) if shell.which(program.name) else None
     if shell.which(program.name) is None:
-        mend = f"sudo apt install {program.package}"
-        return Capability(name=program.name, good=False, found="missing", mend=mend)
-    return Capability(name=program.name, good=True, found=found or "there")
+        remedy = f"sudo apt install {program.package}"
+        return Capability(name=program.name, ok=False, found="missing", remedy=remedy)
+    return Capability(name=program.name, ok=True, found=found or "there")
 
 
 def _libvirt() -> Capability:
     try:
         from testbed.lab import hypervisor  # noqa: PLC0415 -- to tell what is missing, this must load without it
     except ImportError as error:
-        return Capability(name="libvirt", good=False, found=f"no Python module: {error}", mend="make setup")
+        return Capability(name="libvirt", ok=False, found=f"no Python module: {error}", remedy="make setup")
     try:
         with hypervisor.connection(None) as opened:
             version = opened.getLibVersion()
     except HostError as error:
-        return Capability(name="libvirt", good=False, found=error.message, mend=f"sudo {error.hint}")
+        return Capability(name="libvirt", ok=False, found=error.message, remedy=f"sudo {error.hint}")
     words = f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
-    return Capability(name="libvirt", good=True, found=f"embedded driver of {words} opens")
+    return Capability(name="libvirt", ok=True, found=f"embedded driver of {words} opens")
 
 
 def _emulation() -> Capability:
     # `-S` does not start the processor: whether this QEMU has TCG and counts instructions is told by its words alone.
     argv = ["qemu-system-x86_64", "-machine", "none", "-accel", "tcg", "-icount", "shift=0,sleep=on"]
     if shell.which(argv[0]) is None:
-        return Capability(name="tcg, icount", good=False, found="no QEMU", mend="sudo apt install qemu-system-x86")
+        return Capability(name="tcg, icount", ok=False, found="no QEMU", remedy="sudo apt install qemu-system-x86")
     ended = ("-display", "none", "-nodefaults", "-monitor", "stdio", "-S")
     done = shell.run([*argv, *ended], timeout=30, check=False, input=b"quit\n")
     found = "this QEMU emulates and counts instructions" if done.code == 0 else shell.tail(done, 2)
-    return Capability(name="tcg, icount", good=done.code == 0, found=found, mend="sudo apt install qemu-system-x86")
+    return Capability(name="tcg, icount", ok=done.code == 0, found=found, remedy="sudo apt install qemu-system-x86")

@@ -143,11 +143,10 @@ def connect(
             guest = SshGuest(
                 transport=_log_in(port, private_key, min(left, _TRY_SECONDS)), fate=fate, last_words=last_words
             )
-            if host_key is not None and guest.host_key != host_key:
+            shown = guest.host_key
+            if host_key is not None and shown != host_key:
                 guest.close()
-                raise LabError(
-                    f"another machine answers at port {port}: host key {guest.host_key}, expected {host_key}"
-                )
+                raise LabError(f"another machine answers at port {port}: host key {shown}, expected {host_key}")
             guest.run(["true"], timeout=left)
         except (paramiko.SSHException, OSError, EOFError) as error:
             reason = error

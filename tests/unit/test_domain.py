@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from testbed.lab.domain import HOST_CPU, QEMU_NAMESPACE, MachineSpec, Wiring, command_line, domain_xml, rewire
+from testbed.lab.image import Image
+from testbed.lab.kernel import Kernel
+from testbed.record import Tier
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "domain"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample testbed"
+WIRING = Wiring(
+    domain="tb-00000001",
+    uuid="11111111-2222-4333-8444-555555555555",
+    disk=Path("/run/machine/disk.qcow2"),
+    console=Path("/run/machine/console.log"),
+    tpm_socket=Path("/tmp/tb-00000002/tb-00000001"),
+    port=40022,
+)
+
+
+def machine(tier: Tier, kernel: str = "debian-6.12", **other: object) -> MachineSpec:
+    place = Path("/cache") / kernel
+    built = Kernel(
+        name=kernel,
+        release=f"{kernel.removeprefix('debian-')}.0-cloud-amd64",
+        vmlinuz=place / "vmlinuz",
+        initrd=place / "initrd",
+        modules=place / "modules.tar",
+        config=place / "config",
+        build_root=place / "root",
+        digest="00",
+        build_digest="01",
+    )
+    image = Image(name="trixie", disk=Path("/cache/disk.raw"), digest="02")
+    return MachineSpec(name=kernel, kernel=built, image=image, tier=tier, **other)  # type: ignore[arg-type]
+
+
+def made(spec: MachineSpec) -> etree._Element:
+    return etree.fromstring(domain_xml(spec, WIRING, command_line(spec, KEY)))
+
+
+@pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
+@pytest.mark.parametrize("tier", list(Tier))
+def test_the_whole_domain_is_as_on_record(tier: Tier, kernel: str) -> None:
+    spec = machine(tier, kernel)
+    assert domain_xml(spec, WIRING, command_line(spec, KEY)) == (GOLDEN / f"{tier}-{kernel}.xml").read_text()
+
+
+@pytest.mark.parametrize("tier", [Tier.TCG, Tier.ICOUNT])
+def test_an_emulated_processor_has_no_cmpxchg16b(tier: Tier) -> None:
+    masked = {feature.get("name"): feature.get("policy") for feature in made(machine(tier)).iterfind("cpu/feature")}
+    assert masked["cx16"] == "disable"
+
+
+def test_a_real_processor_keeps_its_features_and_its_workarounds() -> None:
+    spec = machine(Tier.KVM)
+    assert made(spec).findall("cpu/feature") == []
+    assert "mitigations=off" not in command_line(spec, KEY)
+
+
+def test_the_hosts_processor_is_passed_through_by_name() -> None:
+    cpu = made(machine(Tier.KVM, cpu=HOST_CPU)).find("cpu")
+    assert cpu is not None
+    assert cpu.attrib == {"mode": "host-passthrough"}
+
+
+@pytest.mark.parametrize(("tier", "counted"), [(Tier.KVM, False), (Tier.TCG, False), (Tier.ICOUNT, True)])
+def test_only_icount_counts(tier: Tier, counted: bool) -> None:
+    words = [word.get("value") for word in made(machine(tier)).iter(f"{{{QEMU_NAMESPACE}}}arg")]
+    assert ("shift=0,sleep=on" in words) is counted
+
+
+def test_the_guest_gets_the_key_as_a_credential() -> None:
+    words = dict(word.partition("=")[::2] for word in command_line(machine(Tier.TCG), KEY).split())
+    name, _, value = words["systemd.set_credential_binary"].partition(":")
+    assert (name, base64.b64decode(value).decode()) == ("ssh.authorized_keys.root", KEY)
+
+
+def test_further_words_reach_the_kernel() -> None:
+    assert "ima_policy=tcb" in command_line(machine(Tier.TCG, kernel_words=("ima_policy=tcb",)), KEY).split()
+
+
+def test_a_clone_differs_from_its_original_in_its_ends_alone() -> None:
+    original = domain_xml(machine(Tier.ICOUNT), WIRING, "root=/dev/vda")
+    elsewhere = Wiring(
+        domain="tb-000000ff",
+        uuid="99999999-2222-4333-8444-555555555555",
+        disk=Path("/clone/disk.qcow2"),
+        console=Path("/clone/console.log"),
+        tpm_socket=Path("/tmp/tb-000000fe/s"),
+        port=50022,
+    )
+    assert rewire(original, elsewhere) == domain_xml(machine(Tier.ICOUNT), elsewhere, "root=/dev/vda")
