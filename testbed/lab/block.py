@@ -44,7 +44,8 @@ def prepare(lab: Lab, parts: Parts, block: Block, saved_at: Path, campaign: rund
         deploy(guest, parts.bundle)
         (directory / "ak.pub").write_bytes(attestation.enrol(guest, machine.tpm))
         known = facts.guest(guest) | {"boot_seconds": machine.boot_seconds}
-        # What is dirty would be written back at another moment in each arm.
+        # What is under way or dirty at the save would be done at another moment in each arm.
+        guest.run(("udevadm", "settle"))
         guest.run(("sync",))
         saved = machine.save(saved_at)
     rundir.write_json(directory / "facts.json", known)

@@ -106,7 +106,8 @@ class Machine:
 
     ``ready_seconds``: host time from its start to the first answered command; ``boot_seconds``: the same of the boot
     that a clone descends from. ``clone_id``: 32 hex digits that no other machine has, also in
-    ``/run/testbed/clone-id``. ``port`` of 127.0.0.1 leads to its sshd, ``private_key`` opens it. ``tpm``: who certified its TPM. ``console`` and ``domain_xml`` are files.
+    ``/run/testbed/clone-id``. ``port`` of 127.0.0.1 leads to its sshd, ``private_key`` opens it. ``tpm``: who certified
+    its TPM. ``console`` and ``domain_xml`` are files.
     """
 
     spec: MachineSpec

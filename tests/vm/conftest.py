@@ -27,8 +27,8 @@ def forced() -> bool:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    if missing := [row for row in probe.look() if row.needed and not row.good]:
-        reason = "; ".join(f"{row.name}: {row.found} ({row.mend})" for row in missing)
+    if missing := [row for row in probe.capabilities() if row.needed and not row.ok]:
+        reason = "; ".join(f"{row.name}: {row.found} ({row.remedy})" for row in missing)
         if forced():
             pytest.fail(f"this host cannot boot a machine: {reason}")
         pytest.skip(reason)

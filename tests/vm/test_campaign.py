@@ -39,7 +39,7 @@ class Finished:
     code: int
 
 
-def testbed(*argv: str) -> subprocess.CompletedProcess[str]:
+def command(*argv: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "testbed.cli", *argv]
     return subprocess.run(
         words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False
@@ -60,11 +60,11 @@ def finished(parts: dict[str, Parts], lab: object, tmp_path_factory: pytest.Temp
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
     killed_after = len(list(results.glob("*/runs/*/record.json")))
-    swept = testbed("gc")
+    swept = command("gc")
     assert swept.returncode == 0, swept.stderr
     left = [line for line in processes() if str(home) in line]
     assert left == [], "sweeping leaves no machine behind"
-    done = testbed("run", str(experiment), "--results", str(results))
+    done = command("run", str(experiment), "--results", str(results))
     (campaign,) = results.iterdir()
     return Finished(
         results=results,
@@ -105,7 +105,7 @@ def test_it_was_killed_in_the_middle_and_finished(finished: Finished) -> None:
 def test_nothing_is_left(finished: Finished) -> None:
     assert list(finished.campaign.glob("runs/.part-*")) == []
     assert [line for line in processes() if str(finished.results) in line] == []
-    again = testbed("gc")
+    again = command("gc")
     assert again.returncode == 0
     assert "ended" not in again.stdout + again.stderr
 
@@ -129,7 +129,7 @@ def test_the_report_is_there(finished: Finished) -> None:
 
 def test_a_run_again_has_nothing_to_do(finished: Finished) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.campaign.glob("runs/*/record.json")}
-    again = testbed("run", str(finished.results.parent / "killed.toml"), "--results", str(finished.results))
+    again = command("run", str(finished.results.parent / "killed.toml"), "--results", str(finished.results))
     assert again.returncode == 0
     assert "booting" not in again.stderr
     assert {path: path.stat().st_mtime_ns for path in finished.campaign.glob("runs/*/record.json")} == before
@@ -139,8 +139,8 @@ def test_verify_by_hand(finished: Finished) -> None:
     for path in finished.campaign.glob("runs/*"):
         record = json.loads((path / "record.json").read_text())
         words = ("verify", str(path / "evidence"), "--ak", str(path / "ak.pub"), "--nonce")
-        good = testbed(*words, record["facts"]["nonce"])
+        good = command(*words, record["facts"]["nonce"])
         assert (good.returncode, good.stdout.splitlines()[0][:7]) == (0, "trusted"), good.stdout + good.stderr
-        bad = testbed(*words, "00" * 32, "--json")
+        bad = command(*words, "00" * 32, "--json")
         assert bad.returncode == 1
         assert "quote-nonce" in {finding["kind"] for finding in json.loads(bad.stdout)["findings"]}

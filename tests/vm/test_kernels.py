@@ -21,6 +21,16 @@ from testbed.lab.machine import Lab, Machine
 
 KERNELS = ("debian-6.1", "debian-6.12")
 GOLDEN = Path(__file__).parents[1] / "golden"
+# A service with namespaces of its own is no container.
+HARDENED = b"""
+[Service]
+Type=oneshot
+ExecStart=/root/host-only
+PrivateMounts=yes
+PrivateTmp=yes
+ProtectSystem=strict
+ProtectHostname=yes
+"""
 POLICY = ("measure func=BPRM_CHECK", "measure func=MMAP_CHECK mask=MAY_EXEC")
 
 
@@ -98,17 +108,9 @@ def test_the_host_is_not_on_pcr_11(subject: Subject) -> None:
     before = subject.entries()
     guest.run(("sh", "-c", "cp /usr/bin/true /root/host-only && /root/host-only"))
     guest.run(("unshare", "--mount", "--uts", "--pid", "--fork", "/root/host-only"))
-    service = (
-        "-p",
-        "PrivateMounts=yes",
-        "-p",
-        "ProtectSystem=strict",
-        "-p",
-        "PrivateTmp=yes",
-        "-p",
-        "ProtectHostname=yes",
-    )
-    guest.run(("systemd-run", "--wait", "--quiet", *service, "/root/host-only"))
+    guest.put(HARDENED, "/run/systemd/system/hardened.service")
+    guest.run(("systemctl", "daemon-reload"))
+    guest.run(("systemctl", "start", "hardened.service"))
     after = subject.entries()
     assert after[:2] == before[:2]
     assert after[2].ok
