@@ -77,7 +77,16 @@ def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], i
             measurer=measurer,
             workload=workload,
             attack=attack,
-            inputs=digest(shared | {"kernel": kernels[kernel]}),
+            inputs=digest(
+                shared
+                | {
+                    "kernel": kernels[kernel],
+                    "runtime": plugins.source_digest("runtimes", runtime),
+                    "measurer": plugins.source_digest("measurers", measurer),
+                    "workload": plugins.source_digest("workloads", workload),
+                    "attack": plugins.source_digest("attacks", attack),
+                }
+            ),
         )
         for kernel, runtime, measurer, workload, attack in itertools.product(*axes)
         if not _excluded(experiment.exclude, (kernel, runtime, measurer, workload, attack))

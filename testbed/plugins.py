@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 from testbed.attacks import Attack
@@ -42,6 +44,14 @@ def attack(name: str) -> Attack:
     """Return the attack of this name; raises ``SpecError`` naming those that exist."""
     found: Attack = _load("attacks", name, "ATTACK")
     return found
+
+
+def source_digest(family: str, name: str) -> str:
+    """Return SHA-256 over the source of a plugin, of its family's contract and of what the family's plugins share."""
+    directory = Path(str(importlib.import_module(f"testbed.{family}").__file__)).parent
+    own = f"{name.replace('-', '_')}.py"
+    sources = [path for path in sorted(directory.glob("*.py")) if path.name == own or path.name.startswith("_")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _load(family: str, name: str, attribute: str) -> Any:

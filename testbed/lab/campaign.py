@@ -9,7 +9,7 @@ from typing import Any
 
 from testbed import plan, plugins, progress, rundir
 from testbed.errors import SpecError
-from testbed.lab import cache, facts, probe, runner
+from testbed.lab import cache, facts, iterate, probe, runner
 from testbed.lab.block import Parts
 from testbed.lab.bpf import build_bundle
 from testbed.lab.domain import MachineSpec
@@ -33,7 +33,7 @@ def conduct(
     """
     check_names(experiment)
     with progress.reporter(experiment.name, 0) as reporter:
-        chosen, why = probe.choose_tier(tier or experiment.tier, reporter.say)
+        chosen, why = probe.choose_tier(tier or experiment.tier, experiment.kernels[0], reporter.say)
         reporter.say(f"tier {chosen}: {why}")
         parts = build(experiment, chosen, reporter.say)
     decided = decide(experiment, chosen, parts)
@@ -91,6 +91,7 @@ def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.
     """Resolve the experiment with the digests of what was built and of what runs it."""
     kernels = {name: plan.digest(_digests(part)) for name, part in parts.items()}
     inputs = {image.name: image.digest for part in parts.values() for image in part.images} | facts.emulator()
+    inputs["driver"] = iterate.source_digest()
     return plan.resolve(experiment, tier=tier, kernels=kernels, inputs=inputs)
 
 

@@ -16,6 +16,7 @@ from testbed.workloads import Workload, WorkloadFailed
 
 DRIVER = "/opt/testbed/drive.py"
 CGROUP = "/testbed"
+_SOURCE = Path(__file__).with_name("drive.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,12 @@ class Iteration:
 
 def deploy(guest: Guest) -> None:
     """Bring the driver into the guest."""
-    guest.put(Path(__file__).with_name("drive.py").read_bytes(), DRIVER)
+    guest.put(_SOURCE.read_bytes(), DRIVER)
+
+
+def source_digest() -> str:
+    """Return SHA-256 over the driver and what asks it: a change of either can change what is measured."""
+    return hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 
 def request(workload: Workload, runtime: Runtime, image: str, number: int) -> dict[str, Any]:

@@ -90,3 +90,9 @@ def test_only_container_measurers_tell_containers_apart() -> None:
 
 def _executed(container: str) -> Executed:
     return Executed(container=container, path=PurePosixPath("/usr/bin/x"), digest="00" * 32, size=1)
+
+
+def test_a_plugins_digest_is_that_of_its_own_family() -> None:
+    digests = {plugins.source_digest("measurers", name) for name in plugins.names("measurers")}
+    assert len(digests) == len(plugins.names("measurers"))
+    assert plugins.source_digest("runtimes", "crun") != plugins.source_digest("runtimes", "runc")
