@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import click
 
 from testbed import __version__, spec
-from testbed.errors import TestbedError
+from testbed.errors import HostError, TestbedError
 
 SMOKE = Path("experiments/smoke.toml")
 
@@ -46,8 +48,18 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TestbedError as error:
-            click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-            raise SystemExit(error.exit_status) from error
+            _complain(error)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            hint = "free some and give the same command again: what is complete is kept; `testbed images gc` frees more"
+            _complain(HostError(f"the disk is full{where}", hint))
+
+
+def _complain(error: TestbedError) -> NoReturn:
+    click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+    raise SystemExit(error.exit_status) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -63,17 +63,19 @@ def capabilities() -> list[Capability]:
     return [*found, _libvirt(), _emulation(), kvm(known_kernel()), disk(), memory(Path("/proc/meminfo").read_text())]
 
 
-def choose_tier(requested: str | None, say: cache.Progress = cache.silent) -> tuple[Tier, str]:
+def choose_tier(
+    requested: str | None, wanted: str = "debian-6.12", say: cache.Progress = cache.silent
+) -> tuple[Tier, str]:
     """Return the tier to run in and why. ``None`` or ``auto``: KVM if it runs a kernel, else counted instructions.
 
-    If KVM must be tried and no kernel is at hand, one is built: a run needs it anyway. Raises ``HostError`` if KVM is
-    asked for and does not work.
+    If KVM must be tried and no kernel is at hand, ``wanted`` is built: the run needs it anyway. Raises ``HostError`` if
+    KVM is asked for and does not work.
     """
     if requested in {Tier.ICOUNT, Tier.TCG}:
         return Tier(requested), "as asked for"
     image = known_kernel()
     if image is None and os.access(KVM, os.R_OK | os.W_OK):
-        image = kernel.build_kernel(next(iter(kernel.load_kernels().values())), say).vmlinuz
+        image = kernel.build_kernel(kernel.load_kernels()[wanted], say).vmlinuz
     tried = kvm(image)
     if tried.ok:
         return Tier.KVM, tried.found

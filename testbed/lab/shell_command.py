@@ -23,7 +23,7 @@ def shell_command(kernel: str, tier: str, connect: str | None, images: tuple[str
     """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
     wish = spec.Experiment(name="shell", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
     with progress.reporter("shell", 0) as reporter:
-        chosen, why = probe.choose_tier(tier)
+        chosen, why = probe.choose_tier(tier, kernel, reporter.say)
         reporter.say(f"tier {chosen}: {why}")
         recipes = load_containers()
         brought = tuple(build_container_image(recipes[name], reporter.say) for name in images)
