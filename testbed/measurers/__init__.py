@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from testbed.errors import DeployError
 from testbed.guest import Guest
 
 POLICY = "/sys/kernel/security/ima/policy"
@@ -53,24 +54,35 @@ def claim_nothing(_: Iterable[Executed]) -> frozenset[Claimed]:
 
 @contextmanager
 def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
-    """Hold a measurer in ``guest``: its policy loaded, its module and programs in, all taken out again but the policy.
+    """Hold a measurer in ``guest``: its policy loaded, its module and programs in; the programs are taken out again.
 
-    Raises ``DeployError`` saying which of the three the guest refused.
+    The policy stays for the boot, and so does the module once it has numbered a container. Raises ``DeployError``
+    saying which of the three the guest refused, with the kernel's last words.
     """
     if measurer.policy:
         # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
         guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
-        guest.run(("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}"))
+        load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}")
+        _bring(guest, load, f"{measurer.name}: the IMA policy", "a boot takes one policy: was another loaded before?")
     if measurer.mode is None:
         yield
         return
-    guest.run(("insmod", f"{DEPLOYED}/testbed_measurer.ko"))
-    guest.run((f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS))
+    insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
+    _bring(guest, insert, f"{measurer.name}: the kernel module", "it must be built for the kernel that runs")
+    start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS)
+    _bring(guest, start, f"{measurer.name}: the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
     try:
         yield
     finally:
         guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
-        guest.run(("rmmod", "testbed_measurer"), check=False)
+
+
+def _bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
+    done = guest.run(argv, check=False)
+    if done.code:
+        kernel = guest.run(("dmesg",), check=False).text.splitlines()[-5:]
+        said = done.err.decode(errors="backslashreplace").strip()
+        raise DeployError("\n".join([f"{what} was refused by the guest: {said}", *kernel]), hint)
 
 
 def counters(measurer: Measurer, guest: Guest) -> dict[str, int]:

@@ -1,0 +1,93 @@
+"""What a measurer brings into a guest, in which order, and what is said when the guest refuses a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pytest
+
+from testbed import measurers, plugins
+from testbed.errors import DeployError
+from testbed.guest import Completed
+from testbed.measurers import Claimed, Executed
+
+
+class FakeGuest:
+    """Refuses the command whose first word ends with ``refuses``."""
+
+    def __init__(self, refuses: str = "nothing", out: bytes = b"") -> None:
+        self.refuses = refuses
+        self.out = out
+        self.ran: list[str] = []
+        self.files: dict[str, bytes] = {}
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60, input: bytes = b"", check: bool = True) -> Completed:
+        self.ran.append(" ".join(argv))
+        refused = argv[0].endswith(self.refuses)
+        out = b"[1.0] the kernel's last word" if argv[0] == "dmesg" else self.out
+        return Completed(argv=tuple(argv), code=int(refused), out=out, err=b"no" if refused else b"", seconds=0.0)
+
+    def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
+        self.files[path] = data
+
+    def get(self, path: str) -> bytes:
+        return self.files[path]
+
+
+def test_policy_then_module_then_programs() -> None:
+    guest, measurer = FakeGuest(), plugins.measurer("container-file")
+    with measurer.attach(measurer, guest):
+        assert guest.files[measurers.POLICY_STAGED].decode().splitlines() == list(measurer.policy)
+        assert [line.split()[0] for line in guest.ran] == ["sh", "insmod", "/opt/testbed/measurer"]
+        assert "--mode file" in guest.ran[-1]
+    assert " detach " in guest.ran[-1]
+
+
+def test_the_baseline_touches_nothing() -> None:
+    for name in ("none", "none2"):
+        guest, measurer = FakeGuest(), plugins.measurer(name)
+        with measurer.attach(measurer, guest):
+            assert measurers.counters(measurer, guest) == {}
+        assert guest.ran == []
+        assert guest.files == {}
+
+
+def test_programs_are_taken_out_after_an_error() -> None:
+    guest, measurer = FakeGuest(), plugins.measurer("hooks-only")
+    with pytest.raises(ZeroDivisionError), measurer.attach(measurer, guest):
+        raise ZeroDivisionError
+    assert " detach " in guest.ran[-1]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "what", "hint"),
+    [
+        ("sh", "container-file: the IMA policy was refused by the guest: no", "one policy"),
+        ("insmod", "container-file: the kernel module was refused by the guest: no", "built for the kernel"),
+        ("measurer", "container-file: the BPF programs was refused by the guest: no", "BPF_LSM"),
+    ],
+)
+def test_a_refusal_says_what_and_what_the_kernel_said(refuses: str, what: str, hint: str) -> None:
+    measurer = plugins.measurer("container-file")
+    with pytest.raises(DeployError) as caught, measurer.attach(measurer, FakeGuest(refuses)):
+        pytest.fail("it was refused")
+    assert caught.value.message.startswith(what)
+    assert "the kernel's last word" in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.exit_status == 3
+
+
+def test_counters_are_numbers_by_name() -> None:
+    guest = FakeGuest(out=b'{"files": 3, "unmeasured_no_rule": 0}')
+    assert measurers.counters(plugins.measurer("hooks-only"), guest) == {"files": 3, "unmeasured_no_rule": 0}
+
+
+def test_claims_tell_containers_apart_where_the_measurer_does() -> None:
+    path = PurePosixPath("/usr/bin/true")
+    ran = [Executed(container=name, path=path, digest="aa", size=1) for name in ("one", "two")]
+    apart = plugins.measurer("container-file").claim(ran)
+    assert apart == {Claimed(pcr=11, container=name, path=str(path), digest="aa") for name in ("one", "two")}
+    together = plugins.measurer("ima-exec").claim(ran)
+    assert together == {Claimed(pcr=10, container=None, path=str(path), digest="aa")}
+    assert plugins.measurer("none").claim(ran) == frozenset()
