@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from testbed import __version__, spec
-from testbed.errors import HostError, TestbedError
+from testbed.errors import HostError, SpecError, TestbedError
 
 SMOKE = Path("experiments/smoke.toml")
 
@@ -112,7 +112,11 @@ def _run(path: Path, results: Path, tier: str | None, connect: str | None, machi
     from testbed.analysis import report  # noqa: PLC0415 - see _ELSEWHERE
     from testbed.lab import campaign  # noqa: PLC0415
 
-    done = campaign.conduct(spec.load(path), results=results, tier=tier, connect=connect, machines=machines)
+    experiment = spec.load(path)
+    try:
+        done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.message}", error.hint) from error
     written = report.write(done)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")

@@ -61,7 +61,7 @@ def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], i
     ``kernels``: the digest of what is booted and deployed, by name of the kernel; ``inputs``: digests that all cells
     share (container images, emulator). Raises ``SpecError`` for a name that does not exist and for an empty product.
     """
-    _check_names(experiment, kernels)
+    check_names(experiment, kernels)
     shared = {
         "inputs": dict(inputs),
         "tier": tier,
@@ -104,18 +104,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
-    for name in experiment.kernels:
-        if name not in kernels:
-            raise SpecError(f"no kernel {name!r}", f"there are: {', '.join(sorted(kernels))}")
-    for look_up, wanted in (
-        (plugins.runtime, experiment.runtimes),
-        (plugins.measurer, experiment.measurers),
-        (plugins.workload, experiment.workloads),
-        (plugins.attack, experiment.attacks),
-    ):
-        for name in wanted:
-            look_up(name)
+def check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
+    """Raise ``SpecError`` naming key, name and those that exist, for the first name that does not."""
+    for axis in ("kernels", "runtimes", "measurers", "workloads", "attacks"):
+        known = sorted(kernels) if axis == "kernels" else plugins.names(axis)
+        for name in getattr(experiment, axis):
+            if name not in known:
+                raise SpecError(f"key {axis!r}: no {axis[:-1]} {name!r}", f"there are: {', '.join(known)}")
 
 
 def _excluded(excludes: Iterable[Exclude], point: tuple[str, ...]) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from testbed import plan, plugins, progress, rundir
-from testbed.errors import SpecError
 from testbed.lab import cache, facts, iterate, probe, runner
 from testbed.lab.block import Parts
 from testbed.lab.bpf import build_bundle
@@ -31,7 +30,7 @@ def conduct(
     ``tier``: instead of the experiment's; ``machines``: how many at a time. Raises ``SpecError``, ``HostError``,
     ``BuildError``, ``LabError``; what was recorded before stays.
     """
-    check_names(experiment)
+    plan.check_names(experiment, load_kernels())
     with progress.reporter(experiment.name, 0) as reporter:
         chosen, why = probe.choose_tier(tier or experiment.tier, experiment.kernels[0], reporter.say)
         reporter.say(f"tier {chosen}: {why}")
@@ -53,14 +52,6 @@ def conduct(
         with open_lab(connect) as lab, progress.reporter(decided.campaign, total) as reporter:
             runner.run(lab, job, reporter, machines or default_machines(chosen))
     return campaign
-
-
-def check_names(experiment: Experiment) -> None:
-    """Raise ``SpecError`` for a kernel that there is not; other names are checked where the plan is made."""
-    known = load_kernels()
-    for name in experiment.kernels:
-        if name not in known:
-            raise SpecError(f"no kernel {name!r}", f"there are: {', '.join(sorted(known))}")
 
 
 def build(experiment: Experiment, tier: Tier, say: cache.Progress) -> dict[str, Parts]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import shutil
 import socket
@@ -32,6 +33,9 @@ RESTORE_SECONDS = 120.0
 _PORT_TRIES = 5
 _PORT_TAKEN = "Could not set up host forwarding rule"  # QEMU's words
 _CONSOLE_LINES = 25
+# A splat's stack is longer than that, and its cause stands above it.
+_CAUSE = re.compile("Kernel panic|Oops|BUG:|general protection|WARNING:")
+_CAUSE_LINES = 5
 _SWTPM_SECONDS = 10
 
 # How a machine ended, by the detail of libvirt's event (virDomainEventStoppedDetailType).
@@ -336,10 +340,12 @@ def open_lab(uri: str | None = None) -> Iterator[Lab]:
 
 
 def last_words(console: Path) -> str:
-    """Return the last lines of a machine's console, for an error's message."""
+    """Return the end of a machine's console for an error's message, and before it the lines that name a cause."""
     with suppress(OSError):
-        lines = console.read_bytes().decode(errors="backslashreplace").splitlines()[-_CONSOLE_LINES:]
-        return "\n".join(["last lines of its console:", *lines]) if lines else "its console is empty"
+        lines = console.read_bytes().decode(errors="backslashreplace").splitlines()
+        causes = [line for line in lines[:-_CONSOLE_LINES] if _CAUSE.search(line)][-_CAUSE_LINES:]
+        tail = lines[-_CONSOLE_LINES:]
+        return "\n".join(["last lines of its console:", *causes, *tail]) if lines else "its console is empty"
     return "its console cannot be read"
 
 
