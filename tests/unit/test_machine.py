@@ -225,3 +225,12 @@ def test_last_words_are_the_end_of_the_console(tmp_path: Path) -> None:
     assert last_words(tmp_path / "console").splitlines()[-1] == "line 99"
     assert "line 50\n" not in last_words(tmp_path / "console")
     assert "cannot be read" in last_words(tmp_path / "none")
+
+
+def test_the_cause_of_a_splat_is_told_although_its_stack_is_long(tmp_path: Path) -> None:
+    lines = ["booting", "Kernel panic - not syncing: sysrq triggered crash", *[f"  frame_{n}" for n in range(60)]]
+    (tmp_path / "console").write_text("\n".join(lines))
+    told = last_words(tmp_path / "console").splitlines()
+    assert told[1] == "Kernel panic - not syncing: sysrq triggered crash"
+    assert told[-1] == "  frame_59"
+    assert "booting" not in told
