@@ -35,7 +35,8 @@ sh -c 'echo $$ >$1/cgroup.procs; i=0; while [ $i -lt 200 ]; do
   sha256sum /usr/bin/true >/dev/null; i=$((i+1)); done' loop $group
 sed -n 's/^usage_usec //p' $group/cpu.stat
 """
-# The target is 0.02 %. Beside busy neighbours twelve pairs of clones differed by 0.002 to 0.06 %.
+# The target is 0.02 %: eight clones of one save of this image lay within 0.0196 %. A guest with randomised addresses or
+# a host with twice as much to run as processors gave up to 0.06 %; a test must not fail for that.
 MOST_APART = 0.001
 
 
