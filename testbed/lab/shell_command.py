@@ -8,10 +8,9 @@ from pathlib import Path
 import click
 
 from testbed import progress, shell, spec
-from testbed.lab import block, campaign, probe
-from testbed.lab.image import build_container_image, load_containers
-from testbed.lab.kernel import load_kernels
-from testbed.lab.machine import open_lab
+from testbed.lab import probe
+from testbed.lab.recipes import load_containers, load_kernels
+from testbed.measurers import DEPLOYED
 
 
 @click.command("shell")
@@ -21,6 +20,11 @@ from testbed.lab.machine import open_lab
 @click.option("--image", "images", multiple=True, type=click.Choice(sorted(load_containers())), help="Load it too.")
 def shell_command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]) -> None:
     """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
+    # `testbed --help` imports this module, also where there is no libvirt.
+    from testbed.lab import block, campaign  # noqa: PLC0415
+    from testbed.lab.image import build_container_image  # noqa: PLC0415
+    from testbed.lab.machine import open_lab  # noqa: PLC0415
+
     wish = spec.Experiment(name="shell", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
     with progress.reporter("shell", 0) as reporter:
         chosen, why = probe.choose_tier(tier, kernel, reporter.say)
@@ -28,8 +32,9 @@ def shell_command(kernel: str, tier: str, connect: str | None, images: tuple[str
         recipes = load_containers()
         brought = tuple(build_container_image(recipes[name], reporter.say) for name in images)
         parts = campaign.build_parts(kernel, brought, wish, chosen, reporter.say)
+        reporter.say("booting")
     with (
-        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory(prefix="testbed-") as directory,
         open_lab(connect) as lab,
         lab.boot(parts.machine, Path(directory)) as machine,
     ):
@@ -39,7 +44,6 @@ def shell_command(kernel: str, tier: str, connect: str | None, images: tuple[str
         key = Path(directory) / "key"
         key.touch(mode=0o600)
         key.write_text(machine.private_key)
-        click.echo(f"{kernel} is up after {machine.ready_seconds:.0f} s; the measurer is in /opt/testbed")
+        click.echo(f"{kernel} is up after {machine.ready_seconds:.0f} s; the measurer is in {DEPLOYED}")
         door = ("ssh", "-i", key, "-p", str(machine.port), "-o", "StrictHostKeyChecking=no")
-        quiet = ("-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "root@127.0.0.1")
-        shell.interact([*door, *quiet])
+        shell.interact([*door, "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "root@127.0.0.1"])

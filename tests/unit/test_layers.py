@@ -127,7 +127,7 @@ def test_an_import_that_goes_down_is_not(module: str, source: str) -> None:
     assert breaches(module, source) == []
 
 
-@pytest.mark.parametrize("command", ["figures", "report", "verify"])
+@pytest.mark.parametrize("command", ["doctor", "figures", "report", "verify"])
 def test_a_command_of_the_desk_needs_no_libvirt(command: str) -> None:
     program = "import sys; sys.modules['libvirt'] = None; from testbed.cli import main; main(sys.argv[1:])"
     argv = [sys.executable, "-c", program, command, "--help"]

@@ -1,0 +1,68 @@
+"""The command line's own part: where commands are found, and what becomes of an error."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from testbed import cli, errors
+from testbed.errors import BuildError, EvidenceError, HostError, LostMachine, SpecError
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SpecError("s", "h"), 2),
+        (HostError("s", "h"), 3),
+        (BuildError("s", "h"), 3),
+        (LostMachine("s", "h"), 3),
+        (EvidenceError("s", "h"), 4),
+    ],
+)
+def test_an_error_of_ours_is_its_message_and_its_status(
+    monkeypatch: pytest.MonkeyPatch, error: errors.TestbedError, status: int
+) -> None:
+    done = _failing(monkeypatch, error)
+    assert (done.exit_code, done.stderr) == (status, "error: s\n  hint: h\n")
+
+
+def test_a_full_disk_is_the_hosts_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "/somewhere/file"))
+    assert done.exit_code == 3
+    assert "the disk is full at /somewhere/file" in done.stderr
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(_failing(monkeypatch, OSError(errno.EIO, "bad disk")).exception, OSError)
+    assert isinstance(_failing(monkeypatch, ZeroDivisionError()).exception, ZeroDivisionError)
+
+
+def test_every_command_is_found_and_explains_itself() -> None:
+    context = click.Context(cli.main)
+    names = cli.main.list_commands(context)
+    assert {"run", "evaluate", "verify", "report", "figures", "images", "doctor", "gc", "shell"} <= set(names)
+    for name in names:
+        command = cli.main.get_command(context, name)
+        assert command is not None
+        assert command.help, name
+
+
+def test_a_wrong_experiment_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "x"\nquestion = "?"\nmeasurers = ["nonesuch"]\nworkloads = ["tools"]\n')
+    done = CliRunner().invoke(cli.main, ["run", str(path)])
+    assert done.exit_code == 2
+    assert f"{path}: key 'measurers': no measurer 'nonesuch'" in done.stderr
+    assert "container-file" in done.stderr
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Result:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    return CliRunner().invoke(cli.main, ["evaluate"])

@@ -1,0 +1,246 @@
+"""The order of things, with machines that are not there: resume, lost machines, what ends a campaign, what stays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from testbed import plan, spec
+from testbed.errors import DeadlineExceeded, DeployError, LostMachine
+from testbed.lab import cell, runner
+from testbed.lab.cell import Errand
+from testbed.record import Record, Status, Tier
+from testbed.rundir import Campaign, records
+
+WISH = spec.Experiment(
+    name="x", question="?", measurers=("none", "none2", "container-file"), workloads=("tools",), blocks=2
+)
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def advance(self, text: str) -> None:
+        self.said.append(text)
+
+
+@dataclass
+class FakeSaved:
+    """A saved machine: there while its directory is."""
+
+    directory: Path
+
+    @classmethod
+    def load(cls, directory: Path) -> FakeSaved | None:
+        return cls(directory) if directory.is_dir() else None
+
+    def remove(self) -> None:
+        self.directory.rmdir()
+
+
+@dataclass
+class Floor:
+    """A campaign whose boots and runs are functions of the test."""
+
+    job: runner.Job
+    lab: Any = field(default_factory=lambda: SimpleNamespace(destroy_all=lambda: None))
+    boots: list[int] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    fate: Callable[[Errand], Record | None] = lambda _: None
+    boot: Callable[[int], None] = lambda _: None
+
+    def go(self) -> Silent:
+        reporter = Silent()
+        runner.run(self.lab, self.job, reporter, 1)
+        return reporter
+
+    def found(self) -> dict[str, Status]:
+        return {path.name: record.status for path, record in records(self.job.campaign)}
+
+
+@pytest.fixture
+def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
+    decided = plan.resolve(WISH, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={})
+    parts: Any = {"debian-6.12": SimpleNamespace(images=())}
+    campaign = Campaign(path=tmp_path / "campaign")
+    made = Floor(
+        job=runner.Job(
+            experiment=WISH, plan=decided, campaign=campaign, parts=parts, saves=tmp_path / "saves", facts={}
+        )
+    )
+
+    def prepare(_lab: object, _parts: object, block: plan.Block, where: Path, at: Campaign) -> FakeSaved:
+        made.boots.append(block.index)
+        made.boot(block.index)
+        at.block_path(block).mkdir(parents=True, exist_ok=True)
+        (at.block_path(block) / "facts.json").write_text("{}")
+        (at.block_path(block) / "ak.pub").write_bytes(b"ak")
+        where.mkdir(parents=True)
+        return FakeSaved(where)
+
+    def run_cell(_lab: object, _saved: object, _ak: bytes, errand: Errand, _directory: Path) -> Record:
+        made.runs.append(f"{errand.cell.measurer}-{errand.block}")
+        return made.fate(errand) or ended(errand, Status.OK)
+
+    monkeypatch.setattr(runner, "prepare", prepare)
+    monkeypatch.setattr(runner, "run_cell", run_cell)
+    monkeypatch.setattr(runner, "Saved", FakeSaved)
+    return made
+
+
+def ended(errand: Errand, status: Status) -> Record:
+    return Record(
+        cell_id=errand.cell.id,
+        block=errand.block,
+        position=errand.position,
+        previous=errand.previous,
+        status=status,
+        attempt=errand.attempt,
+        started_utc="",
+        seconds=0.0,
+    )
+
+
+def test_every_cell_of_every_block_once_and_no_save_is_left(floor: Floor) -> None:
+    floor.go()
+    assert floor.boots == [0, 1]
+    assert sorted(floor.runs) == sorted(f"{m}-{b}" for m in WISH.measurers for b in (0, 1))
+    assert set(floor.found().values()) == {Status.OK}
+    assert list(floor.job.saves.iterdir()) == []
+
+
+def test_what_is_complete_is_not_run_again(floor: Floor) -> None:
+    floor.go()
+    floor.go()
+    assert floor.boots == [0, 1]
+    assert len(floor.runs) == 6
+
+
+def test_a_lost_machine_is_a_record_and_the_next_cell_runs(floor: Floor) -> None:
+    lost = floor.job.plan.blocks[0].cells[1]
+    floor.fate = lambda e: ended(e, Status.MACHINE_LOST) if (e.cell, e.block) == (lost, 0) else None
+    floor.go()
+    assert sorted(floor.found().values()) == sorted([Status.MACHINE_LOST, *[Status.OK] * 5])
+    assert [path.name for path in floor.job.saves.iterdir()] == ["debian-6.12-0"], "kept for the next try"
+
+
+def test_a_lost_run_is_tried_again_from_the_same_save(floor: Floor) -> None:
+    lost = floor.job.plan.blocks[0].cells[1]
+    floor.fate = lambda e: ended(e, Status.TIMED_OUT) if (e.cell, e.block, e.attempt) == (lost, 0, 1) else None
+    floor.go()
+    said = floor.go().said
+    assert any("resuming from its saved machine" in line for line in said)
+    assert floor.boots == [0, 1]
+    assert floor.found() == {
+        **{f"{c.id}-{b}": Status.OK for c in floor.job.plan.cells for b in (0, 1)},
+        f"{lost.id}-0~1": Status.TIMED_OUT,
+    }
+    assert list(floor.job.saves.iterdir()) == []
+
+
+def test_a_block_whose_save_is_gone_is_run_whole_again(floor: Floor) -> None:
+    first, second, third = floor.job.plan.blocks[0].cells
+    floor.fate = lambda e: ended(e, Status.MACHINE_LOST) if (e.cell, e.block, e.attempt) == (third, 0, 1) else None
+    floor.go()
+    (floor.job.saves / "debian-6.12-0").rmdir()
+    floor.go()
+    assert floor.boots == [0, 1, 0]
+    kept = {name for name in floor.found() if "~" in name}
+    assert kept == {f"{c.id}-0~1" for c in (first, second, third)}
+
+
+def test_a_failed_workload_is_an_answer(floor: Floor) -> None:
+    floor.fate = lambda e: ended(e, Status.WORKLOAD_FAILED)
+    floor.go()
+    floor.go()
+    assert len(floor.runs) == 6
+
+
+def test_a_block_that_does_not_boot_leaves_records(floor: Floor) -> None:
+    def boot(index: int) -> None:
+        if index == 0:
+            raise DeadlineExceeded("no answer")
+
+    floor.boot = boot
+    floor.go()
+    assert sorted(floor.found().values()) == sorted([Status.MACHINE_LOST] * 3 + [Status.OK] * 3)
+    floor.boot = lambda _: None
+    floor.go()
+    assert sum(status is Status.OK for status in floor.found().values()) == 6
+
+
+def test_what_no_run_would_survive_ends_the_campaign_and_keeps_what_was(floor: Floor) -> None:
+    ends: list[str] = []
+    floor.lab = SimpleNamespace(destroy_all=lambda: ends.append("all"))
+
+    def fate(errand: Errand) -> Record | None:
+        if errand.position == 1:
+            raise DeployError("the kernel module was refused")
+        return None
+
+    floor.fate = fate
+    with pytest.raises(DeployError, match="refused"):
+        floor.go()
+    assert ends == ["all"], "machines of other blocks are ended, too"
+    assert list(floor.found().values()) == [Status.OK]
+    assert list((floor.job.campaign.path / "runs").glob(".part-*")) == []
+
+
+def test_an_interrupt_is_no_fate_of_a_cell(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, gone = threading.Event(), threading.Event()
+    floor.lab = SimpleNamespace(destroy_all=gone.set)
+
+    def fate(errand: Errand) -> Record:
+        begun.set()
+        assert gone.wait(30)
+        return ended(errand, Status.MACHINE_LOST)
+
+    def interrupt(*_: object) -> None:
+        assert begun.wait(30)
+        raise KeyboardInterrupt
+
+    floor.fate = fate
+    monkeypatch.setattr(runner, "_first_failure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        floor.go()
+    assert floor.found() == {}
+    assert (floor.job.saves / "debian-6.12-0").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(LostMachine("QEMU ended"), Status.MACHINE_LOST), (DeadlineExceeded("no end"), Status.TIMED_OUT)],
+)
+def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, status: Status) -> None:
+    @contextmanager
+    def restore(_saved: object, _directory: Path) -> Iterator[object]:
+        raise error
+        yield
+
+    chosen = plan.resolve(WISH, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={}).cells[0]
+    errand = Errand(
+        cell=chosen,
+        block=3,
+        position=0,
+        previous=None,
+        attempt=1,
+        warmups=0,
+        iterations=1,
+        images={},
+        facts={"tier": "tcg"},
+    )
+    lab, saved = SimpleNamespace(restore=restore), object()
+    record = cell.run_cell(lab, saved, b"ak", errand, tmp_path)  # type: ignore[arg-type]
+    assert (record.status, record.reason, record.block) == (status, str(error), 3)
+    assert (tmp_path / "events.jsonl").read_text().count("\n") == 1
