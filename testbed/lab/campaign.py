@@ -11,7 +11,7 @@ from testbed import plan, plugins, progress, rundir
 from testbed.lab import cache, facts, iterate, probe, runner
 from testbed.lab.block import Parts
 from testbed.lab.bpf import build_bundle
-from testbed.lab.domain import MachineSpec
+from testbed.lab.domain import MachineSpec, command_line
 from testbed.lab.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
 from testbed.lab.kernel import build_kernel, load_kernels
 from testbed.lab.machine import open_lab
@@ -98,6 +98,7 @@ def _digests(part: Parts) -> dict[str, str]:
         "image": machine.image.digest,
         "measurer": part.bundle.digest,
         "cpu": machine.cpu,
+        "command_line": command_line(machine, ""),
     }
 
 

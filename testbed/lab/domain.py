@@ -43,13 +43,21 @@ class TierRow:
 # switched at each entry, retpolines): a fifth of the host's time, and counted as if a system call cost it.
 _NO_WORKAROUNDS = ("mitigations=off",)
 
+# RCU's callbacks (what a container's end leaves to free) run in softirqs on top of whichever task is running, and are
+# counted as its own, since these kernels do not keep interrupts' time apart: the same start differed by 0.15 %. In
+# threads of their own they are nobody's: 0.02 %.
+_CALLBACKS_APART = ("rcu_nocbs=all",)
+
 TIERS = {
     Tier.KVM: TierRow(virt="kvm"),
     Tier.TCG: TierRow(virt="qemu", masked=_NOT_EMULATED, kernel=_NO_WORKAROUNDS),
     # shift=0: one instruction is one nanosecond of the guest's clock. sleep=on: an idle guest waits in real time,
     # without which its timers would run ahead of the network and of us.
     Tier.ICOUNT: TierRow(
-        virt="qemu", masked=_NOT_EMULATED, qemu=("-icount", "shift=0,sleep=on"), kernel=_NO_WORKAROUNDS
+        virt="qemu",
+        masked=_NOT_EMULATED,
+        qemu=("-icount", "shift=0,sleep=on"),
+        kernel=(*_NO_WORKAROUNDS, *_CALLBACKS_APART),
     ),
 }
 

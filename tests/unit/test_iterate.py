@@ -87,8 +87,8 @@ def test_the_account_becomes_samples_in_base_units() -> None:
     [
         (account(code=127, err="no such image"), "exit status 127: no such image"),
         (account(code=None), "no end in time"),
-        (account(out="begin testbed\nwrong"), "line 2: expected '/usr/bin/bash', got 'wrong'"),
-        (account(out="\n".join(tools.EXPECTED[:-1])), "expected 28 lines, got 27"),
+        (account(out="testbed\nwrong"), "line 2: expected '/usr/bin/bash', got 'wrong'"),
+        (account(out="\n".join(tools.EXPECTED[:-1])), "expected 70 lines, got 69"),
     ],
 )
 def test_a_workload_that_failed_says_why(said: bytes, why: str) -> None:
