@@ -194,8 +194,10 @@ def _lock(path: Path, *, wait: bool) -> int:
                     raise
                 log.info("another process builds %s: waiting for it", path)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
+            # Who held it before has unlinked it: a lock on a file without a name excludes nobody.
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
         except BaseException:
             os.close(descriptor)
             raise
