@@ -17,6 +17,7 @@ from testbed import __version__, spec
 from testbed.errors import HostError, SpecError, TestbedError
 
 SMOKE = Path("experiments/smoke.toml")
+_INTERRUPTED = 128 + signal.SIGINT
 
 # Imported when they are used: the commands of the desk must work where there is no libvirt.
 _ELSEWHERE = {
@@ -49,6 +50,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except TestbedError as error:
             _complain(error)
+        except KeyboardInterrupt as error:
+            # Not click's own 1, which here says that a verdict is not the expected one.
+            click.echo("interrupted: what is complete is kept; give the same command again to go on", err=True)
+            raise SystemExit(_INTERRUPTED) from error
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

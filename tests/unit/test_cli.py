@@ -36,6 +36,12 @@ def test_a_full_disk_is_the_hosts_lack(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the disk is full at /somewhere/file" in done.stderr
 
 
+def test_an_interrupt_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = _failing(monkeypatch, KeyboardInterrupt())
+    assert done.exit_code == 130
+    assert "what is complete is kept" in done.stderr
+
+
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(_failing(monkeypatch, OSError(errno.EIO, "bad disk")).exception, OSError)
     assert isinstance(_failing(monkeypatch, ZeroDivisionError()).exception, ZeroDivisionError)
@@ -60,7 +66,7 @@ def test_a_wrong_experiment_names_its_file(tmp_path: Path) -> None:
     assert "container-file" in done.stderr
 
 
-def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Result:
+def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
     def fail(*_: object) -> int:
         raise error
 
