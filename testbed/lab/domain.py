@@ -44,8 +44,8 @@ class TierRow:
 _NO_WORKAROUNDS = ("mitigations=off",)
 
 # RCU's callbacks (what a container's end leaves to free) run in softirqs on top of whichever task is running, and are
-# counted as its own, since these kernels do not keep interrupts' time apart: the same start differed by 0.15 %. In
-# threads of their own they are nobody's: 0.02 %.
+# counted as its own, since these kernels do not keep interrupts' time apart: equal starts differed by 0.15 %. In
+# threads of their own they are not (docs/machines.md).
 _CALLBACKS_APART = ("rcu_nocbs=all",)
 
 TIERS = {
