@@ -98,7 +98,10 @@ def test_any_bytes(data: bytes) -> None:
     for payload in (data, FILE[:48] + data, START[:48] + data):
         for name in entries.KINDS:
             with contextlib.suppress(BadEvidence):
-                parse_payload(name, payload)
+                parsed = parse_payload(name, payload)
+                assert isinstance(parsed, entries.FileEntry | entries.StartEntry)
+                text = parsed.path if isinstance(parsed, entries.FileEntry) else parsed.cgroup_path
+                assert payload.endswith(text)
 
 
 ID = "0123456789abcdef" * 4
