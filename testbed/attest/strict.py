@@ -1,0 +1,106 @@
+"""Strict JSON, for the verifier's own files: no key twice, none unknown, none missing, each value of its one form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from testbed.errors import SpecError
+
+SIZE = (1 << 63) - 1
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+_TEXT = r"[^\ud800-\udfff]*"  # JSON can write half a character, which no terminal takes
+
+
+def parse_object(data: bytes, where: str, keys: Collection[str], *, hint: str) -> Object:
+    """Read one object of exactly these keys. ``where`` names the file, ``hint`` goes with every ``SpecError``."""
+    try:
+        raw = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{where}: expected JSON, got {f'{error}'[:80]}", hint) from error
+    return Object(raw, where, keys, hint)
+
+
+class Object:
+    """One JSON object at a place, of which every key is known and there. All of it raises ``SpecError``."""
+
+    def __init__(self, raw: object, where: str, keys: Collection[str], hint: str) -> None:
+        self._where = where
+        self._hint = hint
+        if not isinstance(raw, dict):
+            raise SpecError(f"{where}: expected an object, got {_show(raw)}", hint)
+        self._raw = raw
+        if unknown := sorted(raw.keys() - set(keys)):
+            expected = f"no other keys than {', '.join(sorted(keys))}"
+            raise SpecError(f"{where}: expected {expected}, got {ascii(unknown[0])[:80]}", hint)
+        for key in sorted(set(keys) - raw.keys()):
+            raise SpecError(f"{where}: {key}: expected this key, got none", hint)
+
+    def demand(self, key: str, good: bool, expected: str, got: object) -> None:
+        """Raise unless ``good``; ``expected`` is in words, ``got`` a value."""
+        if not good:
+            raise SpecError(f"{self._where}: {key}: expected {expected}, got {_show(got)}", self._hint)
+
+    def null(self, key: str) -> bool:
+        return self._raw[key] is None
+
+    def integer(self, key: str, *, least: int = 0, most: int = SIZE) -> int:
+        value = self._raw[key]
+        self.demand(key, type(value) is int and least <= value <= most, f"a number from {least} to {most}", value)
+        return int(value)
+
+    def truth(self, key: str) -> bool:
+        self.demand(key, isinstance(self._raw[key], bool), "true or false", self._raw[key])
+        return bool(self._raw[key])
+
+    def text(self, key: str, pattern: str = _TEXT, expected: str = "a text") -> str:
+        value = self._raw[key]
+        self.demand(key, isinstance(value, str) and bool(re.fullmatch(pattern, value)), expected, value)
+        return str(value)
+
+    def digest(self, key: str, size: int) -> str:
+        return self.text(key, rf"[0-9a-f]{{{2 * size}}}", f"{size} bytes in lower-case hex")
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return a set of texts, which is written in order so that it has one form."""
+        values = self._list(key)
+        good = all(isinstance(value, str) and re.fullmatch(_TEXT, value) for value in values)
+        self.demand(key, good and values == sorted(set(values)), "different texts in order", values)
+        return tuple(values)
+
+    def objects(self, key: str, keys: Collection[str]) -> Iterator[Object]:
+        for number, raw in enumerate(self._list(key)):
+            yield Object(raw, f"{self._where}: {key}[{number}]", keys, self._hint)
+
+    def numbered(self, key: str, below: int) -> tuple[Object, list[int]]:
+        """Return an object whose keys are numbers, and these in order."""
+        raw = self._raw[key]
+        good = isinstance(raw, dict) and all(_NUMBER.fullmatch(number) and int(number) < below for number in raw)
+        self.demand(key, good and bool(raw), f"an object with numbers below {below} as keys", raw)
+        return Object(raw, f"{self._where}: {key}", raw.keys(), self._hint), sorted(map(int, raw))
+
+    def _list(self, key: str) -> list[Any]:
+        self.demand(key, isinstance(self._raw[key], list), "a list", self._raw[key])
+        return list(self._raw[key])
+
+
+def _show(value: object) -> str:
+    """Show the start of a value, but nothing of what may be nested deeper than Python can write."""
+    if isinstance(value, list | dict) and value and not all(isinstance(one, str | int) for one in value):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, dict):
+        return f"keys {ascii(sorted(value))[:80]}"
+    return ascii(value)[:80]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers of a repeated key could read two things."""
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key twice in one object")
+    return dict(pairs)
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
