@@ -125,8 +125,21 @@ def parse_signature(data: bytes) -> Signature:
     return Signature(scheme=scheme, hash_alg=tpm.HASH_ALGS[number], parts=parts)
 
 
-def check(attest: bytes, sig: bytes, *, key: Key, nonce: bytes, demanded: Selection, parent: bytes | None) -> Quote:
-    """Judge a quote. Raises ``BadEvidence`` if either file is malformed, ``SpecError`` if ``parent`` cannot be used."""
+def check(
+    attest: bytes,
+    sig: bytes,
+    *,
+    key: Key,
+    nonce: bytes,
+    demanded: Selection,
+    parent: bytes | None,
+    firmware: int | None = None,
+) -> Quote:
+    """Judge a quote. Raises ``BadEvidence`` if either file is malformed, ``SpecError`` if ``parent`` cannot be used.
+
+    ``firmware``: the only firmwareVersion that is accepted. For a key outside the endorsement and platform hierarchies
+    a TPM adds a number of that key's own to it: pin what a quote by this key has shown (Part 1, "Obfuscation").
+    """
     if parent is not None and key.name is None:
         raise SpecError("the signer's name cannot be checked with a PEM", "give the key as TPM2B_PUBLIC")
     signature = parse_signature(sig)
@@ -141,6 +154,9 @@ def check(attest: bytes, sig: bytes, *, key: Key, nonce: bytes, demanded: Select
         findings += _unequal(
             FindingKind.QUOTE_SIGNER, "qualifiedSigner", tpm.qualified_name(parent, key.name), parsed.signer
         )
+    if firmware is not None and firmware != parsed.firmware:
+        expected, got = f"{firmware:016x}", f"{parsed.firmware:016x}"
+        findings.append(_finding(FindingKind.QUOTE_SIGNER, "firmwareVersion", expected, got))
     selection = _sole_selection(parsed)
     return Quote(attest=parsed, signature=signature, selection=selection, findings=tuple(findings))
 
@@ -180,11 +196,13 @@ def _verifies(signature: Signature, signed: bytes, public: tpm.PublicKey) -> boo
     if any(len(part) != size for part in signature.parts):
         return False
     digest = _HASHES[signature.hash_alg]
+    # Part 1, RSAPSS: the salt is as long as key and digest allow, or as the digest where a TPM keeps to FIPS 186.
+    pss = padding.PSS(padding.MGF1(digest), padding.PSS.AUTO)
     try:
         if isinstance(public, rsa.RSAPublicKey) and signature.scheme == tpm.RSASSA:
             public.verify(signature.parts[0], signed, padding.PKCS1v15(), digest)
         elif isinstance(public, rsa.RSAPublicKey) and signature.scheme == tpm.RSAPSS:
-            public.verify(signature.parts[0], signed, padding.PSS(padding.MGF1(digest), padding.PSS.AUTO), digest)
+            public.verify(signature.parts[0], signed, pss, digest)
         elif isinstance(public, ec.EllipticCurvePublicKey) and signature.scheme == tpm.ECDSA:
             r, s = (int.from_bytes(part, "big") for part in signature.parts)
             public.verify(encode_dss_signature(r, s), signed, ec.ECDSA(digest))
@@ -197,11 +215,10 @@ def _verifies(signature: Signature, signed: bytes, public: tpm.PublicKey) -> boo
 
 def _attribute_findings(key: Key) -> list[Finding]:
     """Only a restricted signing key refuses to sign a forged TPMS_ATTEST that somebody hands to it."""
-    mask = tpm.FIXED_TPM | tpm.RESTRICTED | tpm.DECRYPT | tpm.SIGN
-    wanted = tpm.FIXED_TPM | tpm.RESTRICTED | tpm.SIGN
-    if key.attributes is None or key.attributes & mask == wanted:
+    wanted = tpm.FIXED_TPM | tpm.FIXED_PARENT | tpm.ORIGIN | tpm.RESTRICTED | tpm.SIGN
+    if key.attributes is None or key.attributes & (wanted | tpm.DECRYPT) == wanted:
         return []
-    expected = "a restricted signing key fixed to its TPM, not for decryption"
+    expected = "a restricted signing key made in its TPM and fixed to it, not for decryption"
     return [_finding(FindingKind.QUOTE_SIGNER, "objectAttributes", expected, f"0x{key.attributes:08x}", file="AK")]
 
 

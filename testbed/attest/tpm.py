@@ -20,7 +20,8 @@ HASH_ALGS = {0x0004: "sha1", 0x000B: "sha256", 0x000C: "sha384", 0x000D: "sha512
 RSA, ECC, NULL = 0x0001, 0x0023, 0x0010
 RSASSA, RSAPSS, ECDSA, ECDAA = 0x0014, 0x0016, 0x0018, 0x001A
 CURVES: dict[int, ec.EllipticCurve] = {0x0003: ec.SECP256R1(), 0x0004: ec.SECP384R1(), 0x0005: ec.SECP521R1()}
-FIXED_TPM, RESTRICTED, DECRYPT, SIGN = 1 << 1, 1 << 16, 1 << 17, 1 << 18
+FIXED_TPM, FIXED_PARENT, ORIGIN, RESTRICTED, DECRYPT, SIGN = (1 << bit for bit in (1, 4, 5, 16, 17, 18))
+RSA_MIN = 2048  # bits; TPMs make keys of 1024 too, which others may factor
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -139,7 +140,7 @@ def _rsa(reader: Reader) -> rsa.RSAPublicKey:
     modulus = int.from_bytes(reader.sized("modulus", 512), "big")
     if modulus.bit_length() != bits:
         raise BadEvidence("modulus", f"{bits} bits", f"{modulus.bit_length()}")
-    return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    return _strong(rsa.RSAPublicNumbers(exponent, modulus).public_key())
 
 
 def _ecc(reader: Reader) -> ec.EllipticCurvePublicKey:
@@ -154,7 +155,13 @@ def _ecc(reader: Reader) -> ec.EllipticCurvePublicKey:
 
 def _usable(key: object) -> PublicKey:
     if isinstance(key, rsa.RSAPublicKey):
-        return key
+        return _strong(key)
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, tuple(map(type, CURVES.values()))):
         return key
     raise UnsupportedEvidence("PEM", "an RSA key or one on NIST P-256, P-384 or P-521", type(key).__name__)
+
+
+def _strong(key: rsa.RSAPublicKey) -> rsa.RSAPublicKey:
+    if key.key_size < RSA_MIN:
+        raise UnsupportedEvidence("modulus", f"{RSA_MIN} bits or more", f"{key.key_size}")
+    return key

@@ -144,15 +144,23 @@ def attest(
     return head + clock + selections + sized(pcr_digest) + tail
 
 
-def sign(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, data: bytes, *, scheme: int, alg: int = 0x000B) -> bytes:
-    """A TPMT_SIGNATURE."""
-    digest = {0x0004: hashes.SHA1(), 0x000B: hashes.SHA256(), 0x000C: hashes.SHA384()}[alg]
+def sign(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    data: bytes,
+    *,
+    scheme: int,
+    alg: int = 0x000B,
+    salt: int | None = None,
+) -> bytes:
+    """A TPMT_SIGNATURE. `salt`: bytes of salt for RSAPSS, as many as the digest has if not given."""
+    digest = {0x0004: hashes.SHA1(), 0x000B: hashes.SHA256(), 0x000C: hashes.SHA384(), 0x000D: hashes.SHA512()}[alg]
     head = struct.pack(">HH", scheme, alg)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest)))
         size = (key.key_size + 7) // 8
         return head + sized(r.to_bytes(size, "big")) + sized(s.to_bytes(size, "big"))
-    pad = padding.PKCS1v15() if scheme == 0x0014 else padding.PSS(padding.MGF1(digest), digest.digest_size)
+    pss = padding.PSS(padding.MGF1(digest), digest.digest_size if salt is None else salt)
+    pad = padding.PKCS1v15() if scheme == 0x0014 else pss
     return head + sized(key.sign(data, pad, digest))
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import evidence as b
 import pytest
@@ -21,6 +26,8 @@ NONCE = b"n" * 16
 DIGEST = b"d" * 32
 DEMANDED = Selection(bank="sha256", pcrs=(10, 11))
 ECC = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
+P521 = ec.generate_private_key(ec.SECP521R1())
 RSA = rsa.generate_private_key(65537, 2048)
 PARENT = b"\0\x0b" + b"p" * 32
 
@@ -45,8 +52,51 @@ def test_good(key: object, scheme: int) -> None:
     assert (answer.attest.digest, answer.attest.clock, answer.attest.reset_count) == (DIGEST, 123456, 2)
 
 
-def test_another_hash() -> None:
-    assert kinds(judged(b.attest(NONCE, b"d" * 48), alg=0x000C)) == set()
+@pytest.mark.parametrize(("alg", "size"), [(0x000B, 32), (0x000C, 48), (0x000D, 64)])
+@pytest.mark.parametrize(
+    ("key", "scheme"), [(ECC, tpm.ECDSA), (P384, tpm.ECDSA), (P521, tpm.ECDSA), (RSA, tpm.RSASSA), (RSA, tpm.RSAPSS)]
+)
+def test_every_scheme_and_hash(key: object, scheme: int, alg: int, size: int) -> None:
+    data = b.attest(NONCE, b"d" * size)
+    assert kinds(judged(data, key, scheme=scheme, alg=alg)) == set()
+    other = data.replace(b"dd", b"ed")
+    sig = b.sign(key, data, scheme=scheme, alg=alg)
+    answer = check(other, sig, key=tpm.load_key(b.pem(key)), nonce=NONCE, demanded=DEMANDED, parent=None)
+    assert kinds(answer) == {"quote-signature"}
+
+
+@pytest.mark.parametrize("salt", [32, 256 - 32 - 2])
+def test_both_lengths_of_salt_that_a_tpm_uses(salt: int) -> None:
+    """As long as the digest (FIPS 186), or as long as a key of 2048 bits allows."""
+    data = b.attest(NONCE, DIGEST)
+    sig = b.sign(RSA, data, scheme=tpm.RSAPSS, salt=salt)
+    answer = check(data, sig, key=tpm.load_key(b.pem(RSA)), nonce=NONCE, demanded=DEMANDED, parent=None)
+    assert answer.findings == ()
+
+
+@pytest.mark.parametrize("size", [1, 20, 64, quote.NONCE_MAX])
+def test_a_nonce_of_any_length(size: int) -> None:
+    nonce = bytes(range(1, size + 1))
+    data = b.attest(nonce, DIGEST)
+    sig = b.sign(ECC, data, scheme=tpm.ECDSA)
+    for sent, expected in ((nonce, set()), (nonce[:-1] + b"\0", {"quote-nonce"}), (nonce[1:], {"quote-nonce"})):
+        answer = check(data, sig, key=tpm.load_key(b.pem(ECC)), nonce=sent, demanded=DEMANDED, parent=None)
+        assert kinds(answer) == expected
+
+
+def test_pinned_firmware() -> None:
+    data = b.attest(NONCE, DIGEST)
+    sig = b.sign(ECC, data, scheme=tpm.ECDSA)
+    found = {}
+    for pinned in (None, 0x2019102300163636, 0x1):
+        answer = check(
+            data, sig, key=tpm.load_key(b.pem(ECC)), nonce=NONCE, demanded=DEMANDED, parent=None, firmware=pinned
+        )
+        found[pinned] = answer.findings
+    assert (found[None], found[0x2019102300163636]) == ((), ())
+    (finding,) = found[0x1]
+    assert (finding.kind, finding.where) == (FindingKind.QUOTE_SIGNER, "quote.attest: firmwareVersion")
+    assert (finding.expected, finding.got) == ("0000000000000001", "2019102300163636")
 
 
 SHA1_TOO = struct.pack(">IHB", 2, 0x000B, 3) + b.bitmap((10, 11)) + struct.pack(">HB", 4, 3) + b.bitmap((10,))
@@ -175,9 +225,9 @@ def test_signer() -> None:
     assert signed_by(good, PARENT[:-1] + b"q") == {"quote-signer"}
 
 
-@pytest.mark.parametrize("attributes", [0x00040072, 0x00070072, 0x00010072, 0x00050070])
+@pytest.mark.parametrize("attributes", [0x00040072, 0x00070072, 0x00010072, 0x00050070, 0x00050062, 0x00050052])
 def test_key_that_would_sign_a_forgery(attributes: int) -> None:
-    """Not restricted, for decryption too, not for signing, not fixed to its TPM."""
+    """Not restricted, for decryption too, not for signing, not fixed to its TPM or its parent, made elsewhere."""
     assert signed_by(b.tpm2b_public(ECC, attributes=attributes), PARENT) == {"quote-signer"}
 
 
@@ -193,6 +243,25 @@ def test_a_pem_has_no_name() -> None:
 
 
 PUBLIC = b.tpm2b_public(ECC)
+WEAK = rsa.generate_private_key(65537, 1024)
+
+
+def rsa_public(key: rsa.RSAPrivateKey, *, bits: int | None = None, symmetric: bytes = b"\0\x10") -> bytes:
+    """A TPM2B_PUBLIC with scheme RSASSA and SHA-256."""
+    area = struct.pack(">HHIH", 0x0001, 0x000B, 0x00050072, 0) + symmetric
+    area += struct.pack(">HHHI", 0x0014, 0x000B, bits or key.key_size, 0)
+    return b.sized(area + b.sized(key.public_key().public_numbers().n.to_bytes(key.key_size // 8, "big")))
+
+
+def test_keys_as_a_tpm_writes_them() -> None:
+    key = tpm.load_key(rsa_public(RSA))
+    assert (key.public, key.scheme, key.scheme_hash) == (RSA.public_key(), tpm.RSASSA, "sha256")
+    assert tpm.load_key(rsa_public(RSA, symmetric=b"\0\x06\0\x80\0\x43")).public == RSA.public_key()
+    no_scheme = PUBLIC.replace(b"\0\x18\0\x0b", b"\0\x10")[2:]
+    assert tpm.load_key(b.sized(no_scheme)).scheme is None
+    with_kdf = PUBLIC.replace(b"\0\3\0\x10", b"\0\3\0\x20\0\x0b")[2:]
+    assert tpm.load_key(b.sized(with_kdf)).public == ECC.public_key()
+    assert tpm.load_key(b"\n" + b.pem(RSA)).name is None
 
 
 @pytest.mark.parametrize(
@@ -203,6 +272,13 @@ PUBLIC = b.tpm2b_public(ECC)
         PUBLIC + b"\0",
         PUBLIC[:-1],
         PUBLIC[:-1] + bytes([PUBLIC[-1] ^ 1]),
+        PUBLIC.replace(b"\0\x23\0\x0b", b"\0\x08\0\x0b"),
+        PUBLIC.replace(b"\0\x23\0\x0b", b"\0\x23\0\x12"),
+        PUBLIC.replace(b"\0\x18\0\x0b", b"\0\x1a\0\x0b"),
+        PUBLIC.replace(b"\0\3\0\x10", b"\0\x10\0\x10"),
+        rsa_public(RSA, bits=1024),
+        rsa_public(WEAK),
+        b.pem(WEAK),
         b"-----BEGIN PUBLIC KEY-----\n",
         ec.generate_private_key(ec.SECP256K1())
         .public_key()
@@ -237,3 +313,52 @@ def test_bad_nonce(text: str) -> None:
 def test_bad_name(text: str) -> None:
     with pytest.raises(SpecError):
         tpm.parse_name(text)
+
+
+def second_opinion(kind: str, path: Path) -> dict[str, str]:
+    """What tpm2-tools read in a file: the last word of each line's key, and its value."""
+    tool = shutil.which("tpm2_print")
+    if tool is None:
+        pytest.skip("tpm2_print is not installed (apt-get install tpm2-tools): no second opinion")
+    printed = subprocess.run([tool, "-t", kind, path], capture_output=True, text=True, check=True).stdout
+    return dict(re.findall(r"^ *([\w-]+): (\S+)", printed, re.MULTILINE))
+
+
+BUNDLES = sorted(path.parent for path in b.GOLDEN.glob("*/quote.attest"))
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_quotes_of_tpms_as_another_program_reads_them(bundle: Path) -> None:
+    printed = second_opinion("TPMS_ATTEST", bundle / "quote.attest")
+    parsed = parse_attest((bundle / "quote.attest").read_bytes())
+    assert parsed is not None
+    ((algorithm, bitmap),) = parsed.selections
+    # It shows the firmware's version in the byte order of the host.
+    assert printed | {"firmwareVersion": ""} == {
+        "magic": f"{parsed.magic:08x}",
+        "type": f"{quote.ATTEST_QUOTE:04x}",
+        "qualifiedSigner": parsed.signer.hex(),
+        "extraData": parsed.nonce.hex(),
+        "clock": f"{parsed.clock}",
+        "resetCount": f"{parsed.reset_count}",
+        "restartCount": f"{parsed.restart_count}",
+        "safe": f"{int(parsed.safe)}",
+        "firmwareVersion": "",
+        "count": "1",
+        "hash": f"{algorithm}",
+        "sizeofSelect": f"{len(bitmap)}",
+        "pcrSelect": bitmap.hex(),
+        "pcrDigest": parsed.digest.hex(),
+    }
+    assert int.from_bytes(bytes.fromhex(printed["firmwareVersion"]), sys.byteorder) == parsed.firmware
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_keys_of_tpms_as_another_program_reads_them(bundle: Path) -> None:
+    printed = second_opinion("TPM2B_PUBLIC", bundle / "ak.pub")
+    key = tpm.load_key((bundle / "ak.pub").read_bytes())
+    numbers = key.public.public_numbers()
+    if isinstance(numbers, rsa.RSAPublicNumbers):
+        assert (int(printed["rsa"], 16), printed["bits"]) == (numbers.n, f"{key.public.key_size}")
+    else:
+        assert (int(printed["x"], 16), int(printed["y"], 16)) == (numbers.x, numbers.y)
