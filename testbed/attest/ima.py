@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
@@ -17,7 +18,8 @@ from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 BANKS = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 HASHES = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 
-# Fields of each template; what an entry of any other template means is not known, though it can be replayed.
+# Fields of each template (`builtin_templates`). A kernel can also be given a list of fields (`ima_template_fmt=`), that
+# is the template's name then. What an entry of any other template means is not known, though it can be replayed.
 TEMPLATES = {
     b"ima": ("d", "n"),
     b"ima-ng": ("d-ng", "n-ng"),
@@ -25,7 +27,17 @@ TEMPLATES = {
     b"ima-sig": ("d-ng", "n-ng", "sig"),
     b"ima-sigv2": ("d-ngv2", "n-ng", "sig"),
     b"ima-buf": ("d-ng", "n-ng", "buf"),
+    b"ima-modsig": ("d-ng", "n-ng", "sig", "d-modsig", "modsig"),
+    b"evm-sig": ("d-ng", "n-ng", "evmsig", "xattrnames", "xattrlengths", "xattrvalues", "iuid", "igid", "imode"),
 }
+# Every field that a kernel knows (`supported_fields`), and the bytes of those that have a fixed size.
+FIELDS = frozenset(field for fields in TEMPLATES.values() for field in fields)
+_FIXED = {"iuid": 4, "igid": 4, "imode": 2}
+_DIGEST_FIELDS = ("d-ngv2", "d-ng", "d")
+_NAME_FIELDS = ("n-ng", "n")
+_MOST_FIELDS = 16
+# Template data of one entry. The longest are buffers: a kexec command line, a policy, a key, a device-mapper table.
+DATA_MAX = 1 << 24
 NO_DIGEST = bytes(20)
 _DIGESTS = {b"md5": 16, b"sha224": 28} | {name.encode(): size for name, size in BANKS.items()}
 _DIGEST_TYPES = {b"ima", b"verity"}
@@ -36,6 +48,10 @@ _HEAD = struct.Struct("<I20sI")
 _LENGTH = struct.Struct("<I")
 _NAME_MAX = 255
 _OLD_NAME_PADDED = 256
+
+
+class Cut(Exception):
+    """The piece of the log at hand ends within an entry: more of the log is needed."""
 
 
 class Entry(NamedTuple):
@@ -64,7 +80,10 @@ class Entry(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """What an entry's template data say. ``name`` has no terminator; ``buf`` is ``None`` but for ``ima-buf``."""
+    """What an entry's template data say. ``name`` has no terminator; ``buf`` is ``None`` but for ``ima-buf``.
+
+    ``others``: further fields as they are, by the kernel's name of the field.
+    """
 
     algorithm: str
     digest: bytes
@@ -72,27 +91,59 @@ class Fields(NamedTuple):
     digest_type: str = "ima"
     sig: bytes = b""
     buf: bytes | None = None
+    others: Mapping[str, bytes] = MappingProxyType({})
 
 
 def read_entries(log: bytes) -> Iterator[Entry]:
     """Yield the log's entries one by one. Raises ``BadEvidence`` with number and byte of the entry that is none."""
-    at, number, size = 0, 0, len(log)
-    while at < size:
+    at, number = 0, 0
+    while at < len(log):
         number += 1
-        start = at
-        where = f"ima.bin: entry {number} at byte {start}"
-        if size - at < _HEAD.size:
-            raise BadEvidence(where, f"{_HEAD.size} bytes of header", f"{size - at} bytes to the end")
-        pcr, digest, name_size = _HEAD.unpack_from(log, at)
-        at += _HEAD.size
-        if not 0 < name_size <= min(_NAME_MAX, size - at):
-            raise BadEvidence(where, f"a template name of 1 to {min(_NAME_MAX, size - at)} bytes", f"{name_size}")
-        template = log[at : at + name_size]
-        if template not in TEMPLATES and not (template.isascii() and template.decode().isprintable()):
-            raise BadEvidence(where, "a printable template name", ascii(template))
-        at += name_size
-        at, data = _data(log, at, template == b"ima", where)
-        yield Entry(number, start, at, pcr, digest, template, data)
+        entry = entry_at(log, at, number)
+        yield entry
+        at = entry.end
+
+
+def entry_at(log: bytes, at: int, number: int, *, base: int = 0, size: int | None = None) -> Entry:
+    """Read the entry that begins at ``log[at]``.
+
+    ``log`` may be a piece of a log, from byte ``base`` of its ``size`` bytes. Raises ``BadEvidence`` if no entry can
+    begin there, and ``Cut`` if the piece ends before the entry while the log does not.
+    """
+    where = f"ima.bin: entry {number} at byte {base + at}"
+    whole = len(log) if size is None else size - base
+    cut = Cut if len(log) < whole else None
+    if len(log) - at < _HEAD.size:
+        raise cut or BadEvidence(where, f"{_HEAD.size} bytes of header", f"{whole - at} bytes to the end")
+    pcr, digest, name_size = _HEAD.unpack_from(log, at)
+    start, at = at, at + _HEAD.size
+    if not 0 < name_size <= min(_NAME_MAX, whole - at):
+        raise BadEvidence(where, f"a template name of 1 to {min(_NAME_MAX, whole - at)} bytes", f"{name_size}")
+    template = log[at : at + name_size]
+    at += name_size
+    if at > len(log):
+        raise Cut
+    if template not in TEMPLATES and not (template.isascii() and template.decode().isprintable()):
+        raise BadEvidence(where, "a printable template name", ascii(template))
+    # The old template `ima` has no length: digest, length, name.
+    old = template == b"ima"
+    fixed = 24 if old else 4
+    if at + fixed > len(log):
+        raise cut or BadEvidence(where, f"{fixed} bytes of length", f"{whole - at} bytes to the end")
+    (length,) = _LENGTH.unpack_from(log, at + fixed - 4)
+    most = min(whole - at - fixed, _NAME_MAX if old else DATA_MAX)
+    if length > most:
+        raise BadEvidence(where, f"at most {most} bytes of {'name' if old else 'template data'}", f"{length}")
+    end = at + fixed + length
+    if end > len(log):
+        raise Cut
+    return Entry(number, base + start, base + end, pcr, digest, template, log[at if old else at + 4 : end])
+
+
+def encode(pcr: int, digest: bytes, template: bytes, data: bytes) -> bytes:
+    """Return the bytes of one entry in the log: what ``read_entries`` reads."""
+    head = _HEAD.pack(pcr, digest, len(template)) + template
+    return head + (data if template == b"ima" else _LENGTH.pack(len(data)) + data)
 
 
 def hashed_bytes(entry: Entry) -> bytes:
@@ -107,43 +158,61 @@ def template_digest(entry: Entry) -> bytes:
     return hashlib.sha1(hashed_bytes(entry)).digest()  # noqa: S324 - the log's format, the banks have their own hash
 
 
-def extension(entry: Entry, bank: str) -> bytes:
-    """Return what the kernel extends a PCR of ``bank`` with for this entry (since 5.8, each bank by its own hash)."""
-    return b"\xff" * BANKS[bank] if entry.violation else HASHES[bank](hashed_bytes(entry)).digest()
+def extension(entry: Entry, bank: str, *, padded: bool = False) -> bytes:
+    """Return what the kernel extends a PCR of ``bank`` with for this entry.
+
+    Since 5.8 each bank gets its own hash of the template data; before, all got the SHA-1, filled up with zeros
+    (``padded``). A violation is extended as ones, of as many bytes as the digest would have.
+    """
+    size = BANKS[bank]
+    if padded:
+        return (b"\xff" * 20 if entry.violation else template_digest(entry)).ljust(size, b"\0")
+    return b"\xff" * size if entry.violation else HASHES[bank](hashed_bytes(entry)).digest()
+
+
+def extensions(datas: Iterable[bytes], bank: str, *, padded: bool = False) -> list[bytes]:
+    """Return ``extension`` of many entries at once, by their template data: no `ima` among them and no violation."""
+    if padded:
+        return [hashlib.sha1(data).digest().ljust(BANKS[bank], b"\0") for data in datas]  # noqa: S324 - as they did
+    digest = HASHES[bank]
+    return [digest(data).digest() for data in datas]
+
+
+def fields_of(template: bytes) -> tuple[str, ...] | None:
+    """Return a template's fields, also of one that is a list of fields, or ``None`` if it is not known."""
+    if template in TEMPLATES:
+        return TEMPLATES[template]
+    fields = tuple(template.decode("ascii", "replace").split("|"))
+    return fields if len(fields) <= _MOST_FIELDS and FIELDS.issuperset(fields) else None
 
 
 def parse_fields(entry: Entry) -> Fields:
     """Take the template data apart; every byte belongs to a field.
 
-    Raises ``BadEvidence``, and ``UnsupportedEvidence`` for a template or a digest algorithm that is not known.
+    Raises ``BadEvidence``, and ``UnsupportedEvidence`` for a template or a digest algorithm that is not known, or a
+    list of fields that tells no digest or no name.
     """
-    names = TEMPLATES.get(entry.template)
-    if names is None:
-        raise UnsupportedEvidence("template", f"one of {_known()}", ascii(entry.template.decode()))
     if entry.template == b"ima":
         return Fields("sha1", entry.data[:20], _name(entry.data[24:], terminated=False))
-    first, second, *rest = _split(entry.data, names)
-    digest_type, algorithm, digest = _digest(first, typed=names[0] == "d-ngv2")
-    name = _name(second, terminated=True)
-    if rest and names[2] == "buf":
-        return Fields(algorithm, digest, name, digest_type, buf=rest[0])
-    if rest and rest[0] and rest[0][0] not in _SIGNATURES:
-        raise BadEvidence("field sig", f"nothing or a signature (first byte one of {_SIGNATURES})", f"{rest[0][0]}")
-    return Fields(algorithm, digest, name, digest_type, sig=rest[0] if rest else b"")
-
-
-def _data(log: bytes, at: int, old: bool, where: str) -> tuple[int, bytes]:
-    """Return where the entry ends and its template data. The old template `ima` has no length: digest, length, name."""
-    fixed = 24 if old else 4
-    left = len(log) - at - fixed
-    if left < 0:
-        raise BadEvidence(where, f"{fixed} bytes of length", f"{len(log) - at} bytes to the end")
-    (length,) = _LENGTH.unpack_from(log, at + fixed - 4)
-    most = min(left, _NAME_MAX) if old else left
-    if length > most:
-        raise BadEvidence(where, f"at most {most} bytes of {'name' if old else 'template data'}", f"{length}")
-    end = at + fixed + length
-    return end, log[at if old else at + 4 : end]
+    names = fields_of(entry.template)
+    if names is None:
+        raise UnsupportedEvidence("template", f"one of {_known()}, or a list of fields", ascii(entry.template.decode()))
+    values = dict(zip(names, _split(entry.data, names), strict=True))
+    digest_field = next((field for field in _DIGEST_FIELDS if field in values), None)
+    name_field = next((field for field in _NAME_FIELDS if field in values), None)
+    if digest_field is None or name_field is None or len(values) != len(names):
+        raise UnsupportedEvidence("template", "a digest and a name, each field once", ascii(entry.template.decode()))
+    digest_type, algorithm, digest = _digest(values.pop(digest_field), digest_field)
+    name = _name(values.pop(name_field), terminated=True)
+    sig, buf = values.pop("sig", b""), values.pop("buf", None)
+    if sig and sig[0] not in _SIGNATURES:
+        raise BadEvidence("field sig", f"nothing or a signature (first byte one of {_SIGNATURES})", f"{sig[0]}")
+    for field, size in _FIXED.items():
+        if len(values.get(field, bytes(size))) != size:
+            raise BadEvidence(f"field {field}", f"{size} bytes", f"{len(values[field])}")
+    if modsig := values.get("d-modsig"):
+        _digest(modsig, "d-ng")
+    return Fields(algorithm, digest, name, digest_type, sig, buf, values)
 
 
 def _split(data: bytes, names: tuple[str, ...]) -> list[bytes]:
@@ -162,17 +231,21 @@ def _split(data: bytes, names: tuple[str, ...]) -> list[bytes]:
     return values
 
 
-def _digest(field: bytes, *, typed: bool) -> tuple[str, str, bytes]:
-    """Take `sha256:`, zero byte, digest apart, or `verity:sha256:`, zero byte, digest where ``typed``."""
-    head, _, digest = field.partition(b"\0")
-    kind, _, name = head.partition(b":") if typed else (b"ima", b"", head)
+def _digest(value: bytes, field: str) -> tuple[str, str, bytes]:
+    """Take a digest field apart: bare, or `sha256:`, zero byte, digest, or with a type before it, `verity:sha256:`."""
+    if field == "d":
+        bare = {size: name for name, size in _DIGESTS.items() if name in {b"md5", b"sha1"}}.get(len(value))
+        if bare is None:
+            raise BadEvidence("digest field", "16 bytes of md5 or 20 of sha1", f"{len(value)}")
+        return "ima", bare.decode(), value
+    head, _, digest = value.partition(b"\0")
+    kind, _, name = head.partition(b":") if field == "d-ngv2" else (b"ima", b"", head)
     if kind not in _DIGEST_TYPES or name[-1:] != b":":
         raise BadEvidence("digest field", "'ALGORITHM:' and a zero byte", ascii(head[:40]))
     size = _DIGESTS.get(name[:-1])
     if size is None:
-        raise UnsupportedEvidence(
-            "digest field", f"one of {', '.join(sorted(map(bytes.decode, _DIGESTS)))}", ascii(name)
-        )
+        known = ", ".join(sorted(map(bytes.decode, _DIGESTS)))
+        raise UnsupportedEvidence("digest field", f"one of {known}", ascii(name[:40]))
     if len(digest) != size:
         raise BadEvidence("digest field", f"{size} bytes of {name[:-1].decode()}", f"{len(digest)}")
     return kind.decode(), name[:-1].decode(), digest

@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from pathlib import Path
 
 import evidence as b
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import shell
 from testbed.attest import ima
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.ima import parse_fields, read_entries, template_digest
-from testbed.attest.replay import replay, search, start_value, take
 from testbed.errors import EvidenceError
 
 CONTENTS = st.binary(max_size=200)
@@ -122,87 +119,75 @@ def test_malformed_fields(template: bytes, data: bytes, what: str) -> None:
 @pytest.mark.parametrize(
     ("template", "data"),
     [
-        (b"ima-modsig", DIGEST + NAME),
-        (b"d-ng|n-ng", DIGEST + NAME),
         (b"dep", b"anything"),
+        (b"d-ng|n-ng|dep", DIGEST + NAME + b.field(b"")),
+        (b"n-ng|sig", NAME + b.field(b"")),  # no digest
+        (b"d-ng|sig", DIGEST + b.field(b"")),  # no name
+        (b"d-ng|n-ng|n-ng", DIGEST + NAME + NAME),
+        (b"|".join([b"d-ng", b"n-ng", *[b"sig"] * 15]), DIGEST + NAME + 15 * b.field(b"")),
         (b"ima-ng", b.field(b"streebog256:\0" + bytes(32)) + NAME),
     ],
 )
-def test_unsupported_is_said_and_still_replayed(template: bytes, data: bytes) -> None:
-    entry = sole(log := b.entry(10, template, data))
+def test_unsupported_is_said(template: bytes, data: bytes) -> None:
     with pytest.raises(UnsupportedEvidence):
-        parse_fields(entry)
-    assert replay(log, "sha256", [10], {10: b.extended(log, 10)}).complete
+        parse_fields(sole(b.entry(10, template, data)))
+
+
+EVM = [
+    b.field(value) for value in (b"\x05sig", b"security.ima|user.x", bytes(8), b"values", bytes(4), bytes(4), bytes(2))
+]
+
+
+def test_the_longer_templates() -> None:
+    fields = parse_fields(sole(b.entry(10, b"evm-sig", DIGEST + NAME + b"".join(EVM))))
+    assert fields.others["xattrnames"] == b"security.ima|user.x"
+    assert fields.others["imode"] == bytes(2)
+    modsig = b.field(b"\x03sig") + DIGEST + b.field(b"PKCS#7")
+    fields = parse_fields(sole(b.entry(10, b"ima-modsig", DIGEST + NAME + modsig)))
+    assert (fields.sig, fields.others["modsig"]) == (b"\x03sig", b"PKCS#7")
+    absent = b.field(b"") + b.field(b"") + b.field(b"")
+    assert parse_fields(sole(b.entry(10, b"ima-modsig", DIGEST + NAME + absent))).others["d-modsig"] == b""
+
+
+@pytest.mark.parametrize("size", [16, 20])
+def test_a_template_that_is_a_list_of_fields(size: int) -> None:
+    """As `ima_template_fmt=` makes it: its lengths and terminators are those of the new templates."""
+    fields = parse_fields(sole(b.entry(10, b"n|sig|d", b.field(b"/a b\0") + b.field(b"") + b.field(bytes(size)))))
+    assert (fields.name, fields.digest, fields.algorithm) == (b"/a b", bytes(size), {16: "md5", 20: "sha1"}[size])
+    fields = parse_fields(sole(b.entry(10, b"d-ngv2|n-ng", b.field(b"ima:sha1:\0" + bytes(20)) + NAME)))
+    assert (fields.algorithm, fields.digest_type) == ("sha1", "ima")
+
+
+@pytest.mark.parametrize(
+    ("template", "data", "what"),
+    [
+        (b"evm-sig", DIGEST + NAME + b"".join([*EVM[:4], b.field(bytes(5)), *EVM[5:]]), "field iuid: expected 4 bytes"),
+        (b"evm-sig", DIGEST + NAME + b"".join([*EVM[:6], b.field(b"")]), "field imode: expected 2 bytes"),
+        (b"ima-modsig", DIGEST + NAME + b.field(b"") + b.field(b"sha256") + b.field(b""), "digest field"),
+        (b"d|n", b.field(bytes(19)) + NAME, "16 bytes of md5 or 20 of sha1"),
+        (b"d|n", b.field(bytes(20)) + b.field(b"/x"), "name field"),
+    ],
+)
+def test_malformed_fields_of_longer_templates(template: bytes, data: bytes, what: str) -> None:
+    with pytest.raises(BadEvidence, match=re.escape(what)):
+        parse_fields(sole(b.entry(10, template, data)))
+
+
+@given(st.sampled_from([*ima.TEMPLATES, b"d-ng|n-ng"]), st.binary(min_size=20, max_size=20), st.binary(max_size=99))
+def test_what_is_encoded_is_read(template: bytes, digest: bytes, data: bytes) -> None:
+    if template == b"ima":
+        data = bytes(20) + b.field(data)
+    entry = sole(log := ima.encode(11, digest, template, data))
+    assert (entry.pcr, entry.digest, entry.template, entry.data, entry.end) == (11, digest, template, data, len(log))
+
+
+def test_template_data_have_a_limit() -> None:
+    """However long the log is: nobody's memory is for one length field."""
+    log = ima.encode(10, bytes(20), b"ima-buf", bytes(ima.DATA_MAX + 1))
+    with pytest.raises(BadEvidence, match=f"at most {ima.DATA_MAX} bytes of template data"):
+        sole(log)
 
 
 def test_unprintable_template_name() -> None:
     with pytest.raises(BadEvidence, match="printable"):
         list(read_entries(b.entry(10, b"ima\x1b[2J", b"")))
-
-
-MIXED = b"".join([*b.sample_log(), b.ima_old("/bin/old", b"old"), b.violation("/bin/v"), b.entry(11, b"dep", b"?")])
-
-
-@pytest.mark.parametrize("bank", ["sha1", "sha256", "sha384", "sha512"])
-def test_replay_in_each_bank(bank: str) -> None:
-    values = {pcr: b.extended(MIXED, pcr, bank) for pcr in (10, 11)}
-    found = replay(MIXED, bank, (10, 11), values)
-    assert found.complete
-    assert found.unattested == 0
-    assert found.entries == sum(found.reached.values()) == 24
-    assert search(MIXED, bank, (10, 11), "sha256", hashlib.sha256(values[10] + values[11]).digest()) == values
-
-
-def test_each_pcr_is_a_prefix_of_its_own() -> None:
-    first, second, third = b.ima_ng("/1", b""), b.ima_ng("/2", b"", 11), b.ima_ng("/3", b"")
-    log = first + second + third + b.ima_ng("/4", b"", 12)
-    found = replay(log, "sha256", (10, 11), {10: b.extended(first, 10), 11: b.extended(log, 11)})
-    assert dict(found.reached) == {10: 1, 11: 1}
-    assert (found.unattested, found.foreign, found.boundary) == (2, 0, len(first + second))
-    assert [e.number for e in take(log, dict(found.reached))] == [1, 2]
-
-
-def test_a_pcr_that_was_not_quoted_is_foreign_before_the_boundary() -> None:
-    log = b.ima_ng("/1", b"") + b.ima_ng("/x", b"", 12) + b.ima_ng("/2", b"")
-    found = replay(log, "sha256", (10,), {10: b.extended(log, 10)})
-    assert (found.foreign, found.unattested) == (1, 0)
-    assert found.first_foreign is not None
-    assert found.first_foreign.number == 2
-
-
-def test_nothing_extended() -> None:
-    found = replay(MIXED, "sha256", (10, 16), {10: start_value(10, "sha256"), 16: bytes(32)})
-    assert dict(found.reached) == {10: 0, 16: 0}
-    assert (found.boundary, found.unattested) == (0, 24)
-    assert start_value(17, "sha1") == b"\xff" * 20
-
-
-def test_take_ends_with_its_last_entry() -> None:
-    """A broken tail behind it is not even read."""
-    log = b.ima_ng("/1", b"") + b"garbage"
-    assert [e.number for e in take(log, {10: 1, 11: 0})] == [1]
-    assert [e.number for e in take(log, {10: None})] == [1]
-
-
-@pytest.mark.skipif(shell.which("evmctl") is None, reason="no evmctl on this machine (package ima-evm-utils)")
-def test_evmctl_agrees(tmp_path: Path) -> None:
-    """An independent replay comes to the same values, and not to those of a log with one bit changed."""
-    log = b"".join(b.sample_log())
-    values = {pcr: b.extended(log, pcr) for pcr in (10, 11)}
-    code, said = _evmctl(tmp_path, log, values)
-    assert code == 0
-    for pcr, value in values.items():
-        assert re.findall(rf"sha256: PCRAgg +{pcr}: ([0-9a-f]+)", said)[-1] == value.hex()
-    assert replay(log, "sha256", (10, 11), values).complete
-    bad = bytearray(log)
-    bad[80] ^= 1
-    assert _evmctl(tmp_path, bytes(bad), values)[0] != 0
-
-
-def _evmctl(directory: Path, log: bytes, values: dict[int, bytes]) -> tuple[int, str]:
-    lines = [f"PCR-{pcr:02d}: {values.get(pcr, bytes(32)).hex()}\n" for pcr in range(24)]
-    (directory / "pcrs").write_text("".join(lines))
-    (directory / "log").write_bytes(log)
-    argv = ["evmctl", "ima_measurement", "-v", "--pcrs", f"sha256,{directory / 'pcrs'}", str(directory / "log")]
-    done = shell.run(argv, timeout=30, check=False)
-    return done.code, (done.out + done.err).decode()
