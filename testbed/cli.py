@@ -26,6 +26,7 @@ _ELSEWHERE = {
     "gc": "testbed.lab.gc_command:gc",
     "images": "testbed.lab.images_command:images",
     "report": "testbed.analysis.report_command:report_command",
+    "semantics": "testbed.attest.semantics_command:semantics",
     "shell": "testbed.lab.shell_command:shell_command",
     "verify": "testbed.attest.command:command",
 }

@@ -1,0 +1,253 @@
+"""``testbed semantics``: what the digests in a log bind, and which of its lines are damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testbed.attest.ascii import Line, damaged, read_lines
+from testbed.attest.finding import BadEvidence, Finding, FindingKind
+from testbed.attest.ima import Entry, parse_fields, read_entries, template_digest
+from testbed.attest.repair import repair
+from testbed.attest.rules import CANDIDATES, SHOWN, Audit, Group, Measured, audit, infer, is_namespaced
+from testbed.errors import EvidenceError
+
+SCHEMA = 1
+# A million entries in text are about 200 MB.
+_LOG_MAX = 1 << 28
+_REPAIRS = 64
+
+
+@dataclass(slots=True, kw_only=True)
+class _Log:
+    """What one log says. ``measured`` and ``plain`` (digests by path) are of entries that fit their digest."""
+
+    path: str
+    binary: bool
+    entries: int = 0
+    violations: int = 0
+    others: int = 0
+    damaged: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    plain: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
+
+    @property
+    def form(self) -> str:
+        return "binary" if self.binary else "text"
+
+
+@click.command("semantics")
+@click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def semantics(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) -> None:
+    """Say what the digests in each LOG bind: by which rule they were made, how many bits, which container.
+
+    LOG is an IMA log as the kernel shows it, binary or text; of a copied text the damaged lines are named. The plain
+    digests of all logs serve for each. Nothing is verified: there is no quote.
+
+    Exit status: 0 nothing found; 1 something found; 2 wrong arguments; 4 malformed log, or one without a line of a log.
+    """
+    said = [_read(str(path), _bytes(path)) for path in logs]
+    known: dict[bytes, dict[bytes, None]] = {}
+    for log in said:
+        for path, digests in log.plain.items():
+            known.setdefault(path, {}).update(digests)
+    measured = [line for log in said for line in log.measured]
+    judged = audit(measured, known)
+    findings = [*(finding for log in said for finding in log.findings), *judged.findings]
+    if as_json:
+        lines = [_line_json(line, known) for line in measured]
+        click.echo(json.dumps(_json(said, judged, lines, findings), indent=1))
+    else:
+        click.echo("\n".join(_text(said, judged, findings)))
+    context.exit(1 if findings or any(log.damaged for log in said) else 0)
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a plain file to the end: in securityfs the size of a file is no size."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise click.UsageError(f"{path}: expected a plain file, got something else")
+            data = file.read(_LOG_MAX + 1)
+    except OSError as error:
+        raise click.UsageError(f"{path}: expected a file that can be read, got: {error.strerror}") from error
+    if len(data) > _LOG_MAX:
+        raise click.UsageError(f"{path}: expected a log of at most {_LOG_MAX} bytes, got more")
+    return data
+
+
+def _read(path: str, data: bytes) -> _Log:
+    # A binary log begins with a PCR in four bytes, little-endian; text has no zero byte there.
+    log = _Log(path=path, binary=b"\0" in data[:4])
+    if log.binary:
+        _read_binary(log, data)
+    else:
+        _read_text(log, data)
+    if not log.entries and not log.damaged and not log.findings:
+        raise EvidenceError(
+            f"{path}: expected lines of an IMA log, got none",
+            "give a copy of ascii_runtime_measurements or binary_runtime_measurements",
+        )
+    return log
+
+
+def _read_binary(log: _Log, data: bytes) -> None:
+    try:
+        for entry in read_entries(data):
+            where = f"{log.path}: entry {entry.number} at byte {entry.offset}"
+            digest = template_digest(entry)
+            if entry.violation or digest == entry.digest:
+                _take(log, entry, where)
+                continue
+            log.entries += 1
+            got = f"template digest {entry.digest.hex()}, expected {digest.hex()}"
+            log.damaged.append({"entry": entry.number, "offset": entry.offset, "why": got, "repair": None})
+    except BadEvidence as error:
+        raise EvidenceError(f"{log.path}: {error.message.removeprefix('ima.bin: ')}") from error
+
+
+def _read_text(log: _Log, data: bytes) -> None:
+    for line in read_lines(data):
+        where = f"{log.path}: line {line.number} at byte {line.offset}"
+        if damaged(line):
+            log.entries += 1
+            why = _why(line)
+            found = repair(line.raw) if len(log.damaged) < _REPAIRS else None
+            words = found[1] if found else None
+            log.damaged.append({"line": line.number, "offset": line.offset, "why": why, "repair": words})
+            if found and found[0].entry is not None:
+                log.entries -= 1
+                _take(log, found[0].entry, f"{where} (repaired)")
+        elif line.problem is not None:
+            log.entries += 1
+            _note(log, line.problem.finding(log.path))
+        elif line.entry is not None:
+            _take(log, line.entry, where)
+        else:
+            log.others += 1
+
+
+def _why(line: Line) -> str:
+    if line.problem is None:
+        return "the template digest is not that of the line"
+    return str(line.problem).removeprefix(line.where).lstrip(": ")
+
+
+def _take(log: _Log, entry: Entry, where: str) -> None:
+    """Put an entry that fits its template digest to the plain digests or to the lines that are audited."""
+    log.entries += 1
+    if entry.violation:
+        log.violations += 1
+        return
+    try:
+        fields = parse_fields(entry)
+    except BadEvidence as error:
+        _note(log, error.finding(where))
+        return
+    if fields.buf is not None and hashlib.new(fields.algorithm, fields.buf).digest() != fields.digest:
+        expected, got = "the digest of field buf in field d-ng", fields.digest.hex()
+        _note(log, Finding(kind=FindingKind.TEMPLATE_HASH, where=where, expected=expected, got=got))
+        return
+    line = Measured(
+        where=where,
+        pcr=entry.pcr,
+        name=fields.name,
+        algorithm=fields.algorithm,
+        digest=fields.digest,
+        template=entry.template,
+    )
+    log.measured.append(line)
+    if fields.buf is None and not is_namespaced(fields.name):
+        digests = log.plain.setdefault(fields.name, {})
+        if len(digests) < CANDIDATES:
+            digests[fields.digest] = None
+
+
+def _note(log: _Log, finding: Finding) -> None:
+    """Keep the first ones: a log that is wrong in one way is mostly wrong in it on each line."""
+    if len(log.findings) < SHOWN:
+        log.findings.append(finding)
+
+
+def _line_json(line: Measured, known: dict[bytes, dict[bytes, None]]) -> dict[str, Any]:
+    found = infer(line, known)
+    return {
+        "where": line.where,
+        "pcr": line.pcr,
+        "name": line.name.decode(errors="backslashreplace"),
+        "digest": line.digest.hex(),
+        "rule": found.rule.value,
+        "bits": found.bits,
+        "namespace_bound": found.namespace_bound,
+        "explanation": found.explanation,
+    }
+
+
+def _json(
+    logs: Iterable[_Log], judged: Audit, lines: list[dict[str, Any]], findings: Iterable[Finding]
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "logs": [
+            {
+                "path": log.path,
+                "form": log.form,
+                "entries": log.entries,
+                "violations": log.violations,
+                "other_lines": log.others,
+                "damaged": log.damaged,
+            }
+            for log in logs
+        ],
+        "rules": [
+            {
+                "pcr": group.pcr,
+                "rule": group.rule.value,
+                "namespaced": group.namespaced,
+                "entries": group.entries,
+                "bits": [{"bound": bits, "entries": count} for bits, count in group.bits.items()],
+                "namespace_bound": group.namespace_bound if group.namespaced else None,
+            }
+            for group in judged.groups
+        ],
+        "lines": lines,
+        "findings": [finding.as_json() for finding in findings],
+    }
+
+
+def _text(logs: Iterable[_Log], judged: Audit, findings: Iterable[Finding]) -> Iterator[str]:
+    for log in logs:
+        other = f", {log.others} other lines" if log.others else ""
+        violations = f", {log.violations} violations" if log.violations else ""
+        yield f"{log.path} ({log.form}): {log.entries} entries, {len(log.damaged)} damaged{violations}{other}"
+        for one in log.damaged[:SHOWN]:
+            place = f"line {one['line']}" if "line" in one else f"entry {one['entry']}"
+            yield f"  damaged: {place} at byte {one['offset']}: {one['repair'] or one['why']}"
+        if len(log.damaged) > SHOWN:
+            yield f"  ... and {len(log.damaged) - SHOWN} more; --json has them all"
+    yield from _table(judged.groups)
+    for finding in findings:
+        yield f"{finding.kind}: {finding.where}"
+        yield f"    expected {finding.expected}"
+        yield f"    got      {finding.got}"
+
+
+def _table(groups: Iterable[Group]) -> Iterator[str]:
+    yield f"{'PCR':>3}  {'rule':15}  {'entries':>7}  {'bits bound':>10}  namespace"
+    for group in groups:
+        bound = ("bound" if group.namespace_bound else "not bound") if group.namespaced else "none"
+        for bits, count in group.bits.items():
+            told = "unknown" if bits is None else f"{bits}"
+            yield f"{group.pcr:>3}  {group.rule.value:15}  {count:>7}  {told:>10}  {bound}"

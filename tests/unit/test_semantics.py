@@ -1,0 +1,152 @@
+"""``testbed semantics``: what it says of the slides' excerpts, of real logs, and of files that are no log."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import evidence as b
+import pytest
+from click.testing import CliRunner, Result
+
+from testbed.attest import semantics_command
+from testbed.attest.semantics_command import semantics
+from testbed.cli import main
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SLIDES = sorted((GOLDEN / "slides").glob("*.txt"))
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, ["semantics", *map(str, words)])
+
+
+def said(*words: object) -> dict[str, Any]:
+    done = run(*words, "--json")
+    found = json.loads(done.output)
+    assert isinstance(found, dict)
+    assert done.exit_code == (1 if found["findings"] or any(log["damaged"] for log in found["logs"]) else 0)
+    return found
+
+
+def test_the_slides() -> None:
+    found = said(*SLIDES)
+    counts = {Path(log["path"]).stem: (log["entries"], len(log["damaged"])) for log in found["logs"]}
+    assert counts == {
+        "container-files-unreadable": (36, 36),
+        "host-and-container-in-one-log": (20, 4),
+        "image-digest": (10, 2),
+        "namespaced-files": (25, 4),
+    }
+    assert [(rule["rule"], rule["bits"], rule["namespace_bound"]) for rule in found["rules"]] == [
+        ("plain", [{"bound": 256, "entries": 36}], None),
+        ("prototype-file", [{"bound": 64, "entries": 6}, {"bound": 0, "entries": 1}], False),
+        ("prototype-image", [{"bound": 0, "entries": 1}], False),
+        ("unknown", [{"bound": None, "entries": 11}], False),
+    ]
+    (shared,) = [one for one in found["findings"] if one["expected"] == "another digest in another namespace"]
+    assert "4026532423" in shared["got"]
+    assert "4026532896" in shared["got"]
+    assert "(repaired)" in shared["where"]
+    assert [one["kind"] for one in found["findings"]].count("no-content") == 1
+
+
+def test_the_page_shows_a_real_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/semantics.md shows what is printed for the slides."""
+    monkeypatch.chdir(GOLDEN / "slides")
+    printed = run(*(path.name for path in SLIDES)).output.splitlines()
+    page = (GOLDEN.parents[1] / "docs" / "semantics.md").read_text(encoding="utf-8")
+    block = page.split("\n```\n")[2].splitlines()
+    kept = [line for line in block if line != "..."]
+    assert len(kept) > 20
+    assert [line for line in printed if line in kept] == kept
+
+
+def test_each_log_alone() -> None:
+    alone = said(GOLDEN / "slides" / "namespaced-files.txt")
+    rules = {rule["rule"]: rule["entries"] for rule in alone["rules"]}
+    assert rules == {"plain": 7, "prototype-file": 6, "unknown": 12}
+
+
+def test_a_real_log() -> None:
+    found = said(GOLDEN / "bundle-debian-6.12" / "ima.bin")
+    assert found["logs"][0]["form"] == "binary"
+    assert found["findings"] == []
+    assert {rule["rule"] for rule in found["rules"]} == {"plain", "container-file"}
+    assert {line["namespace_bound"] for line in found["lines"] if line["rule"] == "container-file"} == {True}
+
+
+def test_a_binary_log_with_a_prototypes_line(tmp_path: Path) -> None:
+    image = b.entry(11, b"ima-ng", b.digest_field(bytes(32)) + b.field(b"4026532981\0"))
+    other = b.entry(10, b"ima-ng", b.digest_field(bytes(32)) + b.field(b"/x\0"), digest=b"\x01" * 20)
+    strange = b.entry(10, b"strange", b"?")
+    lying = b.entry(11, b"ima-buf", b.digest_field(bytes(32)) + b.field(b"ctr-file\0") + b.field(b"payload"))
+    (tmp_path / "log").write_bytes(b.ima_ng("/x", b"") + image + b.violation("/v") + other + strange + lying)
+    found = said(tmp_path / "log")
+    (log,) = found["logs"]
+    assert (log["entries"], log["violations"], len(log["damaged"])) == (6, 1, 1)
+    assert log["damaged"][0]["entry"] == 4
+    assert [one["kind"] for one in found["findings"]] == ["unsupported", "template-hash", "weak-binding", "no-content"]
+    text = run(tmp_path / "log").output
+    assert "1 violations" in text
+    assert "damaged: entry 4 at byte" in text
+
+
+def test_findings_and_damage_are_shown_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantics_command, "SHOWN", 2)
+    monkeypatch.setattr(semantics_command, "_REPAIRS", 1)
+    head = "10 " + "1" * 40
+    lines = [f"{head} ima-ng sha256:00 /x", f"{head} strange x"] * 3
+    (tmp_path / "log").write_text("\n".join(lines))
+    found = said(tmp_path / "log")
+    assert [one["kind"] for one in found["findings"]] == ["unsupported"] * 2
+    assert len(found["logs"][0]["damaged"]) == 3
+    assert "... and 1 more; --json has them all" in run(tmp_path / "log").output
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"[user@host ~]$ ls\n", b"\x7fELF\x02\x01\x01", b"\0" * 40, b"\0"])
+def test_what_is_no_log(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "log").write_bytes(data)
+    done = run(tmp_path / "log")
+    assert done.exit_code == 4
+    assert "error: " in done.output
+    assert str(tmp_path / "log") in done.output
+
+
+def test_a_cut_binary_log_is_malformed(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b.ima_ng("/x", b"") + b.ima_ng("/y", b"")[:-1])
+    assert run(tmp_path / "log").exit_code == 4
+
+
+def test_files_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "large").write_bytes(bytes(100))
+    monkeypatch.setattr(semantics_command, "_LOG_MAX", 99)
+    for name in ("fifo", "large", "", "absent"):
+        done = run(tmp_path / name)
+        assert done.exit_code == 2
+        assert "Error: " in done.output
+
+
+def test_a_file_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(semantics_command.os, "open", refuse)
+    with CliRunner().isolation():
+        done = CliRunner().invoke(semantics, [str(SLIDES[0])])
+    assert done.exit_code == 2
+    assert "Permission denied" in done.output
+
+
+def test_damage_alone_is_something_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first damaged lines are repaired; the work for a text of nothing else has a bound."""
+    monkeypatch.setattr(semantics_command, "_REPAIRS", 1)
+    good = next(line for line in SLIDES[1].read_text().splitlines() if line.endswith("/usr/bin/id"))
+    (tmp_path / "log").write_text(f"{good[:-1]}\n" * 2)
+    assert run(tmp_path / "log").exit_code == 1
+    found = said(tmp_path / "log")
+    assert [one["repair"] is None for one in found["logs"][0]["damaged"]] == [False, True]
+    assert (found["logs"][0]["entries"], found["findings"]) == (2, [])
