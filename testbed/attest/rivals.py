@@ -39,7 +39,7 @@ SEES = {"evmctl": "log", "tpm2_checkquote": "quote", "keylime": "log"}
 KEYLIME_PYTHON = "TESTBED_KEYLIME_PYTHON"  # environment: a Python that has Keylime, if not this one
 KEYLIME_PCR = 10  # keylime.config.IMA_PCR: the only one whose entries it takes
 DEADLINE_SECONDS = 60.0
-MEMORY_BYTES = 4 << 30  # of addresses; Keylime takes 0.8 GB for a million entries
+MEMORY_BYTES = 6 << 30  # of addresses: a length of 4 GiB is to be their failure, not ours
 _DRIVER = Path(__file__).with_name("rivals_keylime.py")
 _PCRS = 24
 _KEYLIME_TEMPLATES = (b"ima", b"ima-ng", b"ima-sig", b"ima-buf")  # keylime.ima.ast
@@ -106,7 +106,7 @@ def judge(
     """Ask one rival about the bundle in ``directory``.
 
     ``ak``, ``nonce``, ``pcrs``: as of ``verify``. ``values``: the PCR values in hex, such as ``Verdict.pcrs``, for a
-    bundle that has no ``pcr_values`` of its own. Raises ``SpecError`` for a wrong key or selection, and for nothing else.
+    bundle that has no ``pcr_values`` of its own. Raises ``SpecError`` for a wrong key or selection, nothing else.
     """
     demanded, _ = quote.parse_selection(pcrs), tpm.load_key(ak)
     python = _python(keylime_python)
@@ -232,7 +232,8 @@ def _read(done: Completed) -> tuple[Says, str]:
 
 
 def _last_line(done: Completed) -> str:
-    lines = [line.strip() for line in shell.tail(done).splitlines() if line.strip()]
+    """Return the reason; what evmctl says of ``errno`` after its own last word is a left-over."""
+    lines = [line.strip() for line in shell.tail(done).splitlines() if line.strip() and not line.startswith("errno:")]
     return lines[-1] if lines else f"exit status {done.code}"
 
 
