@@ -6,10 +6,11 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from testbed.attest.finding import BadEvidence
 
@@ -22,34 +23,62 @@ _PCR = re.compile(r"0|[1-9][0-9]?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle as it was read. ``pcr_values`` are the attester's words, by PCR number; ``None`` if it gave none."""
+    """A bundle as it was read, but for the log. ``pcr_values`` are the attester's words; ``None`` if it gave none."""
 
     attest: bytes
     sig: bytes
-    log: bytes
     pcr_values: Mapping[int, bytes] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """An open log: ``size`` is what it had when it was opened, in bytes, ``changed`` when it last was, in ns."""
+
+    file: BinaryIO
+    size: int
+    changed: int
+
+
 def read_bundle(directory: Path) -> Bundle:
-    """Read the four files. Raises ``BadEvidence`` for one that is missing, no plain file, too large or no such JSON."""
-    raw = {name: read_file(directory, name, limit) for name, limit in LIMITS.items()}
-    values = _parse(raw["bundle.json"])
-    return Bundle(attest=raw["quote.attest"], sig=raw["quote.sig"], log=raw["ima.bin"], pcr_values=values)
+    """Read all but the log. Raises ``BadEvidence`` for what is missing, no plain file, too large or no such JSON."""
+    values = _parse(read_file(directory, "bundle.json"))
+    return Bundle(attest=read_file(directory, "quote.attest"), sig=read_file(directory, "quote.sig"), pcr_values=values)
 
 
-def read_file(directory: Path, name: str, limit: int) -> bytes:
-    """Read one plain file of at most ``limit`` bytes; a symbolic link, a FIFO or a device is refused, not followed."""
+@contextmanager
+def open_log(directory: Path) -> Iterator[Log]:
+    """Open ``ima.bin``. Raises ``BadEvidence`` if it is missing, no plain file or too large."""
+    with _open(directory, "ima.bin") as file:
+        status = os.fstat(file.fileno())
+        yield Log(file=file, size=status.st_size, changed=status.st_ctime_ns)
+
+
+def unchanged(log: Log) -> None:
+    """Raise ``BadEvidence`` if the log was written while it was read: no two looks at it would be of one log."""
+    status = os.fstat(log.file.fileno())
+    if (status.st_size, status.st_ctime_ns) != (log.size, log.changed):
+        raise BadEvidence("ima.bin", "a file that nobody writes while it is read", "one that has changed")
+
+
+def _open(directory: Path, name: str) -> BinaryIO:
+    """Open one plain file; a symbolic link, a FIFO or a device is refused, not followed."""
     try:
         descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BadEvidence(name, "a plain file", "something else")
-            data = file.read(limit + 1)
     except OSError as error:
         raise BadEvidence(name, "a plain file that can be read", os.strerror(error.errno or 0)) from error
-    if len(data) > limit:
-        raise BadEvidence(name, f"at most {limit} bytes", "more")
-    return data
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= LIMITS[name]:
+        return open(descriptor, "rb")  # noqa: PTH123 - a descriptor
+    os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise BadEvidence(name, "a plain file", "something else")
+    raise BadEvidence(name, f"at most {LIMITS[name]} bytes", f"{status.st_size}")
+
+
+def read_file(directory: Path, name: str) -> bytes:
+    """Read one of the files. Raises ``BadEvidence`` if it is missing, no plain file or too large."""
+    with _open(directory, name) as file:
+        return file.read(LIMITS[name])
 
 
 def _parse(data: bytes) -> dict[int, bytes] | None:

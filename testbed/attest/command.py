@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,18 +11,20 @@ from typing import BinaryIO
 import click
 
 from testbed.attest.finding import Finding, Judgement, Verdict
-from testbed.attest.quote import parse_nonce
+from testbed.attest.policy import load_policy
+from testbed.attest.quote import PCRS, parse_nonce
+from testbed.attest.state import load_state
+from testbed.attest.state import save_state as save_state_file
 from testbed.attest.tpm import parse_name
 from testbed.attest.verify import DEFAULT_PCRS, verify
 from testbed.errors import SpecError
 
+_FILE = click.Path(path_type=Path)
+_OUT = click.Path(dir_okay=False, path_type=Path)
 _SHOWN = 20
 _KEY_MAX = 1 << 16
-_SAID = {
-    Judgement.TRUSTED: "trusted (log authentic, files not judged)",
-    Judgement.UNTRUSTED: "untrusted",
-    Judgement.MALFORMED: "malformed",
-}
+_START = re.compile(r"([0-9]{1,2})=((?:[0-9a-fA-F]{2})+)", re.ASCII)
+_FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
 
 
 @click.command("verify")
@@ -32,6 +35,26 @@ _SAID = {
     "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs that you demand."
 )
 @click.option("--ak-parent", metavar="HEX", help="Qualified name of the key's parent; needs a TPM2B_PUBLIC.")
+@click.option("--firmware", metavar="HEX", help="The TPM's firmwareVersion, to pin it.")
+@click.option(
+    "--start",
+    "starts",
+    multiple=True,
+    metavar="PCR=HEX",
+    help="What a PCR held before the log's first entry, where firmware or boot loader extended it.",
+)
+@click.option("--padded-sha1", is_flag=True, help="The kernel is older than 5.8: it extends each bank with SHA-1.")
+@click.option("--policy", type=_FILE, help="Reference values, to judge files by (docs/policy.md).")
+@click.option("--since", type=_FILE, help="Go on from the state that an earlier verification saved.")
+@click.option("--recheck", is_flag=True, help="With --since: hash the log before it again, too.")
+@click.option("--save-state", type=_OUT, help="Save what this verification attested, if it is trusted.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="Processes; two for logs of 100,000s of entries.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
 def command(
@@ -42,9 +65,19 @@ def command(
     nonce: str,
     pcrs: str,
     ak_parent: str | None,
+    firmware: str | None,
+    starts: tuple[str, ...],
+    padded_sha1: bool,
+    policy: Path | None,
+    since: Path | None,
+    recheck: bool,
+    save_state: Path | None,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""
+    if recheck and since is None:
+        raise click.UsageError("--recheck: expected --since with it; without a saved state all of the log is hashed")
     try:
         verdict = verify(
             bundle,
@@ -52,16 +85,50 @@ def command(
             nonce=parse_nonce(nonce),
             pcrs=pcrs,
             ak_parent=None if ak_parent is None else parse_name(ak_parent),
+            firmware=None if firmware is None else _firmware(firmware),
+            starts=dict(map(_start, starts)),
+            padded_sha1=padded_sha1,
+            policy=None if policy is None else load_policy(policy),
+            since=None if since is None else load_state(since),
+            recheck=recheck,
+            processes=jobs,
         )
+        if save_state is not None:
+            _save(save_state, verdict)
     except SpecError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(json.dumps(verdict.as_json(), indent=1) if as_json else "\n".join(_lines(verdict)))
+    lines = _lines(verdict, judged=policy is not None)
+    click.echo(json.dumps(verdict.as_json(), indent=1) if as_json else "\n".join(lines))
     context.exit(verdict.judgement.exit_status)
 
 
-def _lines(verdict: Verdict) -> Iterator[str]:
+def _firmware(text: str) -> int:
+    match = _FIRMWARE.fullmatch(text)
+    if not match:
+        raise SpecError(f"--firmware: expected up to 16 hex digits, got {text[:40]!r}", "`tpm2_print` shows it")
+    return int(match[1], 16)
+
+
+def _start(text: str) -> tuple[int, bytes]:
+    match = _START.fullmatch(text)
+    if not match or int(match[1]) >= PCRS:
+        raise SpecError(f"--start: expected PCR=HEX, got {text[:80]!r}", "for example 11=" + 32 * "00")
+    return int(match[1]), bytes.fromhex(match[2])
+
+
+def _save(path: Path, verdict: Verdict) -> None:
+    """Save a trusted verdict's state; say on stderr if there is none. An older file is left as it is then."""
+    if verdict.state is not None:
+        save_state_file(path, verdict.state)
+        return
+    why = "entries of different PCRs are out of order" if verdict.ok else "the evidence is not trusted"
+    click.echo(f"{path}: no state saved: {why}", err=True)
+
+
+def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
     """Say the verdict first, then why, then what stands behind it."""
-    yield _SAID[verdict.judgement]
+    unjudged = verdict.judgement is Judgement.TRUSTED and not judged
+    yield f"{verdict.judgement}{' (log authentic, files not judged)' if unjudged else ''}"
     for finding in verdict.findings[:_SHOWN]:
         yield from _finding_lines(finding)
     if len(verdict.findings) > _SHOWN:
@@ -71,7 +138,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         yield f"  PCR {pcr}: {value}, after {verdict.attested[pcr]} entries"
     for key, container in verdict.containers.items():
         name = container.runtime_id or "of no runtime that is known here"
-        yield f"  container {key}: {verdict.container_judgement(key)}, {container.entries} entries, {name}"
+        image = f", image {container.image}" if container.image else ""
+        yield f"  container {key}: {verdict.container_judgement(key)}, {container.entries} entries, {name}{image}"
     for note in verdict.notes:
         yield f"  note: {note}"
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from testbed.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from testbed.attest.state import State  # which sees findings itself
 
 SCHEMA = 1
 
@@ -119,6 +122,7 @@ class Verdict:
     ``entries``: whole entries in the log; ``unattested``: those of them past the quoted state.
     ``pcrs``: the values that the replay reached, hex. ``attested``: how many entries of each such PCR the quote covers.
     ``containers``: by ``seq`` as text, from attested entries only. ``notes``: what was not checked, for people.
+    ``state``: what a later verification can go on from; only of a trusted one.
     """
 
     findings: tuple[Finding, ...]
@@ -128,6 +132,7 @@ class Verdict:
     attested: Mapping[int, int] = field(default_factory=dict)
     containers: Mapping[str, Container] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    state: State | None = None
 
     @property
     def ok(self) -> bool:

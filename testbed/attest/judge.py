@@ -1,92 +1,193 @@
-"""Entry by entry: are its hashes those of its content, is it something that this verifier can judge?"""
+"""Entry by entry: are its hashes those of its content, may it be there, can this verifier judge it at all?"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from testbed.attest import entries
+from testbed.attest import entries, rules
 from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind, UnsupportedEvidence
 from testbed.attest.ima import Entry, Fields, parse_fields, template_digest
-from testbed.attest.replay import Replay, take
+from testbed.attest.policy import Complaint, Policy
+from testbed.attest.stream import Run
+
+# An ordinary file's `d-ng|n-ng`. A name that begins with a digit may be one that a measurer put a namespace before.
+_ORDINARY = re.compile(rb"(?s)\x28\0\0\0sha256:\0.{32}(....)([^\x000-9][^\0]*\0)")
+_BOOT = b"boot_aggregate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A container as judged so far.
+
+    ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: what it may
+    be, of those of a policy.
+    """
+
+    pcr: int | None
+    container: Container
+    images: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
-class Judged:
-    """Findings and containers, gathered entry by entry."""
+class Judge:
+    """Findings and containers, gathered entry by entry.
 
-    findings: list[Finding] = field(default_factory=list)
-    containers: dict[int, Container] = field(default_factory=dict)
-
-
-def judge(log: bytes, found: Replay) -> Judged:
-    """Judge each entry that the quote covers, and each of a PCR whose value was not reached: any may be the wrong one.
-
-    Only the former say something about containers.
+    Which PCRs come to their quoted value is known at the end only, so what counts for those alone is kept by PCR.
+    ``namespaced``: measurements whose names tell a namespace, on whichever PCR. ``boots``: where a log began.
     """
-    judged = Judged()
-    for entry in take(log, dict(found.reached) | dict.fromkeys(found.last)):
+
+    policy: Policy | None = None
+    containers: dict[int, Known] = field(default_factory=dict)
+    namespaced: list[tuple[int, rules.Measured]] = field(default_factory=list)
+    boots: list[str] = field(default_factory=list)
+    tolerated: Counter[FindingKind] = field(default_factory=Counter)
+    _findings: list[tuple[int | None, Finding]] = field(default_factory=list)
+
+    def findings(self, reached: Collection[int]) -> list[Finding]:
+        """Return what was found, given the PCRs that came to their quoted value."""
+        return [finding for pcr, finding in self._findings if pcr is None or pcr in reached]
+
+    def known(self, reached: Collection[int]) -> dict[str, Known]:
+        """Return the containers, by ``seq``, that attested entries speak of."""
+        return {str(seq): one for seq, one in self.containers.items() if one.pcr is None or one.pcr in reached}
+
+    def step(self, entry: Entry) -> None:
+        """Judge one entry."""
         if entry.violation:
             # Its template data are in no PCR: not even the name can be believed.
-            expected = "a measurement"
-            got = f"a violation, said to be of {_unproven_name(entry)}"
-            judged.findings.append(Finding(kind=FindingKind.VIOLATION, where=entry.where, expected=expected, got=got))
-            continue
+            expected, got = "a measurement", f"a violation, said to be of {_unproven_name(entry)}"
+            self._violation(entry, expected, got)
+            return
         if (expected_hash := template_digest(entry)) != entry.digest:
-            judged.findings.append(_template_hash(entry, expected_hash.hex(), entry.digest.hex()))
+            self._add(_template_hash(entry, expected_hash.hex(), entry.digest.hex()))
         try:
             fields = parse_fields(entry)
-            if fields.buf is not None:
-                _buffer(judged, entry, fields, fields.buf, counts=entry.pcr in found.reached)
+            if fields.buf is None:
+                self._file(entry, fields)
+            else:
+                self._buffer(entry, fields, fields.buf)
         except BadEvidence as error:
-            judged.findings.append(error.finding(entry.where))
-    return judged
+            self._add(error.finding(entry.where))
+
+    def _file(self, entry: Entry, fields: Fields) -> None:
+        """Judge IMA's own measurement of a file."""
+        if fields.name == _BOOT:
+            self.boots.append(entry.where)
+        if rules.is_namespaced(fields.name):
+            line = rules.Measured(
+                where=entry.where,
+                pcr=entry.pcr,
+                name=fields.name,
+                algorithm=fields.algorithm,
+                digest=fields.digest,
+            )
+            self.namespaced.append((entry.pcr, line))
+        elif self.policy is not None:
+            self._complain(self.policy.judge_host(fields), entry, _said(fields.name, fields.digest))
+
+    def _buffer(self, entry: Entry, fields: Fields, buf: bytes) -> None:
+        """Judge an ``ima-buf`` entry. Raises ``BadEvidence``."""
+        digest = hashlib.new(fields.algorithm, buf).digest()
+        if digest != fields.digest:
+            got = f"{fields.digest.hex()} in field d-ng"
+            self._add(_template_hash(entry, f"{digest.hex()}, the {fields.algorithm} of field buf", got))
+        if fields.name == entries.VIOLATION:
+            self._violation(entry, "measurements", "an entry that says that one was not possible")
+            return
+        if fields.name in entries.KINDS:
+            payload = entries.parse_payload(fields.name, buf)
+            self._count(entry, payload)
+            if isinstance(payload, entries.FileEntry):
+                self._container_file(entry, payload)
+            return
+        if self.policy is None or fields.name.startswith(entries.PREFIX):
+            known = ", ".join(map(bytes.decode, entries.KINDS))
+            raise UnsupportedEvidence("event", f"one of {known}", ascii(fields.name))
+        self._complain(self.policy.judge_buffer(fields), entry, _said(fields.name, fields.digest))
+
+    def _container_file(self, entry: Entry, payload: entries.FileEntry) -> None:
+        """Look a container's file up in the images that it may be, never in the host's list."""
+        if self.policy is None:
+            return
+        known = self.containers[payload.container.seq]
+        images, complaint = self.policy.judge_file(known.images, payload.path, payload.digest)
+        image = " or ".join(images)
+        self.containers[payload.container.seq] = replace(
+            known, images=images, container=replace(known.container, image=image)
+        )
+        self._complain(complaint, entry, _said(payload.path, payload.digest), str(payload.container.seq))
+
+    def _count(self, entry: Entry, payload: entries.FileEntry | entries.StartEntry) -> None:
+        """Put an entry to its container; the first of each must be its only ``ctr-start``."""
+        who = payload.container
+        known = self.containers.get(who.seq)
+        one = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started)
+        if isinstance(payload, entries.StartEntry) == (known is not None):
+            got = "a second ctr-start" if known else "none before this entry"
+            self._broken_rule(entry, who.seq, "one ctr-start, before its container's other entries", got)
+        if known is not None:
+            one = known.container
+            if (one.mntns, one.cgroup, one.started) != (who.mntns, who.cgroup, who.started):
+                expected = f"mntns {one.mntns}, cgroup {one.cgroup}, started {one.started}"
+                got = f"mntns {who.mntns}, cgroup {who.cgroup}, started {who.started}"
+                self._broken_rule(entry, who.seq, expected, got)
+        if isinstance(payload, entries.StartEntry) and not one.entries:
+            path = payload.cgroup_path.decode(errors="backslashreplace")
+            one = replace(one, cgroup_path=path, runtime_id=entries.runtime_id(payload.cgroup_path))
+        one = replace(one, entries=one.entries + 1)
+        if known is None:
+            images = self.policy.images_of(one) if self.policy is not None else ()
+            known = Known(pcr=entry.pcr, container=replace(one, image=" or ".join(images)), images=images)
+        else:
+            known = replace(known, container=one)
+        self.containers[who.seq] = known
+
+    def _broken_rule(self, entry: Entry, seq: int, expected: str, got: str) -> None:
+        """Only for attested entries: among others any may be the one that was put there."""
+        where = f"{entry.where}: container {seq}"
+        finding = Finding(kind=FindingKind.MALFORMED, where=where, expected=expected, got=got, container=str(seq))
+        self._findings.append((entry.pcr, finding))
+
+    def _violation(self, entry: Entry, expected: str, got: str) -> None:
+        if self.policy is not None and self.policy.tolerates_violations:
+            self.tolerated[FindingKind.VIOLATION] += 1
+            return
+        self._add(Finding(kind=FindingKind.VIOLATION, where=entry.where, expected=expected, got=got))
+
+    def _complain(self, complaint: Complaint | None, entry: Entry, got: str, container: str | None = None) -> None:
+        if complaint is None:
+            return
+        if complaint.tolerated:
+            self.tolerated[complaint.kind] += 1
+            return
+        expected = complaint.expected
+        self._add(Finding(kind=complaint.kind, where=entry.where, expected=expected, got=got, container=container))
+
+    def _add(self, finding: Finding) -> None:
+        self._findings.append((None, finding))
 
 
-def _buffer(judged: Judged, entry: Entry, fields: Fields, buf: bytes, *, counts: bool) -> None:
-    """Judge an ``ima-buf`` entry. Raises ``BadEvidence``."""
-    digest = hashlib.new(fields.algorithm, buf).digest()
-    if digest != fields.digest:
-        got = f"{fields.digest.hex()} in field d-ng"
-        judged.findings.append(_template_hash(entry, f"{digest.hex()}, the {fields.algorithm} of field buf", got))
-    if fields.name == entries.VIOLATION:
-        expected, got = "measurements", "an entry that says that one was not possible"
-        judged.findings.append(Finding(kind=FindingKind.VIOLATION, where=entry.where, expected=expected, got=got))
-        return
-    if fields.name not in entries.KINDS:
-        raise UnsupportedEvidence("event", f"one of {', '.join(map(bytes.decode, entries.KINDS))}", ascii(fields.name))
-    payload = entries.parse_payload(fields.name, buf)
-    if counts:
-        _count(judged, entry, payload)
-
-
-def _count(judged: Judged, entry: Entry, payload: entries.FileEntry | entries.StartEntry) -> None:
-    """Put an entry to its container; the first of each must be its only ``ctr-start``."""
-    who = payload.container
-    known = judged.containers.get(who.seq)
-    got = None
-    if isinstance(payload, entries.StartEntry) == (known is not None):
-        got = "a second ctr-start" if known else "none before this entry"
-        judged.findings.append(_broken_rule(entry, who.seq, "one ctr-start, before its container's other entries", got))
-    if known is None:
-        known = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started)
-    elif (known.mntns, known.cgroup, known.started) != (who.mntns, who.cgroup, who.started):
-        expected = f"mntns {known.mntns}, cgroup {known.cgroup}, started {known.started}"
-        got = f"mntns {who.mntns}, cgroup {who.cgroup}, started {who.started}"
-        judged.findings.append(_broken_rule(entry, who.seq, expected, got))
-    if isinstance(payload, entries.StartEntry) and not known.entries:
-        path = payload.cgroup_path.decode(errors="backslashreplace")
-        known = replace(known, cgroup_path=path, runtime_id=entries.runtime_id(payload.cgroup_path))
-    judged.containers[who.seq] = replace(known, entries=known.entries + 1)
-
-
-def _broken_rule(entry: Entry, seq: int, expected: str, got: str) -> Finding:
-    where = f"{entry.where}: container {seq}"
-    return Finding(kind=FindingKind.MALFORMED, where=where, expected=expected, got=got, container=str(seq))
+def ordinary(run: Run, policy: Policy | None) -> bool:
+    """Whether ``Judge.step`` has nothing to say of any entry of a run: digests as they must be, and accepted names."""
+    digests = [hashlib.sha1(data).digest() for data in run.data]  # noqa: S324 - the log's format
+    if b"".join(digests) != b"".join(run.shown):
+        return False
+    if policy is not None:
+        return policy.accepted.issuperset(run.fields)
+    matches = [_ORDINARY.fullmatch(one) for one in run.fields]
+    return all(match and int.from_bytes(match[1], "little") == len(match[2]) for match in matches)
 
 
 def _template_hash(entry: Entry, expected: str, got: str) -> Finding:
     return Finding(kind=FindingKind.TEMPLATE_HASH, where=entry.where, expected=expected, got=got)
+
+
+def _said(name: bytes, digest: bytes) -> str:
+    return f"{ascii(name)[1:]}, {digest.hex()}"
 
 
 def _unproven_name(entry: Entry) -> str:

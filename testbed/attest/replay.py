@@ -2,39 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from testbed.attest.finding import BadEvidence
-from testbed.attest.ima import BANKS, HASHES, Entry, extension, read_entries
+from testbed.attest.ima import BANKS, HASHES, Entry, extension, extensions
+from testbed.attest.stream import Run
 
 # PCRs of the dynamic root of trust start as ones (PC Client profile); a log cannot begin there from zero.
 _ONES = range(17, 23)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
-    """What one pass over the log found.
+class Goal:
+    """What a replay must lead to.
 
-    ``reached``: for each PCR that came to its quoted value, how many of its entries it took. ``last``: for the other
-    PCRs, the value at the end. ``seen``: entries of each quoted PCR. ``foreign``: entries of PCRs that were not quoted,
-    not past the quoted state, and the first of them. ``boundary``: the byte at which the last attested entry ends, or
-    the log's framing if a PCR was not reached. ``broken``: where and why the framing ended early.
+    ``quoted``: the value of each PCR, so that each is replayed on its own. Or ``None``: then one prefix of the log is
+    looked for at which the ``algorithm`` hash of all values together, in selection order, is ``composite``.
     """
 
-    reached: Mapping[int, int]
-    last: Mapping[int, bytes]
-    seen: Mapping[int, int]
+    quoted: Mapping[int, bytes] | None
+    algorithm: str
+    composite: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A place in the log: ``offset`` bytes and ``entries`` before it, and what the PCRs held there, after how many."""
+
+    offset: int
     entries: int
-    foreign: int
-    first_foreign: Entry | None
-    boundary: int
-    broken: BadEvidence | None
+    values: Mapping[int, bytes]
+    counts: Mapping[int, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class Replay:
+    """One pass over the log, entry by entry or in runs.
+
+    ``values``: what each PCR holds now; ``counts``: its entries so far that led there. ``pending``: PCRs that did not
+    come to their quoted value yet. ``seen``: entries of each quoted PCR; ``foreign``: entries of PCRs that were not
+    quoted, not past the quoted state, and the first of them. ``boundary``: the byte at which the last attested entry
+    ends, or the log's framing if a PCR was not reached. ``broken``: where and why the framing ended early.
+    ``ahead``: the place of the first entry that the quote does not cover.
+    """
+
+    bank: str
+    goal: Goal
+    values: dict[int, bytes]
+    counts: dict[int, int]
+    padded: bool = False
+    entries: int = 0
+    boundary: int = 0
+    pending: set[int] = field(init=False)
+    seen: dict[int, int] = field(init=False)
+    foreign: int = 0
+    first_foreign: Entry | None = None
+    broken: BadEvidence | None = None
+    ahead: Mark | None = None
+
+    def __post_init__(self) -> None:
+        self.seen = dict(self.counts)
+        self.pending = set(self.values)
+        if self.goal.quoted is None:
+            self._look_at_composite()
+        else:
+            self.pending = {pcr for pcr, value in self.values.items() if value != self.goal.quoted.get(pcr)}
 
     @property
     def complete(self) -> bool:
         """Whether every quoted PCR came to its value: then nothing past ``boundary`` can change what is said."""
-        return not self.last
+        return not self.pending
+
+    @property
+    def reached(self) -> dict[int, int]:
+        """How many entries each PCR took that came to its quoted value."""
+        return {pcr: count for pcr, count in self.counts.items() if pcr not in self.pending}
 
     @property
     def unattested(self) -> int:
@@ -42,91 +85,97 @@ class Replay:
         beyond = sum(self.seen[pcr] - count for pcr, count in self.reached.items())
         return beyond + (self.entries - sum(self.seen.values()) - self.foreign)
 
+    def mark(self) -> Mark:
+        """Return the place up to which everything is attested, to go on from there another time."""
+        here = Mark(offset=self.boundary, entries=self.entries, values=dict(self.values), counts=dict(self.counts))
+        return self.ahead or here
+
+    def step(self, entry: Entry) -> bool:
+        """Take one entry; return whether it is to be judged: attested, or of a PCR whose value is not reached yet."""
+        pcr = entry.pcr
+        before = self.entries
+        self.entries += 1
+        if pcr in self.seen:
+            self.seen[pcr] += 1
+        elif self.pending:
+            self.foreign, self.first_foreign = self.foreign + 1, self.first_foreign or entry
+        judged = pcr in self.pending
+        if judged:
+            value = HASHES[self.bank](self.values[pcr] + extension(entry, self.bank, padded=self.padded)).digest()
+            self.values[pcr] = value
+            self.counts[pcr] += 1
+        elif self.ahead is None:
+            self.ahead = Mark(offset=entry.offset, entries=before, values=dict(self.values), counts=dict(self.counts))
+        self.boundary = entry.end if self.pending else self.boundary
+        if judged:
+            self._look(pcr)
+        return judged
+
+    def run(self, run: Run) -> bool:
+        """Take a run, if all of its entries are to be judged and none leads to a quoted value; else leave it alone."""
+        quoted = self.goal.quoted
+        if quoted is None or not self.pending:
+            return False
+        extended = extensions(run.data, self.bank, padded=self.padded)
+        values, counts = {}, {}
+        for pcr in self.pending:
+            raw = pcr.to_bytes(4, "little")
+            mine = [one for other, one in zip(run.pcrs, extended, strict=True) if other == raw]
+            chain = _chain(self.values[pcr], mine, self.bank)
+            if quoted.get(pcr) in chain:
+                return False
+            values[pcr], counts[pcr] = (chain[-1] if chain else self.values[pcr]), len(chain)
+        if sum(counts.values()) != len(run.data):
+            return False
+        self.values.update(values)
+        for pcr, count in counts.items():
+            self.counts[pcr] += count
+            self.seen[pcr] += count
+        self.entries += len(run.data)
+        self.boundary = run.end
+        return True
+
+    def skip(self, run: Run) -> bool:
+        """Take a run that is past the quoted state as a whole: it is only counted."""
+        if self.pending or self.ahead is None:
+            return False
+        self.entries += len(run.data)
+        for pcr in self.seen:
+            self.seen[pcr] += run.pcrs.count(pcr.to_bytes(4, "little"))
+        return True
+
+    def _look(self, pcr: int) -> None:
+        """See whether an entry of this PCR has led to what was quoted."""
+        if self.goal.quoted is None:
+            self._look_at_composite()
+        elif self.values[pcr] == self.goal.quoted.get(pcr):
+            self.pending.remove(pcr)
+
+    def _look_at_composite(self) -> None:
+        together = b"".join(self.values[pcr] for pcr in sorted(self.values))
+        if HASHES[self.goal.algorithm](together).digest() == self.goal.composite:
+            self.pending.clear()
+
 
 def start_value(pcr: int, bank: str) -> bytes:
     """Return what a PCR holds after a start of the machine."""
     return (b"\xff" if pcr in _ONES else b"\0") * BANKS[bank]
 
 
-def replay(log: bytes, bank: str, pcrs: Collection[int], quoted: Mapping[int, bytes]) -> Replay:
-    """Replay each PCR on its own until it holds its value in ``quoted``; a PCR without one there is never reached.
+def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]:
+    """Yield the first ``counts[pcr]`` entries of each PCR in the order of the log, and read no further."""
+    left = {pcr: count for pcr, count in counts.items() if count}
+    for entry in entries if left else ():
+        if entry.pcr in left:
+            left[entry.pcr] -= 1
+            if not left[entry.pcr]:
+                del left[entry.pcr]
+            yield entry
+            if not left:
+                return
 
-    No two prefixes of one PCR's entries give one value, so the first that fits is the only one.
-    """
-    values = {pcr: start_value(pcr, bank) for pcr in pcrs}
-    seen = dict.fromkeys(pcrs, 0)
-    reached = {pcr: 0 for pcr, value in values.items() if value == quoted.get(pcr)}
-    pending = set(pcrs) - set(reached)
-    entries = foreign = boundary = 0
-    first: Entry | None = None
-    broken: BadEvidence | None = None
+
+def _chain(value: bytes, extended: Collection[bytes], bank: str) -> list[bytes]:
+    """Return what a PCR of ``value`` holds after each of these extensions."""
     digest = HASHES[bank]
-    try:
-        for entry in read_entries(log):
-            pcr, entries = entry.pcr, entries + 1
-            boundary = entry.end if pending else boundary
-            if pcr in seen:
-                seen[pcr] += 1
-            elif pending:
-                foreign, first = foreign + 1, first or entry
-            if pcr in pending:
-                values[pcr] = digest(values[pcr] + extension(entry, bank)).digest()
-                if values[pcr] == quoted.get(pcr):
-                    reached[pcr] = seen[pcr]
-                    pending.remove(pcr)
-    except BadEvidence as error:
-        broken = error
-    return Replay(
-        reached=reached,
-        last={pcr: values[pcr] for pcr in sorted(pending)},
-        seen=seen,
-        entries=entries,
-        foreign=foreign,
-        first_foreign=first,
-        boundary=boundary,
-        broken=broken,
-    )
-
-
-def search(log: bytes, bank: str, pcrs: Collection[int], algorithm: str, composite: bytes) -> dict[int, bytes] | None:
-    """Return the PCR values at the one prefix of the log where their hash, in selection order, is ``composite``.
-
-    ``None`` if there is no such prefix. For a quote without believable PCR values. ``algorithm`` is the quote's digest
-    algorithm, not the bank's.
-    """
-    values = {pcr: start_value(pcr, bank) for pcr in sorted(pcrs)}
-    hash_values, digest = HASHES[algorithm], HASHES[bank]
-    if hash_values(b"".join(values.values())).digest() == composite:
-        return values
-    try:
-        for entry in read_entries(log):
-            if entry.pcr not in values:
-                continue
-            values[entry.pcr] = digest(values[entry.pcr] + extension(entry, bank)).digest()
-            if hash_values(b"".join(values.values())).digest() == composite:
-                return values
-    except BadEvidence:
-        return None  # the replay that follows says where the framing ends
-    return None
-
-
-def take(log: bytes, counts: Mapping[int, int | None]) -> Iterator[Entry]:
-    """Yield the first ``counts[pcr]`` entries of each PCR, all of them for ``None``, in the order of the log.
-
-    Ends where the framing ends: that is not said again here, ``Replay.broken`` has it.
-    """
-    left = {pcr: count for pcr, count in counts.items() if count != 0}
-    entries = read_entries(log)
-    while left:
-        try:
-            entry = next(entries)
-        except (StopIteration, BadEvidence):
-            return
-        if entry.pcr not in left:
-            continue
-        count = left[entry.pcr]
-        if count == 1:
-            del left[entry.pcr]
-        elif count is not None:
-            left[entry.pcr] = count - 1
-        yield entry
+    return [value := digest(value + one).digest() for one in extended]

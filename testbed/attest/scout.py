@@ -1,0 +1,84 @@
+"""A second process that looks at runs of entries beside their replay, so that a long log takes two cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+
+from testbed.attest.bundle import Log
+from testbed.attest.finding import BadEvidence
+from testbed.attest.judge import ordinary
+from testbed.attest.policy import Policy
+from testbed.attest.stream import Run, read_runs
+
+# Answers go over in so large pieces: a system call an answer would cost more than the answer.
+_BATCH = 16
+
+Ordinary = Callable[[int, Run], bool]
+
+
+@contextmanager
+def ordinary_runs(log: Log, policy: Policy | None, *, offset: int, number: int, processes: int) -> Iterator[Ordinary]:
+    """Yield a function that says of the log's nth run (from 0) whether all of its entries are ordinary.
+
+    With two processes the other one reads the same open file and cuts it into the same runs; without, or where it has
+    ended early, the answer is computed when it is asked for.
+    """
+    if processes == 1:
+        yield lambda _, run: ordinary(run, policy)
+        return
+    # By fork, not a new interpreter: the policy can have a million files and is there already.
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    scout = context.Process(target=_scout, args=(log, policy, (offset, number), (theirs, ours)), daemon=True)
+    scout.start()
+    theirs.close()
+    try:
+        yield _Answers(ours, policy)
+    finally:
+        ours.close()
+        scout.terminate()
+        scout.join()
+
+
+class _Answers:
+    """The other process's answers, in the order of the runs."""
+
+    def __init__(self, answers: Connection, policy: Policy | None) -> None:
+        self._answers = answers
+        self._policy = policy
+        self._got = b""
+        self._before = 0
+
+    def __call__(self, number: int, run: Run) -> bool:
+        with suppress(EOFError, OSError):
+            while number >= self._before + len(self._got):
+                self._before += len(self._got)
+                self._got = b""
+                self._got = self._answers.recv_bytes()
+            return bool(self._got[number - self._before])
+        return ordinary(run, self._policy)
+
+
+def _scout(log: Log, policy: Policy | None, begin: tuple[int, int], ends: tuple[Connection, Connection]) -> None:
+    answers, other = ends
+    other.close()
+    offset, number = begin
+    batch = bytearray()
+    # Opened again: one that was inherited would share its place with the parent's.
+    with open(f"/proc/self/fd/{log.file.fileno()}", "rb") as file, suppress(BadEvidence, OSError):  # noqa: PTH123
+        for item in read_runs(file, log.size, offset=offset, number=number):
+            if isinstance(item, Run):
+                batch.append(ordinary(item, policy))
+            if len(batch) >= _BATCH:
+                answers.send_bytes(batch)
+                batch.clear()
+    with suppress(OSError):
+        if batch:
+            answers.send_bytes(batch)
+    answers.close()
+    # Not the interpreter's way out: buffers and handlers here are copies of the parent's.
+    os._exit(0)

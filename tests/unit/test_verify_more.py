@@ -1,0 +1,404 @@
+"""The judge beyond one whole log: saved states, start values, old kernels, policies, prototypes, two processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import evidence as b
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from testbed.attest import bundle, command, stream
+from testbed.attest.finding import Verdict
+from testbed.attest.policy import Policy, parse_policy
+from testbed.attest.state import State
+from testbed.attest.verify import attested_entries, verify
+from testbed.errors import SpecError
+
+KEY = rsa.generate_private_key(65537, 2048)
+AK = b.pem(KEY)
+NONCE = b"nonce of the verifier"
+LINES = b.sample_log(host_files=40, container_files=20)
+
+
+def values_of(lines: list[bytes], pcrs: tuple[int, ...] = (10, 11), bank: str = "sha256") -> dict[int, bytes]:
+    return {pcr: b.extended(b"".join(lines), pcr, bank) for pcr in pcrs}
+
+
+def quoted(
+    directory: Path,
+    lines: list[bytes],
+    tail: list[bytes] | tuple[bytes, ...] = (),
+    *,
+    values: Mapping[int, bytes] | None = None,
+    told: bool = True,
+    clock: int = 123456,
+    resets: int = 2,
+    nonce: bytes = NONCE,
+) -> Path:
+    """A bundle whose quote covers `lines`; `values` are what the PCRs hold where they hold something else."""
+    held = dict(values if values is not None else values_of(lines))
+    composite = hashlib.sha256(b"".join(held.values())).digest()
+    signed = bytearray(b.attest(nonce, composite))
+    at = 6 + 2 + 34 + 2 + len(nonce)
+    signed[at : at + 12] = clock.to_bytes(8, "big") + resets.to_bytes(4, "big")
+    log = b"".join([*lines, *tail])
+    sig = b.sign(KEY, bytes(signed), scheme=0x0014)
+    return b.write_bundle(directory, attest=bytes(signed), sig=sig, log=log, nonce=nonce, values=held if told else None)
+
+
+def judged(directory: Path, **more: Any) -> Verdict:
+    return verify(directory, ak=AK, nonce=NONCE, **more)
+
+
+def kinds(verdict: Verdict) -> list[str]:
+    return sorted({finding.kind.value for finding in verdict.findings})
+
+
+def saved(verdict: Verdict) -> State:
+    assert verdict.ok, verdict.findings
+    assert verdict.state is not None
+    return verdict.state
+
+
+def replaced(lines: list[bytes], at: int, line: bytes) -> list[bytes]:
+    return [*lines[:at], line, *lines[at + 1 :]]
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("first", [0, 1, 20, 40, len(LINES)])
+def test_two_steps_are_one(tmp_path: Path, first: int, told: bool) -> None:
+    """Whatever was attested when: both ways end with the same values, counts, containers and state."""
+    one = judged(quoted(tmp_path / "1", LINES[:first], LINES[first : first + 3], told=told))
+    two = judged(quoted(tmp_path / "2", LINES, told=told, clock=123457), since=saved(one))
+    whole = judged(tmp_path / "2")
+    assert kinds(two) == kinds(whole) == []
+    assert (two.pcrs, two.attested, two.containers, two.entries) == (
+        whole.pcrs,
+        whole.attested,
+        whole.containers,
+        whole.entries,
+    )
+    assert replace(saved(two), segments=()) == replace(saved(whole), segments=())
+    again = judged(tmp_path / "2", since=saved(one), recheck=True)
+    assert saved(again) == saved(whole)
+    assert sum(segment.size for segment in saved(two).segments) == len(b"".join(LINES))
+
+
+def test_a_rewritten_past_shows_with_recheck(tmp_path: Path) -> None:
+    state = saved(judged(quoted(tmp_path / "1", LINES[:30])))
+    rewritten = replaced(LINES, 5, b.ima_ng("/usr/bin/host-1-4", b"other"))
+    assert len(b"".join(rewritten)) == len(b"".join(LINES))
+    forged = quoted(tmp_path / "2", rewritten, values=values_of(LINES))
+    assert kinds(judged(forged, since=state)) == []
+    verdict = judged(forged, since=state, recheck=True)
+    assert kinds(verdict) == ["replay-mismatch"]
+    assert "verified before" in verdict.findings[0].where
+    assert verdict.state is None
+
+
+def test_a_log_that_has_shrunk(tmp_path: Path) -> None:
+    state = saved(judged(quoted(tmp_path / "1", LINES[:30], LINES[30:32])))
+    for count in (10, 30, 31):
+        verdict = judged(quoted(tmp_path / str(count), LINES[:count], values=values_of(LINES[:30])), since=state)
+        assert [f.kind.value for f in verdict.findings if not f.informative] == ["replay-mismatch"]
+        assert "bytes of the last time" in verdict.findings[0].expected
+
+
+def test_quotes_that_stay_behind(tmp_path: Path) -> None:
+    """What was in the log last time has been extended since: not to quote it is to hide it."""
+    state = saved(judged(quoted(tmp_path / "1", LINES[:30], LINES[30:35])))
+    verdict = judged(quoted(tmp_path / "2", LINES[:32], LINES[32:]), since=state)
+    assert kinds(verdict) == ["replay-mismatch", "unattested"]
+    assert "covers the 35 entries" in verdict.findings[0].expected
+    assert kinds(judged(quoted(tmp_path / "3", LINES[:35], LINES[35:]), since=state)) == ["unattested"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [({"resets": 3}, "quote-reset"), ({"resets": 1}, "quote-reset"), ({"clock": 5}, "quote-clock")],
+)
+def test_a_quote_that_does_not_follow(tmp_path: Path, changes: dict[str, int], kind: str) -> None:
+    state = saved(judged(quoted(tmp_path / "1", LINES[:30])))
+    verdict = judged(quoted(tmp_path / "2", LINES, **changes), since=state)  # type: ignore[arg-type]
+    assert kinds(verdict) == [kind]
+    assert any("not replayed" in note for note in verdict.notes)
+
+
+def test_a_state_is_for_one_key_and_question(tmp_path: Path) -> None:
+    state = saved(judged(quoted(tmp_path / "1", LINES[:30])))
+    with pytest.raises(SpecError, match="attestation key"):
+        judged(tmp_path / "1", since=replace(state, key=64 * "0"))
+    with pytest.raises(SpecError, match="PCRs"):
+        judged(tmp_path / "1", since=state, pcrs="sha256:10")
+    with pytest.raises(SpecError, match="start values and a saved state"):
+        judged(tmp_path / "1", since=state, starts={11: bytes(32)})
+
+
+def test_no_state_where_no_place_in_the_log_stands_for_it(tmp_path: Path) -> None:
+    """An attested entry behind one that is not: only somebody who reorders can make that."""
+    one, two, three = b.ima_ng("/1", b""), b.ima_ng("/2", b""), b.ima_ng("/3", b"", 11)
+    verdict = judged(quoted(tmp_path / "1", [one, three], values=values_of([one, three])))
+    assert saved(verdict).entries == 2
+    verdict = judged(quoted(tmp_path / "2", [one, two, three], values={**values_of([one]), 11: values_of([three])[11]}))
+    assert kinds(verdict) == ["unattested"]
+    assert (verdict.ok, verdict.state) == (True, None)
+
+
+def test_start_values_are_declared(tmp_path: Path) -> None:
+    """As a boot loader leaves them that measures into PCR 11 (systemd-stub): TPM 2.0's log is not ours."""
+    start = hashlib.sha256(b"phases").digest()
+    value = start
+    for line in LINES:
+        if line[0] == 11:
+            data = line[4 + 20 + 4 + 7 + 4 :]
+            value = hashlib.sha256(value + hashlib.sha256(data).digest()).digest()
+    held = {10: values_of(LINES)[10], 11: value}
+    directory = quoted(tmp_path / "1", LINES, values=held)
+    assert kinds(judged(directory)) == ["replay-mismatch"]
+    assert kinds(judged(directory, starts={11: start})) == []
+    assert kinds(judged(quoted(tmp_path / "2", LINES, values=held, told=False), starts={11: start})) == []
+    host = [line for line in LINES if line[0] == 10]
+    phases = quoted(tmp_path / "3", host, values={10: values_of(host)[10], 11: start})
+    assert kinds(judged(phases)) == ["log-missing"]
+    assert kinds(judged(phases, starts={11: start})) == []
+    with pytest.raises(SpecError, match="expected 32 bytes of sha256, got 20"):
+        judged(directory, starts={11: bytes(20)})
+    with pytest.raises(SpecError, match="got 12"):
+        judged(directory, starts={12: bytes(32)})
+
+
+def test_kernels_before_5_8_are_declared(tmp_path: Path) -> None:
+    values = {10: bytes(32), 11: bytes(32)}
+    lines = [b.ima_ng(f"/{n}", b"", pcr=10 + n % 2) for n in range(9)]
+    for line in lines:
+        values[line[0]] = hashlib.sha256(values[line[0]] + line[4:24] + bytes(12)).digest()
+    directory = quoted(tmp_path / "1", lines, values=values)
+    assert kinds(judged(directory)) == ["replay-mismatch"]
+    verdict = judged(directory, padded_sha1=True)
+    assert kinds(verdict) == []
+    assert saved(verdict).padded_sha1
+    assert kinds(judged(directory, since=saved(verdict))) == []
+
+
+def test_another_boot_aggregate_is_told(tmp_path: Path) -> None:
+    lines = [*LINES, b.ima_ng("boot_aggregate", b"second"), b.ima_ng("/after", b"")]
+    verdict = judged(quoted(tmp_path / "1", lines))
+    assert kinds(verdict) == []
+    assert any("kexec" in note for note in verdict.notes)
+
+
+def policy(**changes: Any) -> Policy:
+    """What `LINES` have: the host's files, and one image for both containers."""
+    host: dict[str, list[str]] = {"/usr/bin/signed": ["sha256:" + hashlib.sha256(b"signed").hexdigest()]}
+    for seq in (1, 2):
+        for n in range(20):
+            host[f"/usr/bin/host-{seq}-{n}"] = ["sha256:" + hashlib.sha256(f"host {seq} {n}".encode()).hexdigest()]
+    image = {f"/usr/lib/file-{n}": ["sha256:" + hashlib.sha256(b"%d" % n).hexdigest()] for n in range(10)}
+    image["/usr/bin/last"] = ["sha256:" + hashlib.sha256(b"last").hexdigest()]
+    document: dict[str, Any] = {
+        "schema": 1,
+        "host": {"files": host, "boot_aggregate": ["sha256:" + hashlib.sha256(b"aggregate").hexdigest()]},
+        "images": {"app": {"files": image}},
+        "containers": {"*": ["app"]},
+    }
+    return parse_policy(json.dumps(document | changes).encode(), "policy.json")
+
+
+def test_policy(tmp_path: Path) -> None:
+    directory = quoted(tmp_path / "1", LINES)
+    verdict = judged(directory, policy=policy())
+    assert kinds(verdict) == []
+    assert {one.image for one in verdict.containers.values()} == {"app"}
+    # A container's file is never excused by the host's list.
+    everything = {f"/usr/lib/file-{n}": ["sha256:" + hashlib.sha256(b"%d" % n).hexdigest()] for n in range(10)}
+    whole = policy()
+    assert whole.accepted
+    verdict = judged(directory, policy=policy(host={"files": everything}, images={}, containers={}))
+    assert "unknown-file" in kinds(verdict)
+    assert {f.container for f in verdict.findings} == {None, "1", "2"}
+
+
+def test_policy_on_a_changed_host_and_container(tmp_path: Path) -> None:
+    lines = replaced(LINES, 3, b.ima_ng("/usr/bin/host-1-1", b"evil"))
+    lines = replaced(lines, 5, b.ima_ng("/usr/bin/new", b""))
+    lines.append(b.ima_buf("ctr-file", b.ctr_file(b"/usr/bin/last", b"evil", seq=1)))
+    lines.append(b.ima_buf("ctr-file", b.ctr_file(b"/usr/bin/host-1-1", b"host 1 1", seq=1)))
+    verdict = judged(quoted(tmp_path / "1", lines), policy=policy())
+    found = [(f.kind.value, f.container) for f in verdict.findings]
+    expected = [("wrong-digest", None), ("unknown-file", None), ("wrong-digest", "1"), ("unknown-file", "1")]
+    assert found == expected
+    only_containers = judged(quoted(tmp_path / "3", [*LINES, *lines[-2:]]), policy=policy())
+    assert [only_containers.container_judgement(key).value for key in "12"] == ["untrusted", "trusted"]
+    state = judged(quoted(tmp_path / "2", LINES[:60]), policy=policy())
+    verdict = judged(tmp_path / "1", policy=policy(), since=saved(state))
+    assert kinds(verdict) != []
+
+
+def test_what_a_policy_lets_pass_is_counted(tmp_path: Path) -> None:
+    lines = [*LINES, b.violation("/usr/bin/host-1-1"), b.ima_ng("/new", b"")]
+    directory = quoted(tmp_path / "1", lines)
+    assert kinds(judged(directory, policy=policy())) == ["unknown-file", "violation"]
+    lenient = judged(directory, policy=policy(on={"violation": "note", "unknown": "note"}))
+    assert kinds(lenient) == []
+    assert sum("the policy lets pass" in note for note in lenient.notes) == 2
+
+
+def test_other_events_are_for_a_policy_to_judge(tmp_path: Path) -> None:
+    event = b.ima_buf("kernel_version", b"6.12", pcr=10)
+    directory = quoted(tmp_path / "1", [*LINES, event])
+    assert kinds(judged(directory)) == ["unsupported"]
+    host = {"buffers": {"kernel_version": ["sha256:" + hashlib.sha256(b"6.12").hexdigest()]}}
+    assert "unsupported" not in kinds(judged(directory, policy=policy(host=host)))
+    assert "wrong-digest" in kinds(
+        judged(directory, policy=policy(host={"buffers": {"kernel_version": ["sha256:" + 64 * "0"]}}))
+    )
+    ours = quoted(tmp_path / "2", [*LINES, b.ima_buf("ctr-beat", b"6.12")])
+    assert kinds(judged(ours, policy=policy())) == ["unsupported"]
+
+
+def prototype_line(name: str, digest: bytes) -> bytes:
+    return b.entry(11, b"ima-ng", b.digest_field(digest) + b.field(name.encode() + b"\0"))
+
+
+def test_the_collision_pair_passes_a_replay_and_is_caught(tmp_path: Path) -> None:
+    """Two contents, one measurement: nothing in the log is forged, and nothing in it tells them apart."""
+    pair = [(b.GOLDEN / f"collision_{which}.bin").read_bytes() for which in "ab"]
+    measured = {hashlib.sha256(hashlib.sha256(one).digest()[:8]).digest() for one in pair}
+    assert len(set(pair)) == 2
+    assert len(measured) == 1
+    lines = [b.ima_ng("/usr/bin/app", one) for one in pair]
+    lines += [prototype_line(f"{4026532900 + n}:/usr/bin/app", next(iter(measured))) for n in range(2)]
+    verdict = judged(quoted(tmp_path / "1", lines))
+    assert kinds(verdict) == ["weak-binding"]
+    assert verdict.attested == {10: 2, 11: 2}
+    assert any("64 bits" in f.got for f in verdict.findings)
+
+
+def test_lines_by_no_known_rule_and_of_no_content(tmp_path: Path) -> None:
+    unknown = prototype_line("4026532900:/usr/bin/app", bytes(range(32)))
+    assert kinds(judged(quoted(tmp_path / "1", [unknown], values=values_of([unknown])))) == ["unsupported"]
+    nothing = prototype_line("4026532900", hashlib.sha256(bytes(8)).digest())
+    assert "no-content" in kinds(judged(quoted(tmp_path / "2", [nothing], values=values_of([nothing]))))
+    # Past the quoted state nothing is said of it.
+    assert kinds(judged(quoted(tmp_path / "3", LINES, [nothing]))) == ["unattested"]
+
+
+@pytest.mark.parametrize("with_policy", [True, False])
+def test_two_processes_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_policy: bool) -> None:
+    monkeypatch.setattr(stream, "_LARGEST", 1 << 11)
+    lines = [b.ima_ng(f"/usr/bin/host-1-{n % 20}", f"host 1 {n % 20}".encode()) for n in range(600)]
+    lines[200] = b.ima_ng("/usr/bin/host-1-1", b"evil")
+    lines[400] = lines[400][:10] + b"\1\2\3" + lines[400][13:]
+    reference = policy() if with_policy else None
+    for name, tail in (("whole", []), ("tail", [*LINES, b"garbage"]), ("cut", [lines[0][:50]])):
+        directory = quoted(tmp_path / name, lines, tail, values=values_of(lines))
+        one, two = (judged(directory, policy=reference, processes=processes) for processes in (1, 2))
+        assert one == two
+        assert "template-hash" in kinds(one)
+        assert ("wrong-digest" in kinds(one)) == with_policy
+
+
+def test_a_scout_that_dies_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [b.ima_ng(f"/usr/bin/host-1-{n % 20}", f"host 1 {n % 20}".encode()) for n in range(600)]
+    lines[300] = b.ima_ng("/usr/bin/host-1-1", b"evil")
+    directory = quoted(tmp_path / "1", lines, values=values_of(lines))
+    monkeypatch.setattr("testbed.attest.scout._scout", lambda *_: None)
+    verdict = judged(directory, policy=policy(), processes=2)
+    assert kinds(verdict) == ["wrong-digest"]
+
+
+def test_a_log_that_is_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = quoted(tmp_path / "1", LINES)
+    monkeypatch.setattr(bundle.os, "fstat", _older(bundle.os.fstat))  # type: ignore[attr-defined]
+    verdict = judged(directory)
+    assert kinds(verdict) == ["malformed"]
+    assert "nobody writes" in verdict.findings[0].expected
+
+
+def _older(fstat: Any) -> Any:
+    """Each look at a file finds it changed since the one before."""
+    looks = iter(range(1000))
+
+    class Status:
+        def __init__(self, descriptor: int) -> None:
+            real = fstat(descriptor)
+            self.st_size, self.st_mode, self.st_ctime_ns = real.st_size, real.st_mode, next(looks)
+
+    return Status
+
+
+def test_attested_entries_are_a_prefix_by_pcr(tmp_path: Path) -> None:
+    directory = quoted(tmp_path / "1", LINES[:30], LINES[30:])
+    assert [entry.number for entry in attested_entries(directory, judged(directory))] == list(range(1, 31))
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(command.command, [*map(str, words)])
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> list[object]:
+    (tmp_path / "ak.pem").write_bytes(AK)
+    directory = quoted(tmp_path / "bundle", LINES[:30], LINES[30:32])
+    return [directory, "--ak", tmp_path / "ak.pem", "--nonce", NONCE.hex()]
+
+
+def test_command_with_states_and_a_policy(tmp_path: Path, asked: list[object]) -> None:
+    state, reference = tmp_path / "state.json", tmp_path / "policy.json"
+    done = call(*asked, "--save-state", state)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("trusted (log authentic, files not judged)")
+    quoted(tmp_path / "bundle", LINES)
+    done = call(*asked, "--since", state, "--recheck", "--save-state", state, "--jobs", 2)
+    assert done.exit_code == 0, done.output
+    assert json.loads(state.read_text())["entries"] == len(LINES)
+    reference.write_text('{"schema": 1}')
+    before = state.read_bytes()
+    done = call(*asked, "--policy", reference, "--save-state", state)
+    assert done.exit_code == 1
+    assert "unknown-file" in done.output
+    assert "no state saved: the evidence is not trusted" in done.output
+    assert state.read_bytes() == before
+
+
+def test_a_trusted_verdict_with_a_policy_says_no_more_than_that(tmp_path: Path, asked: list[object]) -> None:
+    reference = tmp_path / "policy.json"
+    reference.write_text('{"schema": 1, "on": {"unknown": "note"}}')
+    done = call(*asked, "--policy", reference)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("trusted\n")
+    assert "the policy lets pass: unknown-file" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--recheck"], "expected --since"),
+        (["--start", "11"], "expected PCR=HEX"),
+        (["--start", "24=" + 64 * "0"], "expected PCR=HEX"),
+        (["--start", "11=00"], "expected 32 bytes"),
+        (["--firmware", "xyz"], "up to 16 hex digits"),
+        (["--policy", "/nonexistent"], "nonexistent"),
+        (["--since", "/"], "plain file"),
+        (["--jobs", "3"], "jobs"),
+    ],
+)
+def test_wrong_arguments(asked: list[object], words: list[str], what: str) -> None:
+    done = call(*asked, *words)
+    assert done.exit_code == 2, done.output
+    assert what in done.output
+
+
+def test_firmware_and_start_reach_the_judge(asked: list[object]) -> None:
+    assert call(*asked, "--firmware", "2019102300163636", "--start", "11=" + 64 * "0").exit_code == 0
+    done = call(*asked, "--firmware", "0x1")
+    assert done.exit_code == 1
+    assert "quote-signer" in done.output
+    assert "replay-mismatch" in call(*asked, "--padded-sha1").output
