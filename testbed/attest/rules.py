@@ -19,7 +19,7 @@ from testbed.attest.ima import BANKS
 # What both prototypes hash: as many bytes as a pointer has (`sizeof` of one), not as the digest has.
 POINTER = 8
 # An attester can give a path any number of contents, and log any number of digests: both are looked at to a limit.
-CANDIDATES = 256
+CANDIDATES = 64
 TRACKED = 1 << 16
 SHOWN = 100
 _NAMESPACED = re.compile(rb"([0-9]{1,10})(?::(/.*))?", re.DOTALL)
@@ -96,8 +96,7 @@ def prototype_file(digest: bytes, namespace: bytes, algorithm: str = "sha256") -
     bytes: so the number is in them only where a zero byte ends the "string" before (container_ima.c, commit 1429fd0).
     ``namespace``: decimal text, which the kernel's numbers give at least as many digits as ``POINTER``.
     """
-    kept = digest[: _kept(digest)]
-    return hashlib.new(algorithm, (kept + namespace)[:POINTER]).digest()
+    return hashlib.new(algorithm, (digest[: _kept(digest)] + namespace)[:POINTER]).digest()
 
 
 def no_content_digests(algorithm: str = "sha256") -> frozenset[bytes]:
@@ -117,8 +116,7 @@ NO_CONTENT_DIGEST = hashlib.sha256(bytes(POINTER)).digest()
 
 def split_name(name: bytes) -> tuple[bytes, bytes | None] | None:
     """Return namespace and path of a namespaced line, no path for an image's, and ``None`` for any other line."""
-    found = _NAMESPACED.fullmatch(name)
-    return (found[1], found[2]) if found else None
+    return (found[1], found[2]) if (found := _NAMESPACED.fullmatch(name)) else None
 
 
 def is_namespaced(name: bytes) -> bool:
@@ -202,8 +200,8 @@ def _image(line: Measured) -> Inferred:
 def _file(line: Measured, namespace: bytes, path: bytes, known: Mapping[bytes, Collection[bytes]]) -> Inferred:
     plain = [one for one in itertools.islice(known.get(path, ()), CANDIDATES) if len(one) == len(line.digest)]
     if line.digest in plain:
-        bits = 8 * len(line.digest)
-        return Inferred(rule=Rule.PLAIN, bits=bits, contents=(line.digest,), explanation="the file's own digest")
+        said = "the file's own digest"
+        return Inferred(rule=Rule.PLAIN, bits=8 * len(line.digest), contents=(line.digest,), explanation=said)
     fits = tuple(dict.fromkeys(one for one in plain if prototype_file(one, namespace, line.algorithm) == line.digest))
     # A digest that begins with a zero byte leaves nothing of itself, so no plain digest is needed to see this one.
     if not fits and prototype_file(bytes(len(line.digest)), namespace, line.algorithm) == line.digest:
@@ -233,8 +231,7 @@ def _prototype(count: int, namespace: bytes, contents: tuple[bytes, ...]) -> Inf
 
 def _count(state: _State, line: Measured, found: Inferred, *, namespaced: bool) -> None:
     key = (line.pcr, found.rule.value, namespaced)
-    group = state.groups.get(key)
-    if group is None:
+    if (group := state.groups.get(key)) is None:
         group = state.groups[key] = Group(rule=found.rule, pcr=line.pcr, first=line.where, namespaced=namespaced)
     group.bits[found.bits] = group.bits.get(found.bits, 0) + 1
     group.namespace_bound &= found.namespace_bound
@@ -279,12 +276,11 @@ def _weak(groups: Iterable[Group]) -> Iterable[Finding]:
         if group.rule not in {Rule.PROTOTYPE_FILE, Rule.PROTOTYPE_IMAGE}:
             continue
         bits = ", ".join(f"{bits} bits bound by {count}" for bits, count in group.bits.items())
-        bound = "bound" if group.namespace_bound else "not bound"
         yield Finding(
             kind=FindingKind.WEAK_BINDING,
             where=f"PCR {group.pcr}: {group.entries} by rule {group.rule}, the first {group.first}",
             expected="digests that bind all of the content's digest and the container",
-            got=f"{bits}; namespace {bound}",
+            got=f"{bits}; namespace {'bound' if group.namespace_bound else 'not bound'}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -17,28 +18,35 @@ from testbed.attest.ascii import Line, damaged, read_lines
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.ima import Entry, parse_fields, read_entries, template_digest
 from testbed.attest.repair import repair
-from testbed.attest.rules import CANDIDATES, SHOWN, Audit, Group, Measured, audit, infer, is_namespaced
+from testbed.attest.rules import CANDIDATES, SHOWN, Audit, Group, Measured, audit, infer, is_namespaced, path_of
 from testbed.errors import EvidenceError
 
 SCHEMA = 1
-# A million entries in text are about 200 MB.
+# A million entries in text are about 200 MB. Lines have a limit of their own: each costs more than its bytes.
 _LOG_MAX = 1 << 28
+_LINES_MAX = 1 << 22
 _REPAIRS = 64
+_KEPT = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
 class _Log:
-    """What one log says. ``measured`` and ``plain`` (digests by path) are of entries that fit their digest."""
+    """What one log says, of entries that fit their digest: ``namespaced`` lines, ``plain`` digests by path.
+
+    ``counted``: the other lines, of which the first of each PCR, kind and size of digest stands for so many.
+    """
 
     path: str
     binary: bool
     entries: int = 0
     violations: int = 0
     others: int = 0
-    damaged: list[dict[str, Any]] = field(default_factory=list)
+    damaged: int = 0
+    damaged_lines: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
-    plain: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
+    namespaced: list[Measured] = field(default_factory=list)
+    counted: dict[tuple[int, bytes, int], tuple[Measured, int]] = field(default_factory=dict)
+    plain: dict[bytes, list[bytes]] = field(default_factory=dict)
 
     @property
     def form(self) -> str:
@@ -58,19 +66,21 @@ def semantics(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) 
     Exit status: 0 nothing found; 1 something found; 2 wrong arguments; 4 malformed log, or one without a line of a log.
     """
     said = [_read(str(path), _bytes(path)) for path in logs]
-    known: dict[bytes, dict[bytes, None]] = {}
-    for log in said:
-        for path, digests in log.plain.items():
-            known.setdefault(path, {}).update(digests)
-    measured = [line for log in said for line in log.measured]
-    judged = audit(measured, known)
+    namespaced = [line for log in said for line in log.namespaced]
+    known = {path: _plain(said, path) for line in namespaced if (path := path_of(line.name)) is not None}
+    counted = (itertools.repeat(line, count) for log in said for line, count in log.counted.values())
+    judged = audit(itertools.chain(namespaced, *counted), known)
     findings = [*(finding for log in said for finding in log.findings), *judged.findings]
     if as_json:
-        lines = [_line_json(line, known) for line in measured]
+        lines = [_line_json(line, known) for line in namespaced]
         click.echo(json.dumps(_json(said, judged, lines, findings), indent=1))
     else:
         click.echo("\n".join(_text(said, judged, findings)))
     context.exit(1 if findings or any(log.damaged for log in said) else 0)
+
+
+def _plain(logs: Iterable[_Log], path: bytes) -> list[bytes]:
+    return list(dict.fromkeys(digest for log in logs for digest in log.plain.get(path, ())))
 
 
 def _bytes(path: Path) -> bytes:
@@ -91,6 +101,8 @@ def _bytes(path: Path) -> bytes:
 def _read(path: str, data: bytes) -> _Log:
     # A binary log begins with a PCR in four bytes, little-endian; text has no zero byte there.
     log = _Log(path=path, binary=b"\0" in data[:4])
+    if not log.binary and data.count(b"\n") > _LINES_MAX:
+        raise click.UsageError(f"{path}: expected a log of at most {_LINES_MAX} lines, got more")
     if log.binary:
         _read_binary(log, data)
     else:
@@ -113,7 +125,7 @@ def _read_binary(log: _Log, data: bytes) -> None:
                 continue
             log.entries += 1
             got = f"template digest {entry.digest.hex()}, expected {digest.hex()}"
-            log.damaged.append({"entry": entry.number, "offset": entry.offset, "why": got, "repair": None})
+            _damage(log, {"entry": entry.number, "offset": entry.offset, "why": got, "repair": None})
     except BadEvidence as error:
         raise EvidenceError(f"{log.path}: {error.message.removeprefix('ima.bin: ')}") from error
 
@@ -124,9 +136,9 @@ def _read_text(log: _Log, data: bytes) -> None:
         if damaged(line):
             log.entries += 1
             why = _why(line)
-            found = repair(line.raw) if len(log.damaged) < _REPAIRS else None
+            found = repair(line.raw) if log.damaged < _REPAIRS else None
             words = found[1] if found else None
-            log.damaged.append({"line": line.number, "offset": line.offset, "why": why, "repair": words})
+            _damage(log, {"line": line.number, "offset": line.offset, "why": why, "repair": words})
             if found and found[0].entry is not None:
                 log.entries -= 1
                 _take(log, found[0].entry, f"{where} (repaired)")
@@ -168,11 +180,20 @@ def _take(log: _Log, entry: Entry, where: str) -> None:
         digest=fields.digest,
         template=entry.template,
     )
-    log.measured.append(line)
-    if fields.buf is None and not is_namespaced(fields.name):
-        digests = log.plain.setdefault(fields.name, {})
-        if len(digests) < CANDIDATES:
-            digests[fields.digest] = None
+    if fields.buf is None and is_namespaced(fields.name):
+        log.namespaced.append(line)
+        return
+    key = (line.pcr, line.name if line.template == b"ima-buf" else b"", len(line.digest))
+    first, count = log.counted.get(key, (line, 0))
+    log.counted[key] = first, count + 1
+    if fields.buf is None and len(digests := log.plain.setdefault(fields.name, [])) < CANDIDATES:
+        digests.append(fields.digest)
+
+
+def _damage(log: _Log, one: dict[str, Any]) -> None:
+    log.damaged += 1
+    if log.damaged <= _KEPT:
+        log.damaged_lines.append(one)
 
 
 def _note(log: _Log, finding: Finding) -> None:
@@ -181,7 +202,7 @@ def _note(log: _Log, finding: Finding) -> None:
         log.findings.append(finding)
 
 
-def _line_json(line: Measured, known: dict[bytes, dict[bytes, None]]) -> dict[str, Any]:
+def _line_json(line: Measured, known: dict[bytes, list[bytes]]) -> dict[str, Any]:
     found = infer(line, known)
     return {
         "where": line.where,
@@ -208,6 +229,7 @@ def _json(
                 "violations": log.violations,
                 "other_lines": log.others,
                 "damaged": log.damaged,
+                "damaged_lines": log.damaged_lines,
             }
             for log in logs
         ],
@@ -231,12 +253,12 @@ def _text(logs: Iterable[_Log], judged: Audit, findings: Iterable[Finding]) -> I
     for log in logs:
         other = f", {log.others} other lines" if log.others else ""
         violations = f", {log.violations} violations" if log.violations else ""
-        yield f"{log.path} ({log.form}): {log.entries} entries, {len(log.damaged)} damaged{violations}{other}"
-        for one in log.damaged[:SHOWN]:
+        yield f"{log.path} ({log.form}): {log.entries} entries, {log.damaged} damaged{violations}{other}"
+        for one in log.damaged_lines[:SHOWN]:
             place = f"line {one['line']}" if "line" in one else f"entry {one['entry']}"
             yield f"  damaged: {place} at byte {one['offset']}: {one['repair'] or one['why']}"
-        if len(log.damaged) > SHOWN:
-            yield f"  ... and {len(log.damaged) - SHOWN} more; --json has them all"
+        if log.damaged > SHOWN:
+            yield f"  ... and {log.damaged - SHOWN} more; --json has the first {_KEPT}"
     yield from _table(judged.groups)
     for finding in findings:
         yield f"{finding.kind}: {finding.where}"

@@ -33,7 +33,7 @@ def said(*words: object) -> dict[str, Any]:
 
 def test_the_slides() -> None:
     found = said(*SLIDES)
-    counts = {Path(log["path"]).stem: (log["entries"], len(log["damaged"])) for log in found["logs"]}
+    counts = {Path(log["path"]).stem: (log["entries"], log["damaged"]) for log in found["logs"]}
     assert counts == {
         "container-files-unreadable": (36, 36),
         "host-and-container-in-one-log": (20, 4),
@@ -75,7 +75,8 @@ def test_a_real_log() -> None:
     assert found["logs"][0]["form"] == "binary"
     assert found["findings"] == []
     assert {rule["rule"] for rule in found["rules"]} == {"plain", "container-file"}
-    assert {line["namespace_bound"] for line in found["lines"] if line["rule"] == "container-file"} == {True}
+    bound = {rule["rule"]: (rule["entries"], rule["namespace_bound"]) for rule in found["rules"] if rule["pcr"] == 11}
+    assert bound == {"container-file": (60, True), "plain": (3, None)}
 
 
 def test_a_binary_log_with_a_prototypes_line(tmp_path: Path) -> None:
@@ -86,8 +87,8 @@ def test_a_binary_log_with_a_prototypes_line(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b.ima_ng("/x", b"") + image + b.violation("/v") + other + strange + lying)
     found = said(tmp_path / "log")
     (log,) = found["logs"]
-    assert (log["entries"], log["violations"], len(log["damaged"])) == (6, 1, 1)
-    assert log["damaged"][0]["entry"] == 4
+    assert (log["entries"], log["violations"], log["damaged"]) == (6, 1, 1)
+    assert log["damaged_lines"][0]["entry"] == 4
     assert [one["kind"] for one in found["findings"]] == ["unsupported", "template-hash", "weak-binding", "no-content"]
     text = run(tmp_path / "log").output
     assert "1 violations" in text
@@ -96,14 +97,15 @@ def test_a_binary_log_with_a_prototypes_line(tmp_path: Path) -> None:
 
 def test_findings_and_damage_are_shown_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(semantics_command, "SHOWN", 2)
-    monkeypatch.setattr(semantics_command, "_REPAIRS", 1)
+    monkeypatch.setattr(semantics_command, "_KEPT", 2)
     head = "10 " + "1" * 40
     lines = [f"{head} ima-ng sha256:00 /x", f"{head} strange x"] * 3
     (tmp_path / "log").write_text("\n".join(lines))
     found = said(tmp_path / "log")
     assert [one["kind"] for one in found["findings"]] == ["unsupported"] * 2
-    assert len(found["logs"][0]["damaged"]) == 3
-    assert "... and 1 more; --json has them all" in run(tmp_path / "log").output
+    assert found["logs"][0]["damaged"] == 3
+    assert len(found["logs"][0]["damaged_lines"]) == 2
+    assert "... and 1 more; --json has the first 2" in run(tmp_path / "log").output
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\n", b"[user@host ~]$ ls\n", b"\x7fELF\x02\x01\x01", b"\0" * 40, b"\0"])
@@ -124,7 +126,9 @@ def test_files_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(bytes(100))
     monkeypatch.setattr(semantics_command, "_LOG_MAX", 99)
-    for name in ("fifo", "large", "", "absent"):
+    monkeypatch.setattr(semantics_command, "_LINES_MAX", 9)
+    (tmp_path / "many").write_bytes(b"\n" * 10)
+    for name in ("fifo", "large", "many", "", "absent"):
         done = run(tmp_path / name)
         assert done.exit_code == 2
         assert "Error: " in done.output
@@ -148,5 +152,5 @@ def test_damage_alone_is_something_found(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "log").write_text(f"{good[:-1]}\n" * 2)
     assert run(tmp_path / "log").exit_code == 1
     found = said(tmp_path / "log")
-    assert [one["repair"] is None for one in found["logs"][0]["damaged"]] == [False, True]
+    assert [one["repair"] is None for one in found["logs"][0]["damaged_lines"]] == [False, True]
     assert (found["logs"][0]["entries"], found["findings"]) == (2, [])
