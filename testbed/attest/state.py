@@ -169,13 +169,13 @@ def save_state(path: Path, state: State) -> None:
 
 
 def encode_state(state: State) -> bytes:
-    """Return the file's bytes: the same for the same state."""
+    """Return the file's bytes: the same for the same state, in whatever order its containers are."""
     flat = {name: getattr(state, name) for name in State.__slots__} | {
         "schema": SCHEMA,
         "pcrs": {f"{pcr}": state.pcrs[pcr].hex() for pcr in sorted(state.pcrs)},
         "counts": {f"{pcr}": state.counts[pcr] for pcr in sorted(state.counts)},
         "segments": [asdict(one) for one in state.segments],
-        "containers": [_flat(one) for one in state.containers],
+        "containers": [_flat(one) for one in sorted(state.containers, key=lambda one: one.container.seq)],
     }
     return json.dumps(flat, indent=1, sort_keys=True).encode() + b"\n"
 

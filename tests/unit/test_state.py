@@ -264,6 +264,12 @@ def test_containers_come_once_and_in_order() -> None:
             parse_state(json.dumps(raw | {"containers": containers}).encode(), "state.json")
 
 
+def test_containers_are_written_in_order() -> None:
+    two = tuple(Known(container=replace(CONTAINER, seq=seq), images=("z", "a")) for seq in (2, 1))
+    read = parse_state(encode_state(replace(GOOD, containers=two)), "s")
+    assert [(one.container.seq, one.images) for one in read.containers] == [(1, ("a", "z")), (2, ("a", "z"))]
+
+
 TEXT = encode_state(GOOD)
 
 
