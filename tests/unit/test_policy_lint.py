@@ -146,6 +146,11 @@ def test_the_table_is_long_enough_to_mean_something() -> None:
     assert len({*GOOD, *(pattern for pattern, _ in BAD)}) >= 100
 
 
+def test_what_a_later_python_may_have_is_refused() -> None:
+    with pytest.raises(policy_steps.RefusedError, match="not known here"):
+        policy_steps._category("CATEGORY_LATER")
+
+
 class Matcher:
     """Tries each way in which a sequence can match, as a backtracking engine does at worst, and counts."""
 

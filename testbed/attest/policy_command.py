@@ -1,0 +1,156 @@
+"""``testbed policy``: make reference policies and check them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from testbed.attest.bundle import open_log
+from testbed.attest.ima import Entry
+from testbed.attest.policy import build_policy, load_policy, parse_policy
+from testbed.attest.policy_file import json_schema, parse_document, read_policy_file
+from testbed.attest.policy_make import ANY, Made, as_json, from_entries, from_images, from_rootfs, merge
+from testbed.attest.quote import parse_nonce
+from testbed.attest.stream import Run, read_runs
+from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
+from testbed.errors import SpecError
+from testbed.rundir import write_json
+
+_KEY_MAX = 1 << 16
+_FILE = click.Path(exists=True, path_type=Path)
+_STDOUT = Path("-")
+
+
+def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what makes a policy."""
+    output = click.option(
+        "-o", "--output", default=_STDOUT, type=click.Path(path_type=Path), help="Where to; default: standard output."
+    )
+    onto = click.option("--onto", metavar="POLICY", type=_FILE, help="Add to what this policy has.")
+    return output(onto(command))
+
+
+@click.group("policy")
+def policy() -> None:
+    """Make and check reference policies: which files may run on the host and in containers."""
+
+
+@policy.command("from-image")
+@click.argument("archives", nargs=-1, required=True, type=_FILE, metavar="OCI-ARCHIVE...")
+@_writes
+def from_image_command(archives: Sequence[Path], output: Path, onto: Path | None) -> None:
+    """List every regular file of container images; a container may be of any of them."""
+    _write(from_images(archives), output, onto)
+
+
+@policy.command("from-rootfs")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_writes
+def from_rootfs_command(directory: Path, output: Path, onto: Path | None) -> None:
+    """List every regular file of a host's root file system, without entering others mounted in it."""
+    _write(from_rootfs(directory, _track), output, onto)
+
+
+@policy.command("from-log")
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--ak", type=click.File("rb"), help="Attestation key: PEM or TPM2B_PUBLIC.")
+@click.option("--nonce", metavar="HEX", help="The nonce that you sent.")
+@click.option(
+    "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs that you demand."
+)
+@_writes
+@click.pass_context
+def from_log_command(
+    context: click.Context,
+    *,
+    bundle: Path,
+    ak: BinaryIO | None,
+    nonce: str | None,
+    pcrs: str,
+    output: Path,
+    onto: Path | None,
+) -> None:
+    """List what the log in BUNDLE says that it measured: trust on first use.
+
+    With --ak and --nonce the bundle is verified and only attested entries count; exit status 1 and no policy if it is
+    not trusted. Without them nothing is verified.
+    """
+    if (ak is None) != (nonce is None):
+        raise click.UsageError("--ak and --nonce go together: a quote answers one nonce, signed by one key")
+    if ak is None or nonce is None:
+        click.echo("nothing was verified: whoever wrote this log wrote this policy", err=True)
+        entries = _all_entries(bundle)
+    else:
+        verdict = verify(bundle, ak=ak.read(_KEY_MAX), nonce=parse_nonce(nonce), pcrs=pcrs)
+        if not verdict.ok:
+            why = ", ".join(sorted({finding.kind for finding in verdict.findings if not finding.informative}))
+            click.echo(f"{verdict.judgement} ({why}): no policy was made; `testbed verify` says more", err=True)
+            context.exit(verdict.judgement.exit_status)
+        entries = attested_entries(bundle, verdict)
+    _write(from_entries(entries), output, onto)
+
+
+@policy.command("lint")
+@click.argument("file", type=click.Path(path_type=Path))
+def lint_command(file: Path) -> None:
+    """Check a policy: exit status 0 if it can be used, else 2 and what is wrong with it."""
+    loaded = load_policy(file)
+    listed = len(loaded.accepted) + len(loaded.verity)
+    files = sum(len(image.files) for image in loaded.images.values())
+    click.echo(f"{file}: good; host: {listed} digests, {len(loaded.exclude)} excludes; ", nl=False)
+    click.echo(f"images: {len(loaded.images)} with {files} files; containers: {len(loaded.containers)}")
+
+
+@policy.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the file."""
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def _all_entries(bundle: Path) -> Iterator[Entry]:
+    with open_log(bundle) as log:
+        for item in read_runs(log.file, log.size):
+            yield from item.entries() if isinstance(item, Run) else (item,)
+
+
+def _write(made: Made, output: Path, onto: Path | None) -> None:
+    """Write a policy that has been checked. Deterministic: the same things give the same bytes."""
+    document = made.document
+    if onto is not None:
+        base = parse_document(read_policy_file(onto), str(onto))
+        build_policy(base, str(onto))
+        document = merge(as_json(base), document)
+    text = json.dumps(document, indent=1, sort_keys=True)
+    parse_policy(text.encode(), "the policy that was made")
+    for note in made.notes:
+        click.echo(note, err=True)
+    if not document["host"]["boot_aggregate"]:
+        click.echo("no boot_aggregate is known: every log begins with one, so add it to host.boot_aggregate", err=True)
+    if len(document["containers"].get(ANY, ())) > 1:
+        names = ", ".join(document["containers"][ANY])
+        click.echo(
+            f"a container may be of any one of these images: {names}; name yours by id in `containers`", err=True
+        )
+    if output == _STDOUT:
+        click.echo(text)
+        return
+    try:
+        write_json(output, document)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise SpecError(f"{output}: cannot be written: {error.strerror}", "give another path to -o") from error
+
+
+def _track(paths: list[bytes]) -> Iterable[bytes]:
+    """Show a bar on a terminal, nothing anywhere else."""
+    hidden = not sys.stderr.isatty()
+    return track(paths, "hashing", console=Console(stderr=True), transient=True, disable=hidden)
