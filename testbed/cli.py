@@ -25,6 +25,7 @@ _ELSEWHERE = {
     "figures": "testbed.analysis.report_command:figures_command",
     "gc": "testbed.lab.gc_command:gc",
     "images": "testbed.lab.images_command:images",
+    "policy": "testbed.attest.policy_command:policy",
     "report": "testbed.analysis.report_command:report_command",
     "semantics": "testbed.attest.semantics_command:semantics",
     "shell": "testbed.lab.shell_command:shell_command",
