@@ -21,10 +21,12 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 # Imported when they are used: the commands of the desk must work where there is no libvirt.
 _ELSEWHERE = {
+    "audit": "testbed.attest.mutate_command:audit_command",
     "doctor": "testbed.lab.doctor_command:doctor",
     "figures": "testbed.analysis.report_command:figures_command",
     "gc": "testbed.lab.gc_command:gc",
     "images": "testbed.lab.images_command:images",
+    "mutate": "testbed.attest.mutate_command:mutate_command",
     "policy": "testbed.attest.policy_command:policy",
     "report": "testbed.analysis.report_command:report_command",
     "semantics": "testbed.attest.semantics_command:semantics",

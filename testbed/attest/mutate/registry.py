@@ -1,0 +1,59 @@
+"""All attacks on evidence, by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from testbed.attest.mutate import (
+    answers,
+    bundles,
+    framing,
+    kernels,
+    logs,
+    order,
+    payloads,
+    policies,
+    quotes,
+    refusals,
+    rooted,
+    saved,
+    selections,
+)
+from testbed.attest.mutate.model import EvidenceAttack
+from testbed.errors import SpecError
+
+_MODULES = (
+    quotes,
+    answers,
+    selections,
+    logs,
+    framing,
+    order,
+    rooted,
+    payloads,
+    kernels,
+    bundles,
+    saved,
+    policies,
+    refusals,
+)
+ATTACKS: tuple[EvidenceAttack, ...] = tuple(attack for module in _MODULES for attack in module.ATTACKS)
+
+
+def find(name: str) -> EvidenceAttack:
+    """Return an attack. Raises ``SpecError`` with the names that are nearest."""
+    for attack in ATTACKS:
+        if attack.name == name:
+            return attack
+    near = difflib.get_close_matches(name, [attack.name for attack in ATTACKS]) or ["none is like it"]
+    raise SpecError(f"attack: expected the name of one, got {name!r}", f"near it: {', '.join(near)}; --list shows all")
+
+
+def table() -> str:
+    """Return all attacks as the table of docs/attacks.md."""
+    lines = ["| attack | case | power | what is done | must follow |", "|---|---|---|---|---|"]
+    for one in ATTACKS:
+        told = one.summary.replace("|", "\\|")
+        kinds = " ".join(f"`{kind}`" for kind in sorted(one.expect)) or "nothing"
+        lines.append(f"| `{one.name}` | {one.catalogue} | {one.power} | {told} | {kinds} |")
+    return "\n".join(lines) + "\n"
