@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 
 from testbed.attest.finding import BadEvidence
 from testbed.attest.ima import BANKS, HASHES, Entry, extension, extensions
@@ -11,6 +12,8 @@ from testbed.attest.stream import Run
 
 # PCRs of the dynamic root of trust start as ones (PC Client profile); a log cannot begin there from zero.
 _ONES = range(17, 23)
+# For each PCR, a translation of PCR numbers to whether they are its own.
+_ONLY = tuple(bytes(number == pcr for number in range(256)) for pcr in range(24))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +120,13 @@ class Replay:
         if quoted is None or not self.pending:
             return False
         extended = extensions(run.data, self.bank, padded=self.padded)
-        values, counts = {}, {}
+        values, counts, pcrs = {}, {}, run.pcrs
         for pcr in self.pending:
-            raw = pcr.to_bytes(4, "little")
-            mine = [one for other, one in zip(run.pcrs, extended, strict=True) if other == raw]
-            chain = _chain(self.values[pcr], mine, self.bank)
-            if quoted.get(pcr) in chain:
+            mine = list(compress(extended, pcrs.translate(_ONLY[pcr])))
+            value, counts[pcr] = _chain(self.values[pcr], mine, self.bank, quoted.get(pcr)), len(mine)
+            if value is None:
                 return False
-            values[pcr], counts[pcr] = (chain[-1] if chain else self.values[pcr]), len(chain)
+            values[pcr] = value
         if sum(counts.values()) != len(run.data):
             return False
         self.values.update(values)
@@ -141,7 +143,7 @@ class Replay:
             return False
         self.entries += len(run.data)
         for pcr in self.seen:
-            self.seen[pcr] += run.pcrs.count(pcr.to_bytes(4, "little"))
+            self.seen[pcr] += run.pcrs.count(pcr)
         return True
 
     def _look(self, pcr: int) -> None:
@@ -175,7 +177,11 @@ def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]
                 return
 
 
-def _chain(value: bytes, extended: Collection[bytes], bank: str) -> list[bytes]:
-    """Return what a PCR of ``value`` holds after each of these extensions."""
+def _chain(value: bytes, extended: Iterable[bytes], bank: str, quoted: bytes | None) -> bytes | None:
+    """Return what a PCR of ``value`` holds after these extensions, ``None`` if it comes to ``quoted`` on the way."""
     digest = HASHES[bank]
-    return [value := digest(value + one).digest() for one in extended]
+    for one in extended:
+        value = digest(value + one).digest()
+        if value == quoted:
+            return None
+    return value

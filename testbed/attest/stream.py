@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from testbed.attest.finding import BadEvidence
-from testbed.attest.ima import NO_DIGEST, Cut, Entry, encode, entry_at
+from testbed.attest.ima import NO_DIGEST, Cut, Entry, entry_at
 
 # Templates whose entries are cut apart in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
 # the field of a signature that is not there.
@@ -21,34 +21,47 @@ _CHUNK = 1 << 20
 # Bytes that are cut apart at once: doubled where all of them were of one shape, else what was, twice.
 _SMALLEST, _LARGEST = 1 << 11, 1 << 17
 _HEAD = 24
-# The first entry of a boot and of each kexec is looked at by itself.
-_BOOT = b"boot_aggregate\0"
+_AROUND = 4 + _HEAD
+# No run goes beyond these: the first entry of a boot and of each kexec, and what may be a violation.
+_SPECIAL = (b"boot_aggregate\0", NO_DIGEST)
 
 
 class Run(NamedTuple):
     """Successive entries of template ``template``, in columns: no violations, no ``boot_aggregate``.
 
-    ``number`` and ``offset`` are those of the first; ``end`` is where the last ends. ``pcrs``: four bytes each, as
-    logged. ``shown``: template digests as logged. ``data``: template data. ``fields``: the same without a trailing
-    field of an absent signature, so `d-ng|n-ng` of an honest log.
+    ``number`` and ``offset`` are those of the first; ``end`` is where the last ends. ``heads``: PCR and template digest
+    of each as logged, 24 bytes. ``data``: template data.
     """
 
     number: int
     offset: int
     end: int
     template: bytes
-    pcrs: list[bytes]
-    shown: list[bytes]
+    heads: bytes
     data: list[bytes]
-    fields: list[bytes]
+
+    @property
+    def pcrs(self) -> bytes:
+        """The PCR of each entry, one byte each: a run has no number that needs more."""
+        return self.heads[::_HEAD]
+
+    @property
+    def shown(self) -> list[bytes]:
+        """The template digests as logged."""
+        return [self.heads[at + 4 : at + _HEAD] for at in range(0, len(self.heads), _HEAD)]
+
+    @property
+    def fields(self) -> list[bytes]:
+        """The template data without a trailing field of an absent signature: `d-ng|n-ng` of an honest log."""
+        end = len(_ENDS[self.template])
+        return [data[:-end] for data in self.data] if end else self.data
 
     def entries(self) -> Iterator[Entry]:
         """Yield the same as entries."""
         at = self.offset
-        for index, data in enumerate(self.data):
-            pcr = int.from_bytes(self.pcrs[index], "little")
-            end = at + len(encode(pcr, NO_DIGEST, self.template, data))
-            yield Entry(self.number + index, at, end, pcr, self.shown[index], self.template, data)
+        for index, (pcr, shown, data) in enumerate(zip(self.pcrs, self.shown, self.data, strict=True)):
+            end = at + _HEAD + 4 + len(self.template) + 4 + len(data)
+            yield Entry(self.number + index, at, end, pcr, shown, self.template, data)
             at = end
 
 
@@ -93,40 +106,40 @@ def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None
     # Between two of these lie one entry's length and data, and the next one's PCR and digest. The same bytes in a name
     # or a digest would be cut at, too: then the lengths do not fit.
     mark = piece[at + _HEAD : at + _HEAD + 4 + name_size]
-    boot = piece.find(_BOOT, at, at + size)
-    first, *parts = piece[at : at + size if boot < 0 else boot].split(mark)
+    stop = min((found for word in _SPECIAL if (found := piece.find(word, at, at + size)) >= 0), default=at + size)
+    first, *parts = piece[at:stop].split(mark)
     if len(first) != _HEAD or len(parts) < 2:
         return None
     parts.pop()
-    heads = [first, *[part[-_HEAD:] for part in parts]]
-    heads.pop()
-    bodies = [part[:-_HEAD] for part in parts]
-    shown = [head[4:] for head in heads]
-    if not _regular(bodies, shown, end):
-        each = enumerate(zip(bodies, shown, strict=True))
-        count = next(n for n, (body, digest) in each if not _regular([body], [digest], end))
+    heads = b"".join([first, *[part[-_HEAD:] for part in parts]])[:-_HEAD]
+    if not _regular(parts, heads, end):
+        each = (heads[_HEAD * n : _HEAD * (n + 1)] for n in range(len(parts)))
+        count = next(
+            n for n, (part, head) in enumerate(zip(parts, each, strict=False)) if not _regular([part], head, end)
+        )
         if not count:
             return None
-        del parts[count:], heads[count:], bodies[count:], shown[count:]
-    data = [body[4:] for body in bodies]
+        del parts[count:]
+        heads = heads[: _HEAD * count]
     return Run(
         number=number,
         offset=base + at,
         end=base + at + len(parts) * len(mark) + sum(map(len, parts)),
         template=template,
-        pcrs=[head[:4] for head in heads],
-        shown=shown,
-        data=data,
-        fields=[one[: -len(end)] for one in data] if end else data,
+        heads=heads,
+        data=[part[4:-_HEAD] for part in parts],
     )
 
 
-def _regular(bodies: list[bytes], shown: list[bytes], end: bytes) -> bool:
-    """Whether each body is a length, as many bytes and ``end`` as their last, and no entry a violation."""
-    sizes = list(map(len, bodies))
-    if min(sizes) < 4 + len(end) or NO_DIGEST in shown:
+def _regular(parts: list[bytes], heads: bytes, end: bytes) -> bool:
+    """Whether each part is a length, as many bytes with ``end`` as their last, and a head; PCRs as they can be."""
+    sizes = list(map(len, parts))
+    if len(heads) != _HEAD * len(parts) or min(sizes) < _AROUND + len(end):
         return False
     # A length and what follows it, against the same told by us: all of them in one comparison.
-    if b"".join([body[:4] for body in bodies]) != struct.pack(f"<{len(sizes)}I", *[size - 4 for size in sizes]):
+    told = b"".join([part[:4] for part in parts])
+    if told != struct.pack(f"<{len(sizes)}I", *[size - _AROUND for size in sizes]):
         return False
-    return not end or all(body.endswith(end) for body in bodies)
+    if any(heads[byte::_HEAD].strip(b"\0") for byte in (1, 2, 3)):
+        return False
+    return not end or all(part.endswith(end, 0, -_HEAD) for part in parts)

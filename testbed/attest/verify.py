@@ -254,14 +254,15 @@ def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...
     if not lines:
         return ()
     wanted = {rules.path_of(line.name) for line in lines}
-    known: defaultdict[bytes, set[bytes]] = defaultdict(set)
+    # In the log's order: of a path with very many digests, the first ones are tried.
+    known: defaultdict[bytes, dict[bytes, None]] = defaultdict(dict)
     for entry in take(_entries(log), replay.reached):
         try:
             fields = parse_fields(entry)
         except BadEvidence:
             continue  # judged when it was read
         if not entry.violation and fields.buf is None and fields.name in wanted:
-            known[fields.name].add(fields.digest)
+            known[fields.name][fields.digest] = None
     return rules.audit(lines, known).findings
 
 
