@@ -45,7 +45,7 @@ _EXPLANATION = """\
 Wall and CPU time (user and system, of all processes) are of judging alone. Ours and Keylime's are taken around the call
 in a fresh process, without starting Python, importing and loading the policy, which is said apart; evmctl's are of its
 whole process. Ours reads the log from disk in that time. Keylime has it in memory as text, cut into lines, all entries
-on PCR 10, as it refuses others. Memory is what was needed at the worst over what the process held when the policy was
+on PCR 10, as it refuses others. MiB: what was needed at the worst over what the process held when the policy was
 loaded; Keylime's has the log's lines in it; of two processes it is the first one's. What loading a policy leaves free
 but not given back is used again and does not count: the second table's is of processes that loaded none."""
 Measured = dict[str, Any]
@@ -128,24 +128,24 @@ def report(
 ) -> str:
     entries, whole = options.entries, cases[options.entries]
     mebibytes = (whole / "ima.bin").stat().st_size / (1 << 20)
-    ours = _median(raw[OURS], "seconds")
+    ours, ours_cpu = _median(raw[OURS], "seconds"), _median(raw[OURS], "cpu_seconds")
     what = f"{entries:,} `ima-ng` entries on PCRs 10 and 11, {mebibytes:.0f} MiB"
     lines = [
-        f"{what}; {options.rounds} interleaved rounds; {_machine()}",
+        f"{what}; {options.rounds} interleaved rounds; {_machine()}; load average {os.getloadavg()[1]:.1f}",
         "",
-        "| verifier | checks | wall s, median (least to most) | CPU s | times ours | policy load s | memory MiB |",
+        "| verifier | checks | wall s, median (least to most) | CPU s | times ours: wall, CPU | policy load s | MiB |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if row.checks is None:
             continue
         got = raw[row.name]
-        wall = _median(got, "seconds")
+        wall, cpu = _median(got, "seconds"), _median(got, "cpu_seconds")
         spread = f"{min(_values(got, 'seconds')):.2f} to {max(_values(got, 'seconds')):.2f}"
         load, memory = _shown(got, "load_seconds", 1, 2), _shown(got, "beyond_kib", 1024, 0)
         lines.append(
-            f"| {row.name} | {row.checks} | {wall:.2f} ({spread}) | {_median(got, 'cpu_seconds'):.2f} "
-            f"| {wall / ours:.2f} | {load} | {memory} |"
+            f"| {row.name} | {row.checks} | {wall:.2f} ({spread}) | {cpu:.2f} "
+            f"| {wall / ours:.2f}, {cpu / ours_cpu:.2f} | {load} | {memory} |"
         )
     lines += ["", *_growth(raw, sizes, ours, entries), "", *_explained(options)]
     return "\n".join(lines) + "\n"

@@ -172,7 +172,7 @@ def _ask_evmctl(case: _Case) -> tuple[Says, str]:
         raise _Cannot("no PCR values: neither in bundle.json nor given")
     pcrs = case.scratch / "pcrs"
     pcrs.write_text(evmctl_pcrs(case.values, BANKS[case.demanded.bank]))
-    argv = ["evmctl", "ima_measurement", "--pcrs", f"{case.demanded.bank},{pcrs}", str(case.directory / "ima.bin")]
+    argv = ["evmctl", "ima_measurement", "--pcrs", f"{case.demanded.bank},{pcrs}", str(_file(case, "ima.bin"))]
     return _read(_limited(argv))
 
 
@@ -180,7 +180,7 @@ def _ask_checkquote(case: _Case) -> tuple[Says, str]:
     """With PCR values, they are to be compared with the quote, too; that is all that ``-l`` does."""
     ak, pcrs = case.scratch / "ak", case.scratch / "pcrs"
     ak.write_bytes(case.ak)
-    attest, sig = case.directory / "quote.attest", case.directory / "quote.sig"
+    attest, sig = _file(case, "quote.attest"), _file(case, "quote.sig")
     argv = ["tpm2_checkquote", "-Q", "-u", str(ak), "-m", str(attest), "-s", str(sig)]
     argv += ["-q", case.nonce.hex(), "-g", tpm.load_key(case.ak).scheme_hash or "sha256"]
     if set(case.demanded.pcrs) <= case.values.keys():
@@ -193,11 +193,8 @@ def _ask_keylime(case: _Case) -> tuple[Says, str]:
     if KEYLIME_PCR not in case.values:
         raise _Cannot(f"no value of PCR {KEYLIME_PCR}: neither in bundle.json nor given")
     log, policy = case.scratch / "log", case.scratch / "policy.json"
-    path = case.directory / "ima.bin"
-    if not path.is_file():
-        raise _Cannot("no log")
     try:
-        data = path.read_bytes()
+        data = _file(case, "ima.bin").read_bytes()
         log.write_bytes(ascii_log(data))
         policy.write_text(json.dumps(keylime_policy(data)))
     except BadEvidence as error:
@@ -215,6 +212,14 @@ _ASK: Mapping[str, Callable[[_Case], tuple[Says, str]]] = {
     "tpm2_checkquote": _ask_checkquote,
     "keylime": _ask_keylime,
 }
+
+
+def _file(case: _Case, name: str) -> Path:
+    """Return a file of the bundle. Nobody hands a tool a FIFO or nothing; its waiting there would say nothing of it."""
+    path = case.directory / name
+    if not path.is_file():
+        raise _Cannot(f"{name} is no plain file")
+    return path
 
 
 def _limited(argv: list[str]) -> Completed:
