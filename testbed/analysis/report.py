@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import checks, correctness, figures, frames, judging, ladder, markdown, metrics, pricing
+from testbed.analysis import attacked, checks, correctness, figures, frames, judging, ladder, markdown, metrics, pricing
+from testbed.analysis.attacked import Attacked
 from testbed.analysis.checks import Judge
 from testbed.analysis.ladder import Question
 from testbed.plan import Plan
@@ -32,6 +33,7 @@ class Material:
     """All that a report tells: the plan, ``campaign.json``, the question, and the tables of ``analysis``.
 
     ``rows`` of ``frames.rows``, ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``; ``ladders`` by metric.
+    ``attacked``: what the verifier said of forgeries of this campaign's evidence.
     ``shown_path``: how the campaign's directory is written in commands; ``figures``: paths relative to it.
     """
 
@@ -43,6 +45,7 @@ class Material:
     checks: pd.DataFrame
     ladders: Mapping[str, pd.DataFrame]
     shown_path: str
+    attacked: tuple[Attacked, ...] = ()
     figures: tuple[str, ...] = ()
 
 
@@ -61,22 +64,24 @@ def write(campaign: Campaign, judge: Judge | None = None) -> Written:
     spare.write_text(text, encoding="utf-8")
     spare.rename(path)
     outcome = correctness.outcome(material.runs, material.checks)
-    return Written(summary=text.splitlines()[0].removeprefix("# "), report=path, exit_status=outcome.exit_status)
+    status = outcome.exit_status or int(not all(one.ok for one in material.attacked))
+    return Written(summary=text.splitlines()[0].removeprefix("# "), report=path, exit_status=status)
 
 
 def gather(campaign: Campaign, judge: Judge) -> Material:
     """Read a campaign and compute all tables of its report."""
     plan, facts = read_plan(campaign), read_facts(campaign)
-    rows, question = frames.rows(campaign), Question.of(plan.tier, facts)
+    rows, runs, question = frames.rows(campaign), frames.runs(campaign), Question.of(plan.tier, facts)
     return Material(
         plan=plan,
         facts=facts,
         question=question,
         rows=rows,
-        runs=frames.runs(campaign),
+        runs=runs,
         checks=checks.checks(campaign, judge),
         ladders=ladders(rows, question),
         shown_path=str(campaign.path),
+        attacked=attacked.attack(campaign, runs),
     )
 
 
@@ -127,6 +132,10 @@ def _correctness(material: Material) -> list[str]:
     return correctness.section(material.checks)
 
 
+def _attacked(material: Material) -> list[str]:
+    return attacked.section(material.attacked)
+
+
 def _unmeasured(material: Material) -> list[str]:
     """Say what the programs themselves could not measure: where that is not 0, a missing entry proves nothing."""
     counted = [run for run in material.runs.to_dict("records") if run["counters"]]
@@ -151,7 +160,11 @@ def _unmeasured(material: Material) -> list[str]:
 
 
 def _doubts(material: Material) -> list[str]:
-    lines = [*pricing.doubts(material.ladders, material.question), *correctness.doubts(material.runs, material.checks)]
+    lines = [
+        *pricing.doubts(material.ladders, material.question),
+        *correctness.doubts(material.runs, material.checks),
+        *attacked.doubts(material.attacked),
+    ]
     return ["## Doubts", "", *markdown.bullets(lines)]
 
 
@@ -244,6 +257,7 @@ def _one_bundle(material: Material) -> str | None:
 _SECTIONS: tuple[Callable[[Material], list[str]], ...] = (
     _overhead,
     _correctness,
+    _attacked,
     _unmeasured,
     _doubts,
     _failures,

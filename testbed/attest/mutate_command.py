@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.table import Table
 from testbed.attest import rivals
 from testbed.attest.mutate.model import REFUSED, EvidenceAttack, Forged, Honest
 from testbed.attest.mutate.registry import ATTACKS, find
-from testbed.attest.mutate.run import Row, beside, matrix, read_honest, saved_state, write_files
+from testbed.attest.mutate.run import Rivals, Row, ask_rivals, beside, matrix, read_honest, saved_state, write_files
 from testbed.attest.quote import parse_nonce
 from testbed.attest.state import save_state
 from testbed.attest.verify import DEFAULT_PCRS
@@ -172,26 +172,14 @@ def command_line(forged: Forged, directory: Path) -> list[str]:
 
 def _audit(bundle: Path, ak: bytes, nonce: bytes, pcrs: str, *, asked: bool) -> list[Row]:
     with _bar(len(ATTACKS)) as advance:
-        return matrix(
-            bundle, ATTACKS, ak=ak, nonce=nonce, pcrs=pcrs, rivals=ask_rivals() if asked else None, advance=advance
-        )
+        return matrix(bundle, ATTACKS, ak=ak, nonce=nonce, pcrs=pcrs, ask=_rivals() if asked else None, advance=advance)
 
 
-def ask_rivals() -> Callable[[Path, Forged], Mapping[str, str]]:
-    """Return what asks every other verifier of this machine. Raises ``SpecError`` where there is none."""
-    names = rivals.available()
-    if not names:
-        raise SpecError(
-            "--rivals: expected another verifier on this machine, got none", f"install one of {', '.join(rivals.SEES)}"
-        )
-
-    def ask(directory: Path, forged: Forged) -> Mapping[str, str]:
-        return {
-            name: rivals.judge(name, directory, ak=forged.ak, nonce=forged.nonce, pcrs=forged.pcrs).verdict.value
-            for name in names
-        }
-
-    return ask
+def _rivals() -> Rivals:
+    if not rivals.available():
+        names = ", ".join(rivals.SEES)
+        raise SpecError("--rivals: expected another verifier on this machine, got none", f"install one of {names}")
+    return ask_rivals(rivals.available())
 
 
 @contextmanager

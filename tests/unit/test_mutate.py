@@ -265,7 +265,7 @@ def test_nothing_is_left_behind_when_interrupted(tmp_path: Path, monkeypatch: py
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        matrix(REAL, ATTACKS[:3], **arguments(REAL), rivals=stop_within)
+        matrix(REAL, ATTACKS[:3], **arguments(REAL), ask=stop_within)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -276,7 +276,7 @@ def test_other_verifiers_see_the_same_files() -> None:
         seen.append((directory / "ima.bin").read_bytes() == forged.files["ima.bin"])
         return {"other": "accepts"}
 
-    rows = matrix(REAL, [find("line-deleted")], **arguments(REAL), rivals=ask)
+    rows = matrix(REAL, [find("line-deleted")], **arguments(REAL), ask=ask)
     assert seen == [True]
     assert rows[0].rivals == {"other": "accepts"}
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.mutate.lines import Machine, needs_both, quote
-from testbed.attest.mutate.model import CONTAINER_PCR, IMA_PCR, Forged, Honest, by_root
+from testbed.attest.mutate.model import REFUSED, Forged, Honest, by_root
 from testbed.attest.mutate.standin import (
     AK_ATTRIBUTES,
     PARENT,
@@ -21,10 +21,10 @@ from testbed.attest.mutate.standin import (
     sized,
 )
 from testbed.attest.quote import Attest
-from testbed.attest.tpm import DECRYPT, FIXED_TPM, RESTRICTED
+from testbed.attest.tpm import DECRYPT, FIXED_TPM, RESTRICTED, RSAPSS
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_BOTH = (IMA_PCR, CONTAINER_PCR)
+
 
 
 def _still(honest: Honest) -> Machine:
@@ -34,6 +34,11 @@ def _still(honest: Honest) -> Machine:
 
 def _asked(honest: Honest, nonce: Callable[[bytes], bytes]) -> Forged:
     return quote(honest, _still(honest), nonce=nonce(honest.nonce))
+
+
+def _another(honest: Honest, nonce: Callable[[bytes], bytes]) -> str | None:
+    same = "the nonce is the same so" if nonce(honest.nonce) == honest.nonce else None
+    return same or needs_both(honest)
 
 
 _NONCES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
@@ -126,6 +131,44 @@ def _other_s(honest: Honest) -> Forged:
     return replace(forged, files={**forged.files, "quote.sig": signature[:-32] + other})
 
 
+def _leading_zero(honest: Honest) -> Forged:
+    """Write r of ECDSA with a zero byte before it."""
+    forged = quote(honest, _still(honest), tpm=ecdsa_tpm())
+    signature = forged.files["quote.sig"]
+    assert isinstance(signature, bytes)
+    longer = signature[:4] + sized(b"\0" + signature[6:38]) + signature[38:]
+    return replace(forged, files={**forged.files, "quote.sig": longer})
+
+
+def _other_scheme(honest: Honest, *, told: bool) -> Forged:
+    """Sign with RSAPSS; the key is ``told`` to be one for it, or for RSASSA as the verifier knows it."""
+    signer = replace(rsa_tpm(), scheme_id=RSAPSS)
+    named = signer if told else rsa_tpm()
+    forged = quote(honest, _still(honest), tpm=named)
+    message = forged.files["quote.attest"]
+    assert isinstance(message, bytes)
+    return replace(forged, files={**forged.files, "quote.sig": signer.sign(message)})
+
+
+def _other_hash(honest: Honest) -> Forged:
+    """Sign with SHA-384, pcrDigest of its size, by a key that is for SHA-256."""
+    signer = replace(rsa_tpm(), hash_alg="sha384")
+    return replace(quote(honest, _still(honest), tpm=signer), ak=rsa_tpm().public, ak_parent=None)
+
+
+def _other_kind_as_pem(honest: Honest, signer: Callable[[], StandIn], known: Callable[[], StandIn]) -> Forged:
+    """Show RSA's signature to a verifier with a PEM of ECDSA, or the other way round."""
+    return replace(quote(honest, _still(honest), tpm=signer()), ak=known().pem, ak_parent=None)
+
+
+def _pem_with_parent(honest: Honest) -> Forged:
+    return replace(quote(honest, _still(honest)), ak=rsa_tpm().pem)
+
+
+def _demanded(honest: Honest, pcrs: str) -> Forged:
+    return replace(quote(honest, _still(honest)), pcrs=pcrs)
+
+
 def _firmware(honest: Honest, difference: int) -> Forged:
     return replace(quote(honest, _still(honest)), firmware=honest.attest.firmware ^ difference)
 
@@ -150,8 +193,13 @@ ATTACKS = (
         partial(_genuine, tpm=ecdsa_tpm),
     ),
     *(
-        _row(
-            name, "T49", f"a genuine quote for another nonce: {summary}", partial(_asked, nonce=nonce), Kind.QUOTE_NONCE
+        by_root(
+            name,
+            "T49",
+            f"a genuine quote for another nonce: {summary}",
+            partial(_asked, nonce=nonce),
+            Kind.QUOTE_NONCE,
+            applies=partial(_another, nonce=nonce),
         )
         for name, summary, nonce in _NONCES
     ),
@@ -229,5 +277,45 @@ ATTACKS = (
         "a TPM with other firmware than the pinned one",
         partial(_firmware, difference=1),
         Kind.QUOTE_SIGNER,
+    ),
+    _row("ecdsa-leading-zero", "T48", "a zero byte before the signature's r", _leading_zero, Kind.QUOTE_SIGNATURE),
+    _row(
+        "honest-rsapss",
+        "T51",
+        "nothing: the stand-in TPM quotes the honest state (RSAPSS)",
+        partial(_other_scheme, told=True),
+    ),
+    _row(
+        "scheme-of-no-key",
+        "T48",
+        "a good signature by RSAPSS of a key for RSASSA",
+        partial(_other_scheme, told=False),
+        Kind.QUOTE_SIGNATURE,
+    ),
+    _row(
+        "hash-of-no-key", "T48", "a good signature with SHA-384 of a key for SHA-256", _other_hash, Kind.QUOTE_SIGNATURE
+    ),
+    *(
+        _row(
+            name,
+            "T51",
+            f"{told}, of which the verifier has a PEM",
+            partial(_other_kind_as_pem, signer=a, known=b),
+            Kind.QUOTE_SIGNATURE,
+        )
+        for name, told, a, b in (
+            ("rsa-for-ecdsa", "RSA's signature for a key of ECDSA", rsa_tpm, ecdsa_tpm),
+            ("ecdsa-for-rsa", "ECDSA's signature for a key of RSA", ecdsa_tpm, rsa_tpm),
+        )
+    ),
+    _row("pem-with-parent", "T51", "a parent's name, and a PEM that has none to compare", _pem_with_parent, REFUSED),
+    *(
+        _row(f"demanded-{name}", "T50", f"PCRs demanded as {pcrs!r}", partial(_demanded, pcrs=pcrs), REFUSED)
+        for name, pcrs in (
+            ("twice", "sha256:10,10"),
+            ("no-pcr", "sha256:"),
+            ("pcr-24", "sha256:10,24"),
+            ("md5", "md5:10"),
+        )
     ),
 )

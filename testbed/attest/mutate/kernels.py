@@ -48,6 +48,13 @@ def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
     return replace(quote(honest, machine), pcrs=f"{bank}:{IMA_PCR},{CONTAINER_PCR}", padded_sha1=padded)
 
 
+def _on_locality(honest: Honest, told: Mapping[int, bytes]) -> Forged:
+    """Measure on PCR 17, which a start of the machine leaves at ones."""
+    lines = [entry._replace(pcr=17) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
+    forged = quote(honest, Machine(lines=lines, starts={17: b"\xff" * 32}), pcrs=(IMA_PCR, 17))
+    return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=told)
+
+
 def _kexeced(honest: Honest, *, carried: bool) -> Forged:
     """Start another kernel by kexec, with or without the first one's log; the PCRs go on in any case."""
     again = [*honest.covered(), file_line("boot_aggregate", b"second"), file_line("/sbin/init", b"init")]
@@ -100,6 +107,13 @@ _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
 
 _row = partial(by_root, applies=needs_containers)
 _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
+    ("start-of-ones", "nothing: PCR 17 starts as ones", partial(_on_locality, told={}), ()),
+    (
+        "start-of-ones-denied",
+        "zeros declared for PCR 17",
+        partial(_on_locality, told={17: bytes(32)}),
+        (Kind.REPLAY_MISMATCH,),
+    ),
     (
         "uki-undeclared",
         "phases on PCR 11 before the measurer, not declared",

@@ -93,6 +93,14 @@ _AT_ONE: tuple[tuple[str, str, str, Callable[[Honest], int], Callable[[Entry], l
         (Kind.UNATTESTED,),
     ),
     (
+        "line-of-other-pcr",
+        "T52",
+        "a line of PCR 12 added in the middle: in no quoted PCR, and so nobody's word",
+        victim,
+        lambda entry: [entry._replace(pcr=12), entry],
+        (Kind.REPLAY_MISMATCH,),
+    ),
+    (
         "line-added",
         "T52",
         "a well-made line added in the middle",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from testbed.attest.entries import FileEntry, parse_payload
+from testbed.attest.entries import FileEntry, parse_payload, runtime_id
 from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.mutate.lines import (
@@ -24,6 +24,7 @@ from testbed.attest.mutate.lines import (
     needs_containers,
     payload,
     quote,
+    start_places,
     victim_payload,
     violation_line,
 )
@@ -148,6 +149,20 @@ def _violation(_: Honest) -> Entry:
     return violation_line("/usr/bin/x")
 
 
+def _two_images(honest: Honest, document: Document) -> None:
+    """Let one file be in one image only, all the others in another one only."""
+    name = _victim_name(honest)
+    document["images"]["other"] = {"files": {name: document["images"][_IMAGE]["files"].pop(name)}}
+    document["containers"]["*"].append("other")
+
+
+def _by_id(honest: Honest, document: Document, image: str) -> None:
+    """Name the image by the runtime's id of each container, and none for others."""
+    ids = {runtime_id(payload(honest.entries[place])[72:]) for place in start_places(honest)}
+    document["images"]["other"] = {"files": {_EVIL: [GOOD]}}
+    document["containers"] = {one: [image] for one in ids if one}
+
+
 _NOTED = setting(on={"violation": "note", "unknown": "note"})
 _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple[str, ...]], ...] = (
     ("unknown-file", "T05", "a program on the host that is not listed", _evil, None, (Kind.UNKNOWN_FILE,)),
@@ -257,6 +272,21 @@ _POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
         "T70",
         "a container's file is excluded, which counts for the host only",
         _excludes_for_container,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    (
+        "images-mixed",
+        "T05",
+        "a container that may be of two images runs files of both",
+        _two_images,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    ("image-by-id", "T05", "nothing: each container's image is named by its id", partial(_by_id, image=_IMAGE), ()),
+    (
+        "image-by-id-other",
+        "T05",
+        "another image is named by each container's id",
+        partial(_by_id, image="other"),
         (Kind.UNKNOWN_FILE,),
     ),
     (

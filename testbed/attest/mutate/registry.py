@@ -16,6 +16,7 @@ from testbed.attest.mutate import (
     quotes,
     refusals,
     rooted,
+    runs,
     saved,
     selections,
 )
@@ -31,6 +32,7 @@ _MODULES = (
     order,
     rooted,
     payloads,
+    runs,
     kernels,
     bundles,
     saved,

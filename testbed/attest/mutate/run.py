@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from testbed.attest import rivals
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Judgement, Verdict
 from testbed.attest.ima import read_entries
 from testbed.attest.mutate.model import FILES, REFUSED, EvidenceAttack, Forged, Honest, Link, Odd
@@ -96,7 +97,7 @@ def saved_state(first: Forged, scratch: Path) -> State:
     return state
 
 
-def strike(attack: EvidenceAttack, honest: Honest, directory: Path, rivals: Rivals | None = None) -> Row:
+def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals | None = None) -> Row:
     """Forge, judge and compare, in a directory that does not exist yet."""
     if reason := attack.applies(honest):
         return Row(attack=attack, skipped=reason)
@@ -107,7 +108,7 @@ def strike(attack: EvidenceAttack, honest: Honest, directory: Path, rivals: Riva
         got, findings = frozenset({REFUSED}), ()
     else:
         got = frozenset(finding.kind.value for finding in findings)
-    opinions = rivals(directory, forged) if rivals is not None else {}
+    opinions = ask(directory, forged) if ask is not None else {}
     return Row(attack=attack, got=got, findings=findings, rivals=opinions)
 
 
@@ -118,7 +119,7 @@ def matrix(
     ak: bytes,
     nonce: bytes,
     pcrs: str = DEFAULT_PCRS,
-    rivals: Rivals | None = None,
+    ask: Rivals | None = None,
     advance: Callable[[Row], None] = lambda _: None,
 ) -> list[Row]:
     """Make each attack out of the evidence in ``directory`` and judge it; ``advance`` is told of each as it is done.
@@ -130,10 +131,30 @@ def matrix(
     rows = []
     for attack in attacks:
         with tempfile.TemporaryDirectory(prefix="testbed-audit-") as scratch:
-            row = strike(attack, honest, Path(scratch) / "bundle", rivals)
+            row = strike(attack, honest, Path(scratch) / "bundle", ask)
         rows.append(row)
         advance(row)
     return rows
+
+
+def ask_rivals(names: Sequence[str]) -> Rivals:
+    """Return what asks these other verifiers (``rivals.available``).
+
+    They are not asked of what is no plain file, which they would wait for or fill the disk with, nor of evidence whose
+    only fault is an argument of ours.
+    """
+
+    def ask(directory: Path, forged: Forged) -> Mapping[str, str]:
+        if forged.policy is not None or forged.since is not None:
+            return {}
+        if any(isinstance(one, Odd | Link) for one in forged.files.values()):
+            return dict.fromkeys(names, rivals.Says.CANNOT.value)
+        return {
+            name: rivals.judge(name, directory, ak=forged.ak, nonce=forged.nonce, pcrs=forged.pcrs).verdict.value
+            for name in names
+        }
+
+    return ask
 
 
 def write_files(forged: Forged, directory: Path) -> None:

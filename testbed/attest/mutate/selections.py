@@ -70,6 +70,13 @@ _SELECTIONS = (
         selections=(selection("sha256", ()),),
         values=lambda _: [],
     ),
+    _Asked(name="bitmap-one-byte", summary="a bitmap of one byte: PCRs 0 and 1", selections=((0x000B, b"\3"),)),
+    _Asked(
+        name="bitmap-no-byte",
+        summary="a bitmap of no byte",
+        selections=((0x000B, b""),),
+        expect=Kind.MALFORMED,
+    ),
     _Asked(name="bank-unknown", summary="a bank that is not known here (SM3)", selections=((0x0012, b"\0\x0c\0"),)),
     _Asked(
         name="selections-seventeen",

@@ -24,7 +24,7 @@ from testbed.attest.ima import Entry
 from testbed.attest.quote import Attest, Signature
 
 ALGORITHMS = {"sha1": 0x0004, "sha256": 0x000B, "sha384": 0x000C, "sha512": 0x000D}
-RSASSA, ECDSA = 0x0014, 0x0018
+RSASSA, RSAPSS, ECDSA = 0x0014, 0x0016, 0x0018
 # fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, restricted, sign: what `tpm2_createak` gives.
 AK_ATTRIBUTES = 0x00050072
 PARENT = b"\x00\x0b" + hashlib.sha256(b"parent of the stand-in TPM's keys").digest()
@@ -34,21 +34,22 @@ _OLD_NAME_PADDED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIn:
-    """A key of the stand-in TPM. ``attributes``: TPMA_OBJECT. ``parent``: the qualified name of its parent."""
+    """A key of the stand-in TPM. ``attributes``: TPMA_OBJECT. ``scheme_id``: of an RSA key. ``parent``: the qualified name of its parent."""
 
     private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
     attributes: int = AK_ATTRIBUTES
     hash_alg: str = "sha256"
+    scheme_id: int = RSASSA
     parent: bytes = PARENT
 
     @property
     def scheme(self) -> int:
-        return RSASSA if isinstance(self.private, rsa.RSAPrivateKey) else ECDSA
+        return self.scheme_id if isinstance(self.private, rsa.RSAPrivateKey) else ECDSA
 
     @property
     def area(self) -> bytes:
         """The TPMT_PUBLIC: no policy, no symmetric algorithm, this scheme."""
-        kind = 0x0001 if self.scheme == RSASSA else 0x0023
+        kind = 0x0023 if self.scheme == ECDSA else 0x0001
         head = struct.pack(">HHIHH", kind, ALGORITHMS["sha256"], self.attributes, 0, 0x0010)
         head += struct.pack(">HH", self.scheme, ALGORITHMS[self.hash_alg])
         if isinstance(self.private, rsa.RSAPrivateKey):
@@ -80,7 +81,9 @@ class StandIn:
         """Return a TPMT_SIGNATURE over any bytes; that a TPM would sign them is for the caller to see to."""
         digest = _HASHES[self.hash_alg]
         if isinstance(self.private, rsa.RSAPrivateKey):
-            parts: tuple[bytes, ...] = (self.private.sign(data, padding.PKCS1v15(), digest),)
+            pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
+            pad = pss if self.scheme == RSAPSS else padding.PKCS1v15()
+            parts: tuple[bytes, ...] = (self.private.sign(data, pad, digest),)
         else:
             numbers = decode_dss_signature(self.private.sign(data, ec.ECDSA(digest)))
             parts = tuple(number.to_bytes(32, "big") for number in numbers)

@@ -1,0 +1,151 @@
+"""The verifier, attacked with a campaign's own evidence: does it see every forgery, and what do others see?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from testbed.analysis import markdown
+from testbed.attest import rivals
+from testbed.attest.mutate.model import REFUSED
+from testbed.attest.mutate.registry import ATTACKS
+from testbed.attest.mutate.run import Row, ask_rivals, matrix, read_honest
+from testbed.attest.quote import parse_nonce
+from testbed.errors import TestbedError
+from testbed.record import Record, Status
+from testbed.rundir import Campaign
+
+_OURS = "testbed verify"
+_SHOWN = 8
+_PARTS = {"quote.": "quote", "AK": "quote", "ima.bin": "log", "PCR": "log", "digest": "log"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attacked:
+    """What became of each attack on the evidence of ``run``, on ``kernel``."""
+
+    run: str
+    kernel: str
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether each attack that could be made gave exactly the findings that it must."""
+        return all(row.ok for row in self.rows)
+
+
+def attack(campaign: Campaign, runs: pd.DataFrame) -> tuple[Attacked, ...]:
+    """Attack the evidence of one good run of each kernel: of the first from which the most attacks can be made."""
+    best: dict[str, _Candidate] = {}
+    for run in runs[runs["status"] == str(Status.OK)].to_dict("records"):
+        kernel = str(run["kernel"])
+        if kernel in best and not best[kernel].missing:
+            continue
+        candidate = _candidate(campaign, f"{run['cell']}-{run['block']}", run["record"])
+        if candidate and (kernel not in best or candidate.missing < best[kernel].missing):
+            best[kernel] = candidate
+    return tuple(Attacked(run=one.run, kernel=kernel, rows=_rows(one)) for kernel, one in sorted(best.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A run's evidence. ``missing``: attacks that cannot be made from it."""
+
+    run: str
+    bundle: Path
+    ak: bytes
+    nonce: bytes
+    missing: int
+
+
+def _candidate(campaign: Campaign, run: str, record: Record) -> _Candidate | None:
+    """Return a run's evidence, ``None`` if it is not trusted: that is told with the checks, where it belongs."""
+    path, evidence, nonce = campaign.path / "runs" / run, record.evidence, record.facts.get("nonce")
+    if not (evidence.bundle and evidence.ak and isinstance(nonce, str)):
+        return None
+    try:
+        bundle, ak, asked = path / evidence.bundle, (path / evidence.ak).read_bytes(), parse_nonce(nonce)
+        honest = read_honest(bundle, ak=ak, nonce=asked)
+    except (TestbedError, OSError):
+        return None
+    missing = sum(one.applies(honest) is not None for one in ATTACKS)
+    return _Candidate(run=run, bundle=bundle, ak=ak, nonce=asked, missing=missing)
+
+
+def _rows(one: _Candidate) -> tuple[Row, ...]:
+    names = rivals.available()
+    return tuple(matrix(one.bundle, ATTACKS, ak=one.ak, nonce=one.nonce, ask=ask_rivals(names) if names else None))
+
+
+def section(attacked: tuple[Attacked, ...]) -> list[str]:
+    """Return the lines on the verifier itself."""
+    lines = ["## The verifier, attacked", ""]
+    if not attacked:
+        return [*lines, "Not attacked: no good run has trusted evidence."]
+    for one in attacked:
+        made = [row for row in one.rows if not row.skipped]
+        good, run = sum(row.ok for row in made), f"`{one.run}` (kernel `{one.kernel}`)"
+        rest = f" ({len(one.rows) - len(made)} cannot be made from it)" if len(made) < len(one.rows) else ""
+        lines += [f"- {good} of {len(made)} attacks on the evidence of {run} gave exactly what they must{rest}."]
+        lines += [
+            f"  - `{row.attack.name}`: must {_kinds(row.attack.expect)}, did {_kinds(row.got)}" for row in _bad(one)
+        ]
+    every = [row for one in attacked for row in one.rows]
+    return [*lines, "", *_others(every)]
+
+
+def doubts(attacked: tuple[Attacked, ...]) -> list[str]:
+    """Return what of this must be doubted."""
+    return [
+        f"the verifier said what it must not of {len(list(_bad(one)))} attacks on `{one.run}`: no verdict here is sure"
+        for one in attacked
+        if not one.ok
+    ]
+
+
+def _bad(one: Attacked) -> Iterator[Row]:
+    return (row for row in one.rows if not row.ok)
+
+
+def _kinds(kinds: frozenset[str]) -> str:
+    return " ".join(sorted(kinds)) or "nothing"
+
+
+def _others(rows: list[Row]) -> list[str]:
+    """Compare with the other verifiers, each on forgeries of what it looks at."""
+    names = list(dict.fromkeys(name for row in rows for name in row.rivals))
+    if not names:
+        return ["No other verifier is on this machine to compare with."]
+    table, told = [], []
+    for name in names:
+        mine = [row for row in rows if _part(row) == rivals.SEES[name] and name in row.rivals]
+        said = Counter(row.rivals[name] for row in mine)
+        seen = f"{len(mine)} of the {rivals.SEES[name]}"
+        table.append((f"`{name}`", seen, *(said[word] for word in rivals.Says if word != rivals.Says.ABSENT)))
+        for word in (rivals.Says.ACCEPTS, rivals.Says.CRASHED):
+            those = list(dict.fromkeys(f"`{row.attack.name}`" for row in mine if row.rivals[name] == word))
+            more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
+            told += [f"`{name}` {word}: {', '.join(those[:_SHOWN])}{more}."] if those else []
+    words = [str(word) for word in rivals.Says if word != rivals.Says.ABSENT]
+    return [
+        "Other verifiers on the same files, each on forgeries of what it looks at:",
+        "",
+        *markdown.table(("verifier", "forgeries", *words), table),
+        "",
+        *markdown.bullets(told),
+        "",
+        f"`{_OURS}` judges quote and log together. All of it: `testbed audit BUNDLE --rivals`.",
+    ]
+
+
+def _part(row: Row) -> str | None:
+    """Return what was forged, the quote or the log, by where the first finding that counts is."""
+    if not row.attack.expect or REFUSED in row.attack.expect:
+        return None
+    places = (finding.where for finding in row.findings if not finding.informative)
+    first = next(places, "")
+    return next((part for prefix, part in _PARTS.items() if first.startswith(prefix)), None)

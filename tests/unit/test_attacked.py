@@ -1,0 +1,114 @@
+"""The report's part on the verifier itself, with real evidence, a short list of attacks and made-up rivals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from evidence import GOLDEN
+from fake_campaign import build
+
+from testbed import rundir
+from testbed.analysis import attacked, frames, report
+from testbed.analysis.attacked import Attacked, doubts, section
+from testbed.analysis.checks import Judged
+from testbed.attest import rivals
+from testbed.attest.finding import Verdict
+from testbed.attest.mutate.registry import find
+from testbed.plan import Cell
+from testbed.record import Evidence, Record
+from testbed.rundir import Campaign
+
+REAL = GOLDEN / "bundle-debian-6.12"
+ATTACKS = tuple(find(name) for name in ("signature-bit-first", "line-deleted", "ima-bin-fifo", "order-pcr-10-first"))
+SAID = {"evmctl": rivals.Says.ACCEPTS, "tpm2_checkquote": rivals.Says.CRASHED}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacked, "ATTACKS", ATTACKS)
+    monkeypatch.setattr(rivals, "available", lambda: tuple(SAID))
+    monkeypatch.setattr(
+        rivals, "judge", lambda name, *_, **__: rivals.Opinion(rival=name, verdict=SAID[name], detail="")
+    )
+
+
+def campaign_with(root: Path, bundle: Path | None) -> Campaign:
+    nonce = json.loads((REAL / "bundle.json").read_text())["nonce"]
+
+    def change(_: Cell, record: Record) -> Record:
+        evidence = Evidence(bundle="evidence", ak="ak.pub")
+        return dataclasses.replace(record, facts=record.facts | {"nonce": nonce}, evidence=evidence)
+
+    campaign = build(root, blocks=1, change=change)
+    for path, _ in rundir.records(campaign):
+        if bundle is not None:
+            shutil.copytree(bundle, path / "evidence")
+            shutil.copy(REAL / "ak.pub", path / "ak.pub")
+    return campaign
+
+
+def struck(root: Path, bundle: Path | None = REAL) -> tuple[Attacked, ...]:
+    campaign = campaign_with(root, bundle)
+    return attacked.attack(campaign, frames.runs(campaign))
+
+
+def test_one_run_of_a_kernel_is_attacked(tmp_path: Path) -> None:
+    (one,) = struck(tmp_path)
+    assert one.ok
+    assert one.kernel == "debian-6.12"
+    assert [row.attack.name for row in one.rows] == [attack.name for attack in ATTACKS]
+    text = "\n".join(section((one,)))
+    assert "4 of 4 attacks on the evidence of" in text
+    # Each rival is counted on what it looks at, and not asked of what is no plain file.
+    assert "| `evmctl` | 2 of the log | 1 | 0 | 0 | 1 |" in text
+    assert "| `tpm2_checkquote` | 1 of the quote | 0 | 0 | 1 | 0 |" in text
+    assert "`evmctl` accepts: `line-deleted`." in text
+    assert doubts((one,)) == []
+
+
+def test_evidence_that_is_not_trusted_is_not_attacked(tmp_path: Path) -> None:
+    assert struck(tmp_path / "none", None) == ()
+    other = tmp_path / "other"
+    shutil.copytree(REAL, other)
+    (other / "quote.sig").write_bytes((GOLDEN / "bundle-debian-6.1" / "quote.sig").read_bytes())
+    assert struck(tmp_path / "forged", other) == ()
+    assert "Not attacked" in "\n".join(section(()))
+
+
+def test_the_run_with_most_attacks_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = dataclasses.replace(ATTACKS[0], applies=lambda _: "never")
+    monkeypatch.setattr(attacked, "ATTACKS", (never, ATTACKS[1]))
+    (one,) = struck(tmp_path)
+    assert "1 of 1 attacks" in "\n".join(section((one,)))
+    assert "(1 cannot be made from it)" in "\n".join(section((one,)))
+
+
+def test_a_verifier_that_fails_is_told_and_fails_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = dataclasses.replace(ATTACKS[1], expect=frozenset({"violation"}))
+    monkeypatch.setattr(attacked, "ATTACKS", (wrong,))
+    monkeypatch.setattr(rivals, "available", tuple)
+    campaign = campaign_with(tmp_path, REAL)
+    (one,) = attacked.attack(campaign, frames.runs(campaign))
+    assert not one.ok
+    text = "\n".join(section((one,)))
+    assert "0 of 1 attacks" in text
+    assert "`line-deleted`: must violation, did replay-mismatch" in text
+    assert "No other verifier" in text
+    assert "no verdict here is sure" in doubts((one,))[0]
+    written = report.write(campaign, lambda *_: Judged(verdict=Verdict(findings=()), promises=False))
+    assert written.summary.startswith("Correctness OK")
+    assert written.exit_status == 1
+    assert "no verdict here is sure" in written.report.read_text()
+
+
+def test_many_names_are_cut(tmp_path: Path) -> None:
+    (one,) = struck(tmp_path)
+    deleted = next(row for row in one.rows if row.attack.name == "line-deleted")
+    rows = tuple(
+        dataclasses.replace(deleted, attack=dataclasses.replace(deleted.attack, name=f"a-{n}")) for n in range(20)
+    )
+    assert "`a-7` and 12 more." in "\n".join(section((dataclasses.replace(one, rows=rows),)))
