@@ -70,20 +70,23 @@ def compare(
     claimed: frozenset[Claimed],
     containers: Mapping[str, Container],
     executed: Collection[Executed] = (),
+    former: Collection[Executed] = (),
 ) -> list[Finding]:
     """Compare the attested entries with what a measurer claims to have recorded.
 
     ``containers``: the verdict's, by ``seq``. ``executed``: the truth behind the claims, which shows two contents under
-    one value. Entries on IMA's own PCR are looked up by path and digest: other processes' entries are there too.
+    one value. ``former``: what files held before they were changed: a claim met by that alone is stale. Entries on
+    IMA's own PCR are looked up by path and digest: other processes' entries are there too.
     """
+    old = {(str(one.path), one.digest) for one in former}
     observed = list(observe(entries, containers))
     findings: list[Finding] = []
     for pcr in sorted({claim.pcr for claim in claimed} | {seen.pcr for seen in observed if seen.seq is not None}):
         wanted = {claim for claim in claimed if claim.pcr == pcr}
         by_path = {claim for claim in wanted if claim.container is None}
         here = [seen for seen in observed if seen.pcr == pcr]
-        findings += _compare_paths(by_path, [seen for seen in here if seen.seq is None])
-        findings += _compare_containers(wanted - by_path, [seen for seen in here if seen.seq is not None])
+        findings += _compare_paths(by_path, [seen for seen in here if seen.seq is None], old)
+        findings += _compare_containers(wanted - by_path, [seen for seen in here if seen.seq is not None], old)
     return [*findings, *_weak_bindings(observed, executed)]
 
 
@@ -111,7 +114,7 @@ def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | N
     )
 
 
-def _compare_paths(claimed: set[Claimed], observed: list[Observed]) -> Iterator[Finding]:
+def _compare_paths(claimed: set[Claimed], observed: list[Observed], old: set[tuple[str, str]]) -> Iterator[Finding]:
     """Look each claim up by path and digest; IMA writes a space in a path as an underscore."""
     digests: defaultdict[str, set[str]] = defaultdict(set)
     for seen in observed:
@@ -119,10 +122,12 @@ def _compare_paths(claimed: set[Claimed], observed: list[Observed]) -> Iterator[
     for claim in _sorted(claimed):
         got = digests.get(claim.path.replace(" ", "_"), set())
         if claim.digest not in got:
-            yield _unmet(claim, got, None)
+            yield _unmet(claim, got, old, None)
 
 
-def _compare_containers(claimed: set[Claimed], observed: list[Observed]) -> Iterator[Finding]:
+def _compare_containers(
+    claimed: set[Claimed], observed: list[Observed], old: set[tuple[str, str]]
+) -> Iterator[Finding]:
     """Match claims and entries one to one by container, path and digest; then say what each that is left over means."""
     keys = {(claim.container, claim.path, claim.digest) for claim in claimed}
     got = {(seen.container, seen.path, seen.digest) for seen in observed}
@@ -134,7 +139,7 @@ def _compare_containers(claimed: set[Claimed], observed: list[Observed]) -> Iter
         if (claim.container, claim.path, claim.digest) in got or (claim.path, claim.digest) in elsewhere:
             continue
         others = {s.digest for s in left if (s.container, s.path) == (claim.container, claim.path)}
-        yield _unmet(claim, others, seqs.get(claim.container))
+        yield _unmet(claim, others, old, seqs.get(claim.container))
     unmet = [claim for claim in claimed if (claim.container, claim.path, claim.digest) not in got]
     for seen in left:
         owners = sorted(str(c.container) for c in unmet if (c.path, c.digest) == (seen.path, seen.digest))
@@ -147,9 +152,11 @@ def _compare_containers(claimed: set[Claimed], observed: list[Observed]) -> Iter
             yield _about(kind, seen, expected)
 
 
-def _unmet(claim: Claimed, got: Collection[str], seq: str | None) -> Finding:
+def _unmet(claim: Claimed, got: Collection[str], old: set[tuple[str, str]], seq: str | None) -> Finding:
     place = f"PCR {claim.pcr}: {claim.path!a}" + (f" in container {claim.container}" if claim.container else "")
     kind = FindingKind.WRONG_DIGEST if got else FindingKind.MISSING
+    if got and all((claim.path, digest) in old for digest in got):
+        kind = FindingKind.STALE
     return Finding(
         kind=kind, where=place, expected=claim.digest, got=" and ".join(sorted(got)) or "no entry", container=seq
     )

@@ -336,6 +336,18 @@ def test_against_claims_of_containers(
     assert found(files(*log), *claims) == expected
 
 
+def test_a_claim_that_only_a_former_content_meets_is_stale() -> None:
+    """By path: the file is of the image; another digest that it never had is as wrong as ever."""
+    old = Executed(container=C1, path=PurePosixPath("/a"), digest=hashlib.sha256(b"old").hexdigest(), size=3)
+    for content, kind in ((b"old", "stale"), (b"evil", "wrong-digest")):
+        log = files((1, "/a", content))
+        findings = compare(log, frozenset([claim(C1, "/a", b"a")]), CONTAINERS, former=[old])
+        assert [(finding.kind.value, finding.container) for finding in findings] == [(kind, "1")]
+        log = list(read_entries(b.ima_ng("/a", content)))
+        findings = compare(log, frozenset([claim(None, "/a", b"a", 10)]), CONTAINERS, former=[old])
+        assert [finding.kind.value for finding in findings] == [kind]
+
+
 def test_against_claims_by_path() -> None:
     """On IMA's own PCR other processes have their entries too, and a space is an underscore."""
     log = list(
