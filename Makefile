@@ -7,9 +7,17 @@ PYTHON_FILES := testbed tests
 # The newest campaign, else the small reference data of the repository.
 RESULTS ?= $(or $(patsubst %/plan.json,%,$(firstword $(shell ls -t results/*/plan.json 2>/dev/null))),results/reference)
 
+# Branch coverage of the verifier; COVER_MIN=95 makes less a failure.
+COVER_MIN ?=
+COVER := --cov=testbed.attest --cov-branch --cov-report=term-missing:skip-covered $(COVER_MIN:%=--cov-fail-under=%)
+
+# `make fuzz`: each of these for so many seconds, two at a time.
+FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
+SECONDS ?= 600
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate test test-vm check figures doctor shell clean help
+.PHONY: setup desk evaluate test test-vm check fuzz figures doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -35,7 +43,10 @@ check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy --strict testbed
-	$(BIN)/pytest tests/unit -q -n 2
+	$(BIN)/pytest tests/unit -q -n 2 $(COVER)
+
+fuzz: setup ## hostile bytes for the verifier, SECONDS=600 for each kind of them
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} $(BIN)/python tests/fuzz/run.py {} --seconds $(SECONDS)
 
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
 	@$(BIN)/testbed figures $(RESULTS)

@@ -1,0 +1,393 @@
+"""What is fuzzed: each target takes any bytes, and raises only if the verifier is at fault.
+
+A target lets the errors pass that its function declares, and asserts what must hold of all that gets through. Its seeds
+are read from the golden bundles at run time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import io
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+
+import evidence as b
+
+from testbed.attest import ascii as ascii_log
+from testbed.attest import bundle, entries, policy, quote, rules, state, tpm
+from testbed.attest.finding import BadEvidence, FindingKind, Verdict
+from testbed.attest.ima import HASHES, Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
+from testbed.attest.policy_make import from_entries
+from testbed.attest.replay import start_value
+from testbed.attest.stream import Run, read_runs
+from testbed.attest.verify import verify
+from testbed.errors import SpecError
+
+BUNDLES = sorted(path.parent for path in b.GOLDEN.glob("*/quote.attest"))
+SYNTHETIC = b.GOLDEN / "bundle-synthetic"
+NONCE = bytes.fromhex("d1ce5eed00112233445566778899aabb")
+DEMANDED = quote.Selection(bank="sha256", pcrs=(10, 11))
+KEY = ec.derive_private_key(0x7E57, ec.SECP256R1())
+AK = b.pem(KEY)
+JSON_WORDS = (
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b":",
+    b",",
+    b"null",
+    b"NaN",
+    b"-1",
+    b"1e9",
+    b"9" * 400,
+    b"\\ud800",
+    b"[" * 99,
+)
+LENGTHS = (b"\0\0\0\0", b"\1\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\1\0", b"\xff\xff", b"\0\x40")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """``words``: pieces worth putting in. ``steps``: how many function calls an input may cost, and a byte of it.
+
+    ``is_json``: the seeds are JSON, so that values can be replaced in them.
+    """
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+    words: tuple[bytes, ...] = LENGTHS
+    is_json: bool = False
+    steps: tuple[int, int] = (20_000, 300)
+
+
+@functools.cache
+def scratch() -> Path:
+    """Bundles of which files are replaced."""
+    top = Path(tempfile.mkdtemp(prefix="testbed-fuzz-"))
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    shutil.copytree(SYNTHETIC, top / "log")
+    (top / "signed").mkdir()
+    return top
+
+
+def logs() -> list[bytes]:
+    """The logs of the bundles, whole and in pieces, and an entry of each template."""
+    whole = [(path / "ima.bin").read_bytes() for path in BUNDLES]
+    single = [b.ima_old("/bin/old", b""), b.violation("/bin/v"), b.ima_sig("/bin/s", b"", b"\3\2\4" + bytes(6))]
+    single += [b.entry(10, name, b.digest_field(b"d" * 32) + b.field(b"/n\0") + rest) for name, rest in OTHERS]
+    single += [b.ima_buf("ctr-violation", b"x"), b.ima_ng("4026531840:/bin/ls", b"ls"), b.ima_ng("4026531840", b"ls")]
+    return [*(log[: first_bytes(log, 12)] for log in whole), *whole[:1], *single, b"".join(b.sample_log(4, 2)), b""]
+
+
+OTHERS = (
+    (b"ima-modsig", b.field(b"") + b.field(b"sha256:\0" + b"m" * 32) + b.field(b"0\x82")),
+    (
+        b"evm-sig",
+        b"".join(map(b.field, (b"\5s", b"security.ima\0", b"\4\0\0\0", b"xatt", bytes(4), bytes(4), bytes(2)))),
+    ),
+    (b"d-ng|n-ng", b""),
+)
+
+
+def first_bytes(log: bytes, count: int) -> int:
+    """Where the first ``count`` entries of a log end."""
+    return [entry.end for entry, _ in zip(read_entries(log), range(count), strict=False)][-1]
+
+
+def collect(found: Iterable[Entry]) -> tuple[list[Entry], str]:
+    """Read entries to the end, or to the error, of which the text is returned."""
+    kept: list[Entry] = []
+    try:
+        for entry in found:
+            kept.append(entry)  # noqa: PERF402 - those before an error count
+    except BadEvidence as error:
+        return kept, str(error)
+    return kept, ""
+
+
+def streamed(log: bytes) -> Iterable[Entry]:
+    for item in read_runs(io.BytesIO(log), len(log)):
+        yield from item.entries() if isinstance(item, Run) else [item]
+
+
+def run_log(data: bytes) -> None:
+    """Both readers agree, what was read is written as it was, and no other log passes for the one that was quoted."""
+    found, error = collect(read_entries(data))
+    assert collect(streamed(data)) == (found, error)
+    end = found[-1].end if found else 0
+    assert b"".join(encode(one.pcr, one.digest, one.template, one.data) for one in found) == data[:end]
+    assert bool(error) == (end < len(data))
+    for entry in found:
+        template_digest(entry)
+        with suppress(BadEvidence):
+            fields = parse_fields(entry)
+            assert b"\0" not in fields.name
+            if fields.buf is not None:
+                payload = entries.parse_payload(fields.name, fields.buf)
+                assert payload.container.seq
+    (scratch() / "log/ima.bin").write_bytes(data)
+    ak = (SYNTHETIC / "ak.pub").read_bytes()
+    verdict = plausible(verify(scratch() / "log", ak=ak, nonce=NONCE, policy=golden_policy()))
+    if any(finding.kind is FindingKind.REPLAY_MISMATCH for finding in verdict.findings) or not verdict.attested:
+        assert not verdict.ok
+        return
+    assert verdict.attested == {10: 12, 11: 9}
+    golden = list(read_entries((SYNTHETIC / "ima.bin").read_bytes()))
+    for pcr, count in verdict.attested.items():
+        expected = [one.data for one in golden if one.pcr == pcr][:count]
+        got = [one for one in found if one.pcr == pcr][:count]
+        assert [one.data for one in got] == expected
+        if verdict.ok:
+            assert not any(one.violation for one in got)
+
+
+@functools.cache
+def golden_policy() -> policy.Policy:
+    return policy.parse_policy(policies()[0], "golden")
+
+
+def plausible(verdict: Verdict) -> Verdict:
+    """What is said can be printed and written, whatever it was said of."""
+    json.dumps(verdict.as_json()).encode()
+    for finding in verdict.findings:
+        assert f"{finding.where}{finding.expected}{finding.got}".isprintable(), finding
+        assert len(finding.where) < 500, finding
+    return verdict
+
+
+def signed(log: bytes, values: dict[int, bytes], *, told: bool) -> Path:
+    """A bundle with an honest quote of these values."""
+    digest = HASHES["sha256"](values[10] + values[11]).digest()
+    attested = b.attest(NONCE, digest)
+    sig = b.sign(KEY, attested, scheme=tpm.ECDSA)
+    return b.write_bundle(
+        scratch() / "signed", attest=attested, sig=sig, log=log, nonce=NONCE, values=values if told else None
+    )
+
+
+def run_evidence(data: bytes) -> None:
+    """A log that a TPM vouches for may say anything: all of it is judged, and the saved state goes on from there."""
+    found, _ = collect(read_entries(data))
+    mine = [one for one in found if one.pcr in (10, 11)]
+    values = {pcr: start_value(pcr, "sha256") for pcr in (10, 11)}
+    for one in mine:
+        values[one.pcr] = HASHES["sha256"](values[one.pcr] + extension(one, "sha256")).digest()
+    foreign = any(one.end < mine[-1].offset + 1 and one.pcr not in (10, 11) for one in found) if mine else False
+    counts = Counter(one.pcr for one in mine)
+    kinds = []
+    for told in (True, False):
+        verdict = plausible(verify(signed(data, values, told=told), ak=AK, nonce=NONCE, policy=None))
+        assert verdict.attested == {10: counts[10], 11: counts[11]}
+        mismatch = [
+            one for one in verdict.findings if one.kind in {FindingKind.REPLAY_MISMATCH, FindingKind.LOG_MISSING}
+        ]
+        assert bool(mismatch) == foreign
+        kinds.append(sorted(one.kind for one in verdict.findings))
+    assert kinds[0] == kinds[1]
+    plausible(verify(scratch() / "signed", ak=AK, nonce=NONCE, policy=golden_policy()))
+    if verdict.state is not None:
+        saved = state.encode_state(verdict.state)
+        assert state.encode_state(state.parse_state(saved, "saved")) == saved
+        again = verify(
+            scratch() / "signed",
+            ak=AK,
+            nonce=NONCE,
+            since=state.parse_state(saved, "saved"),
+            recheck=bool(len(data) % 2),
+        )
+        # What was in the log and not attested has to be attested the next time.
+        assert again.ok == (verdict.state.seen_entries == verdict.state.entries)
+        if again.state is not None:
+            assert (again.state.offset, again.state.pcrs) == (verdict.state.offset, verdict.state.pcrs)
+
+
+def as_text(log: bytes) -> bytes:
+    """A log as the kernel shows it in text, for the templates `ima-ng`, `ima-sig` and `ima-buf`."""
+    lines = []
+    for entry in read_entries(log):
+        with suppress(BadEvidence):
+            one = parse_fields(entry)
+            last = one.buf if one.buf is not None else one.sig
+            more = b" " + last.hex().encode() if entry.template in (b"ima-sig", b"ima-buf") else b""
+            digest = f"{one.algorithm}:{one.digest.hex()}".encode()
+            head = b"%2d %s %s " % (entry.pcr, entry.digest.hex().encode(), entry.template)
+            lines.append(head + digest + b" " + one.name + more + b"\n")
+    return b"".join(lines)
+
+
+def run_ascii(data: bytes) -> None:
+    """Lines are pieces of the text in order; an entry that fits its digest is one in binary too."""
+    at = 0
+    for line in ascii_log.read_lines(data):
+        assert line.offset >= at
+        at = line.offset + len(line.raw)
+        assert data[line.offset : at] == line.raw
+        assert line.where.isprintable()
+        ascii_log.damaged(line)
+        if line.entry is None:
+            continue
+        one = line.entry
+        (same,) = read_entries(encode(one.pcr, one.digest, one.template, one.data))
+        assert (same.pcr, same.digest, same.template, same.data) == (one.pcr, one.digest, one.template, one.data)
+        if line.fits and not one.violation:
+            assert template_digest(same) == one.digest
+        with suppress(BadEvidence):
+            fields = parse_fields(same)
+            if rules.is_namespaced(fields.name):
+                rules.path_of(fields.name)
+    with suppress(BadEvidence):
+        list(ascii_log.read_ascii(data))
+
+
+def run_quote(data: bytes) -> None:
+    """A quote that a genuine key signed has one encoding: what is accepted is what its fields are written as."""
+    with suppress(BadEvidence):
+        sig = b.sign(KEY, data, scheme=tpm.ECDSA)
+        answer = quote.check(data, sig, key=tpm.load_key(AK), nonce=NONCE, demanded=DEMANDED, parent=None)
+        assert not any(one.kind is FindingKind.QUOTE_SIGNATURE for one in answer.findings)
+        if answer.findings or answer.attest is None:
+            return
+        one = answer.attest
+        clock = one.clock.to_bytes(8, "big") + one.reset_count.to_bytes(4, "big") + one.restart_count.to_bytes(4, "big")
+        clock += bytes([one.safe]) + one.firmware.to_bytes(8, "big")
+        same = b.attest(one.nonce, one.digest, signer=one.signer)
+        start = 6 + 2 + len(one.signer) + 2 + len(one.nonce)
+        assert same[:start] + clock + same[start + 25 :] == data
+
+
+def run_signature(data: bytes) -> None:
+    """No other bytes than the golden signature pass for it, whatever key they are checked with."""
+    for path in BUNDLES:
+        with suppress(BadEvidence):
+            parsed = quote.parse_signature(data)
+            head = parsed.scheme.to_bytes(2, "big") + _hash_number(parsed.hash_alg)
+            assert head + b"".join(map(b.sized, parsed.parts)) == data
+            attested = (path / "quote.attest").read_bytes()
+            key = tpm.load_key((path / "ak.pub").read_bytes())
+            answer = quote.check(attested, data, key=key, nonce=NONCE, demanded=DEMANDED, parent=None)
+            wrong = {FindingKind.QUOTE_SIGNATURE, FindingKind.QUOTE_DIGEST_ALG}
+            if not wrong & {one.kind for one in answer.findings}:
+                golden = quote.parse_signature((path / "quote.sig").read_bytes())
+                # Of an ECDSA signature (r, s) there is a second one, (r, -s), that anybody can make.
+                assert parsed.parts[:1] == golden.parts[:1]
+                assert parsed.scheme == tpm.ECDSA or data == (path / "quote.sig").read_bytes()
+
+
+def _hash_number(name: str) -> bytes:
+    return next(number for number, known in tpm.HASH_ALGS.items() if known == name).to_bytes(2, "big")
+
+
+def run_key(data: bytes) -> None:
+    with suppress(SpecError):
+        key = tpm.load_key(data)
+        assert len(state.fingerprint(key)) == 64
+
+
+def run_bundle(data: bytes) -> None:
+    (scratch() / "log/bundle.json").write_bytes(data)
+    with suppress(BadEvidence):
+        read = bundle.read_bundle(scratch() / "log")
+        assert read.pcr_values is None or all(0 <= pcr < 100 for pcr in read.pcr_values)
+
+
+def run_state(data: bytes) -> None:
+    with suppress(SpecError):
+        read = state.parse_state(data, "state.json")
+        again = state.encode_state(read)
+        assert state.parse_state(again, "state.json") == read
+        assert read.entries == sum(read.counts.values())
+        assert read.offset == sum(one.size for one in read.segments)
+        for one in read.containers:
+            f"{one.container.cgroup_path}{one.container.image}{one.images}".encode()
+        state.quote_findings(read, replace(GOLDEN_QUOTE, clock=1 << 40))
+
+
+def run_policy(data: bytes) -> None:
+    """What the linter lets through is matched in few steps, also against a name that was made to be slow."""
+    with suppress(SpecError):
+        read = policy.parse_policy(data, "policy.json")
+        for name in (b"/usr/bin/ls", b"/" + b"a" * 2000 + b"!", b"/a" * 1000, b"\xff\n", b"boot_aggregate"):
+            read.judge_host(Fields("sha256", bytes(32), name))
+            read.judge_buffer(Fields("sha256", bytes(32), name, buf=b""))
+            for images in read.containers.values():
+                read.judge_file(images, name, bytes(32))
+
+
+_attest = quote.parse_attest((SYNTHETIC / "quote.attest").read_bytes())
+assert _attest is not None
+GOLDEN_QUOTE = _attest
+
+
+def policies() -> list[bytes]:
+    """The first is made from a golden log; then one with every key, and the emptiest."""
+    made = from_entries(read_entries((SYNTHETIC / "ima.bin").read_bytes())).document
+    full = {
+        "schema": 1,
+        "host": {
+            "files": {
+                "/bin/ls": ["sha256:" + "ab" * 32, "verity:sha256:" + "cd" * 32],
+                "/bin/%0a": ["sha1:" + "00" * 20],
+            },
+            "boot_aggregate": ["sha256:" + "01" * 32],
+            "buffers": {"dm_table_load": ["sha256:" + "02" * 32]},
+            "exclude": ["/var/lib/[a-z0-9]{1,8}/.+", r"/usr/share/(doc|man)/[^/]+\.gz"],
+        },
+        "images": {"one": {"digest": "ab" * 32, "files": {"/bin/sh": ["sha256:" + "03" * 32]}}, "two": {}},
+        "containers": {"*": ["one", "two"], "5f" * 32: ["one"]},
+        "on": {"violation": "note", "unknown": "note"},
+    }
+    return [json.dumps(one).encode() for one in (made, full, {"schema": 1})]
+
+
+def states() -> list[bytes]:
+    found = []
+    for values in (True, False):
+        log = b"".join(b.sample_log(4, 2))
+        quoted = {pcr: b.extended(log, pcr) for pcr in (10, 11)}
+        verdict = verify(signed(log, quoted, told=values), ak=AK, nonce=NONCE)
+        assert verdict.state is not None
+        found.append(state.encode_state(verdict.state))
+    return found
+
+
+def files(name: str) -> Callable[[], list[bytes]]:
+    return lambda: [path.read_bytes() for one in BUNDLES for path in sorted(one.glob(name))]
+
+
+TARGETS = {
+    "log": Target(run=run_log, seeds=logs),
+    "evidence": Target(run=run_evidence, seeds=logs, steps=(50_000, 900)),
+    "ascii": Target(
+        run=run_ascii,
+        seeds=lambda: [as_text(log) for log in logs()],
+        words=(b" ", b"\n", b":", b"sha256:", b"ima-ng", b"ima-buf", b"10 ", b"0" * 40, b"4026531840:/"),
+        # Lines that do not fit are tried together with those behind them: see WORK.
+        steps=(3_000_000, 3_000),
+    ),
+    "quote": Target(run=run_quote, seeds=lambda: [*files("quote.attest")(), b.attest(NONCE, b"d" * 32)]),
+    "signature": Target(run=run_signature, seeds=files("quote.sig")),
+    "key": Target(run=run_key, seeds=files("ak.p*")),
+    "bundle": Target(run=run_bundle, seeds=files("bundle.json"), words=JSON_WORDS, is_json=True),
+    "state": Target(run=run_state, seeds=states, words=JSON_WORDS, is_json=True),
+    "policy": Target(
+        run=run_policy,
+        seeds=policies,
+        words=(*JSON_WORDS, b".*", b"(a+)+", b"[^/]", b"{1,9}", b"\\\\", b"%2f", b"(?:", b"|", b"sha512:"),
+        is_json=True,
+        steps=(100_000, 1_000),
+    ),
+}
