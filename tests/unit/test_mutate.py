@@ -17,14 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from evidence import GOLDEN
 
 from testbed import cli
-from testbed.attest import judge, policy, quote, resume, rivals, state
+from testbed.attest import judge, policy, quote, resume, rivals, scout, state
 from testbed.attest import mutate_command as commands
 from testbed.attest import verify as verifier
 from testbed.attest.finding import FindingKind, Judgement
 from testbed.attest.mutate import standin
 from testbed.attest.mutate.model import REFUSED, EvidenceAttack, Forged, Honest, Power
 from testbed.attest.mutate.registry import ATTACKS, find, table
-from testbed.attest.mutate.run import Row, matrix, read_honest, strike
+from testbed.attest.mutate.run import Row, matrix, read_honest, strike, write_files
+from testbed.attest.mutate.run import arguments as verify_arguments
 from testbed.attest.mutate.run import judge as judge_forged
 from testbed.attest.tpm import load_key
 from testbed.errors import EvidenceError, SpecError
@@ -137,6 +138,17 @@ def test_machines_have_different_keys() -> None:
     assert standin.rsa_tpm().public == standin.rsa_tpm().public
 
 
+@pytest.mark.parametrize("name", ["run-good", "run-hash-middle", "run-name-nul", "run-two-pcrs", "run-policy-unknown"])
+def test_two_processes_see_what_one_sees(name: str, tmp_path: Path) -> None:
+    forged = find(name).forge(honest(REAL))
+    write_files(forged, tmp_path / "bundle")
+    given = verify_arguments(forged, tmp_path / "before")
+    verdict = verifier.verify(
+        tmp_path / "bundle", ak=forged.ak, nonce=forged.nonce, pcrs=forged.pcrs, processes=2, **given
+    )
+    assert {finding.kind.value for finding in verdict.findings} == find(name).expect
+
+
 # A verifier that is broken
 
 
@@ -150,6 +162,7 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
     "any key": (quote, "_attribute_findings", allow, {"key-unrestricted", "key-not-fixed", "key-decrypts"}),
     "any magic": (quote, "MAGIC", 0x00544347, {"magic-of-no-tpm", "honest-quoted-again"}),
     "any template hash": (judge, "template_digest", lambda entry: entry.digest, {"template-hash-edited"}),
+    "any run": (scout, "ordinary", lambda *_: True, {"run-hash-middle", "run-name-nul", "run-policy-unknown"}),
     "any clock": (state, "quote_findings", allow, {"saved-reboot", "saved-clock-back", "saved-replayed"}),
     "no progress": (resume, "progress_findings", allow, {"saved-stalled", "saved-lagging"}),
     "any past": (resume, "past_findings", allow, {"saved-past-changed-recheck", "saved-log-shorter-idle"}),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from testbed.attest.entries import FileEntry, parse_payload, runtime_id
+from testbed.attest.entries import FileEntry, parse_payload
 from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.mutate.lines import (
@@ -24,18 +24,17 @@ from testbed.attest.mutate.lines import (
     needs_containers,
     payload,
     quote,
-    start_places,
     victim_payload,
     violation_line,
 )
-from testbed.attest.mutate.model import IMA_PCR, Forged, Honest, by_files, by_root
+from testbed.attest.mutate.model import IMA_PCR, Forged, Honest, by_root
 from testbed.attest.policy_file import escape_path
 
 Document = dict[str, Any]
 Edit = Callable[[Honest, Document], None]
 GOOD = "sha256:" + "11" * 32
-_EVIL = "/opt/evil"
-_IMAGE = "image"
+EVIL = "/opt/evil"
+IMAGE = "image"
 
 
 def _file(payload_bytes: bytes) -> FileEntry:
@@ -60,8 +59,8 @@ def reference(honest: Honest) -> Document:
     return {
         "schema": 1,
         "host": {"files": host, "boot_aggregate": boots},
-        "images": {_IMAGE: {"files": files}},
-        "containers": {"*": [_IMAGE]},
+        "images": {IMAGE: {"files": files}},
+        "containers": {"*": [IMAGE]},
     }
 
 
@@ -81,7 +80,7 @@ def with_policy(honest: Honest, edit: Edit) -> Forged:
 
 
 def _evil(_: Honest) -> Entry:
-    return file_line(_EVIL, b"evil")
+    return file_line(EVIL, b"evil")
 
 
 def _other_content(honest: Honest) -> Entry:
@@ -92,26 +91,8 @@ def _other_path(honest: Honest) -> Entry:
     return buffer_line(b"ctr-file", flipped(victim_payload(honest), PATH + 1))
 
 
-def _victim_name(honest: Honest) -> str:
+def victim_name(honest: Honest) -> str:
     return escape_path(_file(victim_payload(honest)).path)
-
-
-def _lists_for_host(honest: Honest, document: Document) -> None:
-    """Move a container's file to the host's list."""
-    name = _victim_name(honest)
-    document["host"]["files"][name] = document["images"][_IMAGE]["files"].pop(name)
-
-
-def _lists_for_other_image(honest: Honest, document: Document) -> None:
-    name = _victim_name(honest)
-    moved = document["images"][_IMAGE]["files"].pop(name)
-    document["images"]["other"] = {"files": {name: moved}}
-
-
-def _excludes_for_container(honest: Honest, document: Document) -> None:
-    name = _victim_name(honest)
-    del document["images"][_IMAGE]["files"][name]
-    document["host"]["exclude"] = ["".join(c if c.isalnum() else f"\\x{ord(c):02x}" for c in name)]
 
 
 def setting(**changes: Any) -> Edit:
@@ -127,7 +108,7 @@ def setting(**changes: Any) -> Edit:
 
 def knowing_evil(*, digest: str, exclude: str = "") -> Edit:
     def edit(_: Honest, document: Document) -> None:
-        document["host"]["files"][_EVIL] = [digest]
+        document["host"]["files"][EVIL] = [digest]
         document["host"]["exclude"] = [exclude] if exclude else []
 
     return edit
@@ -147,20 +128,6 @@ def _kernel_buffer(_: Honest) -> Entry:
 
 def _violation(_: Honest) -> Entry:
     return violation_line("/usr/bin/x")
-
-
-def _two_images(honest: Honest, document: Document) -> None:
-    """Let one file be in one image only, all the others in another one only."""
-    name = _victim_name(honest)
-    document["images"]["other"] = {"files": {name: document["images"][_IMAGE]["files"].pop(name)}}
-    document["containers"]["*"].append("other")
-
-
-def _by_id(honest: Honest, document: Document, image: str) -> None:
-    """Name the image by the runtime's id of each container, and none for others."""
-    ids = {runtime_id(payload(honest.entries[place])[72:]) for place in start_places(honest)}
-    document["images"]["other"] = {"files": {_EVIL: [GOOD]}}
-    document["containers"] = {one: [image] for one in ids if one}
 
 
 _NOTED = setting(on={"violation": "note", "unknown": "note"})
@@ -251,53 +218,6 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
         (Kind.WRONG_DIGEST,),
     ),
 )
-_POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
-    ("honest", "T05", "nothing: all files are listed", lambda _honest, _document: None, ()),
-    (
-        "host-list-for-container",
-        "T05",
-        "a container's file is in the host's list only",
-        _lists_for_host,
-        (Kind.UNKNOWN_FILE,),
-    ),
-    (
-        "image-of-another",
-        "T05",
-        "a container's file is in another image only",
-        _lists_for_other_image,
-        (Kind.UNKNOWN_FILE,),
-    ),
-    (
-        "exclude-for-container",
-        "T70",
-        "a container's file is excluded, which counts for the host only",
-        _excludes_for_container,
-        (Kind.UNKNOWN_FILE,),
-    ),
-    (
-        "images-mixed",
-        "T05",
-        "a container that may be of two images runs files of both",
-        _two_images,
-        (Kind.UNKNOWN_FILE,),
-    ),
-    ("image-by-id", "T05", "nothing: each container's image is named by its id", partial(_by_id, image=_IMAGE), ()),
-    (
-        "image-by-id-other",
-        "T05",
-        "another image is named by each container's id",
-        partial(_by_id, image="other"),
-        (Kind.UNKNOWN_FILE,),
-    ),
-    (
-        "container-without-image",
-        "T05",
-        "no image is named for the containers",
-        setting(containers={}),
-        (Kind.UNKNOWN_FILE,),
-    ),
-)
-_files = partial(by_files, applies=needs_containers)
 
 ATTACKS = (
     *(
@@ -310,9 +230,5 @@ ATTACKS = (
             applies=needs_containers,
         )
         for name, row, told, made, edit, expect in _LINES
-    ),
-    *(
-        _files(f"policy-{name}", row, f"with a policy: {told}", partial(with_policy, edit=edit), *expect)
-        for name, row, told, edit, expect in _POLICIES
     ),
 )

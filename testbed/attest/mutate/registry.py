@@ -8,7 +8,9 @@ from testbed.attest.mutate import (
     answers,
     bundles,
     framing,
+    images,
     kernels,
+    keys,
     logs,
     order,
     payloads,
@@ -26,6 +28,7 @@ from testbed.errors import SpecError
 _MODULES = (
     quotes,
     answers,
+    keys,
     selections,
     logs,
     framing,
@@ -37,6 +40,7 @@ _MODULES = (
     bundles,
     saved,
     policies,
+    images,
     refusals,
 )
 ATTACKS: tuple[EvidenceAttack, ...] = tuple(attack for module in _MODULES for attack in module.ATTACKS)

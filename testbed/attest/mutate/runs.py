@@ -177,7 +177,7 @@ _SHOWN: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]], .
     (
         "run-pcr-changed",
         "one is given to the other PCR",
-        _changed(7, lambda e: e._replace(pcr=11)),
+        _changed(6, lambda e: e._replace(pcr=11)),
         _two_pcrs,
         [Kind.REPLAY_MISMATCH],
     ),
@@ -238,6 +238,10 @@ def _one_not_listed(honest: Honest, document: Document) -> None:
     del document["host"]["files"][_names()[_MIDDLE]]
 
 
+def _by_policy(honest: Honest, edit: Callable[[Honest, Document], None]) -> Forged:
+    return judged(honest, _extended(honest, _nothing), edit)
+
+
 def _later(honest: Honest) -> Forged:
     """Go on with a run from a state that was saved before it."""
     before = quote(honest, Machine(lines=honest.covered()))
@@ -266,7 +270,7 @@ ATTACKS = (
             name,
             row,
             f"{_TOLD}: {told}",
-            lambda honest, edit=edit: judged(honest, _extended(honest, _nothing), edit),
+            partial(_by_policy, edit=edit),
             *expect,
         )
         for name, row, told, edit, expect in _POLICIES

@@ -34,7 +34,10 @@ _OLD_NAME_PADDED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandIn:
-    """A key of the stand-in TPM. ``attributes``: TPMA_OBJECT. ``scheme_id``: of an RSA key. ``parent``: the qualified name of its parent."""
+    """A key of the stand-in TPM.
+
+    ``attributes``: TPMA_OBJECT. ``scheme_id``: of an RSA key. ``parent``: the qualified name of its parent.
+    """
 
     private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
     attributes: int = AK_ATTRIBUTES
