@@ -77,6 +77,7 @@ def test_memory_in_proportion_to_a_length_field_is_noticed() -> None:
         bytes(0xFFFFFFFF)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([b"", b"abc"]).flatmap(lambda seed: inputs.mutated([seed], (b"w",))))
 def test_inputs_are_bytes(data: bytes) -> None:
     assert isinstance(data, bytes)

@@ -12,7 +12,7 @@ from typing import Any
 import evidence as b
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.attest import quote, state, tpm
@@ -349,6 +349,7 @@ def states(draw: st.DrawFn) -> State:
     )
 
 
+@settings(deadline=None)
 @given(states())
 def test_every_state_is_read_as_it_was_written(value: State) -> None:
     data = encode_state(value)
