@@ -212,7 +212,8 @@ def _matrix(rows: Sequence[Row]) -> None:
     for row in rows:
         if row.skipped:
             click.echo(f"not made: {row.attack.name}: {row.skipped}")
-    click.echo(f"{sum(row.ok for row in made)} of {len(made)} attacks gave exactly what they must")
+    left = f"; {len(rows) - len(made)} could not be made from this bundle" if len(made) < len(rows) else ""
+    click.echo(f"{sum(row.ok for row in made)} of {len(made)} attacks gave exactly what they must{left}")
 
 
 def _cells(row: Row) -> list[str]:

@@ -8,6 +8,7 @@ import re
 import shlex
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,17 @@ def test_a_broken_verifier_is_noticed(flaw: str, monkeypatch: pytest.MonkeyPatch
     assert noticed == must
 
 
+@pytest.mark.parametrize("reached", [{}, {10: 1, 11: 1}, {10: 1}])
+def test_a_verifier_that_attests_too_little_is_noticed(
+    reached: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or there would be no entries to attack, and so no attack that fails."""
+    good = verifier.verify(REAL, **arguments(REAL))
+    monkeypatch.setattr("testbed.attest.mutate.run.verify", lambda *_, **__: replace(good, attested=reached))
+    with pytest.raises(EvidenceError, match="entries that lead to the quoted"):
+        read_honest(REAL, **arguments(REAL))
+
+
 def verdictless(*_: object, **__: object) -> Any:
     raise SpecError("no")
 
@@ -363,7 +375,7 @@ def test_audit_names_what_could_not_be_made(monkeypatch: pytest.MonkeyPatch, tmp
     done = run("audit", str(tmp_path / "new"))
     assert done.exit_code == 0
     assert "not made: line-deleted: needs two containers" in done.stdout
-    assert "1 of 1 attacks" in done.stdout
+    assert "1 of 1 attacks gave exactly what they must; 1 could not be made from this bundle" in done.stdout
     refused = run("mutate", str(tmp_path / "new"), "--apply", "line-deleted", "-o", str(tmp_path / "newer"))
     assert refused.exit_code == 2
     assert "cannot be made from this bundle" in refused.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from testbed.attest import rivals
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Judgement, Verdict
 from testbed.attest.ima import read_entries
 from testbed.attest.mutate.model import FILES, REFUSED, EvidenceAttack, Forged, Honest, Link, Odd
+from testbed.attest.mutate.standin import extended
 from testbed.attest.policy import parse_policy
 from testbed.attest.quote import parse_attest, parse_signature
 from testbed.attest.state import State
@@ -47,7 +49,12 @@ class Row:
 
 
 def read_honest(directory: Path, *, ak: bytes, nonce: bytes, pcrs: str = DEFAULT_PCRS) -> Honest:
-    """Read evidence to attack. Raises ``EvidenceError`` if it is not trusted: nothing would follow from an attack."""
+    """Read evidence to attack.
+
+    Raises ``SpecError`` if it is not trusted, as nothing would follow from an attack, and ``EvidenceError`` if it is
+    malformed, or trusted and yet not what was quoted: a verifier that takes too little for attested would leave
+    nothing to attack, and pass.
+    """
     verdict = verify(directory, ak=ak, nonce=nonce, pcrs=pcrs)
     if not verdict.ok:
         first = next(finding for finding in verdict.findings if not finding.informative)
@@ -58,7 +65,7 @@ def read_honest(directory: Path, *, ak: bytes, nonce: bytes, pcrs: str = DEFAULT
     files = {name: (directory / name).read_bytes() for name in FILES}
     attest = parse_attest(files["quote.attest"])
     assert attest is not None
-    return Honest(
+    honest = Honest(
         files=files,
         entries=tuple(_whole_entries(files["ima.bin"])),
         attest=attest,
@@ -69,6 +76,20 @@ def read_honest(directory: Path, *, ak: bytes, nonce: bytes, pcrs: str = DEFAULT
         values={pcr: bytes.fromhex(value) for pcr, value in verdict.pcrs.items()},
         attested=verdict.attested,
     )
+    _check_quoted(directory, honest)
+    return honest
+
+
+def _check_quoted(directory: Path, honest: Honest) -> None:
+    """Replay by other code than the verifier's what the verifier says is attested."""
+    bank, _, _ = honest.pcrs.partition(":")
+    together = b"".join(extended(honest.covered(), pcr, bank) for pcr in sorted(honest.attested))
+    got = hashlib.new(honest.signature.hash_alg, together).digest()
+    if got != honest.attest.digest:
+        said = ", ".join(f"{count} of PCR {pcr}" for pcr, count in sorted(honest.attested.items())) or "none"
+        expected = f"entries that lead to the quoted {honest.attest.digest.hex()}"
+        hint = "this verifier is wrong, whatever it says of attacks"
+        raise EvidenceError(f"{directory}: attested entries: expected {expected}, got {said}", hint)
 
 
 def judge(forged: Forged, directory: Path) -> Verdict:
@@ -108,7 +129,8 @@ def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals 
         got, findings = frozenset({REFUSED}), ()
     else:
         got = frozenset(finding.kind.value for finding in findings)
-    opinions = ask(directory, forged) if ask is not None else {}
+    # Where an argument of ours is refused, nothing was judged that others could judge.
+    opinions = ask(directory, forged) if ask is not None and REFUSED not in got else {}
     return Row(attack=attack, got=got, findings=findings, rivals=opinions)
 
 

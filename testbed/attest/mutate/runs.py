@@ -84,10 +84,6 @@ def _swapped(lines: list[Entry]) -> None:
     lines[_MIDDLE], lines[_MIDDLE + 1] = lines[_MIDDLE + 1], lines[_MIDDLE]
 
 
-def _doubled(lines: list[Entry]) -> None:
-    lines.insert(_MIDDLE, lines[_MIDDLE])
-
-
 def _other_pcr(lines: list[Entry]) -> None:
     lines.insert(_MIDDLE, file_line("/usr/bin/evil", b"evil", 12))
 
@@ -172,7 +168,7 @@ _EXTENDED: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]]
 )
 _SHOWN: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]], ...] = (
     ("run-line-deleted", "one is deleted", _deleted, _run, [Kind.REPLAY_MISMATCH]),
-    ("run-line-doubled", "one is there twice", _doubled, _run, [Kind.REPLAY_MISMATCH]),
+    ("run-line-doubled", "one is there twice", lambda lines: lines.insert(7, lines[7]), _run, [Kind.REPLAY_MISMATCH]),
     ("run-lines-swapped", "two are swapped", _swapped, _run, [Kind.REPLAY_MISMATCH]),
     (
         "run-pcr-changed",
@@ -216,6 +212,13 @@ def _half_quoted(honest: Honest, *, values: bool = True) -> Forged:
     lines = [*honest.covered(), *_run()]
     forged = quote(honest, Machine(lines=lines[:-_MIDDLE], log=join(lines)))
     return forged if values else without_values(honest, forged)
+
+
+def _ahead_in_the_middle(honest: Honest) -> Forged:
+    """Show lines of PCR 11 from past the quoted state among those of PCR 10 that were quoted."""
+    later = [file_line(f"/usr/bin/later-{number}", b"later", CONTAINER_PCR) for number in range(LENGTH)]
+    mixed = [entry for pair in zip(_run(), later, strict=True) for entry in pair]
+    return quote(honest, Machine(lines=[*honest.covered(), *_run()], log=join([*honest.covered(), *mixed])))
 
 
 def _cut(honest: Honest) -> Forged:
@@ -274,6 +277,13 @@ ATTACKS = (
             *expect,
         )
         for name, row, told, edit, expect in _POLICIES
+    ),
+    _row(
+        "run-ahead-in-the-middle",
+        "T66",
+        f"{_TOLD}: as many of the other PCR among them were not quoted",
+        _ahead_in_the_middle,
+        Kind.UNATTESTED,
     ),
     _row("run-half-quoted", "T66", f"{_TOLD}: half were quoted", _half_quoted, Kind.UNATTESTED),
     _row(

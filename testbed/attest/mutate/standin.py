@@ -140,10 +140,11 @@ def selection(bank: str, pcrs: Iterable[int], size: int = 3) -> tuple[int, bytes
 def extended(entries: Iterable[Entry], pcr: int, bank: str, start: bytes = b"", *, padded: bool = False) -> bytes:
     """Return what a PCR holds after the kernel extended it by these entries, as it does since 5.8, or did (``padded``).
 
+    Without ``start`` it begins as a start of the machine leaves it: PCRs 17 to 22 as ones (PC Client profile).
     Source: ``ima_calc_field_array_hash_tfm`` and ``ima_pcr_extend`` (security/integrity/ima).
     """
     size = hashlib.new(bank).digest_size
-    value = start or bytes(size)
+    value = start or (b"\xff" if pcr in range(17, 23) else b"\0") * size
     for entry in entries:
         if entry.pcr == pcr:
             value = hashlib.new(bank, value + _extension(entry, "sha1" if padded else bank).ljust(size, b"\0")).digest()
