@@ -169,7 +169,7 @@ def test_an_honest_bundle_verifies(directory: Path, lines: list[bytes], told: bo
 
 
 def changed(draw: st.DrawFn, lines: list[bytes]) -> bytes | None:
-    """The log with one entry deleted, doubled, exchanged with the next other one of its PCR, or one of its bits changed.
+    """The log with an entry deleted, doubled, exchanged with the next other one of its PCR, or with one bit changed.
 
     ``None`` where that is no change of what is attested: the last entry of a PCR once more is only past its end.
     """
