@@ -21,6 +21,8 @@ from testbed.rundir import Campaign
 
 _OURS = "testbed verify"
 _SHOWN = 8
+# Nothing is forged there: who rejects it, rejects more than forgeries.
+_HONEST = "honest-quoted-again"
 _PARTS = {"quote.": "quote", "AK": "quote", "ima.bin": "log", "PCR": "log", "digest": "log"}
 
 
@@ -125,7 +127,8 @@ def _others(rows: list[Row]) -> list[str]:
         mine = [row for row in rows if _part(row) == rivals.SEES[name] and name in row.rivals]
         said = Counter(row.rivals[name] for row in mine)
         seen = f"{len(mine)} of the {rivals.SEES[name]}"
-        table.append((f"`{name}`", seen, *(said[word] for word in rivals.Says if word != rivals.Says.ABSENT)))
+        honest = next((row.rivals[name] for row in rows if row.attack.name == _HONEST and name in row.rivals), "?")
+        table.append((f"`{name}`", honest, seen, *(said[word] for word in rivals.Says if word != rivals.Says.ABSENT)))
         for word in (rivals.Says.ACCEPTS, rivals.Says.CRASHED):
             those = list(dict.fromkeys(f"`{row.attack.name}`" for row in mine if row.rivals[name] == word))
             more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
@@ -134,7 +137,7 @@ def _others(rows: list[Row]) -> list[str]:
     return [
         "Other verifiers on the same files, each on forgeries of what it looks at:",
         "",
-        *markdown.table(("verifier", "forgeries", *words), table),
+        *markdown.table(("verifier", "honest evidence", "forgeries", *words), table),
         "",
         *markdown.bullets(told),
         "",
