@@ -22,6 +22,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 # Imported when they are used: the commands of the desk must work where there is no libvirt.
 _ELSEWHERE = {
     "audit": "testbed.attest.mutate_command:audit_command",
+    "bench": "testbed.lab.bench_command:bench",
     "doctor": "testbed.lab.doctor_command:doctor",
     "figures": "testbed.analysis.report_command:figures_command",
     "gc": "testbed.lab.gc_command:gc",

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Counts what single events cost, in guest instructions.
+ *
+ *   bench make DIR    files of all sizes, each with bytes of its own
+ *   bench run DIR     events of a process: run it in a container
+ *   bench floor DIR   the kernel's SHA-256 over the same cached pages
+ *
+ * Each line printed is "EVENT SIZE VALUE", at the end and not in between.
+ *
+ * Under icount the time stamp counter counts instructions of the whole machine;
+ * it is used for events that never wait. An event that may wait for the TPM is
+ * counted by the thread's own CPU time, which waiting is no part of.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#define FLOOR "/sys/module/testbed_floor/parameters/fd"
+#define COPIES 5
+#define STARTS 1000
+#define MAPS 1000
+#define MAX_LINES 8192
+
+static const size_t sizes[] = {
+	64, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20,
+};
+
+#define SIZES (sizeof(sizes) / sizeof(sizes[0]))
+
+static struct {
+	const char *event;
+	size_t size;
+	uint64_t value;
+} lines[MAX_LINES];
+static int used;
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void note(const char *event, size_t size, uint64_t value)
+{
+	if (used == MAX_LINES)
+		fail("too many lines");
+	lines[used].event = event;
+	lines[used].size = size;
+	lines[used++].value = value;
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+static void name_of(char *path, size_t room, const char *dir, size_t size, int copy)
+{
+	snprintf(path, room, "%s/%zu-%d", dir, size, copy);
+}
+
+/* ---- make ---- */
+
+static void make_file(const char *dir, size_t size, int copy)
+{
+	uint64_t state = size * 2654435761u + copy + 1, *words = malloc(size);
+	char path[4096];
+	int fd;
+
+	for (size_t i = 0; i < size / sizeof(*words); i++) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		words[i] = state;
+	}
+	name_of(path, sizeof(path), dir, size, copy);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0755);
+	if (fd < 0 || write(fd, words, size) != (ssize_t)size || close(fd))
+		fail(path);
+	free(words);
+}
+
+static void make(const char *dir)
+{
+	for (size_t i = 0; i < SIZES; i++)
+		for (int copy = 0; copy < COPIES; copy++)
+			make_file(dir, sizes[i], copy);
+}
+
+/* ---- events ---- */
+
+/* Open a file and have all of its pages in the page cache. */
+static int open_cached(const char *dir, size_t size, int copy)
+{
+	static char buf[1 << 16];
+	char path[4096];
+	int fd;
+
+	name_of(path, sizeof(path), dir, size, copy);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		fail(path);
+	while (read(fd, buf, sizeof(buf)) > 0)
+		;
+	return fd;
+}
+
+static void map_code(int fd, size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+
+	if (at == MAP_FAILED || munmap(at, size))
+		fail("mmap");
+}
+
+static void map_cold(const char *dir, size_t size, int copy)
+{
+	int fd = open_cached(dir, size, copy);
+	uint64_t begun = thread_ns();
+
+	map_code(fd, size);
+	note("map-cold", size, thread_ns() - begun);
+	close(fd);
+}
+
+/* The file was mapped before, unchanged since: nothing waits here. */
+static void map_hot(const char *dir, size_t size)
+{
+	int fd = open_cached(dir, size, 0);
+
+	for (int i = 0; i < MAPS; i++) {
+		uint64_t begun = __rdtsc();
+
+		map_code(fd, size);
+		note("map-hot", 0, __rdtsc() - begun);
+	}
+	close(fd);
+}
+
+static void start(const char *event, const char *program)
+{
+	uint64_t begun = __rdtsc();
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		char *const argv[] = { (char *)program, NULL };
+
+		execve(program, argv, NULL);
+		_exit(127);
+	}
+	if (child < 0 || waitpid(child, &status, 0) != child || status)
+		fail(program);
+	note(event, 0, __rdtsc() - begun);
+}
+
+static void run(const char *dir)
+{
+	for (size_t i = 0; i < SIZES; i++)
+		for (int copy = 0; copy < COPIES; copy++)
+			map_cold(dir, sizes[i], copy);
+	map_hot(dir, 4 << 10);
+	start("first-start", "/true");
+	for (int i = 0; i < STARTS; i++)
+		start("start", "/true");
+}
+
+static void floor_one(const char *dir, size_t size, int copy)
+{
+	int fd = open_cached(dir, size, copy), control = open(FLOOR, O_WRONLY);
+	uint64_t begun;
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", fd);
+
+	if (control < 0)
+		fail(FLOOR);
+	begun = thread_ns();
+	if (write(control, text, len) != len)
+		fail(FLOOR);
+	note("floor", size, thread_ns() - begun);
+	close(control);
+	close(fd);
+}
+
+static void all_floors(const char *dir)
+{
+	for (size_t i = 0; i < SIZES; i++)
+		for (int copy = 0; copy < COPIES; copy++)
+			floor_one(dir, sizes[i], copy);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 3) {
+		fputs("usage: bench make|run|floor DIR\n", stderr);
+		return 2;
+	}
+	if (!strcmp(argv[1], "make"))
+		make(argv[2]);
+	else if (!strcmp(argv[1], "run"))
+		run(argv[2]);
+	else if (!strcmp(argv[1], "floor"))
+		all_floors(argv[2]);
+	else
+		return 2;
+	for (int i = 0; i < used; i++)
+		printf("%s %zu %llu\n", lines[i].event, lines[i].size,
+		       (unsigned long long)lines[i].value);
+	return 0;
+}

@@ -1,0 +1,106 @@
+"""What the measurer costs, event by event: one machine, saved, and each arm restored from it (tier ``icount``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from testbed import plugins
+from testbed.errors import DeployError
+from testbed.guest import Guest
+from testbed.lab import block, cache, debian, tarball
+from testbed.lab.bench_table import Row, summarize
+from testbed.lab.kernel import Kernel
+from testbed.lab.machine import Lab, Saved
+from testbed.measurers import DEPLOYED
+from testbed.runtimes import Start
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "measurer"
+KIND = "bench"
+# Raise it when this module makes something else of the same sources.
+BUILDER = 1
+# Those that exist are run, in this order.
+ARMS = ("none", "hooks-only", "container-file", "container-image", "prototype-file")
+_FLOOR_ARM = "container-file"
+_NEEDED = 64 << 20
+_SECONDS = 300.0
+_ROOT = "/opt/testbed/bench"
+_FILES = "/files"
+_MODULE = "testbed_floor.ko"
+_PROGRAMS = ("bench", "true")
+
+
+def build_tools(kernel: Kernel, progress: cache.Progress = cache.silent) -> Path:
+    """Return the directory with the programs and the module of ``benchmarks/measurer``, cached or compiled now."""
+
+    def build(at: Path) -> None:
+        progress(f"benchmarks for {kernel.name}: compile")
+        argv = ("sh", "/src/build.sh", "/src", "/out", kernel.release)
+        debian.enter(kernel.build_root, argv, read={SOURCE: "/src"}, write={at: "/out"})
+        cache.write_meta(at, {"digest": tarball.tree_digest(at)})
+
+    parts = {"builder": BUILDER, "source": tarball.tree_digest(SOURCE), "kernel": kernel.digest}
+    key = cache.content_key(parts | {"root": kernel.build_digest})
+    return cache.entry(KIND, key, build, needed=_NEEDED)
+
+
+def prepare(lab: Lab, parts: block.Parts, tools: Path, directory: Path) -> Saved:
+    """Boot a machine, bring measurer, programs and files in, and save it below ``directory``."""
+    with lab.boot(parts.machine, directory / "boot") as machine:
+        guest = machine.guest
+        block.deploy(guest, parts.bundle)
+        for name in _PROGRAMS:
+            guest.put((tools / name).read_bytes(), f"{_ROOT}/{name}", mode=0o755)
+        guest.put((tools / _MODULE).read_bytes(), f"{DEPLOYED}/{_MODULE}")
+        # What a runtime mounts over: it would make them, which is no part of any event.
+        guest.run(("mkdir", "-p", *(f"{_ROOT}{name}" for name in (_FILES, "/dev", "/proc", "/sys"))))
+        guest.run((f"{_ROOT}/bench", "make", f"{_ROOT}{_FILES}"), timeout=_SECONDS)
+        guest.run(("sync",))
+        return machine.save(directory / "saved")
+
+
+def arms() -> tuple[str, ...]:
+    """Return the arms whose measurer exists."""
+    return tuple(name for name in ARMS if name in plugins.names("measurers"))
+
+
+def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> list[Row]:
+    """Restore the machine, attach the arm's measurer, and count its events in a container."""
+    measurer = plugins.measurer(arm)
+    with lab.restore(saved, directory) as machine:
+        guest = machine.guest
+        with measurer.attach(measurer, guest):
+            text = _in_container(guest, "/bench", "run", _FILES)
+        if arm == _FLOOR_ARM:
+            guest.run(("insmod", f"{DEPLOYED}/{_MODULE}"))
+            text += guest.run((f"{_ROOT}/bench", "floor", f"{_ROOT}{_FILES}"), timeout=_SECONDS).text
+            _same_hash(guest)
+    return summarize(arm, text)
+
+
+def _in_container(guest: Guest, *argv: str) -> str:
+    with _container(guest, argv) as command:
+        return guest.run(command, timeout=_SECONDS).text
+
+
+@contextmanager
+def _container(guest: Guest, argv: Sequence[str]) -> Iterator[Sequence[str]]:
+    steps = plugins.runtime("crun").steps(Start(id="bench", image=_ROOT, argv=tuple(argv), cgroup="/testbed"))
+    for name, text in steps.files.items():
+        guest.put(text.encode(), name)
+    for command in steps.before:
+        guest.run(command)
+    try:
+        yield steps.run
+    finally:
+        for command in steps.after:
+            guest.run(command)
+
+
+def _same_hash(guest: Guest) -> None:
+    """Raise ``DeployError`` if the floor was hashed by another implementation than the measurer's."""
+    said = guest.run(("dmesg",)).text.splitlines()
+    used = {line.rpartition(" ")[2] for line in said if "testbed" in line and "hashing with" in line}
+    if len(used) != 1:
+        raise DeployError(f"measurer and floor hash with {sorted(used)}: not comparable", "look at dmesg")

@@ -1,0 +1,148 @@
+"""What the counts of ``bench`` say: the price of each event, and whether the measurer keeps its targets. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+HOT_TARGET = 1.03
+COLD_TARGET = 1.15
+_MEBIBYTE = 1 << 20
+_PRICED = ("container-file", "container-image", "prototype-file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one event cost in one arm, in guest instructions. ``size``: bytes of the file, 0 where it means nothing."""
+
+    arm: str
+    event: str
+    size: int
+    median: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """One number that matters. ``target``: what it may be at most, ``None`` where nothing is demanded."""
+
+    name: str
+    value: float
+    target: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the target is kept."""
+        return self.target is None or self.value <= self.target
+
+
+def summarize(arm: str, text: str) -> list[Row]:
+    """Return a row for each event and size of the lines ``EVENT SIZE VALUE`` that ``bench`` printed."""
+    values: dict[tuple[str, int], list[int]] = {}
+    for line in text.splitlines():
+        event, size, value = line.split()
+        values.setdefault((event, int(size)), []).append(int(value))
+    return [_row(arm, event, size, found) for (event, size), found in values.items()]
+
+
+def _row(arm: str, event: str, size: int, values: list[int]) -> Row:
+    # The middle half: a timer tick that falls into an event costs as much as some events do.
+    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+    median = statistics.median(values)
+    return Row(arm=arm, event=event, size=size, median=median, low=low, high=high, n=len(values))
+
+
+def find(rows: Iterable[Row], arm: str, event: str, size: int = 0) -> Row | None:
+    """Return the row of this arm, event and size."""
+    return next((row for row in rows if (row.arm, row.event, row.size) == (arm, event, size)), None)
+
+
+def ratios(rows: Sequence[Row]) -> list[Ratio]:
+    """Return the ratios of every arm that was run; one whose parts are missing is left out."""
+    found = []
+    for arm in _PRICED:
+        target = arm != "prototype-file"
+        hot = _over(rows, arm, "start")
+        if hot is not None:
+            name = f"{arm}: fork+exec+exit of a known program over hooks-only"
+            found.append(Ratio(name=name, value=hot, target=HOT_TARGET if target else None))
+        for size in _cold_sizes(rows):
+            cold = _added(rows, arm, "map-cold", size)
+            floor = find(rows, "container-file", "floor", size)
+            if cold is not None and floor:
+                wanted = COLD_TARGET if target and size == _MEBIBYTE else None
+                name = f"{arm}: cold file of {human(size)} over the kernel's SHA-256 of its cached pages"
+                found.append(Ratio(name=name, value=cold / floor.median, target=wanted))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a step of the ladder adds to an event. ``base``: the event without it; ``noise``: half its middle half."""
+
+    name: str
+    cost: float
+    base: float
+    noise: float
+
+
+def prices(rows: Sequence[Row]) -> list[Price]:
+    """Return what the hooks and what the measurer add to an event that hashes nothing."""
+    found = []
+    for name, arm, base, event in (
+        ("hook alone: one executable mapping", "hooks-only", "none", "map-hot"),
+        ("hook alone: fork+exec+exit", "hooks-only", "none", "start"),
+        ("hot hit: one executable mapping", "container-file", "hooks-only", "map-hot"),
+        ("hot hit: fork+exec+exit", "container-file", "hooks-only", "start"),
+    ):
+        one, other = find(rows, arm, event), find(rows, base, event)
+        if one and other:
+            noise = (other.high - other.low) / 2
+            found.append(Price(name=name, cost=one.median - other.median, base=other.median, noise=noise))
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the tables of the page: counts, prices, ratios."""
+    lines = ["| event | bytes | arm | guest instructions | middle half | n |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row.event} | {human(row.size)} | {row.arm} "
+        f"| {row.median:,.0f} | {row.low:,.0f} to {row.high:,.0f} | {row.n} |"
+        for row in sorted(rows, key=lambda row: (row.event, row.size))
+    ]
+    lines += ["", "| price | guest instructions | of | one event varies by |", "|---|---|---|---|"]
+    lines += [f"| {one.name} | {one.cost:+,.0f} | {one.base:,.0f} | ±{one.noise:,.0f} |" for one in prices(rows)]
+    lines += ["", "| ratio | value | target |", "|---|---|---|"]
+    lines += [f"| {ratio.name} | {ratio.value:.4f} | {_target(ratio)} |" for ratio in ratios(rows)]
+    return "\n".join(lines)
+
+
+def human(size: int) -> str:
+    """Return a size of a file in the largest unit in which it is whole; nothing for 0."""
+    for unit, shift in (("MiB", 20), ("KiB", 10)):
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift} {unit}"
+    return f"{size} B" if size else ""
+
+
+def _target(ratio: Ratio) -> str:
+    if ratio.target is None:
+        return ""
+    return f"at most {ratio.target:g}: {'kept' if ratio.ok else 'NOT KEPT'}"
+
+
+def _cold_sizes(rows: Sequence[Row]) -> list[int]:
+    return sorted({row.size for row in rows if row.event == "map-cold"})
+
+
+def _over(rows: Sequence[Row], arm: str, event: str) -> float | None:
+    one, base = find(rows, arm, event), find(rows, "hooks-only", event)
+    return one.median / base.median if one and base else None
+
+
+def _added(rows: Sequence[Row], arm: str, event: str, size: int) -> float | None:
+    one, base = find(rows, arm, event, size), find(rows, "hooks-only", event, size)
+    return one.median - base.median if one and base else None

@@ -1,0 +1,88 @@
+"""What the counts of `testbed bench measurer` are made into."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.lab import bench_table
+from testbed.lab.bench_table import Row
+
+MEBIBYTE = 1 << 20
+
+
+def row(arm: str, event: str, median: float, size: int = 0) -> Row:
+    return Row(arm=arm, event=event, size=size, median=median, low=median, high=median, n=1)
+
+
+def counted(start: float = 1020, cold: float = 1_100_000, arm: str = "container-file") -> list[Row]:
+    return [
+        row("none", "start", 990),
+        row("hooks-only", "start", 1000),
+        row("hooks-only", "map-cold", 10_000, MEBIBYTE),
+        row("container-file", "floor", 1_000_000, MEBIBYTE),
+        row(arm, "start", start),
+        row(arm, "map-cold", cold, MEBIBYTE),
+    ]
+
+
+def test_lines_become_medians_and_the_middle_half() -> None:
+    text = "start 0 5\nmap-cold 64 7\nstart 0 1\nstart 0 3\nmap-cold 1024 9\n"
+    rows = bench_table.summarize("none", text)
+    assert [(one.event, one.size, one.median, one.n) for one in rows] == [
+        ("start", 0, 3, 3),
+        ("map-cold", 64, 7, 1),
+        ("map-cold", 1024, 9, 1),
+    ]
+    assert (rows[0].low, rows[0].high) == (1, 5)
+    assert (rows[1].low, rows[1].high) == (7, 7)
+
+
+def test_a_line_of_another_form_is_an_error() -> None:
+    with pytest.raises(ValueError, match="unpack"):
+        bench_table.summarize("none", "start 0\n")
+
+
+def test_ratios_are_over_hooks_only_and_the_floor() -> None:
+    hot, cold = bench_table.ratios(counted())
+    assert (hot.value, hot.target, hot.ok) == (1.02, 1.03, True)
+    assert (cold.value, cold.target, cold.ok) == (1.09, 1.15, True)
+
+
+@pytest.mark.parametrize(("start", "cold", "kept"), [(1031, 0, [False, True]), (1000, 1_160_001, [True, False])])
+def test_a_target_can_be_missed(start: float, cold: float, kept: list[bool]) -> None:
+    rows = counted(start, cold)
+    assert [ratio.ok for ratio in bench_table.ratios(rows)] == kept
+    assert "NOT KEPT" in bench_table.markdown(rows)
+
+
+def test_the_prototype_has_no_target() -> None:
+    rows = counted(9000, 9e9, arm="prototype-file")
+    assert [(ratio.target, ratio.ok) for ratio in bench_table.ratios(rows)] == [(None, True)] * 2
+
+
+def test_other_sizes_have_no_target() -> None:
+    rows = [
+        row("hooks-only", "map-cold", 1, 64),
+        row("container-file", "map-cold", 101, 64),
+        row("container-file", "floor", 1, 64),
+    ]
+    assert [(ratio.value, ratio.target) for ratio in bench_table.ratios(rows)] == [(100, None)]
+
+
+def test_an_arm_that_was_not_run_has_no_row() -> None:
+    assert bench_table.ratios([row("none", "start", 1)]) == []
+    assert bench_table.prices([row("none", "start", 1)]) == []
+
+
+def test_prices_are_differences() -> None:
+    hook, hit = bench_table.prices(counted())
+    assert (hook.cost, hook.base, hook.noise) == (10, 990, 0)
+    assert (hit.cost, hit.base) == (20, 1000)
+    assert "| hook alone: fork+exec+exit | +10 | 990 | ±0 |" in bench_table.markdown(counted())
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, ""), (64, "64 B"), (1024, "1 KiB"), (1536, "1536 B"), (1 << 24, "16 MiB")]
+)
+def test_sizes_are_readable(size: int, text: str) -> None:
+    assert bench_table.human(size) == text
