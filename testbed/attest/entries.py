@@ -15,16 +15,19 @@ MAGIC = b"TBCM"
 VERSION = 1
 PREFIX = b"ctr-"
 VIOLATION = b"ctr-violation"
-KINDS = {b"ctr-file": 1, b"ctr-start": 2}
+KINDS = {b"ctr-file": 1, b"ctr-start": 2, b"ctr-beat": 6, b"ctr-join": 7}
 
-NO_PATH, UNLINKED, ANON_FILE = 1, 2, 4
-NO_CGROUP_PATH = 1
-EXECVE, MMAP = 1, 2
+NO_PATH, UNLINKED, ANON_FILE, LATE = 1, 2, 4, 8
+NO_CGROUP_PATH, BEFORE = 1, 2
+EXECVE, MMAP, RUNNING = 1, 2, 5
+ATTACHED, PERIODIC, ASKED, DETACHED = 1, 2, 3, 4
 _SHA256 = 0x000B
-_FLAGS = {1: NO_PATH | UNLINKED | ANON_FILE, 2: NO_CGROUP_PATH}
+_FLAGS = {1: NO_PATH | UNLINKED | ANON_FILE | LATE, 2: NO_CGROUP_PATH | BEFORE, 6: 0, 7: 0}
 _HEADER = struct.Struct("<4sHHIIQQQQ")
 _FILE = struct.Struct("<HHIQ32s")
 _START = struct.Struct("<QIIII")
+_BEAT = struct.Struct("<QQIIQQQ")
+_JOIN = struct.Struct("<QQ")
 # Podman's cgroup of a container, with either cgroup manager; the innermost counts where podman runs in podman.
 # podman, docker, CRI-O and containerd put their name before the id; an OCI runtime called directly need not.
 _ENGINES = rb"(?:libpod|docker|crio|cri-containerd|crun|runc)-"
@@ -65,10 +68,41 @@ class StartEntry:
     cgroup_path: bytes
 
 
-def parse_payload(name: bytes, payload: bytes) -> FileEntry | StartEntry:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatEntry:
+    """``ctr-beat``: the measurer was there.
+
+    ``time`` and ``interval`` in nanoseconds, ``lost``: events without an entry, ``containers``: highest ``seq``.
+    """
+
+    number: int
+    time: int
+    event: int
+    interval: int
+    lost: int
+    containers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinEntry:
+    """``ctr-join``: a task created at ``joined`` came from container ``origin`` (0: the host) into this one."""
+
+    container: Identity
+    joined: int
+    origin: int
+
+
+Payload = FileEntry | StartEntry | BeatEntry | JoinEntry
+
+
+def parse_payload(name: bytes, payload: bytes) -> Payload:
     """Read the payload of an event called ``name``. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
     kind, flags, container = _header(name, payload)
-    return _file(container, flags, payload) if kind == 1 else _start(container, flags, payload)
+    if kind == KINDS[b"ctr-file"]:
+        return _file(container, flags, payload)
+    if kind == KINDS[b"ctr-start"]:
+        return _start(container, flags, payload)
+    return _beat(payload) if kind == KINDS[b"ctr-beat"] else _join(container, payload)
 
 
 def runtime_id(cgroup_path: bytes) -> str | None:
@@ -93,9 +127,17 @@ def _header(name: bytes, payload: bytes) -> tuple[int, int, Identity]:
         raise BadEvidence("length", f"{len(payload)}, the size of the payload", f"{length}")
     if flags & ~_FLAGS[kind]:
         raise BadEvidence("flags", f"no bits but 0x{_FLAGS[kind]:x}", f"0x{flags:x}")
-    if seq == 0:
+    return kind, flags, _identity(kind, seq, mntns, cgroup, started)
+
+
+def _identity(kind: int, *fields: int) -> Identity:
+    seq, mntns, cgroup, started = fields
+    if kind == KINDS[b"ctr-beat"]:
+        if any(fields):
+            raise BadEvidence("seq, mntns, cgroup, started", "0, 0, 0, 0", ", ".join(map(str, fields)))
+    elif seq == 0:
         raise BadEvidence("seq", "1 or more", "0")
-    return kind, flags, Identity(seq=seq, mntns=mntns, cgroup=cgroup, started=started)
+    return Identity(seq=seq, mntns=mntns, cgroup=cgroup, started=started)
 
 
 def _file(container: Identity, flags: int, payload: bytes) -> FileEntry:
@@ -103,8 +145,10 @@ def _file(container: Identity, flags: int, payload: bytes) -> FileEntry:
     if len(payload) < at + _FILE.size:
         raise BadEvidence("payload", f"{at + _FILE.size} bytes or more", f"{len(payload)}")
     route, hash_alg, path_len, size, digest = _FILE.unpack_from(payload, at)
-    if route not in {EXECVE, MMAP}:
-        raise BadEvidence("route", "1 or 2", f"{route}")
+    if route not in {EXECVE, MMAP, RUNNING}:
+        raise BadEvidence("route", f"{EXECVE}, {MMAP} or {RUNNING}", f"{route}")
+    if bool(flags & LATE) != (route == RUNNING):
+        raise BadEvidence("flags", f"LATE with route {RUNNING} and with no other", f"0x{flags:x}, route {route}")
     if hash_alg != _SHA256:
         raise UnsupportedEvidence("hash_alg", f"0x{_SHA256:04x}", f"0x{hash_alg:04x}")
     path = _text("path", payload[at + _FILE.size :], path_len, absent=bool(flags & NO_PATH))
@@ -122,6 +166,30 @@ def _start(container: Identity, flags: int, payload: bytes) -> StartEntry:
         raise BadEvidence("parent", "another container", f"{parent}, itself")
     path = _text("cgroup_path", payload[at + _START.size :], cgroup_len, absent=bool(flags & NO_CGROUP_PATH))
     return StartEntry(container=container, flags=flags, parent=parent, pidns=pidns, utsns=utsns, cgroup_path=path)
+
+
+def _beat(payload: bytes) -> BeatEntry:
+    number, time, event, reserved, interval, lost, containers = _BEAT.unpack(_rest(payload, _BEAT))
+    if number == 0:
+        raise BadEvidence("number", "1 or more", "0")
+    if event not in {ATTACHED, PERIODIC, ASKED, DETACHED}:
+        raise BadEvidence("event", f"{ATTACHED} to {DETACHED}", f"{event}")
+    if reserved:
+        raise BadEvidence("reserved", "0", f"{reserved}")
+    return BeatEntry(number=number, time=time, event=event, interval=interval, lost=lost, containers=containers)
+
+
+def _join(container: Identity, payload: bytes) -> JoinEntry:
+    joined, origin = _JOIN.unpack(_rest(payload, _JOIN))
+    if origin == container.seq:
+        raise BadEvidence("from", "another container", f"{origin}, itself")
+    return JoinEntry(container=container, joined=joined, origin=origin)
+
+
+def _rest(payload: bytes, body: struct.Struct) -> bytes:
+    if len(payload) != _HEADER.size + body.size:
+        raise BadEvidence("payload", f"{_HEADER.size + body.size} bytes", f"{len(payload)}")
+    return payload[_HEADER.size :]
 
 
 def _text(field: str, text: bytes, length: int, *, absent: bool) -> bytes:

@@ -100,7 +100,8 @@ class Judge:
             return
         if fields.name in entries.KINDS:
             payload = entries.parse_payload(fields.name, buf)
-            self._count(entry, payload)
+            if not isinstance(payload, entries.BeatEntry):
+                self._count(entry, payload)
             if isinstance(payload, entries.FileEntry):
                 self._container_file(entry, payload)
             return
@@ -121,7 +122,7 @@ class Judge:
         )
         self._complain(complaint, entry, _said(payload.path, payload.digest), str(payload.container.seq))
 
-    def _count(self, entry: Entry, payload: entries.FileEntry | entries.StartEntry) -> None:
+    def _count(self, entry: Entry, payload: entries.FileEntry | entries.StartEntry | entries.JoinEntry) -> None:
         """Put an entry to its container; the first of each must be its only ``ctr-start``."""
         who = payload.container
         known = self.containers.get(who.seq)

@@ -174,7 +174,9 @@ class _Log:
         else:
             _put(self._files, fields.name, digest)
 
-    def _add_payload(self, payload: payloads.FileEntry | payloads.StartEntry) -> None:
+    def _add_payload(self, payload: payloads.Payload) -> None:
+        if isinstance(payload, payloads.BeatEntry | payloads.JoinEntry):
+            return
         seq = payload.container.seq
         if isinstance(payload, payloads.StartEntry):
             self._names.setdefault(seq, payloads.runtime_id(payload.cgroup_path))

@@ -76,6 +76,15 @@ def ctr_start(cgroup: bytes, *, seq: int = 1, parent: int = 0, flags: int = 0) -
     return header(2, 48 + len(body), flags=flags, seq=seq) + body
 
 
+def ctr_beat(number: int, event: int = 2, *, lost: int = 0, interval: int = 0) -> bytes:
+    body = struct.pack("<QQIIQQQ", number, 40_000_000_000 + number, event, 0, interval, lost, 7)
+    return struct.pack("<4sHHIIQQQQ", b"TBCM", 1, 6, 48 + len(body), 0, 0, 0, 0, 0) + body
+
+
+def ctr_join(*, seq: int = 1, origin: int = 0) -> bytes:
+    return header(7, 64, seq=seq) + struct.pack("<QQ", 50_000_000_000, origin)
+
+
 def libpod(container: str = CONTAINER) -> bytes:
     return f"/machine.slice/libpod-{container}.scope/container".encode()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.attest import entries
-from testbed.attest.entries import FileEntry, Identity, StartEntry, parse_payload, runtime_id
+from testbed.attest.entries import BeatEntry, FileEntry, Identity, JoinEntry, StartEntry, parse_payload, runtime_id
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.ima import parse_fields, read_entries, template_digest
 
@@ -38,6 +38,30 @@ def test_start_round_trip(cgroup: bytes, parent: int) -> None:
     assert (parsed.cgroup_path, parsed.pidns, parsed.utsns) == (cgroup, 4026532600, 4026531838)
 
 
+def test_late_file_and_container_before() -> None:
+    parsed = parse_payload(b"ctr-file", b.ctr_file(b"/a", b"x", route=entries.RUNNING, flags=entries.LATE))
+    assert isinstance(parsed, FileEntry)
+    assert (parsed.route, parsed.flags) == (5, 8)
+    parsed = parse_payload(b"ctr-start", b.ctr_start(b"/c", flags=entries.BEFORE))
+    assert isinstance(parsed, StartEntry)
+    assert parsed.flags == 2
+
+
+@given(st.integers(1, 2**64 - 1), st.sampled_from([1, 2, 3, 4]), st.integers(0, 2**64 - 1))
+def test_beat_round_trip(number: int, event: int, lost: int) -> None:
+    number %= 2**63
+    parsed = parse_payload(b"ctr-beat", b.ctr_beat(number + 1, event, lost=lost, interval=5))
+    assert isinstance(parsed, BeatEntry)
+    assert (parsed.number, parsed.event, parsed.lost, parsed.interval) == (number + 1, event, lost, 5)
+    assert (parsed.time, parsed.containers) == (40_000_000_001 + number, 7)
+
+
+def test_join_round_trip() -> None:
+    parsed = parse_payload(b"ctr-join", b.ctr_join(seq=3, origin=2))
+    assert isinstance(parsed, JoinEntry)
+    assert (parsed.container.seq, parsed.joined, parsed.origin) == (3, 50_000_000_000, 2)
+
+
 def test_no_path() -> None:
     parsed = parse_payload(b"ctr-file", b.ctr_file(b"", b"x", flags=entries.NO_PATH))
     assert isinstance(parsed, FileEntry)
@@ -52,6 +76,8 @@ def changed(payload: bytes, at: int, fmt: str, value: int) -> bytes:
 
 FILE = b.ctr_file(b"/usr/bin/true", b"content")
 START = b.ctr_start(b.libpod())
+BEAT = b.ctr_beat(1)
+JOIN = b.ctr_join()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +92,8 @@ START = b.ctr_start(b.libpod())
         (b"ctr-start", FILE, "kind"),
         (b"ctr-file", FILE + b"x", "length"),
         (b"ctr-file", changed(FILE, 12, "<I", 8), "flags"),
-        (b"ctr-start", changed(START, 12, "<I", 2), "flags"),
+        (b"ctr-file", changed(FILE, 48, "<H", 5), "flags"),
+        (b"ctr-start", changed(START, 12, "<I", 4), "flags"),
         (b"ctr-file", changed(FILE, 16, "<Q", 0), "seq"),
         (b"ctr-file", changed(FILE, 48, "<H", 3), "route"),
         (b"ctr-file", changed(FILE, 52, "<I", 12), "path length"),
@@ -77,6 +104,17 @@ START = b.ctr_start(b.libpod())
         (b"ctr-start", changed(START, 68, "<I", 1), "reserved"),
         (b"ctr-start", changed(START, 48, "<Q", 1), "parent"),
         (b"ctr-start", b.ctr_start(b""), "cgroup_path"),
+        (b"ctr-beat", JOIN, "kind"),
+        (b"ctr-beat", changed(BEAT, 16, "<Q", 1), "seq"),
+        (b"ctr-beat", changed(BEAT, 12, "<I", 1), "flags"),
+        (b"ctr-beat", changed(BEAT, 48, "<Q", 0), "number"),
+        (b"ctr-beat", changed(BEAT, 64, "<I", 0), "event"),
+        (b"ctr-beat", changed(BEAT, 64, "<I", 5), "event"),
+        (b"ctr-beat", changed(BEAT, 68, "<I", 1), "reserved"),
+        (b"ctr-beat", changed(BEAT + b"x", 8, "<I", 97), "96 bytes"),
+        (b"ctr-join", changed(JOIN, 16, "<Q", 0), "seq"),
+        (b"ctr-join", changed(JOIN, 56, "<Q", 1), "from"),
+        (b"ctr-join", changed(JOIN[:56], 8, "<I", 56), "64 bytes"),
     ],
 )
 def test_malformed(name: bytes, payload: bytes, what: str) -> None:
@@ -99,7 +137,8 @@ def test_any_bytes(data: bytes) -> None:
         for name in entries.KINDS:
             with contextlib.suppress(BadEvidence):
                 parsed = parse_payload(name, payload)
-                assert isinstance(parsed, entries.FileEntry | entries.StartEntry)
+                if not isinstance(parsed, entries.FileEntry | entries.StartEntry):
+                    continue
                 text = parsed.path if isinstance(parsed, entries.FileEntry) else parsed.cgroup_path
                 assert payload.endswith(text)
 

@@ -259,8 +259,20 @@ def test_other_events_are_for_a_policy_to_judge(tmp_path: Path) -> None:
     assert "wrong-digest" in kinds(
         judged(directory, policy=policy(host={"buffers": {"kernel_version": ["sha256:" + 64 * "0"]}}))
     )
-    ours = quoted(tmp_path / "2", [*LINES, b.ima_buf("ctr-beat", b"6.12")])
+    ours = quoted(tmp_path / "2", [*LINES, b.ima_buf("ctr-nothing", b"6.12")])
     assert kinds(judged(ours, policy=policy())) == ["unsupported"]
+
+
+def test_beats_are_of_no_container_and_joins_of_theirs(tmp_path: Path) -> None:
+    beat, join = b.ima_buf("ctr-beat", b.ctr_beat(1, 1)), b.ima_buf("ctr-join", b.ctr_join(seq=2, origin=1))
+    before = judged(quoted(tmp_path / "1", LINES))
+    verdict = judged(quoted(tmp_path / "2", [beat, *LINES, join]))
+    assert verdict.ok
+    assert [one.entries for one in verdict.containers.values()] == [
+        one.entries + (one.seq == 2) for one in before.containers.values()
+    ]
+    early = judged(quoted(tmp_path / "3", [join, *LINES]))
+    assert kinds(early) == ["malformed"]
 
 
 def prototype_line(name: str, digest: bytes) -> bytes:
