@@ -6,6 +6,9 @@
 /* Constants are no types, so vmlinux.h does not have them. */
 #define PROT_EXEC 0x4
 #define VM_EXEC 0x4
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630
+#define SB_I_VERSION (1 << 23)
+#define I_VERSION_QUERIED 1
 
 /*
  * Is there a file? lsm.s/mmap_file gets NULL for every anonymous mapping, but
@@ -49,6 +52,163 @@ static __always_inline __u64 mntns_unique(struct mnt_namespace *ns)
 	if (bpf_core_field_exists(with_id->ns.ns_id))
 		return BPF_CORE_READ(with_id, ns.ns_id);
 	return 0;
+}
+
+/* Nanoseconds need 30 bits; from 6.13 on the kernel keeps a mark in the highest. */
+#define CTIME_NSEC_MASK 0x3fffffff
+
+struct inode___split_ctime {
+	__s64 i_ctime_sec;
+	__u32 i_ctime_nsec;
+} __attribute__((preserve_access_index));
+
+struct inode___6_6 {
+	struct timespec64 __i_ctime;
+} __attribute__((preserve_access_index));
+
+struct inode___6_1 {
+	struct timespec64 i_ctime;
+} __attribute__((preserve_access_index));
+
+/*
+ * A pointer that was not walked to from an argument is a number to the verifier,
+ * and each field of it costs a call of a helper. From 6.2 on it can be told what
+ * lies there; loads are then guarded by the kernel as those of any walk are.
+ */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+#ifndef bpf_ksym_exists
+#define bpf_ksym_exists(sym) (!!(sym))
+#endif
+
+/* What tells whether a file has changed, or could be changed right now. */
+struct inode_state {
+	__u64 sb;
+	__u64 sb_flags;
+	__u64 ino;
+	__u64 generation;
+	__u64 version;
+	__u64 size;
+	__u64 ctime_sec;
+	__u64 ctime_nsec;
+	int writers;
+	int writable_mappings;
+};
+
+#define FILL_INODE_STATE(READ, state, inode, split, later, early)                        \
+	do {                                                                              \
+		(state)->sb = (__u64)READ(inode, i_sb);                                   \
+		(state)->sb_flags = READ(inode, i_sb, s_flags);                           \
+		(state)->ino = READ(inode, i_ino);                                        \
+		(state)->generation = READ(inode, i_generation);                          \
+		(state)->version = READ(inode, i_version.counter);                        \
+		(state)->size = READ(inode, i_size);                                      \
+		if (bpf_core_field_exists((split)->i_ctime_sec)) {                        \
+			(state)->ctime_sec = READ(split, i_ctime_sec);                    \
+			(state)->ctime_nsec = READ(split, i_ctime_nsec) & CTIME_NSEC_MASK; \
+		} else if (bpf_core_field_exists((later)->__i_ctime)) {                   \
+			(state)->ctime_sec = READ(later, __i_ctime.tv_sec);               \
+			(state)->ctime_nsec = READ(later, __i_ctime.tv_nsec);             \
+		} else {                                                                  \
+			(state)->ctime_sec = READ(early, i_ctime.tv_sec);                 \
+			(state)->ctime_nsec = READ(early, i_ctime.tv_nsec);               \
+		}                                                                         \
+		(state)->writers = READ(inode, i_writecount.counter);                     \
+		(state)->writable_mappings = READ(inode, i_mapping, i_mmap_writable.counter); \
+	} while (0)
+
+#define WALK1(a, b) ((a)->b)
+#define WALK2(a, b, c) ((a)->b->c)
+#define WALK(...) ___bpf_apply(WALK_OF, ___bpf_narg(__VA_ARGS__))(__VA_ARGS__)
+#define WALK_OF2 WALK1
+#define WALK_OF3 WALK2
+
+/* Who writes is read last: a change that came before has changed the version. */
+static __always_inline void read_inode_state(struct inode *at, struct inode_state *state)
+{
+	if (bpf_ksym_exists(bpf_rdonly_cast)) {
+		struct inode *inode = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct inode));
+
+		FILL_INODE_STATE(WALK, state, inode, (struct inode___split_ctime *)inode,
+				 (struct inode___6_6 *)inode, (struct inode___6_1 *)inode);
+	} else {
+		FILL_INODE_STATE(BPF_CORE_READ, state, at, (struct inode___split_ctime *)at,
+				 (struct inode___6_6 *)at, (struct inode___6_1 *)at);
+	}
+}
+
+/*
+ * The overlay file system is a module: its types are not in vmlinux.h, and
+ * libbpf finds them in the module's BTF if that is loaded. Where it is not, these
+ * fields do not exist and the kfunc decides.
+ */
+struct ovl_path___any {
+	struct dentry *dentry;
+} __attribute__((preserve_access_index));
+
+/* From 6.5 on the lower files are in a struct of their own. */
+struct ovl_entry___6_5 {
+	unsigned int __numlower;
+	struct ovl_path___any __lowerstack[1];
+} __attribute__((preserve_access_index));
+
+struct ovl_inode___6_5 {
+	struct ovl_entry___6_5 *oe;
+} __attribute__((preserve_access_index));
+
+struct ovl_inode___6_1 {
+	struct inode *lowerdata;
+	struct ovl_path___any lowerpath;
+} __attribute__((preserve_access_index));
+
+struct ovl_inode___any {
+	unsigned long flags;
+	struct inode vfs_inode;
+	struct dentry *__upperdentry;
+} __attribute__((preserve_access_index));
+
+enum ovl_inode_flag___any {
+	OVL_UPPERDATA___any = 3,
+};
+
+static __always_inline struct dentry *ovl_lower(void *ovl)
+{
+	struct ovl_inode___6_5 *later = ovl;
+	struct ovl_inode___6_1 *early = ovl;
+
+	/* More than one, or lowerdata: another file has the content (metacopy). */
+	if (bpf_core_field_exists(later->oe)) {
+		struct ovl_entry___6_5 *oe = BPF_CORE_READ(later, oe);
+
+		if (BPF_CORE_READ(oe, __numlower) != 1)
+			return NULL;
+		return BPF_CORE_READ(oe, __lowerstack[0].dentry);
+	}
+	if (!bpf_core_field_exists(early->lowerpath) || BPF_CORE_READ(early, lowerdata))
+		return NULL;
+	return BPF_CORE_READ(early, lowerpath.dentry);
+}
+
+/*
+ * The inode that has the content of an overlay's file, NULL if that is not
+ * plain to see. What is found lives as long as the overlay's inode does.
+ */
+static __always_inline struct inode *ovl_real(struct inode *inode)
+{
+	struct ovl_inode___any *ovl = (void *)inode;
+	struct dentry *dentry;
+
+	if (!bpf_core_field_exists(ovl->__upperdentry) ||
+	    !bpf_core_enum_value_exists(enum ovl_inode_flag___any, OVL_UPPERDATA___any))
+		return NULL;
+	ovl = (void *)inode - bpf_core_field_offset(ovl->vfs_inode);
+	dentry = BPF_CORE_READ(ovl, __upperdentry);
+	if (!dentry)
+		dentry = ovl_lower(ovl);
+	else if (!(BPF_CORE_READ(ovl, flags) &
+		   (1ul << bpf_core_enum_value(enum ovl_inode_flag___any, OVL_UPPERDATA___any))))
+		return NULL;
+	return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
 }
 
 #endif

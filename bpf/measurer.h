@@ -136,7 +136,8 @@ TESTBED_SIZE(testbed_ident, 56);
  * kernel does not count.
  */
 struct testbed_stamp {
-	__u64 dev;
+	__u64 inode; /* address of the real inode: compared, never followed */
+	__u64 sb;    /* likewise, of its file system */
 	__u64 ino;
 	__u64 generation;
 	__u64 iversion;
@@ -145,7 +146,7 @@ struct testbed_stamp {
 	__u64 ctime_nsec;
 };
 
-TESTBED_SIZE(testbed_stamp, 56);
+TESTBED_SIZE(testbed_stamp, 64);
 
 /* What a measurement is told and what it tells beside its result. */
 struct testbed_work {
@@ -167,6 +168,7 @@ TESTBED_SIZE(testbed_work, 16);
 	X(STARTS, "starts")           /* ctr-start entries written */          \
 	X(CONTAINERS, "containers")   /* containers numbered */                \
 	X(CACHE_HITS, "cache_hits")   /* known content: nothing hashed */      \
+	X(SLOW_HITS, "slow_hits")     /* of these, found by the kfunc only */  \
 	X(DUPLICATES, "duplicates")   /* hashed; the log already had it */     \
 	X(BYTES, "bytes_hashed")                                               \
 	X(UNCACHEABLE, "uncacheable") /* hashed, and will be again */          \

@@ -205,7 +205,8 @@ __bpf_kfunc int testbed_stamp_file(struct file *file, struct testbed_stamp *stam
 	if (!inode || !S_ISREG(inode->i_mode) || !IS_I_VERSION(inode))
 		return 1;
 	ctime = testbed_ctime(inode);
-	stamp->dev = inode->i_sb->s_dev;
+	stamp->inode = (unsigned long)inode;
+	stamp->sb = (unsigned long)inode->i_sb;
 	stamp->ino = inode->i_ino;
 	stamp->generation = inode->i_generation;
 	stamp->iversion = inode_query_iversion(inode);
@@ -307,6 +308,8 @@ static int __init testbed_init(void)
 	 * the accelerated one. Where there is none, the best available is used.
 	 */
 	request_module("crypto-sha256-ssse3");
+	/* The BPF programs look into its inodes: its BTF must be there by then. */
+	request_module("fs-overlay");
 	sha256_tfm = crypto_alloc_shash(sha256_name, 0, 0);
 	if (IS_ERR(sha256_tfm)) {
 		pr_err("no such hash: %s\n", sha256_name);

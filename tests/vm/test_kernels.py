@@ -147,6 +147,35 @@ def test_files_with_one_digest_prefix_give_two_entries(subject: Subject) -> None
     assert pair[0].digest != pair[1].digest
 
 
+# A volume is the disk's own file system, all else the overlay. What ends in a changed byte has the size that it had.
+REWRITE = """
+set -eu
+printf '#!/usr/bin/bash\\n#0' > /new
+cp /new /volume/new
+chmod 755 /new /volume/new
+for file in /new /volume/new /usr/bin/true; do
+  $file; $file
+  printf 1 | dd of=$file bs=1 seek=18 conv=notrunc status=none
+  $file || true; $file || true
+done
+"""
+
+
+def test_a_file_changed_in_place_is_measured_anew(subject: Subject) -> None:
+    subject.guest.run(("mkdir", "-p", "/root/volume"))
+    before = measurers.counters(_FILE, subject.guest)
+    subject.podman("/usr/bin/bash", "-c", REWRITE, options=("--volume=/root/volume:/volume",))
+    after = measurers.counters(_FILE, subject.guest)
+    _, files, verdict = subject.entries()
+    assert verdict.ok
+    for path in (b"/new", b"/volume/new", b"/usr/bin/true"):
+        mine = [entry.digest for entry in files if entry.path == path and entry.container == files[-1].container]
+        assert len(mine) == len(set(mine)) == 2, path
+    # The second execution of each content is decided by the programs, without the module.
+    assert after["cache_hits"] - before["cache_hits"] >= 6
+    assert after["slow_hits"] == before["slow_hits"]
+
+
 def test_executable_memory_that_is_no_file_is_survived(subject: Subject) -> None:
     guest = subject.guest
     before = measurers.counters(_FILE, guest)["anon_exec"]
