@@ -29,6 +29,13 @@ _ROOT = "/opt/testbed/bench"
 _FILES = "/files"
 _MODULE = "testbed_floor.ko"
 _PROGRAMS = ("bench", "true")
+# Trees whose digest an arm with images makes at each start of a container: event, its size, files, bytes of each.
+_TREES = (
+    *(("image-files", files, files, 1 << 10) for files in (10, 100, 1000, 10_000)),
+    *(("image-bytes", 16 * size, 16, size) for size in (1 << 16, 1 << 18, 1 << 20)),
+)
+_TREE_STARTS = 3
+_IMAGE_ARM = "container-image"
 
 
 def build_tools(kernel: Kernel, progress: cache.Progress = cache.silent) -> Path:
@@ -56,6 +63,8 @@ def prepare(lab: Lab, parts: block.Parts, tools: Path, directory: Path) -> Saved
         # What a runtime mounts over: it would make them, which is no part of any event.
         guest.run(("mkdir", "-p", *(f"{_ROOT}{name}" for name in (_FILES, "/dev", "/proc", "/sys"))))
         guest.run((f"{_ROOT}/bench", "make", f"{_ROOT}{_FILES}"), timeout=_SECONDS)
+        if _IMAGE_ARM in arms():
+            _make_trees(guest)
         guest.run(("sync",))
         return machine.save(directory / "saved")
 
@@ -72,6 +81,8 @@ def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> list[Row]:
         guest = machine.guest
         with measurer.attach(measurer, guest):
             text = _in_container(guest, "/bench", "run", _FILES)
+            if _IMAGE_ARM in arms() and arm in (_IMAGE_ARM, _FLOOR_ARM):
+                text += _start_trees(guest)
         if arm == _FLOOR_ARM:
             guest.run(("insmod", f"{DEPLOYED}/{_MODULE}"))
             text += guest.run((f"{_ROOT}/bench", "floor", f"{_ROOT}{_FILES}"), timeout=_SECONDS).text
@@ -79,14 +90,36 @@ def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> list[Row]:
     return summarize(arm, text)
 
 
+def _tree(event: str, size: int) -> str:
+    return f"{_ROOT}-trees/{event}-{size}"
+
+
+def _make_trees(guest: Guest) -> None:
+    for event, size, files, bytes_each in _TREES:
+        root = _tree(event, size)
+        guest.run(("mkdir", "-p", *(f"{root}{name}" for name in (_FILES, "/dev", "/proc", "/sys"))))
+        guest.run(("cp", f"{_ROOT}/true", root))
+        make = (f"{_ROOT}/bench", "tree", f"{root}{_FILES}", str(files), str(bytes_each))
+        guest.run(make, timeout=_SECONDS)
+
+
+def _start_trees(guest: Guest) -> str:
+    text = ""
+    for event, size, *_ in _TREES * _TREE_STARTS:
+        with _container(guest, ("/true",), _tree(event, size)) as command:
+            child = (f"{_ROOT}/bench", "child", event, str(size), *command)
+            text += guest.run(child, timeout=_SECONDS).text
+    return text
+
+
 def _in_container(guest: Guest, *argv: str) -> str:
-    with _container(guest, argv) as command:
+    with _container(guest, argv, _ROOT) as command:
         return guest.run(command, timeout=_SECONDS).text
 
 
 @contextmanager
-def _container(guest: Guest, argv: Sequence[str]) -> Iterator[Sequence[str]]:
-    steps = plugins.runtime("crun").steps(Start(id="bench", image=_ROOT, argv=tuple(argv), cgroup="/testbed"))
+def _container(guest: Guest, argv: Sequence[str], root: str) -> Iterator[Sequence[str]]:
+    steps = plugins.runtime("crun").steps(Start(id="bench", image=root, argv=tuple(argv), cgroup="/testbed"))
     for name, text in steps.files.items():
         guest.put(text.encode(), name)
     for command in steps.before:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 HOT_TARGET = 1.03
 COLD_TARGET = 1.15
+LINE_TARGET = 0.01
 _MEBIBYTE = 1 << 20
+# Of two points every line is straight.
+_FEWEST = 3
 _PRICED = ("container-file", "container-image", "prototype-file")
 
 
@@ -76,7 +79,18 @@ def ratios(rows: Sequence[Row]) -> list[Ratio]:
                 wanted = COLD_TARGET if target and size == _MEBIBYTE else None
                 name = f"{arm}: cold file of {human(size)} over the kernel's SHA-256 of its cached pages"
                 found.append(Ratio(name=name, value=cold / floor.median, target=wanted))
-    return found
+    return found + [line for event in ("image-files", "image-bytes") if (line := _linear(rows, event))]
+
+
+def _linear(rows: Sequence[Row], event: str) -> Ratio | None:
+    """Return how far an image's digest is from costing the same for each file, or byte: 1 - r²."""
+    sizes = sorted({row.size for row in rows if row.event == event})
+    found = [(find(rows, "container-image", event, n), find(rows, "container-file", event, n)) for n in sizes]
+    costs = [image.median - base.median for image, base in found if image and base]
+    if len(costs) < len(sizes) or len(costs) < _FEWEST:
+        return None
+    r = statistics.correlation(sizes, costs)
+    return Ratio(name=f"container-image: 1 - r² of {event}", value=1 - r * r, target=LINE_TARGET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +121,9 @@ def prices(rows: Sequence[Row]) -> list[Price]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return the tables of the page: counts, prices, ratios."""
-    lines = ["| event | bytes | arm | guest instructions | middle half | n |", "|---|---|---|---|---|---|"]
+    lines = ["| event | bytes (or files) | arm | guest instructions | middle half | n |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {row.event} | {human(row.size)} | {row.arm} "
+        f"| {row.event} | {row.size if row.event == 'image-files' else human(row.size)} | {row.arm} "
         f"| {row.median:,.0f} | {row.low:,.0f} to {row.high:,.0f} | {row.n} |"
         for row in sorted(rows, key=lambda row: (row.event, row.size))
     ]

@@ -74,6 +74,20 @@ def test_an_arm_that_was_not_run_has_no_row() -> None:
     assert bench_table.prices([row("none", "start", 1)]) == []
 
 
+@pytest.mark.parametrize(("last", "kept"), [(30_000, True), (9000, False)])
+def test_an_image_costs_the_same_for_each_file(last: float, kept: bool) -> None:
+    counts = {10: 30, 100: 300, 10_000: last, 5000: 15_000}
+    rows = [row("container-file", "image-files", 7, files) for files in counts]
+    rows += [row("container-image", "image-files", 7 + cost, files) for files, cost in counts.items()]
+    (line,) = bench_table.ratios(rows)
+    assert line.ok is kept
+
+
+def test_two_points_are_no_line() -> None:
+    rows = [row(arm, "image-bytes", 1, size) for arm in ("container-file", "container-image") for size in (1, 2)]
+    assert bench_table.ratios(rows) == []
+
+
 def test_prices_are_differences() -> None:
     hook, hit = bench_table.prices(counted())
     assert (hook.cost, hook.base, hook.noise) == (10, 990, 0)
