@@ -16,6 +16,11 @@
  * All are attached in every mode; in mode "hooks" they decide nothing.
  * Nothing is ever denied: these programs watch.
  *
+ * In the modes prototype-file and prototype-image the two rules of the public
+ * prototypes are followed instead, with their identity: a container is a task in
+ * another UTS namespace than process 1. Nothing is cached there. Their logs tell
+ * neither contents nor containers apart; see docs/semantics.md.
+ *
  * Identity. A container is a task whose root directory is not that of process 1
  * (superblock or dentry differ) and whose mount namespace is not either. That is
  * asked when a task without identity executes a program, so:
@@ -65,10 +70,13 @@ extern int testbed_stamp_file(struct file *file, struct testbed_stamp *stamp) __
 extern int testbed_measure_file(struct file *file, const struct testbed_ident *ident,
 				struct testbed_work *work) __ksym;
 extern int testbed_measure_start(const struct testbed_ident *ident) __ksym;
+extern int testbed_prototype_file(struct file *file, __u32 utsns) __ksym;
+extern int testbed_prototype_image(__u32 utsns) __ksym;
 
 /* Set by the loader before the programs are verified. */
 const volatile __u32 mode = TESTBED_MODE_HOOKS;
 const volatile __u32 host_mntns = 0;
+const volatile __u32 host_utsns = 0;
 
 /* ---- maps ---- */
 
@@ -330,6 +338,21 @@ static __always_inline void measure(struct file *file, struct testbed_ident *ide
 		count(TESTBED_COUNT_CHANGED);
 }
 
+/* ---- the prototypes' rules ---- */
+
+static __always_inline bool is_prototype(void)
+{
+	return mode == TESTBED_MODE_PROTOTYPE_FILE || mode == TESTBED_MODE_PROTOTYPE_IMAGE;
+}
+
+/* The number by which the prototypes know a container, 0 for the host. */
+static __always_inline __u32 prototype_ns(struct task_struct *task)
+{
+	__u32 ns = BPF_CORE_READ(task, nsproxy, uts_ns, ns.inum);
+
+	return ns == host_utsns ? 0 : ns;
+}
+
 /* ---- programs ---- */
 
 SEC("lsm/task_alloc")
@@ -337,7 +360,7 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 {
 	struct testbed_ident *ident;
 
-	if (mode == TESTBED_MODE_HOOKS)
+	if (mode == TESTBED_MODE_HOOKS || is_prototype())
 		return 0;
 	ident = bpf_task_storage_get(&idents, bpf_get_current_task_btf(), NULL, 0);
 	if (!ident)
@@ -351,9 +374,16 @@ SEC("lsm.s/bprm_check_security")
 int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 {
 	struct testbed_ident *ident;
+	__u32 ns;
 
 	if (mode == TESTBED_MODE_HOOKS)
 		return 0;
+	if (is_prototype()) {
+		ns = prototype_ns(bpf_get_current_task_btf());
+		if (ns && mode == TESTBED_MODE_PROTOTYPE_IMAGE)
+			count(testbed_prototype_image(ns));
+		return 0;
+	}
 	ident = identify(bpf_get_current_task_btf());
 	if (ident)
 		measure(bprm->file, ident, TESTBED_ROUTE_EXEC);
@@ -367,10 +397,17 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 	struct testbed_ident *ident;
 	struct task_struct *task;
 	struct place place = {};
+	__u32 ns;
 
 	if (mode == TESTBED_MODE_HOOKS || !(prot & PROT_EXEC))
 		return 0;
 	task = bpf_get_current_task_btf();
+	if (is_prototype()) {
+		ns = prototype_ns(task);
+		if (ns && mode == TESTBED_MODE_PROTOTYPE_FILE && have_file(file))
+			count(testbed_prototype_file(file, ns));
+		return 0;
+	}
 	ident = bpf_task_storage_get(&idents, task, NULL, 0);
 	if (!ident) {
 		if (outside_host(task, &place))
@@ -389,7 +426,7 @@ SEC("lsm/file_mprotect")
 int BPF_PROG(count_mprotect, struct vm_area_struct *vma, unsigned long reqprot,
 	     unsigned long prot)
 {
-	if (mode == TESTBED_MODE_HOOKS || !(prot & PROT_EXEC))
+	if (mode == TESTBED_MODE_HOOKS || is_prototype() || !(prot & PROT_EXEC))
 		return 0;
 	if ((vma->vm_flags & VM_EXEC) || !vma->vm_file)
 		return 0;

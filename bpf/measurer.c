@@ -2,7 +2,7 @@
 /*
  * Loader: attach the programs and leave them pinned, read the counters, detach.
  *
- *   measurer attach --mode hooks|file --pin DIR
+ *   measurer attach --mode hooks|file|prototype-file|prototype-image --pin DIR
  *   measurer counters --pin DIR
  *   measurer detach --pin DIR
  *
@@ -50,7 +50,7 @@ __attribute__((format(printf, 1, 2))) static int lacking(const char *format, ...
 
 static int usage(void)
 {
-	fputs("usage: measurer attach --mode hooks|file --pin DIR\n"
+	fputs("usage: measurer attach --mode hooks|file|prototype-file|prototype-image --pin DIR\n"
 	      "       measurer counters --pin DIR\n"
 	      "       measurer detach --pin DIR\n",
 	      stderr);
@@ -185,13 +185,15 @@ static int pin_counters(struct measurer_bpf *skel, const char *dir)
 static int attach(enum testbed_mode mode, const char *dir)
 {
 	struct measurer_bpf *skel = NULL;
-	struct stat host;
+	struct stat host, host_uts;
 	int err = check_kernel();
 
 	if (err)
 		return err;
 	if (stat("/proc/1/ns/mnt", &host))
 		return lacking("/proc/1/ns/mnt: %s: mount /proc", strerror(errno));
+	if (stat("/proc/1/ns/uts", &host_uts))
+		return lacking("/proc/1/ns/uts: %s: mount /proc", strerror(errno));
 	err = make_pin_dir(dir);
 	if (err)
 		return err;
@@ -203,6 +205,7 @@ static int attach(enum testbed_mode mode, const char *dir)
 	}
 	skel->rodata->mode = mode;
 	skel->rodata->host_mntns = host.st_ino;
+	skel->rodata->host_utsns = host_uts.st_ino;
 	if (measurer_bpf__load(skel)) {
 		err = lacking("the kernel refused the programs: %s: "
 			      "was the loader built for this kernel and module?",
@@ -311,6 +314,10 @@ static int parse_mode(const char *word, enum testbed_mode *mode)
 		*mode = TESTBED_MODE_HOOKS;
 	else if (!strcmp(word, "file"))
 		*mode = TESTBED_MODE_FILE;
+	else if (!strcmp(word, "prototype-file"))
+		*mode = TESTBED_MODE_PROTOTYPE_FILE;
+	else if (!strcmp(word, "prototype-image"))
+		*mode = TESTBED_MODE_PROTOTYPE_IMAGE;
 	else
 		return -EINVAL;
 	return 0;

@@ -113,6 +113,8 @@ TESTBED_SIZE(testbed_start_entry, 72);
 enum testbed_mode {
 	TESTBED_MODE_HOOKS = 0, /* attached, deciding nothing */
 	TESTBED_MODE_FILE = 1,	/* container-file */
+	TESTBED_MODE_PROTOTYPE_FILE = 2,
+	TESTBED_MODE_PROTOTYPE_IMAGE = 3,
 };
 
 /* Who a container is. Filled once, copied to each of its tasks. */
@@ -166,6 +168,7 @@ TESTBED_SIZE(testbed_work, 16);
 #define TESTBED_COUNTERS(X)                                                    \
 	X(FILES, "files")             /* ctr-file entries written */           \
 	X(STARTS, "starts")           /* ctr-start entries written */          \
+	X(LINES, "lines")             /* ima-ng lines of a prototype */        \
 	X(CONTAINERS, "containers")   /* containers numbered */                \
 	X(CACHE_HITS, "cache_hits")   /* known content: nothing hashed */      \
 	X(SLOW_HITS, "slow_hits")     /* of these, found by the kfunc only */  \
@@ -180,6 +183,8 @@ TESTBED_SIZE(testbed_work, 16);
 	X(READ_ERROR, "unmeasured_read_error")                                 \
 	X(NOT_REGULAR, "unmeasured_not_regular")                               \
 	X(NO_FILE, "unmeasured_no_file")                                       \
+	X(NO_NAME, "unmeasured_no_name") /* prototypes: no line for it */      \
+	X(NOT_OVERLAY, "unmeasured_not_overlay") /* prototypes, likewise */    \
 	X(IMA_ERROR, "unmeasured_ima_error")                                   \
 	X(MPROTECT, "unmeasured_mprotect")                                     \
 	X(BEFORE_EXEC, "unmeasured_before_exec")                               \

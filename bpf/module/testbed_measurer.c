@@ -14,9 +14,11 @@
 #include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/fs_struct.h>
 #include <linux/ima.h>
 #include <linux/iversion.h>
 #include <linux/limits.h>
+#include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
@@ -28,6 +30,11 @@
 
 #define CHUNK_SIZE (64 * 1024)
 #define DELETED_SUFFIX " (deleted)"
+
+/* What the prototypes hash: as many bytes as a pointer has. */
+#define TESTBED_POINTER 8
+/* "4294967295:" */
+#define TESTBED_NS_DIGITS 11
 
 static char *sha256_name = "sha256";
 module_param_named(sha256, sha256_name, charp, 0444);
@@ -146,16 +153,9 @@ static u32 fill_path(struct file *file, char *buf, u32 *flags)
 	return len;
 }
 
-static enum testbed_counter log_entry(const char *event, const void *entry,
-				      u32 length, enum testbed_counter written)
+static enum testbed_counter count_of_ima(int err)
 {
-	/* 0 also when the TPM refused the extend: IMA does not tell. */
-	int err = ima_measure_critical_data(TESTBED_LABEL, event, entry, length,
-					    false, NULL, 0);
-
 	switch (err) {
-	case 0:
-		return written;
 	case -EEXIST:
 		return TESTBED_COUNT_DUPLICATES;
 	case -ENOENT:
@@ -165,6 +165,16 @@ static enum testbed_counter log_entry(const char *event, const void *entry,
 	default:
 		return TESTBED_COUNT_IMA_ERROR;
 	}
+}
+
+static enum testbed_counter log_entry(const char *event, const void *entry,
+				      u32 length, enum testbed_counter written)
+{
+	/* 0 also when the TPM refused the extend: IMA does not tell. */
+	int err = ima_measure_critical_data(TESTBED_LABEL, event, entry, length,
+					    false, NULL, 0);
+
+	return err ? count_of_ima(err) : written;
 }
 
 static int count_of_error(int err)
@@ -285,6 +295,86 @@ __bpf_kfunc int testbed_measure_start(const struct testbed_ident *ident)
 	return result;
 }
 
+/*
+ * Log one line of a prototype: @data is what it hashes. Under a rule with
+ * template=ima-ng the entry's digest is the hash of @data and its name is @name,
+ * bit for bit as in the prototypes' own logs.
+ */
+static enum testbed_counter log_line(const char *name, const void *data)
+{
+	int err = ima_measure_critical_data(TESTBED_LABEL, name, data, TESTBED_POINTER,
+					    false, NULL, 0);
+
+	return err ? count_of_ima(err) : TESTBED_COUNT_LINES;
+}
+
+/*
+ * The rule of container-ima (commit 1429fd0): the namespace's number is appended
+ * to the binary digest by a string function, so behind its first zero byte, and
+ * as many bytes as a pointer has are hashed. Nothing of a file whose path does
+ * not begin with a slash.
+ */
+__bpf_kfunc int testbed_prototype_file(struct file *file, u32 utsns)
+{
+	u8 digest[TESTBED_SHA256_SIZE], data[TESTBED_POINTER];
+	size_t kept, taken = TESTBED_NS_DIGITS + 1;
+	char *name, *path;
+	int len, result;
+	u64 bytes = 0;
+
+	if (!file)
+		return TESTBED_COUNT_NO_FILE;
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return TESTBED_COUNT_NOT_REGULAR;
+	name = kmalloc(taken + PATH_MAX, GFP_KERNEL);
+	if (!name)
+		return TESTBED_COUNT_NO_MEMORY;
+	path = d_path(&file->f_path, name + taken, PATH_MAX);
+	if (IS_ERR(path) || path[0] != '/') {
+		result = TESTBED_COUNT_NO_NAME;
+		goto out;
+	}
+	result = hash_file(file, digest, &bytes);
+	if (result) {
+		result = count_of_error(result);
+		goto out;
+	}
+	len = snprintf(name, taken, "%u", utsns);
+	for (kept = 0; kept < sizeof(data) && digest[kept]; kept++)
+		data[kept] = digest[kept];
+	memcpy(data + kept, name, min_t(size_t, len, sizeof(data) - kept));
+	if (len < sizeof(data) - kept)
+		memset(data + kept + len, 0, sizeof(data) - kept - len);
+	name[len] = ':';
+	memmove(name + len + 1, path, strlen(path) + 1);
+	result = log_line(name, data);
+out:
+	kfree(name);
+	return result;
+}
+
+/*
+ * The rule of container-integrity-measurement (commit 2db127b) for a container
+ * whose overlay has just been mounted: none of its files is in the dentry cache
+ * that the prototype walks, so it hashes an aggregate that is still zero. What it
+ * makes of uninitialised memory and of other file systems cannot be reproduced.
+ */
+__bpf_kfunc int testbed_prototype_image(u32 utsns)
+{
+	static const u8 nothing[TESTBED_POINTER];
+	char name[TESTBED_NS_DIGITS + 1];
+	struct path root;
+	bool overlay;
+
+	get_fs_root(current->fs, &root);
+	overlay = root.mnt->mnt_sb->s_magic == OVERLAYFS_SUPER_MAGIC;
+	path_put(&root);
+	if (!overlay)
+		return TESTBED_COUNT_NOT_OVERLAY;
+	snprintf(name, sizeof(name), "%u", utsns);
+	return log_line(name, nothing);
+}
+
 __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(testbed_kfuncs)
@@ -292,6 +382,8 @@ BTF_ID_FLAGS(func, testbed_new_seq, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_stamp_file, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_measure_file, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_measure_start, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_prototype_file, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_prototype_image, TESTBED_KF_MEASURE)
 BTF_KFUNCS_END(testbed_kfuncs)
 
 static const struct btf_kfunc_id_set testbed_kfunc_set = {

@@ -97,7 +97,7 @@ def absent(where: str, expected: str) -> Verdict:
 
 
 def _row(campaign: str, cell: Cell, path: Path, record: Record, judged: Judged) -> dict[str, Any]:
-    expect = plugins.attack(cell.attack).expect
+    expect = plugins.attack(cell.attack).expect | plugins.measurer(cell.measurer).expect
     verdict, unexpected, missed = compare(expect, judged.verdict.findings)
     return {
         "campaign": campaign,

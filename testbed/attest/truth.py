@@ -15,10 +15,11 @@ from testbed.attest.archive import Image, open_image
 from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.loader import mapped_files
-from testbed.measurers import Claimed, Executed
+from testbed.measurers import ANY_NAMESPACE, Claimed, Executed
 
 _IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own, which knows of no containers
 _NAMESPACED = re.compile(r"(\d+):(/.*)", re.DOTALL)
+_NUMBER = re.compile(r"\A\d+(?=:/|\Z)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ def _compare_paths(claimed: set[Claimed], observed: list[Observed], old: set[tup
     digests: defaultdict[str, set[str]] = defaultdict(set)
     for seen in observed:
         digests[seen.path].add(seen.digest)
+        digests[_NUMBER.sub(ANY_NAMESPACE, seen.path, count=1)].add(seen.digest)
     for claim in _sorted(claimed):
         got = digests.get(claim.path.replace(" ", "_"), set())
         if claim.digest not in got:

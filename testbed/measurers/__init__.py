@@ -19,6 +19,8 @@ POLICY = "/sys/kernel/security/ima/policy"
 POLICY_STAGED = "/run/testbed/ima-policy"
 DEPLOYED = "/opt/testbed"
 PINS = "/sys/fs/bpf/testbed"
+# In the path of a claim: the number of a namespace, whichever it is.
+ANY_NAMESPACE = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,10 @@ class Executed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """One thing that must be in the log. ``container`` is ``None`` if the measurer does not tell containers apart."""
+    """One thing that must be in the log. ``container`` is ``None`` if the measurer does not tell containers apart.
+
+    ``path``: the entry's name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it.
+    """
 
     pcr: int
     container: str | None
@@ -100,6 +105,7 @@ class Measurer:
     ``policy``: lines for the one IMA policy that can be loaded in a boot; empty: none is loaded.
     ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure); ``None``: no module and no programs.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
+    ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
     """
 
     name: str
@@ -108,4 +114,5 @@ class Measurer:
     mode: str | None = None
     pcr: int | None = None
     claim: Claim = claim_nothing
+    expect: frozenset[str] = frozenset()
     attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -91,3 +92,21 @@ def test_claims_tell_containers_apart_where_the_measurer_does() -> None:
     together = plugins.measurer("ima-exec").claim(ran)
     assert together == {Claimed(pcr=10, container=None, path=str(path), digest="aa")}
     assert plugins.measurer("none").claim(ran) == frozenset()
+
+
+def test_a_prototype_promises_what_eight_bytes_give() -> None:
+    ran = [
+        Executed(container="c", path=PurePosixPath("/a"), digest="11" * 32, size=1),
+        Executed(container="d", path=PurePosixPath("/a"), digest="11" * 8 + "22" * 24, size=1),
+        # What follows the zero byte is the namespace's number: unknown.
+        Executed(container="c", path=PurePosixPath("/b"), digest="11" * 7 + "00" * 25, size=1),
+    ]
+    lines = {one for one in plugins.measurer("prototype-file").claim(ran) if one.pcr == 11}
+    eight = hashlib.sha256(b"\x11" * 8).hexdigest()
+    assert lines == {Claimed(pcr=11, container=None, path="*:/a", digest=eight)}
+    image = plugins.measurer("prototype-image")
+    nothing = "af5570f5a1810b7af78caf4bc70a660f0df51e42baf91d4de5b2328de0e83dfc"
+    assert {one for one in image.claim(ran) if one.pcr == 11} == {
+        Claimed(pcr=11, container=None, path="*", digest=nothing)
+    }
+    assert image.claim([]) == frozenset()

@@ -377,6 +377,17 @@ def ran(path: str, content: bytes) -> Executed:
     )
 
 
+def test_against_claims_of_any_namespace() -> None:
+    lines = [b.ima_ng("4026532981:/a", b"a", pcr=11), b.ima_ng("4026532981", b"image", pcr=11)]
+    log = list(read_entries(b"".join(lines)))
+    assert found(log, claim(None, "*:/a", b"a"), claim(None, "*", b"image")) == []
+    assert found(log, claim(None, "*:/a", b"x")) == [("wrong-digest", None)]
+    # Only a whole number at the beginning is a namespace.
+    for name in ("/4026532981", "4026532981:a", "x4026532981:/a", "/a.so.6"):
+        (other,) = read_entries(b.ima_ng(name, b"a", pcr=11))
+        assert found([other], claim(None, "*:/a", b"a"), claim(None, "*", b"a"))[0][0] == "missing"
+
+
 def test_weak_binding() -> None:
     benign, evil = ((GOLDEN / f"collision_{name}.bin").read_bytes() for name in "ab")
     eight = hashlib.sha256(benign).digest()[:8]
