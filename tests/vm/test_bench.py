@@ -1,0 +1,29 @@
+"""The measurer is cheap enough to leave on: its targets, in counted instructions, on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed import spec
+from testbed.lab import bench, bench_table, campaign
+from testbed.lab.machine import Lab
+from testbed.record import Tier
+
+KERNEL = "debian-6.12"
+
+
+def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
+    wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
+    parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
+    saved = bench.prepare(lab, parts, bench.build_tools(parts.machine.kernel, print), tmp_path)
+    rows = [row for arm in ("hooks-only", "container-file") for row in bench.run_arm(lab, saved, arm, tmp_path / arm)]
+    judged = [ratio for ratio in bench_table.ratios(rows) if ratio.target is not None]
+    assert {ratio.target for ratio in judged} >= {bench_table.HOT_TARGET, bench_table.COLD_TARGET}
+    assert [ratio for ratio in judged if not ratio.ok] == []
+    # Nothing was left out: a file that was not hashed would be cheap.
+    for size in (1 << 10, 1 << 20, 1 << 24):
+        cold = bench_table.find(rows, "container-file", "map-cold", size)
+        floor = bench_table.find(rows, "container-file", "floor", size)
+        assert cold
+        assert floor
+        assert cold.median > 0.9 * floor.median
