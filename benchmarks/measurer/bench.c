@@ -13,9 +13,8 @@
  * Under icount the time stamp counter counts instructions of the whole machine;
  * it is used for events that never wait. An event that may wait for the TPM is
  * counted by the thread's own CPU time, which waiting is no part of. That clock
- * stands still after the processor was idle, until the next tick of the timer:
- * such an event begins after ticks of work, so that it is its end at most, past
- * the last wait, that is miscounted.
+ * was seen to show too little right after a wait, for a reason that is not known;
+ * not so after some ticks of work, so such an event begins after them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
