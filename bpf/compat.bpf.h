@@ -9,6 +9,8 @@
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define SB_I_VERSION (1 << 23)
 #define I_VERSION_QUERIED 1
+#define PF_KTHREAD 0x00200000
+#define BPF_FS_MAGIC 0xcafe4a11
 
 /*
  * Is there a file? lsm.s/mmap_file gets NULL for every anonymous mapping, but

@@ -4,7 +4,8 @@
  *
  * Hooks, in the order in which a container meets them:
  *
- *   lsm/task_alloc             fork, clone: the child gets its parent's identity
+ *   lsm/task_alloc             fork, clone: the child gets its parent's identity;
+ *                              marks the children of process 1
  *   lsm.s/bprm_check_security  execve: gives an identity to the first program of
  *                              a container; measures the file, and with #! the
  *                              script and then its interpreter
@@ -12,8 +13,15 @@
  *                              when READ_IMPLIES_EXEC asks for it; this is how
  *                              the dynamic linker and libraries are seen
  *   lsm/file_mprotect          counts files that become executable only here
+ *   lsm.s/inode_free_security  says so in the log when a pin of these programs goes
  *
- * All are attached in every mode; in mode "hooks" they decide nothing.
+ * and, run by the loader, not attached:
+ *
+ *   iter.s/task                gives an identity to the containers that run
+ *                              already, and measures their running programs
+ *   syscall                    logs a beat
+ *
+ * The hooks are attached in every mode; in mode "hooks" they decide nothing.
  * Nothing is ever denied: these programs watch.
  *
  * In the modes prototype-file and prototype-image the two rules of the public
@@ -22,28 +30,50 @@
  * neither contents nor containers apart; see docs/semantics.md.
  *
  * Identity. A container is a task whose root directory is not that of process 1
- * (superblock or dentry differ) and whose mount namespace is not either. That is
- * asked when a task without identity executes a program, so:
+ * (superblock or dentry differ) and whose mount namespace is not either: its
+ * place is that pair. It is asked when a task executes a program, so:
  *
  *   - a runtime that prepares the namespaces (crun, runc init) is host until its
  *     first execve after pivot_root, which is the container's own program;
- *   - a service with PrivateMounts=, PrivateTmp=, ProtectSystem= is host: its
- *     namespace is its own, but its root is the host's;
+ *   - a service with PrivateMounts=, PrivateTmp=, ProtectSystem=,
+ *     ProtectHostname= is host: its namespaces are its own, its root the host's;
+ *   - a service with RootDirectory= or RootImage= is host, too, and so is all that
+ *     it starts in its place: the process that first executed a program there was
+ *     forked by process 1 itself, as no container's first process is;
  *   - a chroot alone is host: its namespace is the host's.
  *
- * Once given, an identity is inherited by fork and never changes: no unshare,
- * setns or chroot sheds it. A task without one that executes a program inside a
- * place already known (podman exec, nsenter) joins the container of that place.
- * Host tasks are never measured.
+ * UTS, network, PID and user namespaces decide nothing: --uts=host,
+ * --network=host, --pid=host and rootless containers are containers.
+ *
+ * Once given, an identity is inherited by fork. What changes it:
+ *
+ *   - Nothing that leaves either the root or the mount namespace as it was:
+ *     unshare of any kind, chroot, a new root in the old namespace.
+ *   - Nothing that ends in the host's mount namespace, or in a service's place: who
+ *     gets there from a container is that container still.
+ *   - A place that is known to be another container's: the task joins that one, and
+ *     the entry ctr-join says where it came from. A task of the host which executes
+ *     a program in a known place joins likewise (podman exec, nsenter).
+ *   - A place that nobody knows, in another cgroup than the one in which the
+ *     container began: a container in the container, whose ctr-start has the outer
+ *     one as `parent`. The cgroup is asked for because a process can make mount
+ *     namespaces and roots as it likes (a browser's sandbox, bwrap, an attacker),
+ *     but moves to another cgroup only if it was handed the right to manage some,
+ *     as a container engine must be. Without it the sandbox is the container.
+ *
+ * So whatever a container does, its code is logged for it, for a container that
+ * names it as its parent (or parent's parent), or after a ctr-join that names it.
  *
  * Deferred, and what it means:
  *
- *   - A container in a container has the outer one's identity: `parent` is 0.
  *   - A container whose root is the very root of the host (podman run
  *     --rootfs /) cannot be told from a service: it is host.
- *   - Containers that run when the programs are attached get their identity at
- *     the next execve of each process tree; until then their mappings count as
- *     unmeasured_before_exec. Attached again, the programs know nobody.
+ *   - A container in a container without a cgroup of its own is the outer one.
+ *   - Of a container that ran when the programs were attached neither the parent is
+ *     known nor which libraries it has mapped, and its start says BEFORE. Services
+ *     with RootDirectory= that ran already cannot be told from containers by
+ *     then: they are listed as such. Attached again, the programs know nobody and
+ *     list all anew.
  *   - mprotect runs under mmap_lock, where reading the file can deadlock: it is
  *     counted, not measured.
  *   - Code that is not a file (JIT, anonymous memory) is counted, not measured.
@@ -69,7 +99,14 @@ extern __u64 testbed_new_seq(void) __ksym;
 extern int testbed_stamp_file(struct file *file, struct testbed_stamp *stamp) __ksym;
 extern int testbed_measure_file(struct file *file, const struct testbed_ident *ident,
 				struct testbed_work *work) __ksym;
-extern int testbed_measure_start(const struct testbed_ident *ident) __ksym;
+extern int testbed_measure_start(const struct testbed_ident *ident,
+				 struct task_struct *task) __ksym;
+extern int testbed_measure_exe(struct task_struct *task, const struct testbed_ident *ident,
+			       struct testbed_work *work) __ksym;
+extern int testbed_measure_join(const struct testbed_ident *ident, __u64 joined,
+				__u64 from) __ksym;
+extern int testbed_beat(__u32 event, __u64 interval, __u64 skipped) __ksym;
+extern void testbed_count_lost(__u64 n) __ksym;
 extern int testbed_prototype_file(struct file *file, __u32 utsns) __ksym;
 extern int testbed_prototype_image(__u32 utsns) __ksym;
 
@@ -77,6 +114,10 @@ extern int testbed_prototype_image(__u32 utsns) __ksym;
 const volatile __u32 mode = TESTBED_MODE_HOOKS;
 const volatile __u32 host_mntns = 0;
 const volatile __u32 host_utsns = 0;
+/* Set by the loader when all that ran before is listed. */
+volatile __u32 listed = 0;
+/* Tasks to which a pass over all tasks gave an identity; read by the loader. */
+volatile __u32 found = 0;
 
 /* ---- maps ---- */
 
@@ -86,13 +127,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct testbed_ident);
-} idents SEC(".maps");
 
 /*
  * Where a container lives. `mntns` is never used again in a boot, so a key of a
@@ -106,12 +140,40 @@ struct place {
 	struct dentry *root_dentry;
 };
 
+/*
+ * What a task is:
+ *
+ *   no member            host
+ *   seq 0, no home       host: process 1 forked it
+ *   seq 0, home          host: of a service in a root of its own
+ *   seq                  of that container
+ */
+struct member {
+	struct testbed_ident ident;
+	struct place home;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct member);
+} members SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct place);
 	__type(value, struct testbed_ident);
 } places SEC(".maps");
+
+/* The inodes of our pinned links, filled by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct testbed_pin);
+	__type(value, __u8);
+} pins SEC(".maps");
 
 /*
  * What a container is known to have got, by the address of the real inode, and
@@ -132,12 +194,32 @@ struct {
 
 /* ---- counting ---- */
 
+/* Folded to a constant, or to a few comparisons, by the compiler. */
+static __always_inline bool is_unmeasured(__u32 counter)
+{
+	switch (counter) {
+#define CASE(id, name)                  \
+	case TESTBED_COUNT_##id:        \
+		return !__builtin_memcmp(name "           ", "unmeasured_", 11);
+		TESTBED_COUNTERS(CASE)
+#undef CASE
+	}
+	return true;
+}
+
+/*
+ * The module must know how much was lost whenever a beat is due, but cannot read
+ * these counters. So what is lost is counted there, too: that is never the hot
+ * path, so it may cost a call.
+ */
 static __always_inline void count_many(__u32 counter, __u64 n)
 {
 	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
 
 	if (value)
 		__sync_fetch_and_add(value, n);
+	if (is_unmeasured(counter))
+		testbed_count_lost(n);
 }
 
 static __always_inline void count(__u32 counter)
@@ -147,24 +229,38 @@ static __always_inline void count(__u32 counter)
 
 /* ---- identity ---- */
 
-static __always_inline bool in_host_mntns(struct task_struct *task)
+static __always_inline bool has_home(const struct member *member)
 {
-	return task->nsproxy->mnt_ns->ns.inum == host_mntns;
+	return member->home.root_sb != NULL;
+}
+
+static __always_inline bool same_root(const struct place *a, const struct place *b)
+{
+	return a->root_sb == b->root_sb && a->root_dentry == b->root_dentry;
 }
 
 /* Fill @place and return true if the task's root is not that of process 1. */
 static __always_inline bool outside_host(struct task_struct *task, struct place *place)
 {
+	struct mnt_namespace *mntns = BPF_CORE_READ(task, nsproxy, mnt_ns);
 	struct task_struct *init;
 
-	if (in_host_mntns(task))
+	/* No namespace: the task is exiting. */
+	if (!mntns || BPF_CORE_READ(mntns, ns.inum) == host_mntns)
 		return false;
 	init = BPF_CORE_READ(task, thread_pid, numbers[0].ns, child_reaper);
-	place->mntns = mntns_unique(BPF_CORE_READ(task, nsproxy, mnt_ns));
+	place->mntns = mntns_unique(mntns);
 	place->root_sb = BPF_CORE_READ(task, fs, root.mnt, mnt_sb);
 	place->root_dentry = BPF_CORE_READ(task, fs, root.dentry);
+	if (!place->root_sb)
+		return false;
 	return place->root_sb != BPF_CORE_READ(init, fs, root.mnt, mnt_sb) ||
 	       place->root_dentry != BPF_CORE_READ(init, fs, root.dentry);
+}
+
+static __always_inline __u64 cgroup_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
 }
 
 static __always_inline void describe(struct task_struct *task, struct testbed_ident *ident)
@@ -176,69 +272,135 @@ static __always_inline void describe(struct task_struct *task, struct testbed_id
 	__builtin_memset(ident, 0, sizeof(*ident));
 	ident->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 	ident->utsns = BPF_CORE_READ(task, nsproxy, uts_ns, ns.inum);
-	ident->cgroup = bpf_get_current_cgroup_id();
+	ident->cgroup = cgroup_of(task);
 	ident->started = BPF_CORE_READ(task, group_leader, start_boottime);
 	/* The innermost of the namespaces in which the task has a number. */
 	bpf_core_read(&pidns, sizeof(pidns), &pid->numbers[level].ns);
 	ident->pidns = BPF_CORE_READ(pidns, ns.inum);
+	/* Until all that ran before is listed, a start may be of what ran before. */
+	if (!listed)
+		ident->flags |= TESTBED_START_BEFORE;
 }
 
 /* The start entry precedes all others, so it is tried again until it is there. */
-static __always_inline void log_start(struct testbed_ident *ident)
+static __always_inline void log_start(struct testbed_ident *ident, struct task_struct *task)
 {
 	int outcome;
 
 	if (ident->start_logged)
 		return;
-	outcome = testbed_measure_start(ident);
+	outcome = testbed_measure_start(ident, task);
 	count(outcome);
 	if (outcome == TESTBED_COUNT_STARTS || outcome == TESTBED_COUNT_DUPLICATES)
 		ident->start_logged = 1;
 }
 
-/*
- * Find or make the identity of the container at @place. Two tasks may come here
- * at once: the one that loses takes the winner's identity. It may log the same
- * start again, which IMA drops as a duplicate.
- */
-static __always_inline void join_or_begin(struct task_struct *task, struct place *place,
-					  struct testbed_ident *ident)
+/* Log the start of who lives at @place, and remember there that it is logged. */
+static __always_inline void log_start_at(struct place *place, struct testbed_ident *ident,
+					 struct task_struct *task)
 {
-	struct testbed_ident *known = bpf_map_lookup_elem(&places, place);
+	struct testbed_ident *known;
 
-	if (!known) {
-		describe(task, ident);
-		ident->seq = testbed_new_seq();
-		if (bpf_map_update_elem(&places, place, ident, BPF_NOEXIST) == 0)
-			count(TESTBED_COUNT_CONTAINERS);
-		known = bpf_map_lookup_elem(&places, place);
-	}
-	if (!known) {
-		count(TESTBED_COUNT_PLACES_FULL);
-		log_start(ident);
-		return;
-	}
-	*ident = *known;
-	log_start(ident);
+	log_start(ident, task);
 	known = bpf_map_lookup_elem(&places, place);
 	if (known && ident->start_logged)
 		known->start_logged = 1;
 }
 
+/*
+ * Begin a container at @place, started from container @parent. Two tasks may come
+ * here at once: the one that loses takes the winner's identity. It may log the
+ * same start again, which IMA drops as a duplicate.
+ */
+static __always_inline void begin(struct task_struct *task, struct place *place,
+				  struct testbed_ident *ident, __u64 parent)
+{
+	struct testbed_ident *known;
+
+	describe(task, ident);
+	ident->parent = parent;
+	ident->seq = testbed_new_seq();
+	if (bpf_map_update_elem(&places, place, ident, BPF_NOEXIST) == 0)
+		count(TESTBED_COUNT_CONTAINERS);
+	known = bpf_map_lookup_elem(&places, place);
+	if (!known)
+		count(TESTBED_COUNT_PLACES_FULL);
+	else if (known->seq)
+		*ident = *known;
+	log_start_at(place, ident, task);
+}
+
+/*
+ * What the task becomes that executes a program at @fresh->home, where it has not
+ * done so before. Return false if it stays what it is.
+ */
+static __always_inline bool settle(struct task_struct *task, struct member *member,
+				   struct member *fresh)
+{
+	struct testbed_ident *known = bpf_map_lookup_elem(&places, &fresh->home);
+	__u64 from = member ? member->ident.seq : 0;
+
+	if (known && known->seq) {
+		fresh->ident = *known;
+		log_start_at(&fresh->home, &fresh->ident, task);
+		if (known->seq != from)
+			count(testbed_measure_join(&fresh->ident,
+						   BPF_CORE_READ(task, group_leader, start_boottime),
+						   from));
+		return true;
+	}
+	if (from) {
+		if (known || cgroup_of(task) == member->ident.cgroup)
+			return false;
+	} else if (known || (member && !has_home(member))) {
+		/* `ident` is all zero, in the map as well: of the host. */
+		bpf_map_update_elem(&places, &fresh->home, &fresh->ident, BPF_NOEXIST);
+		return true;
+	}
+	begin(task, &fresh->home, &fresh->ident, from);
+	return true;
+}
+
+static __always_inline struct member *member_of(struct task_struct *task)
+{
+	return bpf_task_storage_get(&members, task, NULL, 0);
+}
+
+static __always_inline struct member *enlist(struct task_struct *task, struct member *fresh)
+{
+	struct member *member;
+
+	member = bpf_task_storage_get(&members, task, fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!member)
+		count(TESTBED_COUNT_NO_IDENTITY);
+	else
+		*member = *fresh;
+	return member;
+}
+
+/* The identity of a member, NULL for the host. */
+static __always_inline struct testbed_ident *ident_of(struct member *member)
+{
+	return member && member->ident.seq ? &member->ident : NULL;
+}
+
 /* The identity of the task that executes a program, NULL for the host. */
 static __always_inline struct testbed_ident *identify(struct task_struct *task)
 {
-	struct testbed_ident *ident = bpf_task_storage_get(&idents, task, NULL, 0);
-	struct testbed_ident fresh;
-	struct place place = {};
+	struct member *member = member_of(task);
+	struct member fresh = {};
 
-	if (ident || !outside_host(task, &place))
-		return ident;
-	join_or_begin(task, &place, &fresh);
-	ident = bpf_task_storage_get(&idents, task, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!ident)
-		count(TESTBED_COUNT_NO_IDENTITY);
-	return ident;
+	/* Most have not moved: ask what is cheap to know first. */
+	if (member && has_home(member) &&
+	    mntns_unique(task->nsproxy->mnt_ns) == member->home.mntns)
+		return ident_of(member);
+	if (!outside_host(task, &fresh.home))
+		return ident_of(member);
+	if (member && has_home(member) && same_root(&member->home, &fresh.home))
+		return ident_of(member);
+	if (settle(task, member, &fresh))
+		member = enlist(task, &fresh);
+	return ident_of(member);
 }
 
 /* ---- measuring ---- */
@@ -322,7 +484,7 @@ static __always_inline void measure(struct file *file, struct testbed_ident *ide
 		count(TESTBED_COUNT_UNCACHEABLE);
 	}
 
-	log_start(ident);
+	log_start(ident, bpf_get_current_task_btf());
 	outcome = testbed_measure_file(file, ident, &work);
 	count(outcome);
 	count_many(TESTBED_COUNT_BYTES, work.bytes);
@@ -355,17 +517,25 @@ static __always_inline __u32 prototype_ns(struct task_struct *task)
 
 /* ---- programs ---- */
 
+/*
+ * What process 1 forks is marked, so that a service in a root of its own is known
+ * by it. The mark itself is not inherited: the rest of the host descends from it.
+ */
 SEC("lsm/task_alloc")
 int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 {
-	struct testbed_ident *ident;
+	struct task_struct *parent;
+	struct member *member;
 
 	if (mode == TESTBED_MODE_HOOKS || is_prototype())
 		return 0;
-	ident = bpf_task_storage_get(&idents, bpf_get_current_task_btf(), NULL, 0);
-	if (!ident)
+	parent = bpf_get_current_task_btf();
+	member = member_of(parent);
+	if (member && !has_home(member))
+		member = NULL;
+	if (!member && parent->tgid != 1)
 		return 0;
-	if (!bpf_task_storage_get(&idents, task, ident, BPF_LOCAL_STORAGE_GET_F_CREATE))
+	if (!bpf_task_storage_get(&members, task, member, BPF_LOCAL_STORAGE_GET_F_CREATE))
 		count(TESTBED_COUNT_NO_IDENTITY);
 	return 0;
 }
@@ -398,6 +568,7 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 	struct task_struct *task;
 	struct place place = {};
 	__u32 ns;
+	struct member *member;
 
 	if (mode == TESTBED_MODE_HOOKS || !(prot & PROT_EXEC))
 		return 0;
@@ -408,9 +579,10 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 			count(testbed_prototype_file(file, ns));
 		return 0;
 	}
-	ident = bpf_task_storage_get(&idents, task, NULL, 0);
+	member = member_of(task);
+	ident = ident_of(member);
 	if (!ident) {
-		if (outside_host(task, &place))
+		if (!member && outside_host(task, &place))
 			count(TESTBED_COUNT_BEFORE_EXEC);
 		return 0;
 	}
@@ -430,7 +602,83 @@ int BPF_PROG(count_mprotect, struct vm_area_struct *vma, unsigned long reqprot,
 		return 0;
 	if ((vma->vm_flags & VM_EXEC) || !vma->vm_file)
 		return 0;
-	if (bpf_task_storage_get(&idents, bpf_get_current_task_btf(), NULL, 0))
+	if (ident_of(member_of(bpf_get_current_task_btf())))
 		count(TESTBED_COUNT_MPROTECT);
 	return 0;
+}
+
+/*
+ * The last name of a pinned link goes: unlinked, or with its file system, however
+ * that ends (umount, umount -l of what is above it, the end of its mount
+ * namespace). The hooks for unlink and umount would see only some of these, and
+ * would see an unlink that fails or whose file is held open. This comes before the
+ * link is put, so that this program is there to say so. LSM links know neither
+ * BPF_LINK_DETACH nor BPF_LINK_UPDATE, so there is no other way to take one away.
+ */
+SEC("lsm.s/inode_free_security")
+int BPF_PROG(watch_pins, struct inode *inode)
+{
+	struct testbed_pin pin = {};
+	int outcome;
+
+	if (mode == TESTBED_MODE_HOOKS || inode->i_sb->s_magic != BPF_FS_MAGIC)
+		return 0;
+	pin.dev = inode->i_sb->s_dev;
+	pin.ino = inode->i_ino;
+	if (!bpf_map_lookup_elem(&pins, &pin))
+		return 0;
+	outcome = testbed_beat(TESTBED_BEAT_DETACHED, 0, 0);
+	if (outcome >= 0)
+		count(outcome);
+	return 0;
+}
+
+/* ---- run by the loader ---- */
+
+/* One task of all. The loader repeats the pass until one finds nobody new. */
+SEC("iter.s/task")
+int list_running(struct bpf_iter__task *ctx)
+{
+	struct testbed_work work = { .route = TESTBED_ROUTE_BEFORE };
+	struct task_struct *task = ctx->task;
+	struct testbed_ident *known;
+	struct member fresh = {};
+	int outcome;
+
+	/* A kernel thread may have a namespace of its own (kdevtmpfs). */
+	if (!task || (task->flags & PF_KTHREAD) || member_of(task))
+		return 0;
+	if (!outside_host(task, &fresh.home))
+		return 0;
+	known = bpf_map_lookup_elem(&places, &fresh.home);
+	if (known) {
+		fresh.ident = *known;
+		log_start_at(&fresh.home, &fresh.ident, task);
+	} else {
+		begin(task, &fresh.home, &fresh.ident, 0);
+	}
+	if (!enlist(task, &fresh))
+		return 0;
+	found++;
+	/* Threads have one program together, also when the first one has ended. */
+	if (task->pid != task->tgid && task->group_leader->mm)
+		return 0;
+	outcome = testbed_measure_exe(task, &fresh.ident, &work);
+	if (outcome < 0)
+		return 0;
+	count(outcome);
+	count_many(TESTBED_COUNT_BYTES, work.bytes);
+	if (work.no_path)
+		count(TESTBED_COUNT_NO_PATH);
+	return 0;
+}
+
+SEC("syscall")
+int beat(struct testbed_beat_ask *ask)
+{
+	int outcome = testbed_beat(ask->event, ask->interval, ask->skipped);
+
+	if (outcome >= 0)
+		count(outcome);
+	return outcome;
 }

@@ -3,7 +3,9 @@
  * Loader: attach the programs and leave them pinned, read the counters, detach.
  *
  *   measurer attach --mode hooks|file|prototype-file|prototype-image --pin DIR
+ *                   [--beat SECONDS]
  *   measurer counters --pin DIR
+ *   measurer beat --pin DIR
  *   measurer detach --pin DIR
  *
  * DIR lies in a BPF file system, for example /sys/fs/bpf/testbed.
@@ -21,12 +23,16 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "measurer.h"
 #include "measurer.skel.h"
 
 #define BPFFS_MAGIC 0xcafe4a11
+/* Two suffice, unless something forks on and on: what is missed counts as unmeasured. */
+#define MAX_PASSES 16
+#define NANOSECONDS 1000000000ull
 #define EXIT_LACKING 1
 #define EXIT_USAGE 2
 
@@ -51,7 +57,9 @@ __attribute__((format(printf, 1, 2))) static int lacking(const char *format, ...
 static int usage(void)
 {
 	fputs("usage: measurer attach --mode hooks|file|prototype-file|prototype-image --pin DIR\n"
+	      "                        [--beat SECONDS]\n"
 	      "       measurer counters --pin DIR\n"
+	      "       measurer beat --pin DIR\n"
 	      "       measurer detach --pin DIR\n",
 	      stderr);
 	return EXIT_USAGE;
@@ -144,6 +152,37 @@ static int unpin_all(const char *dir)
 
 /* ---- attach ---- */
 
+/* What is run by the loader is not attached. */
+static bool is_hook(const struct bpf_program *prog)
+{
+	return bpf_program__type(prog) == BPF_PROG_TYPE_LSM;
+}
+
+static int pin_program(struct bpf_program *prog, const char *dir)
+{
+	char path[PATH_MAX];
+	int err = join(path, dir, "prog", bpf_program__name(prog));
+
+	if (!err)
+		err = bpf_program__pin(prog, path);
+	return err ? lacking("%s could not be pinned: %s", path, strerror(-err)) : 0;
+}
+
+/* Have the programs say so when the link that is pinned at @path goes. */
+static int watch_pin(struct measurer_bpf *skel, const char *path)
+{
+	struct testbed_pin pin = {};
+	struct stat inode;
+	__u8 one = 1;
+
+	if (stat(path, &inode))
+		return -errno;
+	/* As the kernel puts a device together, with 20 bits of minor. */
+	pin.dev = (__u64)major(inode.st_dev) << 20 | minor(inode.st_dev);
+	pin.ino = inode.st_ino;
+	return bpf_map__update_elem(skel->maps.pins, &pin, sizeof(pin), &one, sizeof(one), BPF_ANY);
+}
+
 static int pin_links(struct measurer_bpf *skel, const char *dir)
 {
 	struct bpf_program *prog;
@@ -154,6 +193,8 @@ static int pin_links(struct measurer_bpf *skel, const char *dir)
 	bpf_object__for_each_program(prog, skel->obj) {
 		const char *name = bpf_program__name(prog);
 
+		if (!is_hook(prog))
+			continue;
 		link = bpf_program__attach(prog);
 		if (!link)
 			return lacking("%s did not attach: %s", name, strerror(errno));
@@ -161,15 +202,16 @@ static int pin_links(struct measurer_bpf *skel, const char *dir)
 		if (!err)
 			err = bpf_link__pin(link, path);
 		if (!err)
-			err = join(path, dir, "prog", name);
-		if (!err)
-			err = bpf_program__pin(prog, path);
+			err = watch_pin(skel, path);
 		/* A pinned link outlives this; one that is not pinned detaches. */
 		bpf_link__destroy(link);
 		if (err)
 			return lacking("%s could not be pinned: %s", path, strerror(-err));
+		err = pin_program(prog, dir);
+		if (err)
+			return err;
 	}
-	return 0;
+	return pin_program(skel->progs.beat, dir);
 }
 
 static int pin_counters(struct measurer_bpf *skel, const char *dir)
@@ -182,7 +224,67 @@ static int pin_counters(struct measurer_bpf *skel, const char *dir)
 	return err ? lacking("%s could not be pinned: %s", path, strerror(-err)) : 0;
 }
 
-static int attach(enum testbed_mode mode, const char *dir)
+/* Give what runs already an identity, until a pass over all tasks finds nobody new. */
+static int list_running(struct measurer_bpf *skel)
+{
+	struct bpf_link *link = bpf_program__attach_iter(skel->progs.list_running, NULL);
+	int err = link ? 0 : -errno;
+
+	for (int pass = 0; !err && pass < MAX_PASSES; pass++) {
+		int fd = bpf_iter_create(bpf_link__fd(link));
+		char nothing[64];
+		ssize_t got;
+
+		skel->bss->found = 0;
+		if (fd < 0) {
+			err = fd;
+			break;
+		}
+		do
+			got = read(fd, nothing, sizeof(nothing));
+		while (got > 0 || (got < 0 && errno == EAGAIN));
+		if (got < 0)
+			err = -errno;
+		close(fd);
+		if (!skel->bss->found)
+			break;
+	}
+	bpf_link__destroy(link);
+	if (err)
+		return lacking("what runs already could not be listed: %s", strerror(-err));
+	skel->bss->listed = 1;
+	return 0;
+}
+
+/* A verifier is to know when it was there; nobody asks that of mere hooks. */
+static bool has_beats(enum testbed_mode mode)
+{
+	return mode == TESTBED_MODE_FILE;
+}
+
+static int log_beat(int prog, struct testbed_beat_ask ask)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &ask, .ctx_size_in = sizeof(ask));
+	int err = prog < 0 ? prog : bpf_prog_test_run_opts(prog, &opts);
+
+	if (err)
+		return lacking("the beat could not be asked for: %s", strerror(-err));
+	if (opts.retval != TESTBED_COUNT_BEATS)
+		return lacking("the beat is not in the log (%d): is there a policy rule measure "
+			       "func=CRITICAL_DATA label=" TESTBED_LABEL ", and is it attached?",
+			       (int)opts.retval);
+	return 0;
+}
+
+static int begin_measuring(struct measurer_bpf *skel, __u64 interval)
+{
+	struct testbed_beat_ask ask = { .event = TESTBED_BEAT_ATTACHED, .interval = interval };
+	int err = log_beat(bpf_program__fd(skel->progs.beat), ask);
+
+	return err ? err : list_running(skel);
+}
+
+static int attach(enum testbed_mode mode, const char *dir, __u64 interval)
 {
 	struct measurer_bpf *skel = NULL;
 	struct stat host, host_uts;
@@ -216,6 +318,8 @@ static int attach(enum testbed_mode mode, const char *dir)
 	err = pin_counters(skel, dir);
 	if (!err)
 		err = pin_links(skel, dir);
+	if (!err && has_beats(mode))
+		err = begin_measuring(skel, interval);
 out:
 	measurer_bpf__destroy(skel);
 	if (err)
@@ -306,6 +410,29 @@ static int print_counters(const char *dir)
 	return 0;
 }
 
+/* ---- beat ---- */
+
+static int ask_beat(const char *dir)
+{
+	struct testbed_beat_ask ask = { .event = TESTBED_BEAT_ASKED };
+	unsigned long long skipped;
+	char path[PATH_MAX];
+	int err, fd;
+
+	err = sum_skipped(dir, &skipped);
+	if (err)
+		return err;
+	ask.skipped = skipped;
+	if (join(path, dir, "prog", "beat"))
+		return lacking("%s: %s", dir, strerror(ENAMETOOLONG));
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return lacking("%s: %s: attach first", path, strerror(errno));
+	err = log_beat(fd, ask);
+	close(fd);
+	return err;
+}
+
 /* ---- command line ---- */
 
 static int parse_mode(const char *word, enum testbed_mode *mode)
@@ -323,11 +450,23 @@ static int parse_mode(const char *word, enum testbed_mode *mode)
 	return 0;
 }
 
+static int parse_seconds(const char *word, __u64 *interval)
+{
+	char *end;
+	unsigned long seconds = strtoul(word, &end, 10);
+
+	if (end == word || *end || seconds > 24 * 3600)
+		return -EINVAL;
+	*interval = seconds * NANOSECONDS;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	enum testbed_mode mode = TESTBED_MODE_HOOKS;
 	bool have_mode = false;
 	const char *dir = NULL;
+	__u64 interval = 0;
 
 	if (argc < 2)
 		return usage();
@@ -338,16 +477,18 @@ int main(int argc, char **argv)
 			dir = argv[i + 1];
 		else if (!strcmp(argv[i], "--mode") && !parse_mode(argv[i + 1], &mode))
 			have_mode = true;
-		else
+		else if (strcmp(argv[i], "--beat") || parse_seconds(argv[i + 1], &interval))
 			return usage();
 	}
 	libbpf_set_print(print_warnings);
 	if (!dir)
 		return usage();
 	if (!strcmp(argv[1], "attach") && have_mode)
-		return attach(mode, dir);
+		return attach(mode, dir, interval);
 	if (!strcmp(argv[1], "counters") && !have_mode)
 		return print_counters(dir);
+	if (!strcmp(argv[1], "beat") && !have_mode)
+		return ask_beat(dir);
 	if (!strcmp(argv[1], "detach") && !have_mode)
 		return unpin_all(dir);
 	return usage();

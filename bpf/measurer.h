@@ -32,21 +32,33 @@
 enum testbed_kind {
 	TESTBED_KIND_FILE = 1,
 	TESTBED_KIND_START = 2,
+	TESTBED_KIND_BEAT = 6,
+	TESTBED_KIND_JOIN = 7,
 };
 
 enum testbed_route {
 	TESTBED_ROUTE_EXEC = 1,
 	TESTBED_ROUTE_MMAP = 2,
+	TESTBED_ROUTE_BEFORE = 5,
 };
 
 enum testbed_file_flags {
 	TESTBED_FILE_NO_PATH = 1 << 0,
 	TESTBED_FILE_UNLINKED = 1 << 1,
 	TESTBED_FILE_ANON = 1 << 2,
+	TESTBED_FILE_LATE = 1 << 3,
 };
 
 enum testbed_start_flags {
 	TESTBED_START_NO_CGROUP_PATH = 1 << 0,
+	TESTBED_START_BEFORE = 1 << 1,
+};
+
+enum testbed_beat_event {
+	TESTBED_BEAT_ATTACHED = 1,
+	TESTBED_BEAT_PERIODIC = 2,
+	TESTBED_BEAT_ASKED = 3,
+	TESTBED_BEAT_DETACHED = 4,
 };
 
 struct testbed_header {
@@ -108,6 +120,36 @@ TESTBED_OFFSET(testbed_start_entry, reserved, 68);
 TESTBED_OFFSET(testbed_start_entry, cgroup_path, 72);
 TESTBED_SIZE(testbed_start_entry, 72);
 
+struct testbed_beat_entry {
+	struct testbed_header header;
+	__u64 number;
+	__u64 time;
+	__u32 event;
+	__u32 reserved;
+	__u64 interval;
+	__u64 lost;
+	__u64 containers;
+};
+
+TESTBED_OFFSET(testbed_beat_entry, number, 48);
+TESTBED_OFFSET(testbed_beat_entry, time, 56);
+TESTBED_OFFSET(testbed_beat_entry, event, 64);
+TESTBED_OFFSET(testbed_beat_entry, reserved, 68);
+TESTBED_OFFSET(testbed_beat_entry, interval, 72);
+TESTBED_OFFSET(testbed_beat_entry, lost, 80);
+TESTBED_OFFSET(testbed_beat_entry, containers, 88);
+TESTBED_SIZE(testbed_beat_entry, 96);
+
+struct testbed_join_entry {
+	struct testbed_header header;
+	__u64 joined;
+	__u64 from;
+};
+
+TESTBED_OFFSET(testbed_join_entry, joined, 48);
+TESTBED_OFFSET(testbed_join_entry, from, 56);
+TESTBED_SIZE(testbed_join_entry, 64);
+
 /* ---- between the BPF programs and the kfuncs ---- */
 
 enum testbed_mode {
@@ -127,7 +169,7 @@ struct testbed_ident {
 	__u32 pidns;
 	__u32 utsns;
 	__u32 start_logged; /* its ctr-start entry is in the log */
-	__u32 reserved;
+	__u32 flags;	    /* enum testbed_start_flags, of its ctr-start entry */
 };
 
 TESTBED_SIZE(testbed_ident, 56);
@@ -159,6 +201,24 @@ struct testbed_work {
 
 TESTBED_SIZE(testbed_work, 16);
 
+/* Which inode a pin is: as the kernel numbers devices, not as stat does. */
+struct testbed_pin {
+	__u64 dev;
+	__u64 ino;
+};
+
+TESTBED_SIZE(testbed_pin, 16);
+
+/* What the loader tells the program that logs a beat. */
+struct testbed_beat_ask {
+	__u32 event;	/* enum testbed_beat_event */
+	__u32 reserved;
+	__u64 interval; /* nanoseconds, with TESTBED_BEAT_ATTACHED */
+	__u64 skipped;	/* times that the kernel skipped a program so far */
+};
+
+TESTBED_SIZE(testbed_beat_ask, 24);
+
 /*
  * Counters. A kfunc that measures returns the counter of what became of it, so
  * that no outcome can be left uncounted. Names that start with "unmeasured_"
@@ -178,6 +238,8 @@ TESTBED_SIZE(testbed_work, 16);
 	X(CHANGED, "changed")         /* changed while it was hashed */        \
 	X(NO_PATH, "no_path")         /* entries without a path */             \
 	X(ANON_EXEC, "anon_exec")     /* executable mappings of no file */     \
+	X(BEATS, "beats")             /* ctr-beat entries but periodic ones */ \
+	X(JOINS, "joins")             /* ctr-join entries written */           \
 	X(NO_RULE, "unmeasured_no_rule")                                       \
 	X(NO_MEMORY, "unmeasured_no_memory")                                   \
 	X(READ_ERROR, "unmeasured_read_error")                                 \

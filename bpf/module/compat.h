@@ -6,6 +6,7 @@
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
 #include <linux/fs.h>
+#include <linux/mm_types.h>
 #include <linux/version.h>
 
 /*
@@ -43,6 +44,26 @@
 	__diag_ignore_all("-Wmissing-prototypes", "kfuncs have no header")
 #define __bpf_kfunc_end_defs() __diag_pop()
 #endif
+
+/*
+ * The program of @mm, or NULL. get_file_rcu() takes the place of the pointer since
+ * commit 0ede61d8589c (6.7), as a file may be used again at once.
+ */
+static inline struct file *testbed_exe_file(struct mm_struct *mm)
+{
+	struct file *file;
+
+	rcu_read_lock();
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	file = rcu_dereference(mm->exe_file);
+	if (file && !get_file_rcu(file))
+		file = NULL;
+#else
+	file = get_file_rcu(&mm->exe_file);
+#endif
+	rcu_read_unlock();
+	return file;
+}
 
 /* The field went behind an accessor in 6.6. */
 static inline struct timespec64 testbed_ctime(struct inode *inode)

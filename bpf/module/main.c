@@ -13,6 +13,7 @@
 #include <linux/cgroup.h>
 #include <linux/cred.h>
 #include <linux/file.h>
+#include <linux/fs_struct.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
 #include <linux/ima.h>
@@ -22,11 +23,13 @@
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "compat.h"
 #include "measurer.h"
+#include "module.h"
 
 #define CHUNK_SIZE (64 * 1024)
 #define DELETED_SUFFIX " (deleted)"
@@ -42,6 +45,11 @@ MODULE_PARM_DESC(sha256, "crypto API name of the SHA-256 to use (default: the fa
 
 static struct crypto_shash *sha256_tfm;
 static atomic64_t last_seq = ATOMIC64_INIT(0);
+
+u64 testbed_last_seq(void)
+{
+	return atomic64_read(&last_seq);
+}
 
 /* ---- hashing ---- */
 
@@ -108,8 +116,8 @@ static int hash_file(struct file *file, u8 digest[TESTBED_SHA256_SIZE], u64 *byt
 
 /* ---- entries ---- */
 
-static void fill_header(struct testbed_header *header, enum testbed_kind kind,
-			u32 length, u32 flags, const struct testbed_ident *ident)
+void testbed_fill_header(struct testbed_header *header, enum testbed_kind kind, u32 length,
+			 u32 flags, const struct testbed_ident *ident)
 {
 	header->magic = TESTBED_MAGIC;
 	header->version = TESTBED_VERSION;
@@ -167,8 +175,8 @@ static enum testbed_counter count_of_ima(int err)
 	}
 }
 
-static enum testbed_counter log_entry(const char *event, const void *entry,
-				      u32 length, enum testbed_counter written)
+enum testbed_counter testbed_log_entry(const char *event, const void *entry, u32 length,
+				       enum testbed_counter written)
 {
 	/* 0 also when the TPM refused the extend: IMA does not tell. */
 	int err = ima_measure_critical_data(TESTBED_LABEL, event, entry, length,
@@ -180,6 +188,79 @@ static enum testbed_counter log_entry(const char *event, const void *entry,
 static int count_of_error(int err)
 {
 	return err == -ENOMEM ? TESTBED_COUNT_NO_MEMORY : TESTBED_COUNT_READ_ERROR;
+}
+
+/*
+ * d_path() speaks from the root of who asks. A path that leads to another task's
+ * root begins with the path of that root: take it away.
+ */
+static u32 below(const struct path *root, char *path, u32 len)
+{
+	char *buf = kmalloc(PATH_MAX, GFP_KERNEL), *top;
+	size_t cut;
+
+	if (!buf)
+		return len;
+	top = d_path(root, buf, PATH_MAX);
+	if (!IS_ERR(top)) {
+		cut = strlen(top);
+		if (cut > 1 && cut < len && !memcmp(path, top, cut) && path[cut] == '/') {
+			len -= cut;
+			memmove(path, path + cut, len);
+		}
+	}
+	kfree(buf);
+	return len;
+}
+
+static struct file *exe_of(struct task_struct *task)
+{
+	struct mm_struct *mm = get_task_mm(task);
+	struct file *file;
+
+	if (!mm)
+		return NULL;
+	file = testbed_exe_file(mm);
+	mmput(mm);
+	return file;
+}
+
+/* Hash @file and log it for @ident. Return the counter of the outcome. */
+static int measure_file(struct file *file, const struct path *root, u32 flags,
+			const struct testbed_ident *ident, struct testbed_work *work)
+{
+	struct testbed_file_entry *entry;
+	u32 length;
+	int result;
+
+	work->bytes = 0;
+	work->no_path = 0;
+	if (!file)
+		return TESTBED_COUNT_NO_FILE;
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return TESTBED_COUNT_NOT_REGULAR;
+
+	entry = kzalloc(sizeof(*entry) + PATH_MAX, GFP_KERNEL);
+	if (!entry)
+		return TESTBED_COUNT_NO_MEMORY;
+	result = hash_file(file, entry->digest, &work->bytes);
+	if (result) {
+		result = count_of_error(result);
+		goto out;
+	}
+	entry->route = work->route;
+	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
+	entry->size = work->bytes;
+	entry->path_len = fill_path(file, entry->path, &flags);
+	if (root)
+		entry->path_len = below(root, entry->path, entry->path_len);
+	length = sizeof(*entry) + entry->path_len;
+	testbed_fill_header(&entry->header, TESTBED_KIND_FILE, length, flags, ident);
+	work->no_path = !!(flags & TESTBED_FILE_NO_PATH);
+	result = testbed_log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
+out:
+	kfree(entry);
+	return result;
 }
 
 /* ---- kfuncs ---- */
@@ -236,50 +317,57 @@ __bpf_kfunc int testbed_measure_file(struct file *file,
 				     const struct testbed_ident *ident,
 				     struct testbed_work *work)
 {
-	struct testbed_file_entry *entry;
-	u32 flags = 0, length;
+	return measure_file(file, NULL, 0, ident, work);
+}
+
+/*
+ * Hash the program that @task executes and log it for @ident: it ran before it
+ * could be measured. Return the counter of the outcome, or -ESRCH if the task runs
+ * none any more.
+ */
+__bpf_kfunc int testbed_measure_exe(struct task_struct *task,
+				    const struct testbed_ident *ident,
+				    struct testbed_work *work)
+{
+	struct path root = {};
+	struct file *file;
 	int result;
 
 	work->bytes = 0;
 	work->no_path = 0;
-	if (!file)
-		return TESTBED_COUNT_NO_FILE;
-	if (!S_ISREG(file_inode(file)->i_mode))
-		return TESTBED_COUNT_NOT_REGULAR;
-
-	entry = kzalloc(sizeof(*entry) + PATH_MAX, GFP_KERNEL);
-	if (!entry)
-		return TESTBED_COUNT_NO_MEMORY;
-	result = hash_file(file, entry->digest, &work->bytes);
-	if (result) {
-		result = count_of_error(result);
-		goto out;
+	if (!task)
+		return -ESRCH;
+	task_lock(task);
+	if (task->fs) {
+		spin_lock(&task->fs->lock);
+		root = task->fs->root;
+		path_get(&root);
+		spin_unlock(&task->fs->lock);
 	}
-	entry->route = work->route;
-	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
-	entry->size = work->bytes;
-	entry->path_len = fill_path(file, entry->path, &flags);
-	length = sizeof(*entry) + entry->path_len;
-	fill_header(&entry->header, TESTBED_KIND_FILE, length, flags, ident);
-	work->no_path = !!(flags & TESTBED_FILE_NO_PATH);
-	result = log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
-out:
-	kfree(entry);
+	task_unlock(task);
+	if (!root.mnt)
+		return -ESRCH;
+	file = exe_of(task);
+	result = file ? measure_file(file, &root, TESTBED_FILE_LATE, ident, work) : -ESRCH;
+	if (file)
+		fput(file);
+	path_put(&root);
 	return result;
 }
 
-/* Log that @ident was first seen, in the current task. */
-__bpf_kfunc int testbed_measure_start(const struct testbed_ident *ident)
+/* Log that @ident was first seen, in @task. */
+__bpf_kfunc int testbed_measure_start(const struct testbed_ident *ident,
+				      struct task_struct *task)
 {
 	struct testbed_start_entry *entry;
-	u32 flags = 0, length;
+	u32 flags = ident->flags, length;
 	int result;
 
 	entry = kzalloc(sizeof(*entry) + PATH_MAX, GFP_KERNEL);
 	if (!entry)
 		return TESTBED_COUNT_NO_MEMORY;
 	rcu_read_lock();
-	result = cgroup_path(task_dfl_cgroup(current), entry->cgroup_path, PATH_MAX);
+	result = cgroup_path(task_dfl_cgroup(task), entry->cgroup_path, PATH_MAX);
 	rcu_read_unlock();
 	if (result < 0 || result >= PATH_MAX)
 		flags |= TESTBED_START_NO_CGROUP_PATH;
@@ -289,8 +377,8 @@ __bpf_kfunc int testbed_measure_start(const struct testbed_ident *ident)
 	entry->pidns = ident->pidns;
 	entry->utsns = ident->utsns;
 	length = sizeof(*entry) + entry->cgroup_len;
-	fill_header(&entry->header, TESTBED_KIND_START, length, flags, ident);
-	result = log_entry("ctr-start", entry, length, TESTBED_COUNT_STARTS);
+	testbed_fill_header(&entry->header, TESTBED_KIND_START, length, flags, ident);
+	result = testbed_log_entry("ctr-start", entry, length, TESTBED_COUNT_STARTS);
 	kfree(entry);
 	return result;
 }
@@ -375,6 +463,15 @@ __bpf_kfunc int testbed_prototype_image(u32 utsns)
 	return log_line(name, nothing);
 }
 
+/* Log that a task whose thread group was created at @joined came from container @from. */
+__bpf_kfunc int testbed_measure_join(const struct testbed_ident *ident, u64 joined, u64 from)
+{
+	struct testbed_join_entry entry = { .joined = joined, .from = from };
+
+	testbed_fill_header(&entry.header, TESTBED_KIND_JOIN, sizeof(entry), 0, ident);
+	return testbed_log_entry("ctr-join", &entry, sizeof(entry), TESTBED_COUNT_JOINS);
+}
+
 __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(testbed_kfuncs)
@@ -384,11 +481,26 @@ BTF_ID_FLAGS(func, testbed_measure_file, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_measure_start, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_prototype_file, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_prototype_image, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_measure_exe, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_measure_join, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_beat, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_count_lost)
 BTF_KFUNCS_END(testbed_kfuncs)
 
 static const struct btf_kfunc_id_set testbed_kfunc_set = {
 	.owner = THIS_MODULE,
 	.set = &testbed_kfuncs,
+};
+
+/* What the loader may run: a beat, but no measurement. */
+BTF_KFUNCS_START(testbed_loader_kfuncs)
+BTF_ID_FLAGS(func, testbed_beat, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_count_lost)
+BTF_KFUNCS_END(testbed_loader_kfuncs)
+
+static const struct btf_kfunc_id_set testbed_loader_kfunc_set = {
+	.owner = THIS_MODULE,
+	.set = &testbed_loader_kfuncs,
 };
 
 static int __init testbed_init(void)
@@ -412,6 +524,8 @@ static int __init testbed_init(void)
 		goto err_free;
 	}
 	err = register_btf_kfunc_id_set(BPF_PROG_TYPE_LSM, &testbed_kfunc_set);
+	if (!err)
+		err = register_btf_kfunc_id_set(BPF_PROG_TYPE_SYSCALL, &testbed_loader_kfunc_set);
 	if (err)
 		goto err_free;
 	pr_info("hashing with %s\n", crypto_shash_driver_name(sha256_tfm));
@@ -425,6 +539,7 @@ err_free:
 /* The programs hold a reference, so none of them runs any more. */
 static void __exit testbed_exit(void)
 {
+	testbed_stop_beats();
 	crypto_free_shash(sha256_tfm);
 }
 
