@@ -132,6 +132,7 @@ def _measure(machine: Machine, errand: Errand, account: _Account, events: Events
         events.add("attached", measurer=cell.measurer)
         _work(guest, errand, account, events)
         plugins.attack(cell.attack).strike(guest)
+        measurers.beat(measurer, guest)
         challenge = secrets.token_bytes(32)
         bundle = attestation.collect(guest, PCRS, challenge, machine.clone_id, directory / "evidence")
         account.bundle = "evidence"

@@ -21,6 +21,8 @@ DEPLOYED = "/opt/testbed"
 PINS = "/sys/fs/bpf/testbed"
 # In the path of a claim: the number of a namespace, whichever it is.
 ANY_NAMESPACE = "*"
+# Modes in which the programs say in the log when they were there (docs/formats.md, ctr-beat).
+BEATING = frozenset({"file"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,8 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
         return
     insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
     _bring(guest, insert, f"{measurer.name}: the kernel module", "it must be built for the kernel that runs")
-    start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS)
+    beat = ("--beat", str(measurer.beat)) if measurer.beat else ()
+    start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS, *beat)
     _bring(guest, start, f"{measurer.name}: the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
     try:
         yield
@@ -88,6 +91,16 @@ def _bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
         kernel = guest.run(("dmesg",), check=False).text.splitlines()[-5:]
         said = done.err.decode(errors="backslashreplace").strip()
         raise DeployError("\n".join([f"{what} was refused by the guest: {said}", *kernel]), hint)
+
+
+def beat(measurer: Measurer, guest: Guest) -> None:
+    """Have the programs say that they are there, as a verifier wants to see right before a quote.
+
+    Nothing for a measurer that has none, or whose programs decide nothing. If they are gone the log says so, by the
+    beat that is missing: evidence is collected all the same.
+    """
+    if measurer.mode in BEATING:
+        guest.run((f"{DEPLOYED}/measurer", "beat", "--pin", PINS), check=False)
 
 
 def counters(measurer: Measurer, guest: Guest) -> dict[str, int]:
@@ -104,6 +117,7 @@ class Measurer:
 
     ``policy``: lines for the one IMA policy that can be loaded in a boot; empty: none is loaded.
     ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure); ``None``: no module and no programs.
+    ``beat``: seconds between two entries that say that the programs are there, 0: only when they come, go or are asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
     """
@@ -112,6 +126,7 @@ class Measurer:
     summary: str
     policy: tuple[str, ...] = ()
     mode: str | None = None
+    beat: int = 0
     pcr: int | None = None
     claim: Claim = claim_nothing
     expect: frozenset[str] = frozenset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
@@ -77,6 +78,20 @@ def test_a_refusal_says_what_and_what_the_kernel_said(refuses: str, what: str, h
     assert "the kernel's last word" in caught.value.message
     assert hint in caught.value.hint
     assert caught.value.exit_status == 3
+
+
+def test_a_beat_is_asked_of_programs_that_measure() -> None:
+    for name, asked in (("container-file", True), ("hooks-only", False), ("ima-exec", False), ("none", False)):
+        guest = FakeGuest()
+        measurers.beat(plugins.measurer(name), guest)
+        assert any(" beat " in line for line in guest.ran) == asked
+
+
+def test_periodic_beats_are_the_measurers_wish() -> None:
+    for seconds in (0, 5):
+        guest, measurer = FakeGuest(), replace(plugins.measurer("container-file"), beat=seconds)
+        with measurer.attach(measurer, guest):
+            assert (f"--beat {seconds}" in guest.ran[-1]) == bool(seconds)
 
 
 def test_counters_are_numbers_by_name() -> None:
