@@ -19,6 +19,7 @@ import binascii
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
@@ -204,11 +205,9 @@ def _old(digest: bytes, name: bytes) -> bytes:
 
 
 def _unhex(name: str, digits: bytes) -> bytes:
-    try:
+    with suppress(binascii.Error):
         if digits.isascii() and digits == digits.lower():
             return binascii.unhexlify(digits)
-    except binascii.Error:
-        pass
     raise BadEvidence(
         f"field {name}", "pairs of hex digits in lower case", f"{len(digits)} characters: {digits[:80]!a}"
     )
