@@ -73,7 +73,9 @@ make_venv() {
   say "installing the pinned Python packages into .venv"
   # No build isolation: it would fetch an unpinned setuptools to compile libvirt-python.
   $pip install -r setup/build.lock
-  $pip install --no-build-isolation --use-pep517 -r <(pinned)
+  # No dependencies: the lock has them all. An older pip asks the index for a name with extras that is pinned without them
+  # (pytest-cov wants coverage[toml]), finds a newer release than the pinned one, and refuses it.
+  $pip install --no-build-isolation --use-pep517 --no-deps -r <(pinned)
   $pip install --no-build-isolation --no-deps -e .
 }
 
