@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from booted import Booted, boot
 
 from testbed import spec
 from testbed.lab import campaign, probe
@@ -43,3 +44,12 @@ def parts() -> dict[str, Parts]:
         name="tests", question="does it work?", kernels=KERNELS, measurers=("none",), workloads=("tools",)
     )
     return campaign.build(wish, Tier.TCG, print)
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def booted(
+    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Booted]:
+    """One machine a module and kernel, shut down after the module's last test of that kernel."""
+    with boot(lab, parts[request.param], tmp_path_factory.mktemp(request.param)) as machine:
+        yield machine

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from booted import Booted
 
 from testbed import measurers, plugins
-from testbed.attest import entries, verify
+from testbed.attest import entries
 from testbed.attest.entries import BeatEntry, FileEntry, JoinEntry, Payload, StartEntry
 from testbed.attest.finding import FindingKind
 from testbed.attest.ima import parse_fields, read_entries
-from testbed.guest import Guest
-from testbed.lab import attestation, block
-from testbed.lab.block import Parts
-from testbed.lab.machine import Lab, Machine
 
-KERNELS = ("debian-6.1", "debian-6.12")
 MEASURER = plugins.measurer("container-file")
 LOADER = f"{measurers.DEPLOYED}/measurer"
 PODMAN = "podman --cgroup-manager=cgroupfs"
@@ -78,17 +72,8 @@ sys.exit(bpf(34, struct.pack("<I", link)) == 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Booted):
     """A booted machine whose measurer came after its first container."""
-
-    machine: Machine
-    ak: bytes
-    image: str
-    directory: Path
-
-    @property
-    def guest(self) -> Guest:
-        return self.machine.guest
 
     def log(self) -> list[Payload]:
         """Return what PCR 11's entries say."""
@@ -124,22 +109,12 @@ def beats(log: list[Payload]) -> list[BeatEntry]:
     return [one for one in log if isinstance(one, BeatEntry)]
 
 
-@pytest.fixture(scope="module", params=KERNELS)
-def subject(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
-    part = parts[request.param]
-    directory = tmp_path_factory.mktemp(request.param)
-    (image,) = part.images
-    with lab.boot(part.machine, directory) as machine:
-        guest = machine.guest
-        block.load(guest, "podman", image)
-        block.deploy(guest, part.bundle)
-        ak = attestation.enrol(guest, machine.tpm)
-        name = block.reference(image)
-        guest.run(("sh", "-c", f"{PODMAN} run -d --name={EARLY} --network=none {name} /usr/bin/sleep 1000"))
-        with MEASURER.attach(MEASURER, guest):
-            yield Subject(machine=machine, ak=ak, image=name, directory=directory)
+@pytest.fixture(scope="module")
+def subject(booted: Booted) -> Iterator[Subject]:
+    guest = booted.guest
+    guest.run(("sh", "-c", f"{PODMAN} run -d --name={EARLY} --network=none {booted.image} /usr/bin/sleep 1000"))
+    with MEASURER.attach(MEASURER, guest):
+        yield Subject.of(booted)
 
 
 def test_it_says_that_it_came_and_lists_what_ran(subject: Subject) -> None:
@@ -242,9 +217,7 @@ def test_no_pin_goes_unsaid(subject: Subject) -> None:
 
 
 def test_the_quote_covers_it_all(subject: Subject) -> None:
-    where = subject.directory / "evidence"
-    got = attestation.collect(subject.guest, (10, 11), secrets.token_bytes(32), subject.machine.clone_id, where)
-    verdict = verify.verify(where, ak=subject.ak, nonce=got.nonce)
+    _, verdict = subject.judged()
     assert verdict.attested[11] == len(subject.log())
     # It was away for a while, and a container was there before it.
     assert {finding.kind for finding in verdict.findings} <= {FindingKind.UNKNOWN_WINDOW}

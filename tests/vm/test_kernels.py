@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from booted import Booted
 
 from testbed import measurers, plugins
 from testbed.attest import verify
 from testbed.attest.entries import FileEntry, StartEntry, parse_payload
 from testbed.attest.ima import parse_fields
 from testbed.attest.truth import executed
-from testbed.guest import Completed, Guest
-from testbed.lab import attestation, block
-from testbed.lab.block import Parts
-from testbed.lab.machine import Lab, Machine
+from testbed.guest import Completed
 
-KERNELS = ("debian-6.1", "debian-6.12")
 GOLDEN = Path(__file__).parents[1] / "golden"
 # A service with namespaces of its own is no container.
 HARDENED = b"""
@@ -35,18 +31,8 @@ POLICY = ("measure func=BPRM_CHECK", "measure func=MMAP_CHECK mask=MAY_EXEC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class Subject(Booted):
     """A booted machine with its measurer attached, and everything to judge it by."""
-
-    machine: Machine
-    ak: bytes
-    image: str
-    archive: Path
-    directory: Path
-
-    @property
-    def guest(self) -> Guest:
-        return self.machine.guest
 
     def podman(self, *argv: str, runtime: str = "crun", options: tuple[str, ...] = ()) -> Completed:
         words = ("podman", "--cgroup-manager=cgroupfs", f"--runtime={runtime}", "run", "--rm", "--network=none")
@@ -54,34 +40,19 @@ class Subject:
 
     def entries(self) -> tuple[list[StartEntry], list[FileEntry], verify.Verdict]:
         """Quote, verify, and return what PCR 11 attests."""
-        where = self.directory / secrets.token_hex(4)
-        got = attestation.collect(self.guest, (10, 11), secrets.token_bytes(32), self.machine.clone_id, where)
-        verdict = verify.verify(where, ak=self.ak, nonce=got.nonce)
+        where, verdict = self.judged()
         found = [e for e in verify.attested_entries(where, verdict) if e.pcr == 11]
         payloads = [parse_payload(fields.name, fields.buf or b"") for fields in map(parse_fields, found)]
         starts = [one for one in payloads if isinstance(one, StartEntry)]
         return starts, [one for one in payloads if isinstance(one, FileEntry)], verdict
 
 
-@pytest.fixture(scope="module", params=KERNELS)
-def subject(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
+@pytest.fixture(scope="module")
+def subject(booted: Booted) -> Iterator[Subject]:
     """A machine whose measurer is attached under a policy that keeps PCR 10 alive, too."""
-    part = parts[request.param]
-    directory = tmp_path_factory.mktemp(request.param)
-    (image,) = part.images
-    with lab.boot(part.machine, directory) as machine:
-        guest = machine.guest
-        block.load(guest, "podman", image)
-        block.deploy(guest, part.bundle)
-        ak = attestation.enrol(guest, machine.tpm)
-        full = plugins.measurer("container-file")
-        both = measurers.Measurer(name="both", summary="PCR 10 and 11", policy=(*POLICY, *full.policy), mode="file")
-        with both.attach(both, guest):
-            yield Subject(
-                machine=machine, ak=ak, image=block.reference(image), archive=image.archive, directory=directory
-            )
+    both = measurers.Measurer(name="both", summary="PCR 10 and 11", policy=(*POLICY, *_FILE.policy), mode="file")
+    with both.attach(both, booted.guest):
+        yield Subject.of(booted)
 
 
 def test_it_booted_with_tpm_and_ima(subject: Subject) -> None:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pytest
+from booted import Booted
 
 from testbed import measurers, plugins
 from testbed.attest import rules, verify
 from testbed.attest.ima import parse_fields
 from testbed.attest.truth import compare, executed
-from testbed.guest import Guest
-from testbed.lab import attestation, block
-from testbed.lab.block import Parts
-from testbed.lab.machine import Lab, Machine
 from testbed.measurers import Executed
 
-KERNELS = ("debian-6.1", "debian-6.12")
 GOLDEN = Path(__file__).parents[1] / "golden"
 LOADER = f"{measurers.DEPLOYED}/measurer"
 # The container tells its own UTS namespace, so that the log need not be asked.
@@ -37,47 +32,20 @@ FILE, IMAGE = plugins.measurer("prototype-file"), plugins.measurer("prototype-im
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    machine: Machine
-    ak: bytes
-    image: str
-    archive: Path
-    directory: Path
-
-    @property
-    def guest(self) -> Guest:
-        return self.machine.guest
-
+class Subject(Booted):
     def namespace(self, script: str = "true", *, options: tuple[str, ...] = ()) -> bytes:
         """Run a container and return the number of its UTS namespace, as it said itself."""
         words = ("podman", "--cgroup-manager=cgroupfs", "--runtime=crun", "run", "--rm", "--network=none", *options)
         argv = (*words, self.image, "/usr/bin/bash", "-c", f"{script}; {NAMESPACE}")
         return self.guest.run(argv, timeout=180).text.split()[0].encode()
 
-    def judged(self) -> tuple[Path, verify.Verdict]:
-        where = self.directory / secrets.token_hex(4)
-        got = attestation.collect(self.guest, (10, 11), secrets.token_bytes(32), self.machine.clone_id, where)
-        return where, verify.verify(where, ak=self.ak, nonce=got.nonce)
 
-
-@pytest.fixture(scope="module", params=KERNELS)
-def subject(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
-    part = parts[request.param]
-    directory = tmp_path_factory.mktemp(request.param)
-    (image,) = part.images
-    with lab.boot(part.machine, directory) as machine:
-        guest = machine.guest
-        block.load(guest, "podman", image)
-        block.deploy(guest, part.bundle)
-        ak = attestation.enrol(guest, machine.tpm)
-        for name in PAIR:
-            guest.put((GOLDEN / name).read_bytes(), f"/root/pair/{name}", mode=0o755)
-        with FILE.attach(FILE, guest):
-            yield Subject(
-                machine=machine, ak=ak, image=block.reference(image), archive=image.archive, directory=directory
-            )
+@pytest.fixture(scope="module")
+def subject(booted: Booted) -> Iterator[Subject]:
+    for name in PAIR:
+        booted.guest.put((GOLDEN / name).read_bytes(), f"/root/pair/{name}", mode=0o755)
+    with FILE.attach(FILE, booted.guest):
+        yield Subject.of(booted)
 
 
 def lines(where: Path, verdict: verify.Verdict, pcr: int) -> dict[bytes, set[bytes]]:

@@ -1,0 +1,55 @@
+"""What a test that boots gets: a machine with everything in it that a measurer needs, and nothing attached yet."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from testbed.attest import verify
+from testbed.guest import Guest
+from testbed.lab import attestation, block
+from testbed.lab.block import Parts
+from testbed.lab.machine import Lab, Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booted:
+    """A machine, its AK, and its one container image: ``image`` is what podman calls it.
+
+    A test module that wants more methods makes a subclass, and ``of`` one of these.
+    """
+
+    machine: Machine
+    ak: bytes
+    image: str
+    archive: Path
+    directory: Path
+
+    @classmethod
+    def of(cls, booted: Booted) -> Self:
+        return cls(**{field.name: getattr(booted, field.name) for field in fields(Booted)})
+
+    @property
+    def guest(self) -> Guest:
+        return self.machine.guest
+
+    def judged(self) -> tuple[Path, verify.Verdict]:
+        """Quote both PCRs and verify; return where the evidence is, too."""
+        where = self.directory / secrets.token_hex(4)
+        got = attestation.collect(self.guest, (10, 11), secrets.token_bytes(32), self.machine.clone_id, where)
+        return where, verify.verify(where, ak=self.ak, nonce=got.nonce)
+
+
+@contextmanager
+def boot(lab: Lab, parts: Parts, directory: Path) -> Iterator[Booted]:
+    (image,) = parts.images
+    with lab.boot(parts.machine, directory) as machine:
+        guest = machine.guest
+        block.load(guest, "podman", image)
+        block.deploy(guest, parts.bundle)
+        ak = attestation.enrol(guest, machine.tpm)
+        yield Booted(machine=machine, ak=ak, image=block.reference(image), archive=image.archive, directory=directory)
