@@ -139,7 +139,9 @@ def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
     for key, container in verdict.containers.items():
         name = container.runtime_id or "of no runtime that is known here"
         image = f", image {container.image}" if container.image else ""
-        yield f"  container {key}: {verdict.container_judgement(key)}, {container.entries} entries, {name}{image}"
+        tree = f", tree {container.image_digest}" if container.image_digest else ""
+        said = f"{verdict.container_judgement(key)}, {container.entries} entries, {name}{image}{tree}"
+        yield f"  container {key}: {said}"
     for note in verdict.notes:
         yield f"  note: {note}"
 

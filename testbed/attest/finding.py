@@ -103,7 +103,11 @@ class UnsupportedEvidence(BadEvidence):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """What the attested log says of one container. ``runtime_id`` is read off its cgroup's path, where possible."""
+    """What the attested log says of one container.
+
+    ``runtime_id`` is read off its cgroup's path, where possible. ``image_digest``: of its image's tree as its launch
+    tells it, hex, empty without one.
+    """
 
     seq: int
     mntns: int
@@ -112,6 +116,7 @@ class Container:
     cgroup_path: str = ""
     runtime_id: str | None = None
     image: str = ""
+    image_digest: str = ""
     entries: int = 0
 
 
@@ -163,6 +168,7 @@ class Verdict:
         return {
             "verdict": self.container_judgement(key).value,
             "image": container.image,
+            "image_digest": container.image_digest,
             "runtime_id": container.runtime_id,
             "entries": container.entries,
             "findings": [finding.as_json() for finding in self.findings if finding.container == key],

@@ -40,10 +40,14 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files."""
+    """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files.
+
+    ``config``: the digests of ``config.json`` of which a launch must claim one; none: it may claim anything.
+    """
 
     digest: str | None
     files: Mapping[bytes, tuple[bytes, ...]]
+    config: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +115,35 @@ class Policy:
             return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=_some(known))
         return images, self._unknown(f"a file of image {_some(images)}")
 
+    def judge_launch(
+        self, images: tuple[str, ...], tree: bytes | None, config: bytes
+    ) -> tuple[tuple[str, ...], Complaint | None, str]:
+        """Judge how a container of one of ``images`` was started; ``tree``: its image's digest, if there is one.
+
+        Returns those of them that it can still be of, else why it can be of none, and what it has instead.
+        """
+        for what, digest, wanted in (
+            ("tree", None if tree is None else tree.hex(), {name: self._trees(name) for name in images}),
+            ("config", config.hex(), {name: self.images[name].config for name in images}),
+        ):
+            left = tuple(name for name in images if digest is None or not wanted[name] or digest in wanted[name])
+            if images and not left:
+                expected = _some([f"{what} {one} (image {n})" for n in images for one in sorted(wanted[n])])
+                got = f"{what} {digest}" if what == "tree" or any(config) else "no config claimed"
+                return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=expected), got
+            images = left
+        return images, None, ""
+
+    def demands(self, images: tuple[str, ...]) -> str:
+        """Say what a launch must claim that a container of one of ``images`` must have; nothing if it need not."""
+        if not all(self.images[name].config for name in images):
+            return ""
+        return _some([f"config {one} (image {name})" for name in images for one in sorted(self.images[name].config)])
+
+    def _trees(self, name: str) -> frozenset[str]:
+        digest = self.images[name].digest
+        return frozenset() if digest is None else frozenset([digest])
+
     def _unknown(self, expected: str) -> Complaint:
         return Complaint(kind=FindingKind.UNKNOWN_FILE, expected=expected, tolerated=self.tolerates_unknown)
 
@@ -152,7 +185,11 @@ def build_policy(document: Document, where: str) -> Policy:
         buffers=_buffers(document.host.buffers, where),
         exclude=tuple(_patterns(document.host.exclude, where)),
         images={
-            name: ImageReference(digest=image.digest, files=_image_files(image.files, where, f"images.{name}.files"))
+            name: ImageReference(
+                digest=image.digest,
+                files=_image_files(image.files, where, f"images.{name}.files"),
+                config=frozenset(image.config),
+            )
             for name, image in document.images.items()
         },
         containers={key: tuple(names) for key, names in document.containers.items()},

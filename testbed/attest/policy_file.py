@@ -37,6 +37,8 @@ ImagePath = Annotated[str, Field(pattern="^/")]
 ImageName = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
 ContainerKey = Annotated[str, Field(pattern=r"^(\*|[0-9a-f]{64})$")]
 Hex256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# 64 zeros would be what a launch has that claims nothing.
+ClaimedDigest = Annotated[str, Field(pattern="^0{0,63}[1-9a-f][0-9a-f]{0,63}$", min_length=64, max_length=64)]
 Word = Literal["reject", "note"]
 
 
@@ -60,9 +62,13 @@ class Host(_Values):
 
 
 class Image(_Values):
-    """What may run in a container of this image. `digest`: that of its tree (docs/formats.md, section 3)."""
+    """What may run in a container of this image. `digest`: that of its tree (docs/formats.md, section 3).
+
+    `config`: digests of `config.json` of which each container's launch must claim one; none: it may claim anything.
+    """
 
     digest: Hex256 | None = None
+    config: list[ClaimedDigest] = []
     files: SkipValidation[dict[ImagePath, Annotated[list[ImageFileDigest], Field(min_length=1)]]] = {}
 
 

@@ -143,7 +143,8 @@ def as_json(document: Document) -> dict[str, Any]:
 
 
 def _image_json(image: ImageValues) -> dict[str, Any]:
-    return {"digest": image.digest, "files": image.files} if image.digest else {"files": image.files}
+    told = {"digest": image.digest, "config": image.config}
+    return {key: value for key, value in told.items() if value} | {"files": image.files}
 
 
 class _Log:
@@ -156,6 +157,7 @@ class _Log:
         self._aggregates: set[str] = set()
         self._names: dict[int, str | None] = {}
         self._containers: dict[int, dict[str, set[str]]] = {}
+        self._trees: dict[int, str] = {}
 
     def add(self, fields: Fields) -> None:
         """Add an entry. Raises ``BadEvidence`` for one of ours that is none."""
@@ -175,11 +177,16 @@ class _Log:
             _put(self._files, fields.name, digest)
 
     def _add_payload(self, payload: payloads.Payload) -> None:
-        if isinstance(payload, payloads.BeatEntry | payloads.JoinEntry):
+        if isinstance(payload, payloads.BeatEntry | payloads.ImageEntry | payloads.JoinEntry):
             return
         seq = payload.container.seq
         if isinstance(payload, payloads.StartEntry):
             self._names.setdefault(seq, payloads.runtime_id(payload.cgroup_path))
+        elif isinstance(payload, payloads.ViolationEntry):
+            self.left_out["violations, which vouch for nothing"] += 1
+        elif isinstance(payload, payloads.LaunchEntry):
+            if not payload.outcome:
+                self._trees.setdefault(seq, payload.image.hex())
         elif payload.path.startswith(b"/"):
             _put(self._containers.setdefault(seq, {}), payload.path, f"sha256:{payload.digest.hex()}")
         else:
@@ -194,6 +201,8 @@ class _Log:
             name = runtime_id or f"container-{seq}"
             files = images.setdefault(name, {"files": {}})["files"]
             files |= _union(files, _sorted(self._containers.get(seq, {})))
+            if seq in self._trees:
+                images[name]["digest"] = self._trees[seq]
             containers.setdefault(runtime_id or ANY, []).append(name)
         return _document(
             files=_sorted(self._files),

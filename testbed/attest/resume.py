@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Mapping
 
 from testbed.attest import state
+from testbed.attest.beats import Beats
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.ima import BANKS
 from testbed.attest.judge import Judge, Known
+from testbed.attest.policy import Policy
 from testbed.attest.quote import Attest, Selection
 from testbed.attest.replay import Mark, Replay, start_value
 from testbed.attest.state import Segment, State
@@ -36,10 +38,21 @@ def begin(key: Key, demanded: Selection, starts: Mapping[int, bytes], since: Sta
     return Mark(offset=0, entries=0, values=values, counts=dict.fromkeys(demanded.pcrs, 0))
 
 
-def containers(since: State | None) -> dict[int, Known]:
-    """Return the containers that the saved state knows."""
-    known = since.containers if since is not None else ()
-    return {one.container.seq: Known(pcr=None, container=one.container, images=one.images) for one in known}
+def judge(policy: Policy | None, since: State | None) -> Judge:
+    """Return the judge of what comes next, who knows what the saved state knows."""
+    if since is None:
+        return Judge(policy=policy)
+    return Judge(
+        policy=policy,
+        containers={one.container.seq: _known(one) for one in since.containers},
+        trees={(None, bytes.fromhex(digest)) for digest in since.trees},
+        beats={pcr: Beats(last=beat) for pcr, beat in since.beats.items()},
+    )
+
+
+def _known(one: state.Known) -> Known:
+    # A launch without a digest is a finding, and then no state is saved.
+    return Known(pcr=None, container=one.container, images=one.images, launched=bool(one.container.image_digest))
 
 
 def past_findings(log: Log, since: State | None, *, recheck: bool) -> list[Finding]:
@@ -97,6 +110,8 @@ def next_state(  # noqa: PLR0917 - a state holds something of each
         firmware=attest.firmware,
         segments=segments,
         containers=tuple(state.Known(container=one.container, images=one.images) for one in known),
+        trees=tuple(sorted(digest.hex() for digest in judge.known_trees(replay.reached))),
+        beats=judge.last_beats(replay.reached),
         padded_sha1=replay.padded,
     )
 

@@ -13,12 +13,13 @@ import stat
 import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from testbed.attest.beats import Beat
 from testbed.attest.finding import Container, Finding, FindingKind
 from testbed.attest.ima import BANKS
 from testbed.attest.quote import PCRS, Attest, Selection
@@ -26,11 +27,16 @@ from testbed.attest.strict import Object, parse_object
 from testbed.attest.tpm import Key
 from testbed.errors import SpecError
 
-SCHEMA = 1
+# 2: `trees`, `beats`, and `image_digest` of containers.
+SCHEMA = 2
 SIZE_MAX = 16 << 20
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _HINT = "verify once without --since to make a new one"
-_CONTAINER = ("seq", "mntns", "cgroup", "started", "cgroup_path", "runtime_id", "image", "entries", "images")
+_CONTAINER = (
+    *("seq", "mntns", "cgroup", "started", "cgroup_path", "runtime_id"),
+    *("image", "image_digest", "entries", "images"),
+)
+_BEAT = ("pcr", *Beat.__slots__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,9 @@ class State:
     sum of ``counts``, as an entry of any other PCR is never attested. ``seen_bytes``, ``seen_entries``: the log as it
     was read; what of it was past ``offset`` then must be attested now. ``clock`` (milliseconds), ``reset_count``,
     ``restart_count``, ``firmware``: the quote's. ``segments``: the log's first ``offset`` bytes, a piece for each
-    verification. ``padded_sha1``: entries extend the bank with their SHA-1 and zeros, as kernels before 5.8 do.
+    verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``beats``: the last one of
+    each PCR that has any. ``padded_sha1``: entries extend the bank with their SHA-1 and zeros, as kernels before 5.8
+    do.
     """
 
     key: str
@@ -75,6 +83,8 @@ class State:
     firmware: int
     segments: tuple[Segment, ...]
     containers: tuple[Known, ...] = ()
+    trees: tuple[str, ...] = ()
+    beats: Mapping[int, Beat] = field(default_factory=dict)
     padded_sha1: bool = False
 
 
@@ -176,6 +186,7 @@ def encode_state(state: State) -> bytes:
         "counts": {f"{pcr}": state.counts[pcr] for pcr in sorted(state.counts)},
         "segments": [asdict(one) for one in state.segments],
         "containers": [_flat(one) for one in sorted(state.containers, key=lambda one: one.container.seq)],
+        "beats": [{"pcr": pcr} | asdict(beat) for pcr, beat in sorted(state.beats.items())],
     }
     return json.dumps(flat, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -203,6 +214,8 @@ def parse_state(data: bytes, where: str) -> State:
         firmware=top.integer("firmware", most=_U64),
         segments=tuple(map(_segment, top.objects("segments", Segment.__slots__))),
         containers=tuple(map(_known, top.objects("containers", _CONTAINER))),
+        trees=top.digests("trees", 32),
+        beats=_beats(top),
         padded_sha1=top.truth("padded_sha1"),
     )
     _check_sums(top, state)
@@ -217,6 +230,22 @@ def _segment(one: Object) -> Segment:
     return Segment(size=one.integer("size", least=1), sha256=one.digest("sha256", 32))
 
 
+def _beats(top: Object) -> dict[int, Beat]:
+    rows = list(top.objects("beats", _BEAT))
+    pcrs = [one.integer("pcr", most=PCRS - 1) for one in rows]
+    top.demand("beats", pcrs == sorted(set(pcrs)), "each PCR once, in order", pcrs)
+    return {pcr: _beat(one) for pcr, one in zip(pcrs, rows, strict=True)}
+
+
+def _beat(one: Object) -> Beat:
+    return Beat(
+        number=one.integer("number", least=1, most=_U64),
+        time=one.integer("time", most=_U64),
+        interval=one.integer("interval", most=_U64),
+        lost=one.integer("lost", most=_U64),
+    )
+
+
 def _known(one: Object) -> Known:
     container = Container(
         seq=one.integer("seq", least=1, most=_U64),
@@ -226,6 +255,7 @@ def _known(one: Object) -> Known:
         cgroup_path=one.text("cgroup_path"),
         runtime_id=None if one.null("runtime_id") else one.digest("runtime_id", 32),
         image=one.text("image"),
+        image_digest=one.text("image_digest", "([0-9a-f]{64})?", "32 bytes in lower-case hex, or none"),
         entries=one.integer("entries", least=1),
     )
     return Known(container=container, images=one.texts("images"))
@@ -244,6 +274,7 @@ def _check_sums(top: Object, state: State) -> None:
         ("seen_entries", state.seen_entries >= state.entries, "entries or more", state.seen_entries),
         ("containers", seqs == sorted(set(seqs)), "each seq once, in order", seqs),
         ("containers", claimed <= state.entries, "entries of containers that are among entries", claimed),
+        ("beats", state.beats.keys() <= state.pcrs.keys(), "those of pcrs", sorted(state.beats)),
     ):
         top.demand(key, good, expected, got)
 

@@ -70,6 +70,13 @@ class Object:
         self.demand(key, good and values == sorted(set(values)), "different texts in order", values)
         return tuple(values)
 
+    def digests(self, key: str, size: int) -> tuple[str, ...]:
+        """Return a set of digests, in hex and in order."""
+        found = self.texts(key)
+        good = all(re.fullmatch(rf"[0-9a-f]{{{2 * size}}}", one) for one in found)
+        self.demand(key, good, f"digests of {size} bytes in lower-case hex", found)
+        return found
+
     def objects(self, key: str, keys: Collection[str]) -> Iterator[Object]:
         for number, raw in enumerate(self._list(key)):
             yield Object(raw, f"{self._where}: {key}[{number}]", keys, self._hint)

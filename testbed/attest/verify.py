@@ -130,7 +130,7 @@ def _judge_log(
         entries=begin.entries,
         boundary=begin.offset,
     )
-    judge = Judge(policy=question.policy, containers=resume.containers(since))
+    judge = resume.judge(question.policy, since)
     past = resume.past_findings(log, since, recheck=question.recheck)
     _walk(log, replay, judge, question.processes)
     verdict = Verdict(
@@ -148,7 +148,7 @@ def _judge_log(
         pcrs={pcr: replay.values[pcr].hex() for pcr in replay.reached},
         attested=replay.reached,
         containers={seq: one.container for seq, one in judge.known(replay.reached).items()},
-        notes=(*notes, *_judge_notes(judge)),
+        notes=(*notes, *_judge_notes(judge, replay)),
     )
     if not verdict.ok:
         return verdict
@@ -197,9 +197,11 @@ def _signer_note(key: Key) -> str:
     return f"the signer's name was not checked: {why}"
 
 
-def _judge_notes(judge: Judge) -> Iterator[str]:
+def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
     for kind, count in sorted(judge.tolerated.items()):
         yield f"the policy lets pass: {kind}, {count} entries"
+    if judge.known(replay.reached) and not judge.last_beats(replay.reached):
+        yield "the log has no ctr-beat: that the measurer was there all the time is not known"
     for where in judge.boots[1:]:
         yield f"another boot_aggregate, so the log was carried over a kexec: {where}"
 

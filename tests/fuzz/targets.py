@@ -89,10 +89,25 @@ def logs() -> list[bytes]:
     whole = [(path / "ima.bin").read_bytes() for path in BUNDLES]
     single = [b.ima_old("/bin/old", b""), b.violation("/bin/v"), b.ima_sig("/bin/s", b"", b"\3\2\4" + bytes(6))]
     single += [b.entry(10, name, b.digest_field(b"d" * 32) + b.field(b"/n\0") + rest) for name, rest in OTHERS]
-    single += [b.ima_buf("ctr-violation", b"x"), b.ima_ng("4026531840:/bin/ls", b"ls"), b.ima_ng("4026531840", b"ls")]
+    single += [b.ima_buf(name, payload) for name, payload in OURS]
+    single += [b.ima_ng("4026531840:/bin/ls", b"ls"), b.ima_ng("4026531840", b"ls")]
+    single.append(b"".join(b.ima_buf(name, payload) for name, payload in OURS[:6]))
     return [*(log[: first_bytes(log, 12)] for log in whole), *whole[:1], *single, b"".join(b.sample_log(4, 2)), b""]
 
 
+TREE = b"t" * 32
+LAUNCH = b.ctr_launch(TREE, (b"sh", b"-c", b":"), config=b"c" * 32, mounts=(b.mount(b"/proc", b"proc"), b.mount(b"/x")))
+# One of each kind that a log of containers alone (evidence.sample_log) has not; together they are one that is good.
+OURS = (
+    ("ctr-beat", b.ctr_beat(1, 1, interval=10)),
+    ("ctr-start", b.ctr_start(b.libpod())),
+    ("ctr-image", b.ctr_image(TREE)),
+    ("ctr-launch", LAUNCH),
+    ("ctr-join", b.ctr_join()),
+    ("ctr-beat", b.ctr_beat(2, 3)),
+    ("ctr-violation", b.ctr_violation(b"/bin/x")),
+    ("ctr-violation", b"x"),
+)
 OTHERS = (
     (b"ima-modsig", b.field(b"") + b.field(b"sha256:\0" + b"m" * 32) + b.field(b"0\x82")),
     (
@@ -138,7 +153,7 @@ def run_log(data: bytes) -> None:
             assert b"\0" not in fields.name
             if fields.buf is not None:
                 payload = entries.parse_payload(fields.name, fields.buf)
-                assert isinstance(payload, entries.BeatEntry) or payload.container.seq
+                assert isinstance(payload, entries.BeatEntry | entries.ImageEntry) or payload.container.seq
     (scratch() / "log/ima.bin").write_bytes(data)
     ak = (SYNTHETIC / "ak.pub").read_bytes()
     verdict = plausible(verify(scratch() / "log", ak=ak, nonce=NONCE, policy=golden_policy()))
@@ -325,6 +340,8 @@ def run_policy(data: bytes) -> None:
             read.judge_buffer(Fields("sha256", bytes(32), name, buf=b""))
             for images in read.containers.values():
                 read.judge_file(images, name, bytes(32))
+                read.judge_launch(images, name[:32], bytes(32))
+                read.demands(images)
 
 
 _attest = quote.parse_attest((SYNTHETIC / "quote.attest").read_bytes())
@@ -346,7 +363,10 @@ def policies() -> list[bytes]:
             "buffers": {"dm_table_load": ["sha256:" + "02" * 32]},
             "exclude": ["/var/lib/[a-z0-9]{1,8}/.+", r"/usr/share/(doc|man)/[^/]+\.gz"],
         },
-        "images": {"one": {"digest": "ab" * 32, "files": {"/bin/sh": ["sha256:" + "03" * 32]}}, "two": {}},
+        "images": {
+            "one": {"digest": "ab" * 32, "config": ["cd" * 32], "files": {"/bin/sh": ["sha256:" + "03" * 32]}},
+            "two": {},
+        },
         "containers": {"*": ["one", "two"], "5f" * 32: ["one"]},
         "on": {"violation": "note", "unknown": "note"},
     }
@@ -356,7 +376,7 @@ def policies() -> list[bytes]:
 def states() -> list[bytes]:
     found = []
     for values in (True, False):
-        log = b"".join(b.sample_log(4, 2))
+        log = b"".join(b.sample_log(4, 2) if values else [b.ima_buf(name, payload) for name, payload in OURS[:6]])
         quoted = {pcr: b.extended(log, pcr) for pcr in (10, 11)}
         verdict = verify(signed(log, quoted, told=values), ak=AK, nonce=NONCE)
         assert verdict.state is not None

@@ -76,13 +76,65 @@ def ctr_start(cgroup: bytes, *, seq: int = 1, parent: int = 0, flags: int = 0) -
     return header(2, 48 + len(body), flags=flags, seq=seq) + body
 
 
-def ctr_beat(number: int, event: int = 2, *, lost: int = 0, interval: int = 0) -> bytes:
-    body = struct.pack("<QQIIQQQ", number, 40_000_000_000 + number, event, 0, interval, lost, 7)
-    return struct.pack("<4sHHIIQQQQ", b"TBCM", 1, 6, 48 + len(body), 0, 0, 0, 0, 0) + body
+def ctr_beat(number: int, event: int = 2, *, lost: int = 0, interval: int = 0, time: int | None = None) -> bytes:
+    """A beat; without ``time`` one is a nanosecond after the one before it."""
+    when = 40_000_000_000 + number if time is None else time
+    return of_nobody(6, struct.pack("<QQIIQQQ", number, when, event, 0, interval, lost, 7))
 
 
 def ctr_join(*, seq: int = 1, origin: int = 0) -> bytes:
     return header(7, 64, seq=seq) + struct.pack("<QQ", 50_000_000_000, origin)
+
+
+def of_nobody(kind: int, body: bytes, flags: int = 0) -> bytes:
+    """A payload of a kind that speaks of no container."""
+    return struct.pack("<4sHHIIQQQQ", b"TBCM", 1, kind, 48 + len(body), flags, 0, 0, 0, 0) + body
+
+
+def ctr_image(digest: bytes, *, outcome: int = 0, files: int = 9, size: int = 1000) -> bytes:
+    return of_nobody(3, struct.pack("<HHIQQ32s", 1, 0x000B, outcome, files, size, digest))
+
+
+def mount(path: bytes, kind: bytes = b"tmpfs", flags: int = 7) -> bytes:
+    return struct.pack("<III", flags, len(path), len(kind)) + path + kind
+
+
+def ctr_launch(
+    image: bytes,
+    args: tuple[bytes, ...] = (b"/usr/bin/true",),
+    *,
+    seq: int = 1,
+    outcome: int = 0,
+    flags: int = 0,
+    arguments: bytes | None = None,
+    uid_map: tuple[tuple[int, int, int], ...] = ((0, 0, 0xFFFFFFFF),),
+    gid_map: tuple[tuple[int, int, int], ...] = ((0, 0, 0xFFFFFFFF),),
+    mounts: tuple[bytes, ...] = (mount(b"/proc", b"proc", 14),),
+    environment: bytes = b"e" * 32,
+    runtime: bytes = b"r" * 32,
+    config: bytes = bytes(32),
+    user: int = 0,
+    group: int = 0,
+    caps: tuple[int, int, int, int] = (0x5FB, 0x5FB, 0, 0),
+) -> bytes:
+    """Flags for what is not there, or is claimed, are set from the digests."""
+    said = b"".join(arg + b"\0" for arg in args) if arguments is None else arguments
+    listed = b"".join(mounts)
+    flags |= 4 * (not any(runtime)) | 8 * any(config) | 32 * (not any(environment))
+    numbers = (0x000B, outcome, user, group, len(args), len(said), len(uid_map), len(gid_map), len(mounts), len(listed))
+    body = (
+        struct.pack("<HHIIIIIIIII", *numbers, 0) + image + environment + runtime + config + struct.pack("<QQQQ", *caps)
+    )
+    ranges = b"".join(struct.pack("<III", *one) for one in (*uid_map, *gid_map))
+    body += said + ranges + listed
+    return header(4, 48 + len(body), flags=flags, seq=seq) + body
+
+
+def ctr_violation(
+    path: bytes, *, seq: int = 1, violation: int = 1, flags: int = 0, device: tuple[int, int] = (8, 1), inode: int = 77
+) -> bytes:
+    body = struct.pack("<HHIQQ", violation, 0, len(path), device[0] << 32 | device[1], inode) + path
+    return header(5, 48 + len(body), flags=flags, seq=seq) + body
 
 
 def libpod(container: str = CONTAINER) -> bytes:

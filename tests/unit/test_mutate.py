@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from evidence import GOLDEN
 
 from testbed import cli
-from testbed.attest import judge, policy, quote, resume, rivals, scout, state
+from testbed.attest import beats, judge, policy, quote, resume, rivals, scout, state
 from testbed.attest import mutate_command as commands
 from testbed.attest import verify as verifier
 from testbed.attest.finding import FindingKind, Judgement
@@ -72,7 +72,7 @@ def test_there_are_many_and_their_kinds_exist() -> None:
 
 
 def test_every_kind_that_evidence_alone_can_give_is_provoked() -> None:
-    truth = {"missing", "ghost", "misattributed", "stale", "unknown-window"}
+    truth = {"missing", "ghost", "misattributed", "stale"}
     assert {str(kind) for kind in FindingKind} - {kind for one in ATTACKS for kind in one.expect} == truth
 
 
@@ -167,6 +167,10 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
     "any clock": (state, "quote_findings", allow, {"saved-reboot", "saved-clock-back", "saved-replayed"}),
     "no progress": (resume, "progress_findings", allow, {"saved-stalled", "saved-lagging"}),
     "any past": (resume, "past_findings", allow, {"saved-past-changed-recheck", "saved-log-shorter-idle"}),
+    "any beat": (beats.Beats, "_since_last", allow, {"beats-gone", "beats-late", "beats-lost", "saved-beats-gone"}),
+    "any end": (beats.Beats, "end", allow, {"beats-detached"}),
+    "any launch": (judge.Judge, "_launch", allow, {"launch-twice", "launch-without-image", "launch-over-the-limit"}),
+    "no demand": (policy.Policy, "demands", lambda *_: "", {"policy-launch-config-no-launch"}),
     "any exclude": (policy, "lint", lambda _: None, {"policy-exclude-all", "policy-exclude-catastrophic"}),
     "no start value": (
         resume,

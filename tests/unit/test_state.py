@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.attest import quote, state, tpm
+from testbed.attest.beats import Beat
 from testbed.attest.finding import Container
 from testbed.attest.ima import BANKS
 from testbed.attest.state import (
@@ -32,9 +33,17 @@ from testbed.attest.state import (
 )
 from testbed.errors import SpecError
 
+BEAT = {"pcr": 11, "number": 4, "time": 7, "interval": 5, "lost": 0}
 ECC = ec.generate_private_key(ec.SECP256R1())
 CONTAINER = Container(
-    seq=3, mntns=4026532500, cgroup=7003, started=30, cgroup_path="/a\\xff/é", runtime_id="5f" * 32, entries=4
+    seq=3,
+    mntns=4026532500,
+    cgroup=7003,
+    started=30,
+    cgroup_path="/a\\xff/é",
+    runtime_id="5f" * 32,
+    entries=4,
+    image_digest="03" * 32,
 )
 GOOD = State(
     key="ab" * 32,
@@ -51,10 +60,21 @@ GOOD = State(
     firmware=0x2019102300163636,
     segments=(Segment(size=800, sha256="01" * 32), Segment(size=100, sha256="02" * 32)),
     containers=(Known(container=CONTAINER, images=("a", "b")),),
+    trees=("03" * 32, "04" * 32),
+    beats={11: Beat(number=2**64 - 1, time=9, interval=0, lost=3)},
     padded_sha1=True,
 )
 EMPTY = replace(
-    GOOD, counts={10: 0, 11: 0}, offset=0, entries=0, segments=(), containers=(), seen_bytes=0, seen_entries=0
+    GOOD,
+    counts={10: 0, 11: 0},
+    offset=0,
+    entries=0,
+    segments=(),
+    containers=(),
+    trees=(),
+    beats={},
+    seen_bytes=0,
+    seen_entries=0,
 )
 
 
@@ -182,9 +202,10 @@ def flat() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("schema", 2, "schema: expected a number from 1 to 1, got 2"),
+        ("schema", 1, "schema: expected a number from 2 to 2, got 1"),
+        ("schema", 3, "schema"),
         ("schema", True, "schema"),
-        ("schema", 1.0, "schema"),
+        ("schema", 2.0, "schema"),
         ("key", "AB" * 32, "key: expected 32 bytes in lower-case hex"),
         ("key", "ab" * 31, "key"),
         ("key", "ab" * 32 + "\n", "key"),
@@ -219,6 +240,17 @@ def flat() -> dict[str, Any]:
         ("firmware", None, "firmware"),
         ("padded_sha1", 1, "padded_sha1: expected true or false, got 1"),
         ("containers", [[]], r"containers\[0\]: expected an object"),
+        ("trees", ["ab" * 31], "trees: expected digests of 32 bytes"),
+        ("trees", ["AB" * 32], "trees: expected digests of 32 bytes"),
+        ("trees", ["ab" * 32] * 2, "trees: expected different texts"),
+        ("trees", "ab" * 32, "trees: expected a list"),
+        ("beats", {}, "beats: expected a list"),
+        ("beats", [BEAT | {"number": 0}], r"beats\[0\]: number"),
+        ("beats", [BEAT | {"time": 1 << 64}], r"beats\[0\]: time"),
+        ("beats", [BEAT | {"pcr": 24}], r"beats\[0\]: pcr"),
+        ("beats", [BEAT | {"pcr": 12}], "beats: expected those of pcrs"),
+        ("beats", [BEAT, BEAT], "beats: expected each PCR once"),
+        ("beats", [BEAT | {"attached": True}], r"beats\[0\]: expected no other keys"),
         ("unknown", 1, "no other keys.*got 'unknown'"),
     ],
 )
@@ -242,6 +274,8 @@ def test_a_file_that_is_not_as_it_must_be(key: str, value: object, said: str) ->
         ("cgroup_path", None),
         ("cgroup_path", "\ud800"),
         ("image", 1),
+        ("image_digest", "ab"),
+        ("image_digest", None),
         ("images", "ab"),
         ("images", ["b", "a"]),
         ("images", ["a", "a"]),

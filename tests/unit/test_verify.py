@@ -75,7 +75,7 @@ def test_good(edit: Edit, values: bool) -> None:
         "1": (f"{1:064x}", 4),
         "2": (f"{2:064x}", 5),
     }
-    assert verdict.notes == ()
+    assert verdict.notes == ("the log has no ctr-beat: that the measurer was there all the time is not known",)
 
 
 @pytest.mark.parametrize("bundle", REAL, ids=lambda path: path.name)
@@ -357,10 +357,12 @@ OTHER_MNTNS = b.ima_buf("ctr-file", b.ctr_file(b"/bin/x", b"").replace((40265325
     [
         ([START, FILE], None, Judgement.TRUSTED),
         ([b.violation("/bin/x")], FindingKind.VIOLATION, Judgement.UNTRUSTED),
-        ([b.ima_buf("ctr-violation", b"")], FindingKind.VIOLATION, Judgement.UNTRUSTED),
+        ([START, b.ima_buf("ctr-violation", b.ctr_violation(b"/x"))], FindingKind.VIOLATION, Judgement.UNTRUSTED),
+        ([b.ima_buf("ctr-violation", b"")], FindingKind.MALFORMED, Judgement.MALFORMED),
         ([b.entry(10, b"dep", b"?")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
         ([b.ima_buf("kexec-cmdline", b"")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
-        ([b.ima_buf("ctr-image", b"")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
+        ([b.ima_buf("ctr-later", b"")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
+        ([b.ima_buf("ctr-image", b.ctr_image(b"d" * 32))], None, Judgement.TRUSTED),
         ([START, WRONG_BUF], FindingKind.TEMPLATE_HASH, Judgement.UNTRUSTED),
         ([START, b.ima_buf("ctr-file", b"TBCM")], FindingKind.MALFORMED, Judgement.MALFORMED),
         ([FILE], FindingKind.MALFORMED, Judgement.MALFORMED),
@@ -439,6 +441,7 @@ def test_json() -> None:
     assert said["containers"]["2"] | {"runtime_id": ""} == {
         "verdict": "trusted",
         "image": "",
+        "image_digest": "",
         "runtime_id": "",
         "entries": 5,
         "findings": [],

@@ -6,11 +6,13 @@ import difflib
 
 from testbed.attest.mutate import (
     answers,
+    beats,
     bundles,
     framing,
     images,
     kernels,
     keys,
+    launches,
     logs,
     order,
     payloads,
@@ -35,6 +37,8 @@ _MODULES = (
     order,
     rooted,
     payloads,
+    launches,
+    beats,
     runs,
     kernels,
     bundles,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable
 from functools import partial
 
@@ -20,8 +21,8 @@ from testbed.attest.mutate.lines import (
     join,
     line,
     needs_containers,
-    patched,
     payload,
+    payload_of,
     quote,
     sized,
     victim,
@@ -149,8 +150,11 @@ def _measured_again(honest: Honest) -> Forged:
     return added(honest, *[honest.entries[victim(honest)]] * 50)
 
 
-def _said_violation(honest: Honest) -> Forged:
-    return added(honest, buffer_line(b"ctr-violation", patched(victim_payload(honest)[:48], 6, b"\5\0")))
+def _said_violation(honest: Honest, why: int) -> Forged:
+    """Have the measurer say of a container's file that it could be changed."""
+    path = b"/usr/bin/open-for-write"
+    body = struct.pack("<HHIQQ", why, 0, len(path), 8 << 32 | 1, 4711) + path
+    return added(honest, buffer_line(b"ctr-violation", payload_of(5, body, identity=victim_payload(honest)[16:48])))
 
 
 def _extended(honest: Honest, pcr: int) -> Forged:
@@ -180,6 +184,11 @@ _HIDDEN: tuple[tuple[str, str, Callable[[Entry], list[Entry]]], ...] = (
     ("violation-with-hash", "shown with a template hash", lambda entry: [fixed(entry)]),
 )
 
+_VIOLATIONS: tuple[tuple[str, str, int, tuple[str, ...]], ...] = (
+    ("ctr-violation", "was executed while open for writing", 1, (Kind.VIOLATION,)),
+    ("ctr-violation-tomtou", "was opened for writing while in use", 2, (Kind.VIOLATION,)),
+    ("ctr-violation-unknown", "could be changed in a way that is not known here", 3, (Kind.MALFORMED,)),
+)
 _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
@@ -191,12 +200,15 @@ ATTACKS = (
         "buffer-old-digest", "T60", "a payload under another's digest, extended", _old_buffer_digest, Kind.TEMPLATE_HASH
     ),
     _row("measured-again", "T72", "one line fifty times, as without the table of known digests", _measured_again),
-    _row(
-        "ctr-violation",
-        "T59",
-        "the measurer's own word that something could not be measured",
-        _said_violation,
-        Kind.VIOLATION,
+    *(
+        _row(
+            name,
+            "T59",
+            f"the measurer's own word that a file of a container {told}",
+            partial(_said_violation, why=why),
+            *expect,
+        )
+        for name, told, why, expect in _VIOLATIONS
     ),
     *(
         _row(

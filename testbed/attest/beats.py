@@ -1,0 +1,76 @@
+"""Was the measurer there all the time? What the numbered beats of a log leave open is an ``unknown-window``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from testbed.attest.entries import ATTACHED, DETACHED, BeatEntry
+from testbed.attest.finding import Finding, FindingKind
+
+# A beat may be late by a whole interval: the kernel's work queues promise no time.
+_PATIENCE = 2
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """What must be known of a beat to judge the next one. ``time`` and ``interval`` in nanoseconds."""
+
+    number: int
+    time: int
+    interval: int
+    lost: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Beats:
+    """The beats of one PCR, judged one by one. ``last``: the latest, of an earlier verification at first.
+
+    A state is saved only of evidence without a finding, so one that was saved is of programs that are attached.
+    """
+
+    last: Beat | None = None
+    _gone: tuple[str, BeatEntry] | None = None
+
+    def step(self, where: str, beat: BeatEntry) -> list[Finding]:
+        """Return what a beat shows of the time since the one before it."""
+        found = list(self._since_last(where, beat))
+        if self._gone is not None and beat.event == ATTACHED:
+            seconds = (beat.time - self._gone[1].time) / _SECOND
+            found.append(_detached(*self._gone, f"attached again at beat {beat.number}, after {seconds:.3f} s"))
+            self._gone = None
+        elif self._gone is None and beat.event == DETACHED:
+            self._gone = (where, beat)
+        self.last = Beat(number=beat.number, time=beat.time, interval=beat.interval, lost=beat.lost)
+        return found
+
+    def end(self) -> list[Finding]:
+        """Return what the end of the log shows."""
+        return [] if self._gone is None else [_detached(*self._gone, "not attached again")]
+
+    def _since_last(self, where: str, beat: BeatEntry) -> Iterator[Finding]:
+        due, last = (1, None) if self.last is None else (self.last.number + 1, self.last)
+        if beat.number != due:
+            expected = "the first one of the boot" if last is None else "one more than the beat before"
+            yield _unknown(where, f"beat {due}, {expected}", f"beat {beat.number}")
+        elif (beat.event == ATTACHED) != (last is None or self._gone is not None):
+            expected = "a beat of programs that are attached already" if beat.event == ATTACHED else "attached programs"
+            got = "programs that were attached anew" if beat.event == ATTACHED else "a beat of programs that are not"
+            yield _unknown(where, expected, f"{got}: beat {beat.number}")
+        elif last is not None and beat.time < last.time:
+            yield _unknown(where, f"a time from {last.time} ns on", f"{beat.time} ns, at beat {beat.number}")
+        elif last is not None and last.interval and beat.time - last.time > _PATIENCE * last.interval:
+            promised = f"{last.interval / _SECOND:.3f} s after beat {last.number}, as promised"
+            yield _unknown(where, promised, f"beat {beat.number}, {(beat.time - last.time) / _SECOND:.3f} s after it")
+        before = 0 if last is None else last.lost
+        if beat.lost > before:
+            yield _unknown(where, f"{before} events without an entry", f"{beat.lost}, at beat {beat.number}")
+
+
+def _detached(where: str, beat: BeatEntry, then: str) -> Finding:
+    return _unknown(where, "programs that stay attached", f"detached at beat {beat.number}, {then}")
+
+
+def _unknown(where: str, expected: str, got: str) -> Finding:
+    return Finding(kind=FindingKind.UNKNOWN_WINDOW, where=where, expected=expected, got=got)
