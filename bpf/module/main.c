@@ -10,6 +10,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <crypto/hash.h>
+#include <linux/backing-dev.h>
 #include <linux/cgroup.h>
 #include <linux/cred.h>
 #include <linux/file.h>
@@ -294,6 +295,13 @@ __bpf_kfunc int testbed_stamp_file(struct file *file, struct testbed_stamp *stam
 		return 1;
 	inode = d_real_inode(file->f_path.dentry);
 	if (!inode || !S_ISREG(inode->i_mode) || !IS_I_VERSION(inode))
+		return 1;
+	/*
+	 * Memory is all there is (tmpfs, memfd): its pages are mapped writable at
+	 * the first read, so a store through a mapping is seen by nobody, and when
+	 * the mapping has gone nothing tells of it.
+	 */
+	if (!mapping_can_writeback(inode->i_mapping))
 		return 1;
 	ctime = testbed_ctime(inode);
 	stamp->inode = (unsigned long)inode;
