@@ -57,7 +57,10 @@ u64 testbed_last_seq(void)
 /* A descriptor opened anew, if this one cannot be read through the page cache. */
 static struct file *readable(struct file *file)
 {
-	if ((file->f_mode & FMODE_READ) && !(file->f_flags & O_DIRECT))
+	const fmode_t can = FMODE_READ | FMODE_CAN_READ;
+
+	/* SysV shared memory is mapped through a descriptor that knows no reading. */
+	if ((file->f_mode & can) == can && !(file->f_flags & O_DIRECT))
 		return get_file(file);
 	return dentry_open(&file->f_path, O_RDONLY | O_LARGEFILE, file->f_cred);
 }
@@ -132,6 +135,17 @@ void testbed_fill_header(struct testbed_header *header, enum testbed_kind kind, 
 }
 
 /*
+ * Does the file have a place in the tree of directories? Not so memfd, SysV shared
+ * memory, hugetlb: these give their own name, some of them on a mount for users.
+ */
+static bool is_anon(const struct path *path)
+{
+	const struct dentry_operations *ops = path->dentry->d_op;
+
+	return (path->mnt->mnt_sb->s_flags & SB_NOUSER) || (ops && ops->d_dname);
+}
+
+/*
  * Put the path of @file into @buf, at its start and without a terminator.
  * Return its length and set the flags of the entry.
  */
@@ -141,8 +155,7 @@ static u32 fill_path(struct file *file, char *buf, u32 *flags)
 	size_t len;
 	char *name;
 
-	/* Mounts that no user can see: memfd, SysV shared memory, hugetlb. */
-	if (path->mnt->mnt_sb->s_flags & SB_NOUSER)
+	if (is_anon(path))
 		*flags |= TESTBED_FILE_ANON;
 
 	name = d_path(path, buf, PATH_MAX);
