@@ -146,28 +146,50 @@ static bool is_anon(const struct path *path)
 }
 
 /*
+ * Does a name lead there from @root, by default that of who asks? Not so if its mount
+ * has gone (umount -l), or if its descriptor came from another tree.
+ */
+static bool is_reachable(const struct path *path, const struct path *root)
+{
+	struct path own;
+	bool reachable;
+
+	if (root)
+		return path_is_under(path, root);
+	get_fs_root(current->fs, &own);
+	reachable = path_is_under(path, &own);
+	path_put(&own);
+	return reachable;
+}
+
+/*
  * Put the path of @file into @buf, at its start and without a terminator.
  * Return its length and set the flags of the entry.
  */
-static u32 fill_path(struct file *file, char *buf, u32 *flags)
+static u32 fill_path(struct file *file, const struct path *root, char *buf, u32 *flags)
 {
 	const struct path *path = &file->f_path;
+	bool unlinked;
 	size_t len;
 	char *name;
 
 	if (is_anon(path))
 		*flags |= TESTBED_FILE_ANON;
-
-	name = d_path(path, buf, PATH_MAX);
+	/* Unlinked meanwhile, it may have the suffix, or a name that ends like it. */
+	do {
+		unlinked = d_unlinked(path->dentry);
+		name = d_path(path, buf, PATH_MAX);
+	} while (unlinked != d_unlinked(path->dentry));
+	if (unlinked || (!(*flags & TESTBED_FILE_ANON) && !is_reachable(path, root)))
+		*flags |= TESTBED_FILE_UNLINKED;
 	if (IS_ERR(name)) {
 		*flags |= TESTBED_FILE_NO_PATH;
 		return 0;
 	}
 	len = strlen(name);
-	if (d_unlinked(path->dentry)) {
+	if (unlinked) {
 		const size_t suffix = sizeof(DELETED_SUFFIX) - 1;
 
-		*flags |= TESTBED_FILE_UNLINKED;
 		if (len >= suffix && !strcmp(name + len - suffix, DELETED_SUFFIX))
 			len -= suffix;
 	}
@@ -265,7 +287,7 @@ static int measure_file(struct file *file, const struct path *root, u32 flags,
 	entry->route = work->route;
 	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
 	entry->size = work->bytes;
-	entry->path_len = fill_path(file, entry->path, &flags);
+	entry->path_len = fill_path(file, root, entry->path, &flags);
 	if (root)
 		entry->path_len = below(root, entry->path, entry->path_len);
 	length = sizeof(*entry) + entry->path_len;
