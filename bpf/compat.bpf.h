@@ -6,6 +6,8 @@
 /* Constants are no types, so vmlinux.h does not have them. */
 #define PROT_EXEC 0x4
 #define VM_EXEC 0x4
+#define FMODE_WRITE 0x2
+#define ATTR_SIZE (1 << 3)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define SB_I_VERSION (1 << 23)
 #define I_VERSION_QUERIED 1
@@ -28,6 +30,36 @@ static __always_inline bool have_file(struct file *file)
 	if (bpf_probe_read_kernel(&inode, sizeof(inode), &file->f_inode))
 		return false;
 	return inode != NULL;
+}
+
+/*
+ * What inode_setattr is told: the mount's idmap comes first since commit
+ * 314a53623cd4 (6.9). The barriers keep the compiler from loading one argument of
+ * both kernels by a computed address, which the verifier refuses.
+ */
+extern int LINUX_KERNEL_VERSION __kconfig;
+
+struct setattr_args {
+	struct dentry *dentry;
+	struct iattr *attr;
+};
+
+static __always_inline struct setattr_args setattr_args(__u64 *ctx)
+{
+	struct setattr_args args;
+
+	if (LINUX_KERNEL_VERSION < 0x060900) {
+		args.dentry = (struct dentry *)ctx[0];
+		args.attr = (struct iattr *)ctx[1];
+		barrier_var(args.dentry);
+		barrier_var(args.attr);
+	} else {
+		args.dentry = (struct dentry *)ctx[1];
+		args.attr = (struct iattr *)ctx[2];
+		barrier_var(args.dentry);
+		barrier_var(args.attr);
+	}
+	return args;
 }
 
 /* A mount namespace's number that is not used again in a boot. */

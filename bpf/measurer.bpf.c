@@ -12,14 +12,21 @@
  *   lsm.s/mmap_file            mmap: measures what is mapped with PROT_EXEC, also
  *                              when READ_IMPLIES_EXEC asks for it; this is how
  *                              the dynamic linker and libraries are seen
- *   lsm/file_mprotect          counts files that become executable only here
+ *   lsm/file_mprotect          has a file that becomes executable only here
+ *                              measured when the task leaves the kernel
+ *   lsm.s/kernel_read_file     measures what the kernel reads for a container:
+ *                              modules, firmware, kernels, policies, keys
+ *   lsm/kernel_load_data       counts what it takes from memory instead
+ *   lsm.s/file_open            says so in the log when code of a container that is
+ *                              in use is opened for writing, by anybody
+ *   lsm.s/inode_setattr        likewise when it is truncated by its name
  *   lsm.s/inode_free_security  says so in the log when a pin of these programs goes
  *
  * and, run by the loader, not attached:
  *
  *   iter.s/task                gives an identity to the containers that run
  *                              already, and measures their running programs
- *   syscall                    logs a beat
+ *   syscall                    logs a beat; fetches the module's counters
  *
  * The hooks are attached in every mode; in mode "hooks" they decide nothing.
  * Nothing is ever denied: these programs watch.
@@ -75,7 +82,8 @@
  *     then: they are listed as such. Attached again, the programs know nobody and
  *     list all anew.
  *   - mprotect runs under mmap_lock, where reading the file can deadlock: it is
- *     counted, not measured.
+ *     measured on the way back to user mode, when other threads can run it
+ *     already. What is counted as lost there is in module/late.c.
  *   - Code that is not a file (JIT, anonymous memory) is counted, not measured.
  *   - A kernel without commit 271de525e1d7 ("bpf: Remove prog->active check for
  *     bpf_lsm and bpf_iter", 6.2, also in Debian's 6.1) skips a program that
@@ -107,6 +115,11 @@ extern int testbed_measure_join(const struct testbed_ident *ident, __u64 joined,
 				__u64 from) __ksym;
 extern int testbed_beat(__u32 event, __u64 interval, __u64 skipped) __ksym;
 extern void testbed_count_lost(__u64 n) __ksym;
+extern int testbed_measure_later(struct vm_area_struct *vma,
+				 const struct testbed_ident *ident) __ksym;
+extern void testbed_watch_writer(struct file *file) __ksym;
+extern void testbed_watch_size(struct dentry *dentry) __ksym;
+extern __u64 testbed_take_tally(__u32 counter) __ksym;
 extern int testbed_prototype_file(struct file *file, __u32 utsns) __ksym;
 extern int testbed_prototype_image(__u32 utsns) __ksym;
 
@@ -207,6 +220,14 @@ static __always_inline bool is_unmeasured(__u32 counter)
 	return true;
 }
 
+static __always_inline void add(__u32 counter, __u64 n)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
+
+	if (value)
+		__sync_fetch_and_add(value, n);
+}
+
 /*
  * The module must know how much was lost whenever a beat is due, but cannot read
  * these counters. So what is lost is counted there, too: that is never the hot
@@ -214,10 +235,7 @@ static __always_inline bool is_unmeasured(__u32 counter)
  */
 static __always_inline void count_many(__u32 counter, __u64 n)
 {
-	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
-
-	if (value)
-		__sync_fetch_and_add(value, n);
+	add(counter, n);
 	if (is_unmeasured(counter))
 		testbed_count_lost(n);
 }
@@ -442,9 +460,8 @@ static __always_inline bool unchanged(struct inode *inode, const struct testbed_
 }
 
 /* The hot path: this container has got this content already. */
-static __always_inline bool is_known(struct file *file, struct testbed_ident *ident)
+static __always_inline bool is_known(struct inode *inode, struct testbed_ident *ident)
 {
-	struct inode *inode = real_inode(file);
 	struct cache_key key = { .seq = ident->seq, .inode = (__u64)inode };
 	struct testbed_stamp *known = bpf_map_lookup_elem(&cache, &key);
 
@@ -465,7 +482,7 @@ static __always_inline void measure(struct file *file, struct testbed_ident *ide
 	bool can_cache;
 	int outcome;
 
-	if (is_known(file, ident)) {
+	if (is_known(real_inode(file), ident)) {
 		count(TESTBED_COUNT_CACHE_HITS);
 		return;
 	}
@@ -517,6 +534,11 @@ static __always_inline __u32 prototype_ns(struct task_struct *task)
 
 /* ---- programs ---- */
 
+static __always_inline bool is_measuring(void)
+{
+	return mode != TESTBED_MODE_HOOKS && !is_prototype();
+}
+
 /*
  * What process 1 forks is marked, so that a service in a root of its own is known
  * by it. The mark itself is not inherited: the rest of the host descends from it.
@@ -527,7 +549,7 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 	struct task_struct *parent;
 	struct member *member;
 
-	if (mode == TESTBED_MODE_HOOKS || is_prototype())
+	if (!is_measuring())
 		return 0;
 	parent = bpf_get_current_task_btf();
 	member = member_of(parent);
@@ -594,16 +616,69 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 	return 0;
 }
 
+/* What an overlay has mapped is the real file, so its inode is the one to ask for. */
 SEC("lsm/file_mprotect")
-int BPF_PROG(count_mprotect, struct vm_area_struct *vma, unsigned long reqprot,
+int BPF_PROG(measure_mprotect, struct vm_area_struct *vma, unsigned long reqprot,
 	     unsigned long prot)
 {
-	if (mode == TESTBED_MODE_HOOKS || is_prototype() || !(prot & PROT_EXEC))
+	struct testbed_ident *ident;
+	struct file *file;
+
+	if (!is_measuring() || !(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC))
 		return 0;
-	if ((vma->vm_flags & VM_EXEC) || !vma->vm_file)
+	ident = ident_of(member_of(bpf_get_current_task_btf()));
+	if (!ident)
 		return 0;
-	if (ident_of(member_of(bpf_get_current_task_btf())))
-		count(TESTBED_COUNT_MPROTECT);
+	file = vma->vm_file;
+	if (!file)
+		count(TESTBED_COUNT_ANON_EXEC);
+	else if (is_known(file->f_inode, ident))
+		count(TESTBED_COUNT_CACHE_HITS);
+	else
+		count(testbed_measure_later(vma, ident));
+	return 0;
+}
+
+/* The reading task is a container's: what a kernel thread loads is the host's. */
+SEC("lsm.s/kernel_read_file")
+int BPF_PROG(measure_kernel_read, struct file *file, enum kernel_read_file_id id, bool contents)
+{
+	struct testbed_ident *ident;
+
+	if (!is_measuring())
+		return 0;
+	ident = ident_of(member_of(bpf_get_current_task_btf()));
+	if (ident)
+		measure(file, ident, TESTBED_ROUTE_KERNEL);
+	return 0;
+}
+
+SEC("lsm/kernel_load_data")
+int BPF_PROG(count_load_data, enum kernel_load_data_id id, bool contents)
+{
+	if (is_measuring() && ident_of(member_of(bpf_get_current_task_btf())))
+		count(TESTBED_COUNT_LOAD_DATA);
+	return 0;
+}
+
+SEC("lsm.s/file_open")
+int BPF_PROG(watch_writer, struct file *file)
+{
+	if (is_measuring() && (file->f_mode & FMODE_WRITE))
+		testbed_watch_writer(file);
+	return 0;
+}
+
+SEC("lsm.s/inode_setattr")
+int watch_size(__u64 *ctx)
+{
+	struct setattr_args args;
+
+	if (!is_measuring())
+		return 0;
+	args = setattr_args(ctx);
+	if (args.attr->ia_valid & ATTR_SIZE)
+		testbed_watch_size(args.dentry);
 	return 0;
 }
 
@@ -681,4 +756,13 @@ int beat(struct testbed_beat_ask *ask)
 	if (outcome >= 0)
 		count(outcome);
 	return outcome;
+}
+
+/* The module cannot write our map: add what it has counted since this ran last. */
+SEC("syscall")
+int collect(void *ctx)
+{
+	for (__u32 id = 0; id < TESTBED_COUNTER_MAX; id++)
+		add(id, testbed_take_tally(id));
+	return 0;
 }

@@ -211,7 +211,8 @@ static int pin_links(struct measurer_bpf *skel, const char *dir)
 		if (err)
 			return err;
 	}
-	return pin_program(skel->progs.beat, dir);
+	err = pin_program(skel->progs.beat, dir);
+	return err ? err : pin_program(skel->progs.collect, dir);
 }
 
 static int pin_counters(struct measurer_bpf *skel, const char *dir)
@@ -394,11 +395,30 @@ out:
 	return err;
 }
 
+/* Have what the module counted added to the map. */
+static int collect_counters(const char *dir)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+	char path[PATH_MAX];
+	int fd, err;
+
+	if (join(path, dir, "prog", "collect"))
+		return lacking("%s: %s", dir, strerror(ENAMETOOLONG));
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return lacking("%s: %s: attach first", path, strerror(errno));
+	err = bpf_prog_test_run_opts(fd, &opts);
+	close(fd);
+	return err ? lacking("%s could not be run: %s", path, strerror(-err)) : 0;
+}
+
 static int print_counters(const char *dir)
 {
 	unsigned long long sums[TESTBED_COUNTER_MAX], skipped;
-	int err = read_counters(dir, sums);
+	int err = collect_counters(dir);
 
+	if (!err)
+		err = read_counters(dir, sums);
 	if (!err)
 		err = sum_skipped(dir, &skipped);
 	if (err)

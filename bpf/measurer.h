@@ -32,6 +32,7 @@
 enum testbed_kind {
 	TESTBED_KIND_FILE = 1,
 	TESTBED_KIND_START = 2,
+	TESTBED_KIND_VIOLATION = 5,
 	TESTBED_KIND_BEAT = 6,
 	TESTBED_KIND_JOIN = 7,
 };
@@ -39,6 +40,8 @@ enum testbed_kind {
 enum testbed_route {
 	TESTBED_ROUTE_EXEC = 1,
 	TESTBED_ROUTE_MMAP = 2,
+	TESTBED_ROUTE_KERNEL = 3,
+	TESTBED_ROUTE_MPROTECT = 4,
 	TESTBED_ROUTE_BEFORE = 5,
 };
 
@@ -47,6 +50,11 @@ enum testbed_file_flags {
 	TESTBED_FILE_UNLINKED = 1 << 1,
 	TESTBED_FILE_ANON = 1 << 2,
 	TESTBED_FILE_LATE = 1 << 3,
+};
+
+enum testbed_violation {
+	TESTBED_VIOLATION_OPEN_WRITERS = 1,
+	TESTBED_VIOLATION_TOMTOU = 2,
 };
 
 enum testbed_start_flags {
@@ -119,6 +127,24 @@ TESTBED_OFFSET(testbed_start_entry, cgroup_len, 64);
 TESTBED_OFFSET(testbed_start_entry, reserved, 68);
 TESTBED_OFFSET(testbed_start_entry, cgroup_path, 72);
 TESTBED_SIZE(testbed_start_entry, 72);
+
+struct testbed_violation_entry {
+	struct testbed_header header;
+	__u16 violation;
+	__u16 reserved;
+	__u32 path_len;
+	__u64 device;
+	__u64 inode;
+	char path[];
+};
+
+TESTBED_OFFSET(testbed_violation_entry, violation, 48);
+TESTBED_OFFSET(testbed_violation_entry, reserved, 50);
+TESTBED_OFFSET(testbed_violation_entry, path_len, 52);
+TESTBED_OFFSET(testbed_violation_entry, device, 56);
+TESTBED_OFFSET(testbed_violation_entry, inode, 64);
+TESTBED_OFFSET(testbed_violation_entry, path, 72);
+TESTBED_SIZE(testbed_violation_entry, 72);
 
 struct testbed_beat_entry {
 	struct testbed_header header;
@@ -240,6 +266,9 @@ TESTBED_SIZE(testbed_beat_ask, 24);
 	X(ANON_EXEC, "anon_exec")     /* executable mappings of no file */     \
 	X(BEATS, "beats")             /* ctr-beat entries but periodic ones */ \
 	X(JOINS, "joins")             /* ctr-join entries written */           \
+	X(LATE, "late")               /* mprotect: measured on return from it */ \
+	X(VIOLATIONS, "violations")   /* ctr-violation entries written */      \
+	X(FORGOTTEN, "forgotten")     /* code whose ToMToU would go unseen */  \
 	X(NO_RULE, "unmeasured_no_rule")                                       \
 	X(NO_MEMORY, "unmeasured_no_memory")                                   \
 	X(READ_ERROR, "unmeasured_read_error")                                 \
@@ -248,7 +277,9 @@ TESTBED_SIZE(testbed_beat_ask, 24);
 	X(NO_NAME, "unmeasured_no_name") /* prototypes: no line for it */      \
 	X(NOT_OVERLAY, "unmeasured_not_overlay") /* prototypes, likewise */    \
 	X(IMA_ERROR, "unmeasured_ima_error")                                   \
-	X(MPROTECT, "unmeasured_mprotect")                                     \
+	X(MPROTECT, "unmeasured_mprotect") /* too many of them at once */      \
+	X(LOAD_DATA, "unmeasured_load_data") /* kernel code from memory */     \
+	X(VIOLATION, "unmeasured_violation") /* seen, and not in the log */    \
 	X(BEFORE_EXEC, "unmeasured_before_exec")                               \
 	X(NO_IDENTITY, "unmeasured_no_identity")                               \
 	X(PLACES_FULL, "unmeasured_places_full")

@@ -94,6 +94,9 @@ __bpf_kfunc int testbed_beat(u32 event, u64 interval, u64 skipped)
 {
 	int result = -ENOTCONN;
 
+	/* What the log or the count of what is lost is about to get, this beat answers for. */
+	if (event == TESTBED_BEAT_ASKED || event == TESTBED_BEAT_DETACHED)
+		testbed_wait_for_late();
 	mutex_lock(&beat_lock);
 	switch (event) {
 	case TESTBED_BEAT_ATTACHED:

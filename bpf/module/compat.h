@@ -20,12 +20,13 @@
  *   7.x         Trusted arguments are the rule and the flag is gone.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-#define TESTBED_KF_MEASURE KF_SLEEPABLE
+#define TESTBED_KF_ATOMIC 0
 #elif LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
-#define TESTBED_KF_MEASURE (KF_SLEEPABLE | KF_TRUSTED_ARGS)
+#define TESTBED_KF_ATOMIC KF_TRUSTED_ARGS
 #else
-#define TESTBED_KF_MEASURE KF_SLEEPABLE
+#define TESTBED_KF_ATOMIC 0
 #endif
+#define TESTBED_KF_MEASURE (KF_SLEEPABLE | TESTBED_KF_ATOMIC)
 
 /* The set must be marked as one of kfuncs since commit 6f3189f38a3e (6.9). */
 #ifndef BTF_KFUNCS_START
@@ -63,6 +64,19 @@ static inline struct file *testbed_exe_file(struct mm_struct *mm)
 #endif
 	rcu_read_unlock();
 	return file;
+}
+
+/*
+ * The path by which @file was opened. What an overlay maps is the real file, which
+ * has that as its own path until commit def3ae83da02 (6.7) and beside it since.
+ */
+static inline const struct path *testbed_user_path(const struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	return &file->f_path;
+#else
+	return file_user_path((struct file *)file);
+#endif
 }
 
 /* The field went behind an accessor in 6.6. */

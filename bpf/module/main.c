@@ -4,8 +4,8 @@
  * docs/formats.md, hand it to IMA. What is measured, and for whom, is decided
  * by the BPF programs; this module decides only how.
  *
- * All of it runs in the task that is about to execute the file, in a context
- * that may sleep (lsm.s programs).
+ * It runs in the task that is about to execute the file, in a context that may
+ * sleep (lsm.s programs); see late.c for the one that may not.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -14,7 +14,6 @@
 #include <linux/cgroup.h>
 #include <linux/cred.h>
 #include <linux/file.h>
-#include <linux/fs_struct.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
 #include <linux/ima.h>
@@ -151,24 +150,24 @@ static bool is_anon(const struct path *path)
  */
 static bool is_reachable(const struct path *path, const struct path *root)
 {
-	struct path own;
 	bool reachable;
 
 	if (root)
 		return path_is_under(path, root);
-	get_fs_root(current->fs, &own);
-	reachable = path_is_under(path, &own);
-	path_put(&own);
+	/* Without a reference of its own: to put one may sleep. */
+	spin_lock(&current->fs->lock);
+	reachable = path_is_under(path, &current->fs->root);
+	spin_unlock(&current->fs->lock);
 	return reachable;
 }
 
 /*
  * Put the path of @file into @buf, at its start and without a terminator.
- * Return its length and set the flags of the entry.
+ * Return its length and set the flags of the entry. Does not sleep.
  */
-static u32 fill_path(struct file *file, const struct path *root, char *buf, u32 *flags)
+u32 testbed_fill_path(struct file *file, const struct path *root, char *buf, u32 *flags)
 {
-	const struct path *path = &file->f_path;
+	const struct path *path = testbed_user_path(file);
 	bool unlinked;
 	size_t len;
 	char *name;
@@ -261,74 +260,76 @@ static struct file *exe_of(struct task_struct *task)
 	return file;
 }
 
+/* The inode that has the content. A file that an overlay has mapped is the real one already. */
+static struct inode *real_inode(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	return inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC ? d_real_inode(file->f_path.dentry) :
+							       inode;
+}
+
+int testbed_log_file(struct file *file, struct testbed_file_entry *entry, u32 flags,
+		     const struct testbed_ident *ident, struct testbed_work *work)
+{
+	u32 length = sizeof(*entry) + entry->path_len;
+	struct inode *inode;
+	bool written;
+	int result;
+
+	if (!S_ISREG(file_inode(file)->i_mode))
+		return TESTBED_COUNT_NOT_REGULAR;
+	inode = real_inode(file);
+	/* Before it is read: who opens it for writing from now on is seen, or seen below. */
+	testbed_note_code(inode, ident, flags & ~TESTBED_FILE_LATE, entry);
+	written = testbed_has_writers(inode);
+	result = hash_file(file, entry->digest, &work->bytes);
+	if (result)
+		return count_of_error(result);
+	entry->route = work->route;
+	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
+	entry->size = work->bytes;
+	testbed_fill_header(&entry->header, TESTBED_KIND_FILE, length, flags, ident);
+	work->no_path = !!(flags & TESTBED_FILE_NO_PATH);
+	result = testbed_log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
+	if (written || testbed_has_writers(inode))
+		testbed_log_violation(TESTBED_VIOLATION_OPEN_WRITERS, inode, ident,
+				      flags & ~TESTBED_FILE_LATE, entry->path, entry->path_len);
+	return result;
+}
+
 /* Hash @file and log it for @ident. Return the counter of the outcome. */
 static int measure_file(struct file *file, const struct path *root, u32 flags,
 			const struct testbed_ident *ident, struct testbed_work *work)
 {
 	struct testbed_file_entry *entry;
-	u32 length;
 	int result;
 
 	work->bytes = 0;
 	work->no_path = 0;
 	if (!file)
 		return TESTBED_COUNT_NO_FILE;
-	if (!S_ISREG(file_inode(file)->i_mode))
-		return TESTBED_COUNT_NOT_REGULAR;
-
 	entry = kzalloc(sizeof(*entry) + PATH_MAX, GFP_KERNEL);
 	if (!entry)
 		return TESTBED_COUNT_NO_MEMORY;
-	result = hash_file(file, entry->digest, &work->bytes);
-	if (result) {
-		result = count_of_error(result);
-		goto out;
-	}
-	entry->route = work->route;
-	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
-	entry->size = work->bytes;
-	entry->path_len = fill_path(file, root, entry->path, &flags);
+	entry->path_len = testbed_fill_path(file, root, entry->path, &flags);
 	if (root)
 		entry->path_len = below(root, entry->path, entry->path_len);
-	length = sizeof(*entry) + entry->path_len;
-	testbed_fill_header(&entry->header, TESTBED_KIND_FILE, length, flags, ident);
-	work->no_path = !!(flags & TESTBED_FILE_NO_PATH);
-	result = testbed_log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
-out:
+	result = testbed_log_file(file, entry, flags, ident, work);
 	kfree(entry);
 	return result;
 }
 
-/* ---- kfuncs ---- */
-
-__bpf_kfunc_start_defs();
-
-/* A number that no other container of this boot has had or will have. */
-__bpf_kfunc u64 testbed_new_seq(void)
-{
-	u64 seq = atomic64_inc_return(&last_seq);
-
-	/* Loaded anew, it would begin at 1 again: from now on it must stay. */
-	if (seq == 1)
-		__module_get(THIS_MODULE);
-	return seq;
-}
-
 /*
- * Fill @stamp. Return 0 if an equal stamp will mean equal content, 1 if nothing
- * can be promised: no change counter, or somebody can write right now. A change
- * through write() or a new writable mapping raises i_version because it has
+ * Nothing is promised without a change counter, or if somebody can write right now. A
+ * change through write() or a new writable mapping raises i_version because it has
  * been queried here.
  */
-__bpf_kfunc int testbed_stamp_file(struct file *file, struct testbed_stamp *stamp)
+int testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp)
 {
 	struct timespec64 ctime;
-	struct inode *inode;
 
 	memset(stamp, 0, sizeof(*stamp));
-	if (!file)
-		return 1;
-	inode = d_real_inode(file->f_path.dentry);
 	if (!inode || !S_ISREG(inode->i_mode) || !IS_I_VERSION(inode))
 		return 1;
 	/*
@@ -349,10 +350,28 @@ __bpf_kfunc int testbed_stamp_file(struct file *file, struct testbed_stamp *stam
 	stamp->ctime_nsec = ctime.tv_nsec;
 	/* After the query: a writer that comes later raises the counter. */
 	smp_mb();
-	if (atomic_read(&inode->i_writecount) > 0 ||
-	    mapping_writably_mapped(inode->i_mapping))
-		return 1;
-	return 0;
+	return testbed_has_writers(inode);
+}
+
+/* ---- kfuncs ---- */
+
+__bpf_kfunc_start_defs();
+
+/* A number that no other container of this boot has had or will have. */
+__bpf_kfunc u64 testbed_new_seq(void)
+{
+	u64 seq = atomic64_inc_return(&last_seq);
+
+	/* Loaded anew, it would begin at 1 again: from now on it must stay. */
+	if (seq == 1)
+		__module_get(THIS_MODULE);
+	return seq;
+}
+
+/* Fill @stamp. Return 0 if an equal stamp will mean equal content, 1 if nothing can be promised. */
+__bpf_kfunc int testbed_stamp_file(struct file *file, struct testbed_stamp *stamp)
+{
+	return testbed_stamp_inode(file ? d_real_inode(file->f_path.dentry) : NULL, stamp);
 }
 
 /* Hash @file and log it for @ident. Return the counter of the outcome. */
@@ -528,6 +547,9 @@ BTF_ID_FLAGS(func, testbed_measure_exe, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_measure_join, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_beat, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_count_lost)
+BTF_ID_FLAGS(func, testbed_watch_writer, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_watch_size, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_measure_later, TESTBED_KF_ATOMIC)
 BTF_KFUNCS_END(testbed_kfuncs)
 
 static const struct btf_kfunc_id_set testbed_kfunc_set = {
@@ -539,6 +561,7 @@ static const struct btf_kfunc_id_set testbed_kfunc_set = {
 BTF_KFUNCS_START(testbed_loader_kfuncs)
 BTF_ID_FLAGS(func, testbed_beat, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_count_lost)
+BTF_ID_FLAGS(func, testbed_take_tally)
 BTF_KFUNCS_END(testbed_loader_kfuncs)
 
 static const struct btf_kfunc_id_set testbed_loader_kfunc_set = {

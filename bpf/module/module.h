@@ -3,6 +3,7 @@
 #ifndef TESTBED_MODULE_H
 #define TESTBED_MODULE_H
 
+#include <linux/fs.h>
 #include <linux/types.h>
 
 #include "measurer.h"
@@ -18,6 +19,48 @@ void testbed_fill_header(struct testbed_header *header, enum testbed_kind kind, 
 /* Hand an entry to IMA. Return the counter of the outcome: @written if it is new. */
 enum testbed_counter testbed_log_entry(const char *event, const void *entry, u32 length,
 				       enum testbed_counter written);
+
+/*
+ * Put the path of @file from @root (NULL: the current task's) into @buf of PATH_MAX
+ * bytes, set the flags of the entry, return its length.
+ */
+u32 testbed_fill_path(struct file *file, const struct path *root, char *buf, u32 *flags);
+
+/* Hash @file, log it for @ident with the path that is in @entry. Return the counter of the outcome. */
+int testbed_log_file(struct file *file, struct testbed_file_entry *entry, u32 flags,
+		     const struct testbed_ident *ident, struct testbed_work *work);
+
+/* As testbed_stamp_file(). Does not sleep. */
+int testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp);
+
+/* ---- code.c ---- */
+
+void testbed_note_code(struct inode *inode, const struct testbed_ident *ident, u32 flags,
+		       const struct testbed_file_entry *entry);
+void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp);
+bool testbed_knows_code(struct inode *inode, u64 seq);
+
+/* Is it open for writing, or mapped shared by somebody who may write? */
+bool testbed_has_writers(struct inode *inode);
+void testbed_log_violation(enum testbed_violation violation, struct inode *inode,
+			   const struct testbed_ident *ident, u32 flags, const char *path,
+			   u32 path_len);
+
+void testbed_watch_writer(struct file *file);
+void testbed_watch_size(struct dentry *dentry);
+
+/* ---- late.c ---- */
+
+void testbed_wait_for_late(void);
+
+int testbed_measure_later(struct vm_area_struct *vma, const struct testbed_ident *ident);
+
+/* ---- tally.c ---- */
+
+/* Count what no program waits for; what is lost is said by the next beat. */
+void testbed_tally(enum testbed_counter counter, u64 n);
+
+u64 testbed_take_tally(u32 counter);
 
 /* ---- beat.c ---- */
 
