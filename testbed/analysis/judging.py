@@ -16,7 +16,7 @@ from testbed.attest.finding import BadEvidence, Finding, FindingKind, Verdict
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import TestbedError
-from testbed.measurers import Claimed, Executed
+from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Ran
 from testbed.plan import Cell
 from testbed.record import Record
 from testbed.rundir import Campaign
@@ -36,17 +36,25 @@ def judge_of(campaign: Campaign) -> Judge:
         programs = [str(path) for path in plugins.workload(workload).executes]
         return truth.executed(campaign.image_path(image), "", programs)
 
+    @functools.cache
+    def tree(image: str) -> str:
+        return truth.image_tree(campaign.image_path(image))
+
     def judge(cell: Cell, path: Path, record: Record) -> Judged:
         measurer = plugins.measurer(cell.measurer)
         verdict = authentic(path, record)
         executed: frozenset[Executed] = frozenset()
+        launched: frozenset[Launched] = frozenset()
         if measurer.pcr is not None:
             try:
                 _same_images(record, digest)
                 executed = executed_of(record, executions)
+                if measurer.mode in LAUNCHING:
+                    launched = launched_of(record, tree)
             except TestbedError as error:
                 return Judged(verdict=_with(verdict, [_no_truth(error)]), promises=True)
-        claimed = measurer.claim(executed)
+        ran: frozenset[Ran] = executed | launched
+        claimed = measurer.claim(ran)
         return Judged(
             verdict=_with(verdict, truthful(path, record, verdict, claimed, executed)),
             promises=measurer.pcr is not None,
@@ -96,6 +104,14 @@ def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
         dataclasses.replace(one, container=started.id)
         for started in record.containers
         for one in executions(started.image, started.workload)
+    )
+
+
+def launched_of(record: Record, tree: Callable[[str], str]) -> frozenset[Launched]:
+    """Return how the containers that the harness started began. Raises ``BuildError`` if an image cannot be read."""
+    return frozenset(
+        Launched(container=started.id, image=tree(started.image), argv=plugins.workload(started.workload).argv)
+        for started in record.containers
     )
 
 

@@ -1,4 +1,4 @@
-"""Ground truth: what ran in a container, out of its image, and whether the log says so."""
+"""Ground truth: what ran in a container, out of its image, how it was started, and whether the log says so."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from testbed.attest import entries as payloads
 from testbed.attest.archive import Image, open_image
 from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind
 from testbed.attest.ima import Entry, parse_fields
+from testbed.attest.launch import ARGS_CUT, NO_RUNTIME
 from testbed.attest.loader import mapped_files
-from testbed.measurers import ANY_NAMESPACE, Claimed, Executed
+from testbed.attest.tree import tree_digest
+from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What, arguments_text
 
 _IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own, which knows of no containers
+_SHOWN = 200
 _NAMESPACED = re.compile(r"(\d+):(/.*)", re.DOTALL)
 _NUMBER = re.compile(r"\A\d+(?=:/|\Z)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """A file that an entry speaks of. ``digest``: of its content, hex; ``bound``: the entry's own digest, hex.
+    """A file, an image or a launch that an entry speaks of, as a measurer claims it.
 
-    ``container``: the runtime's id, or ``seq N`` where the cgroup's path has none; ``None`` where the entry has none.
+    ``digest``: of its content, hex; ``bound``: the entry's own digest, hex. ``container``: the runtime's id, or
+    ``seq N`` where the cgroup's path has none; ``None`` where the entry has none. ``lacks``: what a launch must tell
+    and does not.
     """
 
     where: str
@@ -36,6 +42,13 @@ class Observed:
     path: str
     digest: str
     bound: str
+    what: What = What.FILE
+    lacks: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is an entry of the measurer that knows containers."""
+        return self.seq is not None or self.what is not What.FILE
 
 
 def executed(archive: Path, container: str, programs: Iterable[str]) -> frozenset[Executed]:
@@ -49,6 +62,12 @@ def executed(archive: Path, container: str, programs: Iterable[str]) -> frozense
         return frozenset(_executed(image, container, path) for path in paths)
 
 
+def image_tree(archive: Path) -> str:
+    """Return the digest of an OCI archive's tree, hex (docs/formats.md, section 3). Raises ``BuildError``."""
+    with open_image(archive) as image:
+        return tree_digest(image.nodes).hex()
+
+
 def _executed(image: Image, container: str, path: bytes) -> Executed:
     content = image.read(b"/" + path) or b""
     digest = hashlib.sha256(content).hexdigest()
@@ -56,7 +75,7 @@ def _executed(image: Image, container: str, path: bytes) -> Executed:
 
 
 def observe(entries: Iterable[Entry], containers: Mapping[str, Container]) -> Iterator[Observed]:
-    """Yield the file of each entry that speaks of one. What cannot be read has been reported by ``verify``."""
+    """Yield what each entry speaks of: a file, image or launch. What cannot be read has been reported by ``verify``."""
     for entry in entries:
         try:
             seen = None if entry.violation else _observed(entry, containers)
@@ -82,12 +101,14 @@ def compare(
     old = {(str(one.path), one.digest) for one in former}
     observed = list(observe(entries, containers))
     findings: list[Finding] = []
-    for pcr in sorted({claim.pcr for claim in claimed} | {seen.pcr for seen in observed if seen.seq is not None}):
+    for pcr in sorted({claim.pcr for claim in claimed} | {seen.pcr for seen in observed if seen.ours}):
         wanted = {claim for claim in claimed if claim.pcr == pcr}
-        by_path = {claim for claim in wanted if claim.container is None}
+        by_path = {claim for claim in wanted if claim.container is None and claim.what is What.FILE}
         here = [seen for seen in observed if seen.pcr == pcr]
-        findings += _compare_paths(by_path, [seen for seen in here if seen.seq is None], old)
-        findings += _compare_containers(wanted - by_path, [seen for seen in here if seen.seq is not None], old)
+        findings += _compare_paths(by_path, [seen for seen in here if not seen.ours], old)
+        ours = [seen for seen in here if seen.ours]
+        findings += _compare_containers(wanted - by_path, _without_unknown(wanted, ours), old)
+        findings += _lacking(ours)
     return [*findings, *_weak_bindings(observed, executed)]
 
 
@@ -99,20 +120,35 @@ def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | N
         where = entry.where
         return Observed(where=where, pcr=entry.pcr, container=None, seq=None, path=path, digest=bound, bound=bound)
     payload = payloads.parse_payload(fields.name, fields.buf)
-    if not isinstance(payload, payloads.FileEntry):
+    told = partial(Observed, where=entry.where, pcr=entry.pcr, bound=bound)
+    if isinstance(payload, payloads.ImageEntry):
+        return told(container=None, seq=None, path="", digest=payload.digest.hex(), what=What.IMAGE)
+    if not isinstance(payload, payloads.FileEntry | payloads.LaunchEntry):
         return None
     seq = str(payload.container.seq)
     known = containers.get(seq)
     name = known.runtime_id if known is not None and known.runtime_id is not None else f"seq {seq}"
-    return Observed(
-        where=entry.where,
-        pcr=entry.pcr,
-        container=name,
-        seq=seq,
-        path=os.fsdecode(payload.path),
-        digest=payload.digest.hex(),
-        bound=bound,
-    )
+    if isinstance(payload, payloads.FileEntry):
+        path = os.fsdecode(payload.path)
+        return told(container=name, seq=seq, path=path, digest=payload.digest.hex())
+    text = arguments_text(payload.arguments, cut_of=payload.args if payload.flags & ARGS_CUT else None)
+    lacks = "the digest of the program that executed it" if payload.flags & NO_RUNTIME else ""
+    return told(container=name, seq=seq, path=text, digest=payload.image.hex(), what=What.LAUNCH, lacks=lacks)
+
+
+def _without_unknown(claimed: Collection[Claimed], observed: list[Observed]) -> list[Observed]:
+    """Leave out the arguments of launches of which a claim says nothing."""
+    unknown = {claim.container for claim in claimed if claim.what is What.LAUNCH and not claim.path}
+    return [
+        replace(seen, path="") if seen.what is What.LAUNCH and seen.container in unknown else seen for seen in observed
+    ]
+
+
+def _lacking(observed: list[Observed]) -> Iterator[Finding]:
+    for seen in observed:
+        if seen.lacks:
+            where = f"{seen.where}: container {seen.container}"
+            yield Finding(kind=FindingKind.MISSING, where=where, expected=seen.lacks, got="none", container=seen.seq)
 
 
 def _compare_paths(claimed: set[Claimed], observed: list[Observed], old: set[tuple[str, str]]) -> Iterator[Finding]:
@@ -131,33 +167,46 @@ def _compare_containers(
     claimed: set[Claimed], observed: list[Observed], old: set[tuple[str, str]]
 ) -> Iterator[Finding]:
     """Match claims and entries one to one by container, path and digest; then say what each that is left over means."""
-    keys = {(claim.container, claim.path, claim.digest) for claim in claimed}
-    got = {(seen.container, seen.path, seen.digest) for seen in observed}
+    keys, got = set(map(_key, claimed)), set(map(_key, observed))
     seqs = {seen.container: seen.seq for seen in observed}
-    left = [seen for seen in observed if (seen.container, seen.path, seen.digest) not in keys]
-    elsewhere = {(seen.path, seen.digest) for seen in left}
+    left = [seen for seen in observed if _key(seen) not in keys]
+    elsewhere = set(map(_content, left))
     for claim in _sorted(claimed):
         # What another container has instead is told below, where the entry is.
-        if (claim.container, claim.path, claim.digest) in got or (claim.path, claim.digest) in elsewhere:
+        if _key(claim) in got or _content(claim) in elsewhere:
             continue
-        others = {s.digest for s in left if (s.container, s.path) == (claim.container, claim.path)}
+        others = {s.digest for s in left if _place(s) == _place(claim)}
         yield _unmet(claim, others, old, seqs.get(claim.container))
-    unmet = [claim for claim in claimed if (claim.container, claim.path, claim.digest) not in got]
+    unmet = [claim for claim in claimed if _key(claim) not in got]
     for seen in left:
-        owners = sorted(str(c.container) for c in unmet if (c.path, c.digest) == (seen.path, seen.digest))
-        same_file = [c for c in claimed if (c.container, c.path) == (seen.container, seen.path)]
+        owners = sorted(str(c.container) for c in unmet if _content(c) == _content(seen))
+        same_file = [c for c in claimed if _place(c) == _place(seen)]
         if owners:
             yield _about(FindingKind.MISATTRIBUTED, seen, f"container {' or '.join(owners)}")
-        elif all((c.container, c.path, c.digest) in got for c in same_file):
-            kind = FindingKind.WRONG_DIGEST if same_file else FindingKind.GHOST
-            expected = " or ".join(sorted(c.digest for c in same_file)) or "no entry: this was never executed there"
-            yield _about(kind, seen, expected)
+        elif all(_key(c) in got for c in same_file):
+            # Images have no place that two could be at.
+            wrong = same_file and seen.what is not What.IMAGE
+            kind = FindingKind.WRONG_DIGEST if wrong else FindingKind.GHOST
+            never = "no entry: this was never executed there"
+            yield _about(kind, seen, " or ".join(sorted(c.digest for c in same_file)) if wrong else never)
+
+
+def _key(one: Claimed | Observed) -> tuple[What, str | None, str, str]:
+    return one.what, one.container, one.path, one.digest
+
+
+def _place(one: Claimed | Observed) -> tuple[What, str | None, str]:
+    return one.what, one.container, one.path
+
+
+def _content(one: Claimed | Observed) -> tuple[What, str, str]:
+    return one.what, one.path, one.digest
 
 
 def _unmet(claim: Claimed, got: Collection[str], old: set[tuple[str, str]], seq: str | None) -> Finding:
-    place = f"PCR {claim.pcr}: {claim.path!a}" + (f" in container {claim.container}" if claim.container else "")
+    place = f"PCR {claim.pcr}: {_name(claim)}" + (f" in container {claim.container}" if claim.container else "")
     kind = FindingKind.WRONG_DIGEST if got else FindingKind.MISSING
-    if got and all((claim.path, digest) in old for digest in got):
+    if got and claim.what is What.FILE and all((claim.path, digest) in old for digest in got):
         kind = FindingKind.STALE
     return Finding(
         kind=kind, where=place, expected=claim.digest, got=" and ".join(sorted(got)) or "no entry", container=seq
@@ -165,8 +214,17 @@ def _unmet(claim: Claimed, got: Collection[str], old: set[tuple[str, str]], seq:
 
 
 def _about(kind: FindingKind, seen: Observed, expected: str) -> Finding:
-    got = f"{seen.path!a}, {seen.digest}, in container {seen.container}"
+    where = f", in container {seen.container}" if seen.container else ""
+    got = f"{_name(seen)}, {seen.digest}{where}"
     return Finding(kind=kind, where=seen.where, expected=expected, got=got, container=seen.seq)
+
+
+def _name(one: Claimed | Observed) -> str:
+    """Name a file by its path, a launch by its arguments: the beginning of these, as scripts may be long."""
+    if one.what is What.FILE:
+        return f"{one.path!a}"
+    text = one.path if len(one.path) <= _SHOWN else f"{one.path[:_SHOWN]}..."
+    return f"{one.what}" + (f" of {text!a}" if one.path else "")
 
 
 def _weak_bindings(observed: list[Observed], executed: Collection[Executed]) -> Iterator[Finding]:
@@ -191,4 +249,4 @@ def _weak_bindings(observed: list[Observed], executed: Collection[Executed]) -> 
 
 
 def _sorted(claimed: Iterable[Claimed]) -> list[Claimed]:
-    return sorted(claimed, key=lambda c: (c.pcr, c.container or "", c.path, c.digest))
+    return sorted(claimed, key=lambda c: (c.pcr, c.container or "", c.what, c.path, c.digest))

@@ -6,7 +6,10 @@ To add one, write ``measurers/NAME.py`` with a module-level ``MEASURER``. ``clai
 
 from __future__ import annotations
 
+import enum
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,7 +25,10 @@ PINS = "/sys/fs/bpf/testbed"
 # In the path of a claim: the number of a namespace, whichever it is.
 ANY_NAMESPACE = "*"
 # Modes in which the programs say in the log when they were there (docs/formats.md, ctr-beat).
-BEATING = frozenset({"file"})
+BEATING = frozenset({"file", "image"})
+# Modes in which each start of a container is an entry, with its image's digest (ctr-image, ctr-launch).
+LAUNCHING = frozenset({"image"})
+ARGUMENTS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,24 +45,61 @@ class Executed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """One thing that must be in the log. ``container`` is ``None`` if the measurer does not tell containers apart.
+class Launched:
+    """Ground truth: this container was started of this image.
 
-    ``path``: the entry's name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it.
+    ``image`` is the digest of the image's tree, hex; ``argv`` what its first program was given, ``None`` if unknown.
+    """
+
+    container: str
+    image: str
+    argv: tuple[str, ...] | None = None
+
+
+Ran = Executed | Launched
+
+
+class What(enum.StrEnum):
+    """What an entry speaks of."""
+
+    FILE = "file"
+    IMAGE = "image"
+    LAUNCH = "launch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """One thing that must be in the log.
+
+    ``container`` is ``None`` for an image, and if the measurer does not tell containers apart. ``path``: the entry's
+    name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it. Of a launch its arguments
+    (``arguments_text``), nothing if they are not known. ``digest``: of the file, of a launch and an image its tree's.
     """
 
     pcr: int
     container: str | None
     path: str
     digest: str
+    what: What = What.FILE
 
 
-Claim = Callable[[Iterable[Executed]], frozenset[Claimed]]
+Claim = Callable[[Iterable[Ran]], frozenset[Claimed]]
 
 
-def claim_nothing(_: Iterable[Executed]) -> frozenset[Claimed]:
+def claim_nothing(_: Iterable[Ran]) -> frozenset[Claimed]:
     """Promise nothing."""
     return frozenset()
+
+
+def files(ran: Iterable[Ran]) -> Iterator[Executed]:
+    """Yield what a measurer of files must know."""
+    return (one for one in ran if isinstance(one, Executed))
+
+
+def arguments_text(arguments: Iterable[bytes], *, cut_of: int | None = None) -> str:
+    """Write the arguments of a program as one text; ``cut_of``: how many there were, if these are not all."""
+    more = "" if cut_of is None else f" ... (cut, {cut_of} in all)"
+    return shlex.join(os.fsdecode(one) for one in arguments) + more
 
 
 @contextmanager
@@ -116,7 +159,8 @@ class Measurer:
     """One rung of the ladder.
 
     ``policy``: lines for the one IMA policy that can be loaded in a boot; empty: none is loaded.
-    ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure); ``None``: no module and no programs.
+    ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure files, ``image``: images as well);
+    ``None``: no module and no programs.
     ``beat``: seconds between two entries that say that the programs are there, 0: only when they come, go or are asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from testbed.measurers import Claimed, Executed, Measurer
+from testbed.measurers import Claimed, Measurer, Ran, files
 
 PCR = 11
 
 
-def claim(executed: Iterable[Executed]) -> frozenset[Claimed]:
+def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
     """Promise one entry for each container, path and content, and none for the host."""
-    return frozenset(Claimed(pcr=PCR, container=e.container, path=str(e.path), digest=e.digest) for e in executed)
+    return frozenset(Claimed(pcr=PCR, container=e.container, path=str(e.path), digest=e.digest) for e in files(ran))
 
 
 MEASURER = Measurer(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from testbed.measurers import Claimed, Executed, Measurer
+from testbed.measurers import Claimed, Measurer, Ran, files
 
 PCR = 10
 
 
-def claim(executed: Iterable[Executed]) -> frozenset[Claimed]:
+def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
     """Promise one entry for each path and content: IMA's hash table drops what another container did before."""
-    return frozenset(Claimed(pcr=PCR, container=None, path=str(e.path), digest=e.digest) for e in executed)
+    return frozenset(Claimed(pcr=PCR, container=None, path=str(e.path), digest=e.digest) for e in files(ran))
 
 
 MEASURER = Measurer(

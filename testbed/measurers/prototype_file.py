@@ -8,22 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, Measurer, ima_exec
+from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, Measurer, Ran, files, ima_exec
 
 PCR = 11
 # As many bytes of the digest as a pointer has are hashed.
 _POINTER = 8
 
 
-def claim(executed: Iterable[Executed]) -> frozenset[Claimed]:
+def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
     """Promise plain IMA's entries, and a line for each path and content in some namespace.
 
     Not promised: the line of a file whose digest has a zero byte among those that are hashed. What follows that byte
     is then the namespace's number, which nobody knows in advance.
     """
-    ran = list(executed)
-    lines = (_line(one) for one in ran if 0 not in bytes.fromhex(one.digest)[:_POINTER])
-    return ima_exec.claim(ran) | frozenset(lines)
+    executed = list(files(ran))
+    lines = (_line(one) for one in executed if 0 not in bytes.fromhex(one.digest)[:_POINTER])
+    return ima_exec.claim(executed) | frozenset(lines)
 
 
 def _line(one: Executed) -> Claimed:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, Measurer, ima_exec
+from testbed.measurers import ANY_NAMESPACE, Claimed, Measurer, Ran, files, ima_exec
 
 PCR = 11
 _NOTHING = hashlib.sha256(bytes(8)).hexdigest()
 
 
-def claim(executed: Iterable[Executed]) -> frozenset[Claimed]:
+def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
     """Promise plain IMA's entries, and a line of no content for some namespace."""
-    ran = list(executed)
+    executed = list(files(ran))
     line = Claimed(pcr=PCR, container=None, path=ANY_NAMESPACE, digest=_NOTHING)
-    return ima_exec.claim(ran) | frozenset([line] if ran else [])
+    return ima_exec.claim(executed) | frozenset([line] if executed else [])
 
 
 MEASURER = Measurer(

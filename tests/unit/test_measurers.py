@@ -12,7 +12,7 @@ import pytest
 from testbed import measurers, plugins
 from testbed.errors import DeployError
 from testbed.guest import Completed
-from testbed.measurers import Claimed, Executed
+from testbed.measurers import Claimed, Executed, Launched, What
 
 
 class FakeGuest:
@@ -81,7 +81,13 @@ def test_a_refusal_says_what_and_what_the_kernel_said(refuses: str, what: str, h
 
 
 def test_a_beat_is_asked_of_programs_that_measure() -> None:
-    for name, asked in (("container-file", True), ("hooks-only", False), ("ima-exec", False), ("none", False)):
+    for name, asked in (
+        ("container-file", True),
+        ("container-image", True),
+        ("hooks-only", False),
+        ("ima-exec", False),
+        ("none", False),
+    ):
         guest = FakeGuest()
         measurers.beat(plugins.measurer(name), guest)
         assert any(" beat " in line for line in guest.ran) == asked
@@ -107,6 +113,33 @@ def test_claims_tell_containers_apart_where_the_measurer_does() -> None:
     together = plugins.measurer("ima-exec").claim(ran)
     assert together == {Claimed(pcr=10, container=None, path=str(path), digest="aa")}
     assert plugins.measurer("none").claim(ran) == frozenset()
+
+
+def test_a_launch_is_promised_with_its_arguments_as_an_entry_has_them() -> None:
+    image = plugins.measurer("container-image")
+    assert (image.mode, image.pcr, image.policy) == ("image", 11, plugins.measurer("container-file").policy)
+
+    def shown(*argv: str) -> str:
+        (one,) = (c for c in image.claim([Launched(container="c", image="aa", argv=argv)]) if c.what is What.LAUNCH)
+        assert (one.pcr, one.container, one.digest) == (11, "c", "aa")
+        return one.path
+
+    assert shown("/bin/sh", "-c", "exit 0") == "/bin/sh -c 'exit 0'"
+    assert shown("/bin/x", "", "\udcff") == "/bin/x '' '\udcff'"
+    assert shown("a" * 4095) == "a" * 4095
+    assert shown("a" * 4094, "b") == f"{'a' * 4094} b ... (cut, 2 in all)"
+    assert shown("a" * 4095, "b") == f"{'a' * 4095} ... (cut, 2 in all)"
+    assert shown("a" * 9000, "b") == f"{'a' * 4096} ... (cut, 2 in all)"
+
+
+def test_an_image_is_promised_once() -> None:
+    ran = [Launched(container=name, image="aa") for name in ("one", "two")]
+    claimed = plugins.measurer("container-image").claim(ran)
+    assert {(one.what.value, one.container, one.path) for one in claimed} == {
+        ("image", None, ""),
+        ("launch", "one", ""),
+        ("launch", "two", ""),
+    }
 
 
 def test_a_prototype_promises_what_eight_bytes_give() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from testbed import plugins
 from testbed.errors import SpecError
-from testbed.measurers import Executed
+from testbed.measurers import LAUNCHING, Executed, Launched
 from testbed.runtimes import Start
 
 LOOK_UP: dict[str, Any] = {
@@ -87,6 +87,14 @@ def test_only_container_measurers_tell_containers_apart() -> None:
     executed = [_executed("one"), _executed("two")]
     assert len(plugins.measurer("ima-exec").claim(executed)) == 1
     assert {claim.container for claim in plugins.measurer("container-file").claim(executed)} == {"one", "two"}
+
+
+def test_what_was_launched_is_for_measurers_of_images_alone() -> None:
+    launched = Launched(container="one", image="ab" * 32, argv=("/usr/bin/x",))
+    for name in plugins.names("measurers"):
+        measurer = plugins.measurer(name)
+        more = measurer.claim([_executed("one"), launched]) - measurer.claim([_executed("one")])
+        assert {claim.what.value for claim in more} == ({"image", "launch"} if measurer.mode in LAUNCHING else set())
 
 
 def _executed(container: str) -> Executed:

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from fake_campaign import build
 
-from testbed import rundir
+from testbed import plugins, rundir
 from testbed.analysis import checks, judging, report
 from testbed.attest import truth
 from testbed.attest.finding import Finding, FindingKind
@@ -29,7 +29,8 @@ KEY = ec.derive_private_key(0x7E57BED, ec.SECP256R1())
 NONCE = b"\x11" * 32
 CONTAINER = f"{1:064x}"
 PROGRAM = b"/usr/bin/tool"
-ARMS = {"none": 0.0, "none2": 0.0, "container-file": 0.3}
+TREE = hashlib.sha256(b"tree").digest()
+ARMS = {"none": 0.0, "none2": 0.0, "container-file": 0.3, "container-image": 0.4}
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,7 @@ def _one_program(monkeypatch: pytest.MonkeyPatch) -> None:
         return frozenset({Executed(container=container, path=PurePosixPath(PROGRAM.decode()), digest=digest, size=4)})
 
     monkeypatch.setattr(truth, "executed", executed)
+    monkeypatch.setattr(truth, "image_tree", lambda archive: TREE.hex() if archive.exists() else "")
 
 
 def _archive(path: Path) -> str:
@@ -60,9 +62,16 @@ def _log(content: bytes) -> list[bytes]:
     return [start, evidence.ima_buf("ctr-file", evidence.ctr_file(PROGRAM, content))]
 
 
-def _bundle(directory: Path, cell: Cell, content: bytes = b"tool") -> None:
+def _start(tree: bytes) -> list[bytes]:
+    argv = tuple(word.encode() for word in plugins.workload("tools").argv)
+    launch = evidence.ctr_launch(tree, argv)
+    return [evidence.ima_buf("ctr-image", evidence.ctr_image(tree)), evidence.ima_buf("ctr-launch", launch)]
+
+
+def _bundle(directory: Path, cell: Cell, content: bytes = b"tool", tree: bytes = TREE) -> None:
     log = evidence.ima_ng("boot_aggregate", b"aggregate")
     log += b"".join(_log(content)) if cell.measurer.startswith("container") else b""
+    log += b"".join(_start(tree)) if cell.measurer == "container-image" else b""
     values = {pcr: evidence.extended(log, pcr) for pcr in (10, 11)}
     quoted = evidence.attest(NONCE, hashlib.sha256(values[10] + values[11]).digest())
     sig = evidence.sign(KEY, quoted, scheme=0x0018)
@@ -111,17 +120,17 @@ def test_clean_runs_are_as_expected(tmp_path: Path, arm: str) -> None:
     assert len(rows) == 2
     assert _words(rows, "verdict") == {"ok"}
     assert _words(rows, "judgement") == {"trusted"}
-    measures = arm == "container-file"
-    assert _words(rows, "promises") == {measures}
-    assert _words(rows, "promised") == {int(measures)}
-    assert rows[0]["attested"] == [{"pcr": 10, "entries": 1}, {"pcr": 11, "entries": 2 * measures}]
+    promised = {"container-file": 1, "container-image": 3}.get(arm, 0)
+    assert _words(rows, "promises") == {bool(promised)}
+    assert _words(rows, "promised") == {promised}
+    assert rows[0]["attested"] == [{"pcr": 10, "entries": 1}, {"pcr": 11, "entries": promised + bool(promised)}]
 
 
 def test_the_report_of_clean_runs_tells_how_to_verify_one(tmp_path: Path) -> None:
     written = report.write(_judged(tmp_path))
     text = written.report.read_text()
     assert written.exit_status == 0
-    assert text.startswith("# Correctness OK: all 6 runs")
+    assert text.startswith("# Correctness OK: all 8 runs")
     assert "/evidence --ak " in text
     assert f"ak.pem --nonce {NONCE.hex()}" in text
 
@@ -132,6 +141,14 @@ def test_changed_content_is_an_unexpected_finding(tmp_path: Path) -> None:
     assert _words(rows, "verdict") == {"unexpected"}
     assert {kind for kind, _ in _findings(rows)} == {"wrong-digest"}
     assert _words(_checks(campaign, "none"), "verdict") == {"ok"}
+
+
+def test_another_image_is_an_unexpected_finding(tmp_path: Path) -> None:
+    campaign = _judged(tmp_path, tree=hashlib.sha256(b"another").digest())
+    rows = _checks(campaign, "container-image")
+    assert _words(rows, "verdict") == {"unexpected"}
+    assert {kind for kind, _ in _findings(rows)} == {"wrong-digest"}
+    assert _words(_checks(campaign, "container-file"), "verdict") == {"ok"}
 
 
 @pytest.mark.parametrize("missing", ["evidence", "ak.pem", "evidence/quote.sig"])

@@ -13,21 +13,23 @@ import tarfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import evidence as b
 import pyarrow as pa
 import pytest
 from evidence import GOLDEN
 
+from testbed import plugins
 from testbed.attest.archive import open_image
 from testbed.attest.finding import Container
 from testbed.attest.ima import Entry, read_entries
 from testbed.attest.loader import mapped_files
 from testbed.attest.tree import tree_digest
-from testbed.attest.truth import compare, executed
+from testbed.attest.truth import compare, executed, image_tree
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import BuildError
-from testbed.measurers import Claimed, Executed
+from testbed.measurers import Claimed, Executed, Launched
 
 Members = dict[str, bytes | str | tarfile.TarInfo | None]
 
@@ -334,6 +336,83 @@ def test_against_claims_of_containers(
     log: list[tuple[int, str, bytes]], claims: list[Claimed], expected: list[tuple[str, str | None]]
 ) -> None:
     assert found(files(*log), *claims) == expected
+
+
+I1, I2, I3 = (hashlib.sha256(name).digest() for name in (b"one", b"two", b"three"))
+SH = (b"/bin/sh", b"-c", b"exit 0")
+CLAIM = plugins.measurer("container-image").claim
+
+
+def launches(*said: tuple[int, bytes], images: Iterable[bytes] = (), **more: Any) -> list[Entry]:
+    lines = [b.ima_buf("ctr-image", b.ctr_image(one)) for one in images]
+    return list(
+        read_entries(
+            b"".join([*lines, *(b.ima_buf("ctr-launch", b.ctr_launch(i, SH, seq=s, **more)) for s, i in said)])
+        )
+    )
+
+
+def launched(
+    *said: tuple[str, bytes], argv: tuple[str, ...] | None = ("/bin/sh", "-c", "exit 0")
+) -> frozenset[Claimed]:
+    return CLAIM(Launched(container=who, image=image.hex(), argv=argv) for who, image in said)
+
+
+BOTH = launched((C1, I1), (C2, I2))
+
+
+@pytest.mark.parametrize(
+    ("log", "claims", "expected"),
+    [
+        (launches((1, I1), (2, I2), images=(I1, I2)), BOTH, []),
+        (launches((1, I1), (2, I1), images=(I1,)), launched((C1, I1), (C2, I1)), []),
+        (launches((1, I1), images=(I1,)), launched((C1, I1), argv=None), []),
+        (launches((1, I1), images=(I1, I2)), BOTH, [("missing", None)]),
+        (launches((1, I1), (2, I2), images=(I1,)), BOTH, [("missing", None)]),
+        (launches((1, I1), images=(I1,)), launched((C1, I2)), [("wrong-digest", "1"), ("wrong-digest", None)]),
+        (launches((1, I1), images=(I1, I2)), launched((C1, I1)), [("ghost", None)]),
+        (launches((1, I1), (2, I1), images=(I1,)), launched((C1, I1)), [("ghost", "2")]),
+        (launches((1, I1), (1, I2), images=(I1,)), launched((C1, I1)), [("wrong-digest", "1")]),
+        (launches((1, I2), (2, I1), images=(I1, I2)), BOTH, [("misattributed", "1"), ("misattributed", "2")]),
+        (launches((3, I1), images=(I1,)), launched((C1, I1)), [("misattributed", "3")]),
+        (launches((1, I3), (2, I2), images=(I3, I2)), BOTH, [("wrong-digest", "1"), ("wrong-digest", None)]),
+        # Another program of the right image: what was promised is not there, what is there was not.
+        (launches((1, I1), images=(I1,)), launched((C1, I1), argv=("/bin/true",)), [("ghost", "1"), ("missing", "1")]),
+        (launches((1, I1), images=(I1,), runtime=bytes(32)), launched((C1, I1)), [("missing", "1")]),
+        # A measurer of files alone promises none.
+        (launches((1, I1), images=(I1,)), frozenset(), [("ghost", "1"), ("ghost", None)]),
+    ],
+)
+def test_against_claims_of_launches(
+    log: list[Entry], claims: frozenset[Claimed], expected: list[tuple[str, str | None]]
+) -> None:
+    findings = compare(log, claims, CONTAINERS)
+    assert sorted(((one.kind.value, one.container) for one in findings), key=str) == sorted(expected, key=str)
+
+
+def test_a_launch_with_cut_arguments_is_as_claimed() -> None:
+    argv = ("/bin/sh", "-c", "x" * 5000)
+    said = b"".join(one.encode() + b"\0" for one in argv)[:4096]
+    line = b.ima_buf("ctr-launch", b.ctr_launch(I1, SH, arguments=said, flags=1))
+    log = list(read_entries(b.ima_buf("ctr-image", b.ctr_image(I1)) + line))
+    assert compare(log, launched((C1, I1), argv=argv), CONTAINERS) == []
+    (missing, ghost) = compare(log, launched((C1, I1), argv=(*argv, "y")), CONTAINERS)
+    assert (missing.kind, ghost.kind) == ("missing", "ghost")
+    assert len(missing.where) < 400
+
+
+def test_the_words_about_a_launch() -> None:
+    (image, launch) = compare(launches((1, I2), images=(I2,)), launched((C1, I1)), CONTAINERS)
+    assert image.where == "PCR 11: image"
+    assert (image.expected, image.got) == (I1.hex(), I2.hex())
+    assert launch.where == f"PCR 11: launch of \"/bin/sh -c 'exit 0'\" in container {C1}"
+    (ghost,) = compare(launches(images=(I2,)), frozenset(), CONTAINERS)
+    assert ghost.got == f"image, {I2.hex()}"
+
+
+def test_an_images_tree_is_that_of_its_archive(tmp_path: Path) -> None:
+    with open_image(archive(tmp_path / "image", [layer(BASE)])) as image:
+        assert image_tree(tmp_path / "image") == tree_digest(image.nodes).hex()
 
 
 def test_a_claim_that_only_a_former_content_meets_is_stale() -> None:

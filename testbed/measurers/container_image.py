@@ -1,0 +1,42 @@
+"""What ``container-file`` records, and of each start of a container its image's digest and how it was started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from testbed.measurers import ARGUMENTS_MAX, Claimed, Launched, Measurer, Ran, What, arguments_text, container_file
+
+PCR = container_file.PCR
+
+
+def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
+    """Promise the entries of files, one launch for each container, and one entry for each image that was started."""
+    known = list(ran)
+    return container_file.claim(known) | frozenset(_starts(known))
+
+
+def _starts(ran: Iterable[Ran]) -> Iterator[Claimed]:
+    for one in ran:
+        if isinstance(one, Launched):
+            yield Claimed(pcr=PCR, container=None, path="", digest=one.image, what=What.IMAGE)
+            text = "" if one.argv is None else _shown(one.argv)
+            yield Claimed(pcr=PCR, container=one.container, path=text, digest=one.image, what=What.LAUNCH)
+
+
+def _shown(argv: tuple[str, ...]) -> str:
+    """Write arguments as an entry has them: it holds so many bytes of them, each with its zero byte."""
+    said = b"".join(os.fsencode(one) + b"\0" for one in argv)
+    parts = said[:ARGUMENTS_MAX].split(b"\0")
+    cut_of = len(argv) if len(said) > ARGUMENTS_MAX else None
+    return arguments_text(parts if parts[-1] else parts[:-1], cut_of=cut_of)
+
+
+MEASURER = Measurer(
+    name="container-image",
+    summary="container-file, and each start of a container with the digest of its whole image, on PCR 11",
+    policy=container_file.MEASURER.policy,
+    mode="image",
+    pcr=PCR,
+    claim=claim,
+)
