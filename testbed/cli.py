@@ -26,6 +26,7 @@ _ELSEWHERE = {
     "doctor": "testbed.lab.doctor_command:doctor",
     "figures": "testbed.analysis.report_command:figures_command",
     "gc": "testbed.lab.gc_command:gc",
+    "image-digest": "testbed.attest.image_command:image_digest",
     "images": "testbed.lab.images_command:images",
     "mutate": "testbed.attest.mutate_command:mutate_command",
     "policy": "testbed.attest.policy_command:policy",

@@ -60,12 +60,31 @@ class Node:
 DIRECTORY = Node(mode=stat.S_IFDIR | 0o755)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A tree's final digest, and what it covers.
+
+    ``nodes``: the node digest of each file that is not left out, the root's under ``b""``. ``size``: bytes in the
+    regular files among them.
+    """
+
+    digest: bytes
+    size: int
+    nodes: Mapping[bytes, bytes]
+
+
 def tree_digest(nodes: Mapping[bytes, Node]) -> bytes:
-    """Return the digest of a tree, given as path to node: ``b""`` is the root, ``b"usr/bin/true"`` a file.
+    """Return the digest of a tree, as ``measure_tree`` takes it."""
+    return measure_tree(nodes).digest
+
+
+def measure_tree(nodes: Mapping[bytes, Node]) -> Tree:
+    """Digest a tree, given as path to node: ``b""`` is the root, ``b"usr/bin/true"`` a file.
 
     Every directory on the way to a node is a node. Raises ``EvidenceError`` if one is missing or no directory.
     """
     children: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
+    covered: dict[bytes, tuple[bytes, int]] = {}
     # Deepest first, so that children are done before their directory, without recursion: trees may be very deep.
     for path in sorted(nodes, key=lambda path: path.count(b"/"), reverse=True):
         node, inside = nodes[path], children.pop(path, {}) if path else {}
@@ -73,12 +92,20 @@ def tree_digest(nodes: Mapping[bytes, Node]) -> bytes:
             raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is no directory")
         if path and not _left_out(path, node, inside):
             above, _, name = path.rpartition(b"/")
-            children[above][name] = node_digest(node, content_digest(node, inside))
-    root = directory_digest(children.pop(b"", {}))
+            content, size = _content(node, inside)
+            children[above][name] = digest = node_digest(node, content)
+            covered[path] = (digest, size)
+    root = node_digest(DIRECTORY, directory_digest(children.pop(b"", {})))
     if children:
         raise EvidenceError(f"tree: no directory {os.fsdecode(min(children))!r}, though there are files below it")
+    gone = tuple(path + b"/" for path, kinds in LEFT_OUT.items() if stat.S_IFDIR in kinds)
+    kept = {path: one for path, one in covered.items() if not path.startswith(gone)}
     # The root's own mode and owner are the storage driver's, unless a layer names it.
-    return hashlib.sha256(b"TBID" + struct.pack("<H", VERSION) + node_digest(DIRECTORY, root)).digest()
+    return Tree(
+        digest=hashlib.sha256(b"TBID" + struct.pack("<H", VERSION) + root).digest(),
+        size=sum(size for _, size in kept.values()),
+        nodes={b"": root} | {path: digest for path, (digest, _) in sorted(kept.items())},
+    )
 
 
 def node_digest(node: Node, content: bytes) -> bytes:
@@ -94,14 +121,19 @@ def node_digest(node: Node, content: bytes) -> bytes:
 
 def content_digest(node: Node, inside: Mapping[bytes, bytes]) -> bytes:
     """Return the digest of what a node holds. ``inside``: a directory's names and their node digests."""
+    return _content(node, inside)[0]
+
+
+def _content(node: Node, inside: Mapping[bytes, bytes]) -> tuple[bytes, int]:
+    """Return the content digest, and a regular file's size."""
     if node.type == stat.S_IFDIR:
-        return directory_digest(inside)
+        return directory_digest(inside), 0
     if node.type == stat.S_IFLNK:
-        return hashlib.sha256(node.target).digest()
+        return hashlib.sha256(node.target).digest(), 0
     if node.type == stat.S_IFREG and node.open is not None:
         with node.open() as file:
-            return verity_digest(file)
-    return _NO_CONTENT
+            return _verity(file)
+    return _NO_CONTENT, 0
 
 
 def directory_digest(inside: Mapping[bytes, bytes]) -> bytes:
@@ -111,6 +143,11 @@ def directory_digest(inside: Mapping[bytes, bytes]) -> bytes:
 
 def verity_digest(file: BinaryIO) -> bytes:
     """Return a file's fs-verity digest: SHA-256, blocks of 4096 bytes, no salt (Documentation/filesystems/fsverity)."""
+    return _verity(file)[0]
+
+
+def _verity(file: BinaryIO) -> tuple[bytes, int]:
+    """Return a file's fs-verity digest and its size."""
     size, level = 0, []
     while block := file.read(_BLOCK):
         size += len(block)
@@ -119,7 +156,7 @@ def verity_digest(file: BinaryIO) -> bytes:
         level = [_block_of(level[at : at + 128]) for at in range(0, len(level), 128)]
     root = level[0] if level else _NO_CONTENT  # an empty file has no tree
     descriptor = struct.pack("<BBBB4xQ64s32s144x", 1, 1, 12, 0, size, root, b"")
-    return hashlib.sha256(descriptor).digest()
+    return hashlib.sha256(descriptor).digest(), size
 
 
 def read_directory(top: Path) -> dict[bytes, Node]:
