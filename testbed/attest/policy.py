@@ -188,7 +188,7 @@ def build_policy(document: Document, where: str) -> Policy:
             name: ImageReference(
                 digest=image.digest,
                 files=_image_files(image.files, where, f"images.{name}.files"),
-                config=frozenset(image.config),
+                config=frozenset(image.config or ()),
             )
             for name, image in document.images.items()
         },

@@ -64,11 +64,11 @@ class Host(_Values):
 class Image(_Values):
     """What may run in a container of this image. `digest`: that of its tree (docs/formats.md, section 3).
 
-    `config`: digests of `config.json` of which each container's launch must claim one; none: it may claim anything.
+    `config`: digests of `config.json` of which each container's launch must claim one; without it, it may claim any.
     """
 
     digest: Hex256 | None = None
-    config: list[ClaimedDigest] = []
+    config: Annotated[list[ClaimedDigest], Field(min_length=1)] | None = None
     files: SkipValidation[dict[ImagePath, Annotated[list[ImageFileDigest], Field(min_length=1)]]] = {}
 
 

@@ -184,6 +184,49 @@ def test_a_wrong_file_leaves_the_images_as_they_are(example: Policy) -> None:
     assert complaint.expected.startswith(f"{TEXT} (image registry/one:1) or {TEXT} (image two) or sha256:e3b0")
 
 
+@pytest.mark.parametrize(
+    ("tree", "config", "left", "expected", "got"),
+    [
+        ("a", "c", "ac", "", ""),
+        ("b", "c", "bc", "", ""),
+        ("b", "d", "bcd", "", ""),
+        # Without a digest, which is a finding of its own, the claim alone tells.
+        (None, "c", "abc", "", ""),
+        ("e", "d", "cd", "", ""),
+        ("a", None, "a", "", ""),
+        ("e", None, "cd", "config c (image c) or config d (image c) or config d (image d)", "no config claimed"),
+    ],
+)
+def test_a_launch_narrows_the_images(tree: str | None, config: str | None, left: str, expected: str, got: str) -> None:
+    """Images a and b have a tree, c and d must be claimed; a launch can only be of those that it agrees with."""
+    trees: dict[str, Any] = {"a": {"digest": "a" * 64}, "b": {"digest": "b" * 64}}
+    policy = parse(images=trees | {"c": {"config": ["c" * 64, "d" * 64]}, "d": {"config": ["d" * 64]}})
+    given = None if tree is None else bytes.fromhex(tree * 64)
+    said = policy.judge_launch(("a", "b", "c", "d"), given, bytes(32) if config is None else bytes.fromhex(config * 64))
+    assert "".join(said[0]) == left
+    assert (said[2], said[1] is None) == (got, not expected)
+    if said[1] is not None:
+        assert said[1].kind is FindingKind.WRONG_DIGEST
+        assert said[1].expected == re.sub(r"config (.)", lambda match: f"config {match[1] * 64}", expected)
+
+
+def test_a_launch_of_another_tree() -> None:
+    policy = parse(images={"a": {"digest": "a" * 64, "config": ["c" * 64]}, "b": {"digest": "b" * 64}})
+    images, complaint, got = policy.judge_launch(("a", "b"), b"\xee" * 32, b"\xcc" * 32)
+    assert images == ("a", "b")
+    assert complaint is not None
+    assert complaint.expected == f"tree {'a' * 64} (image a) or tree {'b' * 64} (image b)"
+    assert got == f"tree {'ee' * 32}"
+    assert policy.judge_launch((), b"\xee" * 32, bytes(32)) == ((), None, "")
+
+
+def test_only_a_policy_whose_every_image_demands_a_claim_demands_a_launch() -> None:
+    policy = parse(images={"a": {"config": ["a" * 64]}, "b": {"config": ["b" * 64]}, "c": {}})
+    assert policy.demands(("a",)) == f"config {'a' * 64} (image a)"
+    assert policy.demands(("a", "b")).endswith(f"config {'b' * 64} (image b)")
+    assert (policy.demands(("a", "c")), policy.demands(())) == ("", "")
+
+
 def test_many_good_digests_are_not_all_said() -> None:
     policy = parse(host={"files": {"/a": [f"sha256:{n:064x}" for n in range(5)]}})
     complaint = policy.judge_host(Fields("sha256", ABC, b"/a"))
@@ -245,6 +288,11 @@ def test_a_containers_file_is_never_excused_by_what_the_host_may_run() -> None:
         ('{"schema": 1, "host": {"exclude": "/var/.*"}}', "'host.exclude'"),
         ('{"schema": 1, "images": {"a b": {}}}', "'images.a b"),
         ('{"schema": 1, "images": {"i": {"digest": "00"}}}', "'images.i.digest'"),
+        ('{"schema": 1, "images": {"i": {"config": []}}}', "'images.i.config'"),
+        ('{"schema": 1, "images": {"i": {"config": "' + "ab" * 32 + '"}}}', "'images.i.config'"),
+        ('{"schema": 1, "images": {"i": {"config": ["' + "AB" * 32 + '"]}}}', "'images.i.config.0'"),
+        ('{"schema": 1, "images": {"i": {"config": ["' + "ab" * 33 + '"]}}}', "'images.i.config.0'"),
+        ('{"schema": 1, "images": {"i": {"config": ["' + "00" * 32 + '"]}}}', "'images.i.config.0'"),
         ('{"schema": 1, "images": {"i": {"files": 1}}}', "'images.i.files': expected an object"),
         ('{"schema": 1, "images": {"i": {"files": {"a": ["x"]}}}}', "'images.i.files': expected whole paths"),
         ('{"schema": 1, "images": {"i": {"files": {"/a": {}}}}}', "'images.i.files./a': expected digests"),

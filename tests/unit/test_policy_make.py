@@ -271,6 +271,10 @@ def test_a_log_is_taken_as_it_is() -> None:
         b.ima_buf("ctr-file", b.ctr_file(b"/bin/a b", b"4", seq=1)),
         b.ima_buf("ctr-file", b.ctr_file(b"/bin/c\xff", b"5", seq=2)),
         b.ima_buf("ctr-file", b.ctr_file(b"/bin/c\xff", b"6", seq=2)),
+        b.ima_buf("ctr-image", b.ctr_image(b"t" * 32)),
+        b.ima_buf("ctr-launch", b.ctr_launch(b"t" * 32, seq=1)),
+        b.ima_buf("ctr-launch", b.ctr_launch(bytes(32), seq=2, outcome=1)),
+        b.ima_buf("ctr-beat", b.ctr_beat(1, 1)),
     )
     assert found.notes == ()
     assert found.document["host"] == {
@@ -284,7 +288,7 @@ def test_a_log_is_taken_as_it_is() -> None:
         "exclude": [],
     }
     assert found.document["images"] == {
-        b.CONTAINER: {"files": {"/bin/a b": [sha(b"4")]}},
+        b.CONTAINER: {"digest": (b"t" * 32).hex(), "files": {"/bin/a b": [sha(b"4")]}},
         "container-2": {"files": {"/bin/c%FF": sorted([sha(b"5"), sha(b"6")])}},
     }
     assert found.document["containers"] == {b.CONTAINER: [b.CONTAINER], "*": ["container-2"]}
@@ -293,6 +297,7 @@ def test_a_log_is_taken_as_it_is() -> None:
 def test_what_a_policy_cannot_have_is_left_out_and_said() -> None:
     found = logged(
         b.violation("/x"),
+        b.ima_buf("ctr-violation", b.ctr_violation(b"/x")),
         b.ima_ng("4026532500:/bin/sh", b"1", pcr=11),
         b.ima_ng("4026532500", b"1", pcr=11),
         b.ima_ng("", b"1"),
@@ -304,7 +309,7 @@ def test_what_a_policy_cannot_have_is_left_out_and_said() -> None:
     )
     assert found.document["host"]["files"] == {}
     text = "\n".join(found.notes)
-    assert "left out: 1 violations" in text
+    assert "left out: 2 violations" in text
     assert "left out: 4 names that no policy has" in text
     assert "left out: 1 digests of md5" in text
     assert "left out: 1 files in containers that have no path" in text
