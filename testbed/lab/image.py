@@ -205,7 +205,7 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
     tree = _tree(recipe.name, "containers")
     tarball.merge(at / "layer.tar", [archive], tree=tree, links=recipe.links, drop=recipe.drop)
     digest = oci.write_archive(
-        at / "layer.tar", at / "image.tar", name=f"{_reference(recipe)}:latest", config=_config(recipe)
+        [at / "layer.tar"], at / "image.tar", name=f"{_reference(recipe)}:latest", config=_config(recipe)
     )
     archive.unlink()
     (at / "layer.tar").unlink()

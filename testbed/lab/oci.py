@@ -1,7 +1,7 @@
-"""An OCI image archive of one layer, whose bytes follow from the layer and the configuration.
+"""An OCI image archive whose bytes follow from its layers and the configuration.
 
-After the OCI Image Format Specification 1.0 (``image-layout.md``, ``manifest.md``, ``config.md``). The layer is not
-compressed, so its digest is its diff id, and whoever stores it has nothing to compress again differently.
+After the OCI Image Format Specification 1.0 (``image-layout.md``, ``manifest.md``, ``config.md``). Layers are not
+compressed, so a layer's digest is its diff id, and whoever stores it has nothing to compress again differently.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,26 @@ class Config:
     cmd: tuple[str, ...] = ()
 
 
-def write_archive(layer: Path, target: Path, *, name: str, config: Config) -> str:
-    """Write an archive with the tar file ``layer`` as its only layer, to be loaded as ``name``.
+def write_archive(layers: Sequence[Path], target: Path, *, name: str, config: Config) -> str:
+    """Write an archive with the tar files ``layers``, the lowest first, to be loaded as ``name``.
 
     Returns the digest of the manifest as ``sha256:<hex>``.
     """
-    diff_id = f"sha256:{tarball.file_digest(layer)}"
+    diff_ids = [f"sha256:{tarball.file_digest(layer)}" for layer in layers]
+    sizes = [layer.stat().st_size for layer in layers]
     configuration = _json(
         {
             "architecture": "amd64",
             "config": {"Cmd": list(config.cmd), "Env": list(config.env)},
             "created": _CREATED,
             "os": "linux",
-            "rootfs": {"diff_ids": [diff_id], "type": "layers"},
+            "rootfs": {"diff_ids": diff_ids, "type": "layers"},
         }
     )
     manifest = _json(
         {
             "config": _descriptor("config.v1+json", _digest(configuration), len(configuration)),
-            "layers": [_descriptor("layer.v1.tar", diff_id, layer.stat().st_size)],
+            "layers": [_descriptor("layer.v1.tar", digest, size) for digest, size in zip(diff_ids, sizes, strict=True)],
             "mediaType": f"{_TYPE}.manifest.v1+json",
             "schemaVersion": 2,
         }
@@ -58,10 +60,12 @@ def write_archive(layer: Path, target: Path, *, name: str, config: Config) -> st
         _add(out, "index.json", _json({"manifests": [listed], "schemaVersion": 2}))
         for blob in (manifest, configuration):
             _add(out, _blob(_digest(blob)), blob)
-        with layer.open("rb") as file:
-            info = tarfile.TarInfo(_blob(diff_id))
-            info.size = layer.stat().st_size
-            out.addfile(info, file)
+        # An archive has each blob once, an image may have a layer twice.
+        for digest, layer in dict(zip(diff_ids, layers, strict=True)).items():
+            with layer.open("rb") as file:
+                info = tarfile.TarInfo(_blob(digest))
+                info.size = layer.stat().st_size
+                out.addfile(info, file)
     return _digest(manifest)
 
 

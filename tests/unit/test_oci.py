@@ -33,7 +33,7 @@ def blobs(archive: Path) -> dict[str, bytes]:
 
 def test_every_digest_is_that_of_the_bytes(layer: Path) -> None:
     archive = layer.with_name("image.tar")
-    digest = oci.write_archive(layer, archive, name="localhost/x:latest", config=CONFIG)
+    digest = oci.write_archive([layer], archive, name="localhost/x:latest", config=CONFIG)
     files = blobs(archive)
 
     def follow(descriptor: dict[str, Any]) -> bytes:
@@ -56,23 +56,23 @@ def test_every_digest_is_that_of_the_bytes(layer: Path) -> None:
 
 
 def test_one_layer_gives_one_archive(layer: Path) -> None:
-    first = oci.write_archive(layer, layer.with_name("1.tar"), name="n", config=CONFIG)
-    second = oci.write_archive(layer, layer.with_name("2.tar"), name="n", config=CONFIG)
+    first = oci.write_archive([layer], layer.with_name("1.tar"), name="n", config=CONFIG)
+    second = oci.write_archive([layer], layer.with_name("2.tar"), name="n", config=CONFIG)
     assert first == second
     assert layer.with_name("1.tar").read_bytes() == layer.with_name("2.tar").read_bytes()
 
 
 def test_the_name_is_not_part_of_the_digest_and_the_command_is(layer: Path) -> None:
     out = layer.with_name("image.tar")
-    plain = oci.write_archive(layer, out, name="n", config=CONFIG)
-    assert oci.write_archive(layer, out, name="m", config=CONFIG) == plain
-    assert oci.write_archive(layer, out, name="n", config=oci.Config(cmd=("/bin/true",))) != plain
+    plain = oci.write_archive([layer], out, name="n", config=CONFIG)
+    assert oci.write_archive([layer], out, name="m", config=CONFIG) == plain
+    assert oci.write_archive([layer], out, name="n", config=oci.Config(cmd=("/bin/true",))) != plain
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="no skopeo on this machine")
 def test_skopeo_reads_it(layer: Path) -> None:
     archive = layer.with_name("image.tar")
-    digest = oci.write_archive(layer, archive, name="localhost/x:latest", config=CONFIG)
+    digest = oci.write_archive([layer], archive, name="localhost/x:latest", config=CONFIG)
     said = subprocess.run(["skopeo", "inspect", f"oci-archive:{archive}"], capture_output=True, check=True)
     told = json.loads(said.stdout)
     assert told["Digest"] == digest
