@@ -84,7 +84,7 @@ def mke2fs_argv(recipe: GuestRecipe) -> tuple[str, ...]:
     """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools."""
     settled = f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
     return (
-        *("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-m", "0"),
+        *("mke2fs", "-q", "-F", "-t", "ext4", "-O", "verity", "-L", "root", "-m", "0"),
         *("-U", _UUID, "-E", settled, "-J", "size=16"),
         *("-d", "/out/disk.tar", "/out/disk.raw", f"{recipe.disk_mib}M"),
     )
@@ -108,7 +108,7 @@ def _tree_digest(name: str, kind: str) -> str:
 
 def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
     parts = {"builder": BUILDER, "recipe": recipe.canonical(), "kernel": kernel.digest}
-    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests")})
+    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests"), "disk": mke2fs_argv(recipe)})
 
 
 def _load(recipe: GuestRecipe, path: Path) -> Image:

@@ -227,6 +227,7 @@ def test_the_command_of_mke2fs_leaves_nothing_to_chance() -> None:
     assert argv[argv.index("-U") + 1] == image._UUID
     assert f"hash_seed={image._HASH_SEED}" in argv[argv.index("-E") + 1]
     assert "lazy_itable_init=0" in argv[argv.index("-E") + 1]
+    assert argv[argv.index("-O") + 1] == "verity", "files of an image may have it enabled"
     assert argv[-1] == "64M"
 
 
