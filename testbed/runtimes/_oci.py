@@ -55,9 +55,10 @@ def steps(program: str, start: Start) -> Steps:
     layers = f"lowerdir={start.image},upperdir={bundle}/upper,workdir={bundle}/work"
     return Steps(
         files={f"{bundle}/config.json": json.dumps(config(start))},
+        # Without the variable an option has at most 256 bytes, which two or three layers fill (fsconfig(2)).
         before=(
             ("mkdir", "-p", root, f"{bundle}/upper", f"{bundle}/work"),
-            ("mount", "-t", "overlay", "overlay", "-o", layers, root),
+            ("env", "LIBMOUNT_FORCE_MOUNT2=always", "mount", "-t", "overlay", "overlay", "-o", layers, root),
         ),
         run=(program, "run", "--bundle", bundle, start.id),
         after=(("umount", root), ("rm", "-rf", bundle)),
