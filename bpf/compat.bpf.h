@@ -3,6 +3,8 @@
 #ifndef TESTBED_COMPAT_BPF_H
 #define TESTBED_COMPAT_BPF_H
 
+#include "measurer.h"
+
 /* Constants are no types, so vmlinux.h does not have them. */
 #define PROT_EXEC 0x4
 #define VM_EXEC 0x4
@@ -169,6 +171,37 @@ static __always_inline void read_inode_state(struct inode *at, struct inode_stat
 		FILL_INODE_STATE(BPF_CORE_READ, state, at, (struct inode___split_ctime *)at,
 				 (struct inode___6_6 *)at, (struct inode___6_1 *)at);
 	}
+}
+
+/* Private to fs-verity. Where one of these is missing or another, digests are computed. */
+struct merkle_tree_params___any {
+	unsigned int digest_size;
+	unsigned int block_size;
+	const void *hashstate; /* that of the salt */
+} __attribute__((preserve_access_index));
+
+struct fsverity_info___any {
+	struct merkle_tree_params___any tree_params;
+	__u8 file_digest[64];
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_verity_layout(struct testbed_verity_layout *layout)
+{
+	struct fsverity_info___any *info = NULL;
+
+	if (!bpf_core_field_exists(info->tree_params.digest_size) ||
+	    !bpf_core_field_exists(info->tree_params.block_size) ||
+	    !bpf_core_field_exists(info->tree_params.hashstate) ||
+	    !bpf_core_field_exists(info->file_digest) ||
+	    bpf_core_field_size(info->tree_params.digest_size) != sizeof(__u32) ||
+	    bpf_core_field_size(info->tree_params.block_size) != sizeof(__u32) ||
+	    bpf_core_field_size(info->tree_params.hashstate) != sizeof(void *))
+		return;
+	layout->digest_size = bpf_core_field_offset(info->tree_params.digest_size);
+	layout->block_size = bpf_core_field_offset(info->tree_params.block_size);
+	layout->salted = bpf_core_field_offset(info->tree_params.hashstate);
+	layout->file_digest = bpf_core_field_offset(info->file_digest);
+	layout->known = 1;
 }
 
 /*

@@ -20,6 +20,8 @@
  *   lsm.s/file_open            says so in the log when code of a container that is
  *                              in use is opened for writing, by anybody
  *   lsm.s/inode_setattr        likewise when it is truncated by its name
+ *   lsm/bprm_committed_creds   execve again, when it can fail no more: the first
+ *                              program of a container has been launched
  *   lsm.s/inode_free_security  says so in the log when a pin of these programs goes
  *
  * and, run by the loader, not attached:
@@ -30,6 +32,9 @@
  *
  * The hooks are attached in every mode; in mode "hooks" they decide nothing.
  * Nothing is ever denied: these programs watch.
+ *
+ * In mode image the first execve of a container also has its image and its launch
+ * logged: not here, but by the module, when the process returns to user mode.
  *
  * In the modes prototype-file and prototype-image the two rules of the public
  * prototypes are followed instead, with their identity: a container is a task in
@@ -113,6 +118,9 @@ extern int testbed_measure_exe(struct task_struct *task, const struct testbed_id
 			       struct testbed_work *work) __ksym;
 extern int testbed_measure_join(const struct testbed_ident *ident, __u64 joined,
 				__u64 from) __ksym;
+extern int testbed_measure_launch(const struct testbed_ident *ident,
+				  const struct testbed_verity_layout *layout) __ksym;
+extern int testbed_claim(const struct testbed_claim *claim) __ksym;
 extern int testbed_beat(__u32 event, __u64 interval, __u64 skipped) __ksym;
 extern void testbed_count_lost(__u64 n) __ksym;
 extern int testbed_measure_later(struct vm_area_struct *vma,
@@ -346,6 +354,7 @@ static __always_inline void begin(struct task_struct *task, struct place *place,
 	else if (known->seq)
 		*ident = *known;
 	log_start_at(place, ident, task);
+	ident->launching = 1;
 }
 
 /*
@@ -517,6 +526,17 @@ static __always_inline void measure(struct file *file, struct testbed_ident *ide
 		count(TESTBED_COUNT_CHANGED);
 }
 
+static __always_inline void launch(struct testbed_ident *ident)
+{
+	struct testbed_verity_layout layout = {};
+	int outcome;
+
+	fill_verity_layout(&layout);
+	outcome = testbed_measure_launch(ident, &layout);
+	if (outcome)
+		count(outcome);
+}
+
 /* ---- the prototypes' rules ---- */
 
 static __always_inline bool is_prototype(void)
@@ -577,8 +597,24 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 		return 0;
 	}
 	ident = identify(bpf_get_current_task_btf());
+	if (!ident)
+		return 0;
+	measure(bprm->file, ident, TESTBED_ROUTE_EXEC);
+	if (mode == TESTBED_MODE_IMAGE && ident->launching)
+		launch(ident);
+	return 0;
+}
+
+SEC("lsm/bprm_committed_creds")
+int BPF_PROG(note_launch, struct linux_binprm *bprm)
+{
+	struct testbed_ident *ident;
+
+	if (mode != TESTBED_MODE_IMAGE)
+		return 0;
+	ident = ident_of(member_of(bpf_get_current_task_btf()));
 	if (ident)
-		measure(bprm->file, ident, TESTBED_ROUTE_EXEC);
+		ident->launching = 0;
 	return 0;
 }
 
@@ -731,6 +767,8 @@ int list_running(struct bpf_iter__task *ctx)
 		log_start_at(&fresh.home, &fresh.ident, task);
 	} else {
 		begin(task, &fresh.home, &fresh.ident, 0);
+		/* It runs already. */
+		fresh.ident.launching = 0;
 	}
 	if (!enlist(task, &fresh))
 		return 0;
@@ -765,4 +803,12 @@ int collect(void *ctx)
 	for (__u32 id = 0; id < TESTBED_COUNTER_MAX; id++)
 		add(id, testbed_take_tally(id));
 	return 0;
+}
+
+SEC("syscall")
+int claim(struct testbed_claim *claim)
+{
+	struct testbed_claim copy = *claim;
+
+	return testbed_claim(&copy);
 }

@@ -2,10 +2,11 @@
 /*
  * Loader: attach the programs and leave them pinned, read the counters, detach.
  *
- *   measurer attach --mode hooks|file|prototype-file|prototype-image --pin DIR
+ *   measurer attach --mode hooks|file|image|prototype-file|prototype-image --pin DIR
  *                   [--beat SECONDS]
  *   measurer counters --pin DIR
  *   measurer beat --pin DIR
+ *   measurer claim --pin DIR <STATE    as an OCI hook (createRuntime)
  *   measurer detach --pin DIR
  *
  * DIR lies in a BPF file system, for example /sys/fs/bpf/testbed.
@@ -26,6 +27,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "loader.h"
 #include "measurer.h"
 #include "measurer.skel.h"
 
@@ -33,8 +35,6 @@
 /* Two suffice, unless something forks on and on: what is missed counts as unmeasured. */
 #define MAX_PASSES 16
 #define NANOSECONDS 1000000000ull
-#define EXIT_LACKING 1
-#define EXIT_USAGE 2
 
 static const char *const counter_names[] = {
 #define COUNTER_NAME(id, name) [TESTBED_COUNT_##id] = name,
@@ -42,7 +42,7 @@ static const char *const counter_names[] = {
 #undef COUNTER_NAME
 };
 
-__attribute__((format(printf, 1, 2))) static int lacking(const char *format, ...)
+int lacking(const char *format, ...)
 {
 	va_list args;
 
@@ -56,10 +56,11 @@ __attribute__((format(printf, 1, 2))) static int lacking(const char *format, ...
 
 static int usage(void)
 {
-	fputs("usage: measurer attach --mode hooks|file|prototype-file|prototype-image --pin DIR\n"
+	fputs("usage: measurer attach --mode hooks|file|image|prototype-file|prototype-image --pin DIR\n"
 	      "                        [--beat SECONDS]\n"
 	      "       measurer counters --pin DIR\n"
 	      "       measurer beat --pin DIR\n"
+	      "       measurer claim --pin DIR <STATE\n"
 	      "       measurer detach --pin DIR\n",
 	      stderr);
 	return EXIT_USAGE;
@@ -76,6 +77,18 @@ static int join(char path[PATH_MAX], const char *dir, const char *kind, const ch
 	int len = snprintf(path, PATH_MAX, "%s/%s-%s", dir, kind, name);
 
 	return len < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+int open_pin(const char *dir, const char *kind, const char *name)
+{
+	char path[PATH_MAX];
+	int fd = join(path, dir, kind, name);
+
+	if (!fd)
+		fd = bpf_obj_get(path);
+	if (fd < 0)
+		lacking("%s/%s-%s: %s: attach first", dir, kind, name, strerror(-fd));
+	return fd;
 }
 
 /* ---- what attach needs ---- */
@@ -212,7 +225,9 @@ static int pin_links(struct measurer_bpf *skel, const char *dir)
 			return err;
 	}
 	err = pin_program(skel->progs.beat, dir);
-	return err ? err : pin_program(skel->progs.collect, dir);
+	if (!err)
+		err = pin_program(skel->progs.collect, dir);
+	return err ? err : pin_program(skel->progs.claim, dir);
 }
 
 static int pin_counters(struct measurer_bpf *skel, const char *dir)
@@ -260,7 +275,7 @@ static int list_running(struct measurer_bpf *skel)
 /* A verifier is to know when it was there; nobody asks that of mere hooks. */
 static bool has_beats(enum testbed_mode mode)
 {
-	return mode == TESTBED_MODE_FILE;
+	return mode == TESTBED_MODE_FILE || mode == TESTBED_MODE_IMAGE;
 }
 
 static int log_beat(int prog, struct testbed_beat_ask ask)
@@ -365,29 +380,26 @@ static int sum_skipped(const char *dir, unsigned long long *skipped)
 
 static int read_counters(const char *dir, unsigned long long sums[TESTBED_COUNTER_MAX])
 {
-	int cpus = libbpf_num_possible_cpus();
+	int cpus = libbpf_num_possible_cpus(), fd = -1, err = EXIT_LACKING;
 	__u64 *values = calloc(cpus > 0 ? cpus : 1, sizeof(*values));
-	char path[PATH_MAX];
-	int fd = -1, err = 0;
 
-	if (cpus <= 0 || !values || join(path, dir, "map", "counters")) {
-		err = lacking("out of memory, or the number of CPUs is unknown");
+	if (cpus <= 0 || !values) {
+		lacking("out of memory, or the number of CPUs is unknown");
 		goto out;
 	}
-	fd = bpf_obj_get(path);
-	if (fd < 0) {
-		err = lacking("%s: %s: attach first", path, strerror(errno));
+	fd = open_pin(dir, "map", "counters");
+	if (fd < 0)
 		goto out;
-	}
 	for (__u32 id = 0; id < TESTBED_COUNTER_MAX; id++) {
 		if (bpf_map_lookup_elem(fd, &id, values)) {
-			err = lacking("%s: %s", path, strerror(errno));
+			lacking("%s: the counters cannot be read: %s", dir, strerror(errno));
 			goto out;
 		}
 		sums[id] = 0;
 		for (int cpu = 0; cpu < cpus; cpu++)
 			sums[id] += values[cpu];
 	}
+	err = 0;
 out:
 	if (fd >= 0)
 		close(fd);
@@ -399,17 +411,14 @@ out:
 static int collect_counters(const char *dir)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts);
-	char path[PATH_MAX];
-	int fd, err;
+	int prog = open_pin(dir, "prog", "collect");
+	int err;
 
-	if (join(path, dir, "prog", "collect"))
-		return lacking("%s: %s", dir, strerror(ENAMETOOLONG));
-	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return lacking("%s: %s: attach first", path, strerror(errno));
-	err = bpf_prog_test_run_opts(fd, &opts);
-	close(fd);
-	return err ? lacking("%s could not be run: %s", path, strerror(-err)) : 0;
+	if (prog < 0)
+		return EXIT_LACKING;
+	err = bpf_prog_test_run_opts(prog, &opts);
+	close(prog);
+	return err ? lacking("%s: the counters could not be collected: %s", dir, strerror(-err)) : 0;
 }
 
 static int print_counters(const char *dir)
@@ -436,18 +445,15 @@ static int ask_beat(const char *dir)
 {
 	struct testbed_beat_ask ask = { .event = TESTBED_BEAT_ASKED };
 	unsigned long long skipped;
-	char path[PATH_MAX];
 	int err, fd;
 
 	err = sum_skipped(dir, &skipped);
 	if (err)
 		return err;
 	ask.skipped = skipped;
-	if (join(path, dir, "prog", "beat"))
-		return lacking("%s: %s", dir, strerror(ENAMETOOLONG));
-	fd = bpf_obj_get(path);
+	fd = open_pin(dir, "prog", "beat");
 	if (fd < 0)
-		return lacking("%s: %s: attach first", path, strerror(errno));
+		return EXIT_LACKING;
 	err = log_beat(fd, ask);
 	close(fd);
 	return err;
@@ -461,6 +467,8 @@ static int parse_mode(const char *word, enum testbed_mode *mode)
 		*mode = TESTBED_MODE_HOOKS;
 	else if (!strcmp(word, "file"))
 		*mode = TESTBED_MODE_FILE;
+	else if (!strcmp(word, "image"))
+		*mode = TESTBED_MODE_IMAGE;
 	else if (!strcmp(word, "prototype-file"))
 		*mode = TESTBED_MODE_PROTOTYPE_FILE;
 	else if (!strcmp(word, "prototype-image"))
@@ -509,6 +517,8 @@ int main(int argc, char **argv)
 		return print_counters(dir);
 	if (!strcmp(argv[1], "beat") && !have_mode)
 		return ask_beat(dir);
+	if (!strcmp(argv[1], "claim") && !have_mode)
+		return claim_config(dir);
 	if (!strcmp(argv[1], "detach") && !have_mode)
 		return unpin_all(dir);
 	return usage();

@@ -28,10 +28,16 @@
 #define TESTBED_VERSION 1
 #define TESTBED_SHA256_SIZE 32
 #define TESTBED_TPM_ALG_SHA256 0x000b
+#define TESTBED_TREE_VERSION 1
+#define TESTBED_ARGS_MAX 4096
+/* Of a mount, what whoever mounts may choose (MNT_*, include/linux/mount.h). */
+#define TESTBED_MOUNT_FLAGS 0xff
 
 enum testbed_kind {
 	TESTBED_KIND_FILE = 1,
 	TESTBED_KIND_START = 2,
+	TESTBED_KIND_IMAGE = 3,
+	TESTBED_KIND_LAUNCH = 4,
 	TESTBED_KIND_VIOLATION = 5,
 	TESTBED_KIND_BEAT = 6,
 	TESTBED_KIND_JOIN = 7,
@@ -60,6 +66,26 @@ enum testbed_violation {
 enum testbed_start_flags {
 	TESTBED_START_NO_CGROUP_PATH = 1 << 0,
 	TESTBED_START_BEFORE = 1 << 1,
+};
+
+/* How the digest of an image ended. */
+enum testbed_outcome {
+	TESTBED_OUTCOME_COMPLETE = 0,
+	TESTBED_OUTCOME_FILES = 1,
+	TESTBED_OUTCOME_DEPTH = 2,
+	TESTBED_OUTCOME_BYTES = 3,
+	TESTBED_OUTCOME_UNREADABLE = 4,
+	TESTBED_OUTCOME_KILLED = 5,
+	TESTBED_OUTCOME_MEMORY = 6,
+};
+
+enum testbed_launch_flags {
+	TESTBED_LAUNCH_ARGS_CUT = 1 << 0,
+	TESTBED_LAUNCH_MOUNTS_CUT = 1 << 1,
+	TESTBED_LAUNCH_NO_RUNTIME = 1 << 2,
+	TESTBED_LAUNCH_CONFIG = 1 << 3,
+	TESTBED_LAUNCH_MAPS_CUT = 1 << 4,
+	TESTBED_LAUNCH_NO_ENVIRONMENT = 1 << 5,
 };
 
 enum testbed_beat_event {
@@ -146,6 +172,78 @@ TESTBED_OFFSET(testbed_violation_entry, inode, 64);
 TESTBED_OFFSET(testbed_violation_entry, path, 72);
 TESTBED_SIZE(testbed_violation_entry, 72);
 
+struct testbed_image_entry {
+	struct testbed_header header;
+	__u16 tree_version;
+	__u16 hash_alg;
+	__u32 outcome;
+	__u64 files;
+	__u64 bytes;
+	__u8 digest[TESTBED_SHA256_SIZE];
+};
+
+TESTBED_OFFSET(testbed_image_entry, tree_version, 48);
+TESTBED_OFFSET(testbed_image_entry, hash_alg, 50);
+TESTBED_OFFSET(testbed_image_entry, outcome, 52);
+TESTBED_OFFSET(testbed_image_entry, files, 56);
+TESTBED_OFFSET(testbed_image_entry, bytes, 64);
+TESTBED_OFFSET(testbed_image_entry, digest, 72);
+TESTBED_SIZE(testbed_image_entry, 104);
+
+struct testbed_id_range {
+	__u32 inside;
+	__u32 outside;
+	__u32 count;
+};
+
+TESTBED_SIZE(testbed_id_range, 12);
+
+struct testbed_launch_entry {
+	struct testbed_header header;
+	__u16 hash_alg;
+	__u16 outcome;
+	__u32 user;
+	__u32 group;
+	__u32 args;
+	__u32 args_len;
+	__u32 uid_maps;
+	__u32 gid_maps;
+	__u32 mounts;
+	__u32 mounts_len;
+	__u32 reserved;
+	__u8 image[TESTBED_SHA256_SIZE];
+	__u8 environment[TESTBED_SHA256_SIZE];
+	__u8 runtime[TESTBED_SHA256_SIZE];
+	__u8 config[TESTBED_SHA256_SIZE];
+	__u64 cap_permitted;
+	__u64 cap_bounding;
+	__u64 cap_inheritable;
+	__u64 cap_ambient;
+	__u8 variable[]; /* arguments, uid map, gid map, mounts */
+};
+
+TESTBED_OFFSET(testbed_launch_entry, hash_alg, 48);
+TESTBED_OFFSET(testbed_launch_entry, outcome, 50);
+TESTBED_OFFSET(testbed_launch_entry, user, 52);
+TESTBED_OFFSET(testbed_launch_entry, group, 56);
+TESTBED_OFFSET(testbed_launch_entry, args, 60);
+TESTBED_OFFSET(testbed_launch_entry, args_len, 64);
+TESTBED_OFFSET(testbed_launch_entry, uid_maps, 68);
+TESTBED_OFFSET(testbed_launch_entry, gid_maps, 72);
+TESTBED_OFFSET(testbed_launch_entry, mounts, 76);
+TESTBED_OFFSET(testbed_launch_entry, mounts_len, 80);
+TESTBED_OFFSET(testbed_launch_entry, reserved, 84);
+TESTBED_OFFSET(testbed_launch_entry, image, 88);
+TESTBED_OFFSET(testbed_launch_entry, environment, 120);
+TESTBED_OFFSET(testbed_launch_entry, runtime, 152);
+TESTBED_OFFSET(testbed_launch_entry, config, 184);
+TESTBED_OFFSET(testbed_launch_entry, cap_permitted, 216);
+TESTBED_OFFSET(testbed_launch_entry, cap_bounding, 224);
+TESTBED_OFFSET(testbed_launch_entry, cap_inheritable, 232);
+TESTBED_OFFSET(testbed_launch_entry, cap_ambient, 240);
+TESTBED_OFFSET(testbed_launch_entry, variable, 248);
+TESTBED_SIZE(testbed_launch_entry, 248);
+
 struct testbed_beat_entry {
 	struct testbed_header header;
 	__u64 number;
@@ -183,6 +281,7 @@ enum testbed_mode {
 	TESTBED_MODE_FILE = 1,	/* container-file */
 	TESTBED_MODE_PROTOTYPE_FILE = 2,
 	TESTBED_MODE_PROTOTYPE_IMAGE = 3,
+	TESTBED_MODE_IMAGE = 4,	/* container-image */
 };
 
 /* Who a container is. Filled once, copied to each of its tasks. */
@@ -196,9 +295,11 @@ struct testbed_ident {
 	__u32 utsns;
 	__u32 start_logged; /* its ctr-start entry is in the log */
 	__u32 flags;	    /* enum testbed_start_flags, of its ctr-start entry */
+	__u32 launching;    /* of a task: its launch is to be logged at its next execve */
+	__u32 reserved;
 };
 
-TESTBED_SIZE(testbed_ident, 56);
+TESTBED_SIZE(testbed_ident, 64);
 
 /*
  * Which content a file has: equal stamps mean equal bytes. It is taken from the
@@ -226,6 +327,25 @@ struct testbed_work {
 };
 
 TESTBED_SIZE(testbed_work, 16);
+
+/* Where fs-verity keeps a file's digest: offsets in the kernel's fsverity_info. */
+struct testbed_verity_layout {
+	__u32 known; /* 0: this kernel has it otherwise, and digests are computed */
+	__u32 digest_size;
+	__u32 block_size;
+	__u32 salted;
+	__u32 file_digest;
+};
+
+TESTBED_SIZE(testbed_verity_layout, 20);
+
+/* What an OCI hook tells of a container that is about to start. */
+struct testbed_claim {
+	__u32 pid; /* of its first process, where the hook runs */
+	__s32 fd;  /* of its config.json */
+};
+
+TESTBED_SIZE(testbed_claim, 8);
 
 /* Which inode a pin is: as the kernel numbers devices, not as stat does. */
 struct testbed_pin {
@@ -269,6 +389,9 @@ TESTBED_SIZE(testbed_beat_ask, 24);
 	X(LATE, "late")               /* mprotect: measured on return from it */ \
 	X(VIOLATIONS, "violations")   /* ctr-violation entries written */      \
 	X(FORGOTTEN, "forgotten")     /* code whose ToMToU would go unseen */  \
+	X(IMAGES, "images")           /* ctr-image entries written */          \
+	X(IMAGES_KNOWN, "images_known") /* of images that the log has */       \
+	X(LAUNCHES, "launches")       /* ctr-launch entries written */         \
 	X(NO_RULE, "unmeasured_no_rule")                                       \
 	X(NO_MEMORY, "unmeasured_no_memory")                                   \
 	X(READ_ERROR, "unmeasured_read_error")                                 \

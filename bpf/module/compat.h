@@ -5,9 +5,16 @@
 
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/mm_types.h>
+#include <linux/mount.h>
+#include <linux/namei.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/user_namespace.h>
 #include <linux/version.h>
+#include <linux/xattr.h>
 
 /*
  * kfunc flags, one row per kernel.
@@ -76,6 +83,72 @@ static inline const struct path *testbed_user_path(const struct file *file)
 	return &file->f_path;
 #else
 	return file_user_path((struct file *)file);
+#endif
+}
+
+/* What maps a mount's owners has a type of its own since 6.3. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#define testbed_idmap(mnt) mnt_user_ns(mnt)
+#else
+#define testbed_idmap(mnt) mnt_idmap(mnt)
+#endif
+
+/* The owner of the file at @path as the user namespace @ns sees it. */
+static inline uid_t testbed_owner(const struct path *path, struct user_namespace *ns)
+{
+	vfsuid_t owner = i_uid_into_vfsuid(testbed_idmap(path->mnt), d_inode(path->dentry));
+
+	return from_kuid(ns, vfsuid_into_kuid(owner));
+}
+
+static inline gid_t testbed_group(const struct path *path, struct user_namespace *ns)
+{
+	vfsgid_t group = i_gid_into_vfsgid(testbed_idmap(path->mnt), d_inode(path->dentry));
+
+	return from_kgid(ns, vfsgid_into_kgid(group));
+}
+
+/* Names are a struct qstr since 6.16. @name needs no terminator. */
+static inline struct dentry *testbed_lookup(struct vfsmount *mnt, const char *name, int length,
+					    struct dentry *base)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 16, 0)
+	return lookup_one_positive_unlocked(testbed_idmap(mnt), name, base, length);
+#else
+	return lookup_one_positive_unlocked(testbed_idmap(mnt), &QSTR_LEN(name, length), base);
+#endif
+}
+
+/*
+ * As vfs_getxattr(), access control lists included: they have a call of their own
+ * since 6.2. Their owners are told as the host sees them.
+ */
+static inline ssize_t testbed_getxattr(const struct path *path, const char *name, void *value,
+				       size_t size)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	if (!strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) ||
+	    !strcmp(name, XATTR_NAME_POSIX_ACL_DEFAULT)) {
+		struct posix_acl *acl = vfs_get_acl(testbed_idmap(path->mnt), path->dentry, name);
+		ssize_t err;
+
+		if (IS_ERR_OR_NULL(acl))
+			return acl ? PTR_ERR(acl) : -ENODATA;
+		err = posix_acl_to_xattr(&init_user_ns, acl, value, size);
+		posix_acl_release(acl);
+		return err;
+	}
+#endif
+	return vfs_getxattr(testbed_idmap(path->mnt), path->dentry, name, value, size);
+}
+
+/* One number since 6.3, two halves before. */
+static inline u64 testbed_caps(const kernel_cap_t *caps)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+	return (u64)caps->cap[1] << 32 | caps->cap[0];
+#else
+	return caps->val;
 #endif
 }
 

@@ -46,6 +46,11 @@ MODULE_PARM_DESC(sha256, "crypto API name of the SHA-256 to use (default: the fa
 static struct crypto_shash *sha256_tfm;
 static atomic64_t last_seq = ATOMIC64_INIT(0);
 
+struct crypto_shash *testbed_sha256(void)
+{
+	return sha256_tfm;
+}
+
 u64 testbed_last_seq(void)
 {
 	return atomic64_read(&last_seq);
@@ -85,7 +90,7 @@ static int hash_chunks(struct file *file, struct shash_desc *desc, u8 *chunk,
 	}
 }
 
-static int hash_file(struct file *file, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
+int testbed_hash_file(struct file *file, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
 {
 	SHASH_DESC_ON_STACK(desc, sha256_tfm);
 	size_t chunk_size = CHUNK_SIZE;
@@ -283,7 +288,7 @@ int testbed_log_file(struct file *file, struct testbed_file_entry *entry, u32 fl
 	/* Before it is read: who opens it for writing from now on is seen, or seen below. */
 	testbed_note_code(inode, ident, flags & ~TESTBED_FILE_LATE, entry);
 	written = testbed_has_writers(inode);
-	result = hash_file(file, entry->digest, &work->bytes);
+	result = testbed_hash_file(file, entry->digest, &work->bytes);
 	if (result)
 		return count_of_error(result);
 	entry->route = work->route;
@@ -484,7 +489,7 @@ __bpf_kfunc int testbed_prototype_file(struct file *file, u32 utsns)
 		result = TESTBED_COUNT_NO_NAME;
 		goto out;
 	}
-	result = hash_file(file, digest, &bytes);
+	result = testbed_hash_file(file, digest, &bytes);
 	if (result) {
 		result = count_of_error(result);
 		goto out;
@@ -545,6 +550,7 @@ BTF_ID_FLAGS(func, testbed_prototype_file, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_prototype_image, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_measure_exe, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_measure_join, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_measure_launch, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_beat, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_count_lost)
 BTF_ID_FLAGS(func, testbed_watch_writer, TESTBED_KF_MEASURE)
@@ -557,8 +563,9 @@ static const struct btf_kfunc_id_set testbed_kfunc_set = {
 	.set = &testbed_kfuncs,
 };
 
-/* What the loader may run: a beat, but no measurement. */
+/* What the loader may run: a beat or a claim, but no measurement. */
 BTF_KFUNCS_START(testbed_loader_kfuncs)
+BTF_ID_FLAGS(func, testbed_claim, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_beat, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_count_lost)
 BTF_ID_FLAGS(func, testbed_take_tally)
@@ -606,6 +613,7 @@ err_free:
 static void __exit testbed_exit(void)
 {
 	testbed_stop_beats();
+	testbed_forget_digests();
 	crypto_free_shash(sha256_tfm);
 }
 

@@ -8,7 +8,17 @@
 
 #include "measurer.h"
 
+struct crypto_shash;
+struct dentry;
+struct file;
+struct path;
+
 /* ---- main.c ---- */
+
+struct crypto_shash *testbed_sha256(void);
+
+/* Hash a file afresh, and tell how many bytes that were, also when it fails. */
+int testbed_hash_file(struct file *file, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes);
 
 /* Highest number of a container so far. */
 u64 testbed_last_seq(void);
@@ -70,5 +80,33 @@ void testbed_count_lost(u64 n);
 
 /* No beat comes after this. */
 void testbed_stop_beats(void);
+
+/* ---- known.c ---- */
+
+enum testbed_digest_kind { TESTBED_DIGEST_SHA256 = 1, TESTBED_DIGEST_VERITY };
+
+/* Begin to remember digests. */
+void testbed_know_digests(void);
+void testbed_forget_digests(void);
+
+/* Is this the digest of what has this stamp? Of no stamp with which nothing is promised. */
+bool testbed_known_digest(enum testbed_digest_kind kind, const struct testbed_stamp *stamp,
+			  u8 digest[TESTBED_SHA256_SIZE]);
+void testbed_learn_digest(enum testbed_digest_kind kind, const struct testbed_stamp *stamp,
+			  const u8 digest[TESTBED_SHA256_SIZE]);
+
+/* ---- verity.c ---- */
+
+int testbed_verity_digest(const struct path *path, const struct testbed_verity_layout *layout,
+			  u64 limit, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes);
+
+/* ---- launch.c, claim.c ---- */
+
+int testbed_measure_launch(const struct testbed_ident *ident,
+			   const struct testbed_verity_layout *layout);
+int testbed_claim(const struct testbed_claim *claim);
+
+/* Move the claim about the current process into @digest. Return false if there is none. */
+bool testbed_take_claim(u8 digest[TESTBED_SHA256_SIZE]);
 
 #endif

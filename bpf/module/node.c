@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The digest of one file of an image (docs/formats.md, "Node digest" and "Content
+ * digest"). A directory's children are digested first, by tree.c.
+ */
+#include <crypto/hash.h>
+#include <linux/capability.h>
+#include <linux/cred.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/xattr.h>
+
+#include "compat.h"
+#include "module.h"
+#include "tree.h"
+
+#define NODE_MAGIC 0x54494254u /* "TBIT" */
+
+struct node_header {
+	__le32 magic;
+	__le16 version;
+	__le16 type;
+	__le32 mode;
+	__le32 uid;
+	__le32 gid;
+	__le64 rdev;
+	__le32 xattrs;
+} __packed;
+
+static_assert(sizeof(struct node_header) == 32);
+
+/* ---- extended attributes ---- */
+
+/* The overlay's own and what the host puts there: docs/formats.md, "What is left out". */
+static bool is_left_out(const char *name)
+{
+	return strstarts(name, "trusted.overlay.") || strstarts(name, "user.overlay.") ||
+	       !strcmp(name, "security.selinux") || !strcmp(name, "security.ima") ||
+	       !strcmp(name, "security.evm");
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/*
+ * File capabilities that were set inside a user namespace name its root, as the
+ * same attribute of the image does not: give them the form that the image has.
+ */
+static size_t unmap_capability(const struct testbed_walk *walk, const char *name, void *value,
+			       size_t size)
+{
+	struct vfs_ns_cap_data *caps = value;
+	kuid_t root;
+
+	if (strcmp(name, XATTR_NAME_CAPS) || size != XATTR_CAPS_SZ_3)
+		return size;
+	root = make_kuid(&init_user_ns, le32_to_cpu(caps->rootid));
+	if (!uid_eq(root, make_kuid(walk->userns, 0)))
+		return size;
+	caps->magic_etc = cpu_to_le32(VFS_CAP_REVISION_2 |
+				      (le32_to_cpu(caps->magic_etc) & ~VFS_CAP_REVISION_MASK));
+	return XATTR_CAPS_SZ_2;
+}
+
+static int add_sized(struct shash_desc *desc, const void *data, u32 size)
+{
+	__le32 length = cpu_to_le32(size);
+	int err = crypto_shash_update(desc, (const u8 *)&length, sizeof(length));
+
+	return err ? err : crypto_shash_update(desc, data, size);
+}
+
+static int add_xattr(const struct testbed_walk *walk, struct shash_desc *desc,
+		     const struct path *path, const char *name)
+{
+	ssize_t size = testbed_getxattr(path, name, NULL, 0);
+	void *value;
+	int err;
+
+	if (size < 0)
+		return size;
+	value = kvzalloc(size + 1, GFP_KERNEL_ACCOUNT);
+	if (!value)
+		return -ENOMEM;
+	size = testbed_getxattr(path, name, value, size);
+	err = size < 0 ? size : add_sized(desc, name, strlen(name));
+	if (!err)
+		err = add_sized(desc, value, unmap_capability(walk, name, value, size));
+	kvfree(value);
+	return err;
+}
+
+/* Collect the names that count into a sorted array behind the list itself. */
+static u32 sort_names(char *list, ssize_t size, const char **names)
+{
+	u32 count = 0;
+
+	for (char *name = list; name < list + size; name += strlen(name) + 1)
+		if (!is_left_out(name))
+			names[count++] = name;
+	sort(names, count, sizeof(*names), compare_names, NULL);
+	return count;
+}
+
+/* ---- nodes ---- */
+
+static int begin_node(const struct testbed_walk *walk, struct shash_desc *desc,
+		      const struct path *path, bool is_root, u32 xattrs)
+{
+	const struct inode *inode = d_inode(path->dentry);
+	umode_t mode = inode->i_mode;
+	struct node_header header = {
+		.magic = cpu_to_le32(NODE_MAGIC),
+		.version = cpu_to_le16(TESTBED_TREE_VERSION),
+		.type = cpu_to_le16((mode & S_IFMT) >> 12),
+		.mode = cpu_to_le32(mode & 07777),
+		.uid = cpu_to_le32(testbed_owner(path, walk->userns)),
+		.gid = cpu_to_le32(testbed_group(path, walk->userns)),
+		.xattrs = cpu_to_le32(xattrs),
+	};
+	int err;
+
+	/* Linux knows no mode of a link, archives do. */
+	if (S_ISLNK(mode))
+		header.mode = cpu_to_le32(0777);
+	if (S_ISCHR(mode) || S_ISBLK(mode))
+		header.rdev = cpu_to_le64((u64)MAJOR(inode->i_rdev) << 32 | MINOR(inode->i_rdev));
+	/* The root's own are the storage driver's, unless a layer names it. */
+	if (is_root) {
+		header.mode = cpu_to_le32(0755);
+		header.uid = 0;
+		header.gid = 0;
+	}
+	err = crypto_shash_init(desc);
+	return err ? err : crypto_shash_update(desc, (u8 *)&header, sizeof(header));
+}
+
+static int end_node(struct shash_desc *desc, const u8 *content, u8 *digest)
+{
+	int err = crypto_shash_update(desc, content, TESTBED_SHA256_SIZE);
+
+	return err ? err : crypto_shash_final(desc, digest);
+}
+
+static int digest_with_xattrs(const struct testbed_walk *walk, struct shash_desc *desc,
+			      const struct path *path, char *list, ssize_t size)
+{
+	/* A name has a prefix: one byte, a dot and a terminator are the least there can be. */
+	const char **names = kvmalloc_array(size / 3 + 1, sizeof(*names), GFP_KERNEL_ACCOUNT);
+	u32 count;
+	int err;
+
+	if (!names)
+		return -ENOMEM;
+	count = sort_names(list, size, names);
+	err = begin_node(walk, desc, path, false, count);
+	for (u32 at = 0; !err && at < count; at++)
+		err = add_xattr(walk, desc, path, names[at]);
+	kvfree(names);
+	return err;
+}
+
+static int digest_start(const struct testbed_walk *walk, struct shash_desc *desc,
+			const struct path *path, bool is_root)
+{
+	ssize_t size = is_root ? 0 : vfs_listxattr(path->dentry, NULL, 0);
+	char *list;
+	int err;
+
+	if (size == -EOPNOTSUPP || !size)
+		return begin_node(walk, desc, path, is_root, 0);
+	if (size < 0)
+		return size;
+	list = kvzalloc(size + 1, GFP_KERNEL_ACCOUNT);
+	if (!list)
+		return -ENOMEM;
+	size = vfs_listxattr(path->dentry, list, size);
+	err = size < 0 ? size : digest_with_xattrs(walk, desc, path, list, size);
+	kvfree(list);
+	return err;
+}
+
+/* Fill @digest for the file at @path, whose content digest is @content. */
+int testbed_node_digest(const struct testbed_walk *walk, const struct path *path, bool is_root,
+			const u8 *content, u8 *digest)
+{
+	SHASH_DESC_ON_STACK(desc, testbed_sha256());
+	int err;
+
+	desc->tfm = testbed_sha256();
+	err = digest_start(walk, desc, path, is_root);
+	return err ? err : end_node(desc, content, digest);
+}
+
+/* ---- contents ---- */
+
+static int hash_link(struct dentry *dentry, u8 *digest)
+{
+	SHASH_DESC_ON_STACK(desc, testbed_sha256());
+	DEFINE_DELAYED_CALL(done);
+	const char *target = vfs_get_link(dentry, &done);
+	int err;
+
+	if (IS_ERR(target))
+		return PTR_ERR(target);
+	desc->tfm = testbed_sha256();
+	err = crypto_shash_digest(desc, target, strlen(target), digest);
+	do_delayed_call(&done);
+	return err;
+}
+
+static int hash_regular(struct testbed_walk *walk, const struct path *path, u8 *digest)
+{
+	u64 size = i_size_read(d_inode(path->dentry)), left = walk->limits.bytes - walk->bytes;
+	struct inode *inode = d_real_inode(path->dentry);
+	struct testbed_stamp stamp, after;
+	bool can_know;
+	int err;
+
+	if (size > left)
+		return -EFBIG;
+	walk->bytes += size;
+	can_know = !testbed_stamp_inode(inode, &stamp);
+	if (can_know && testbed_known_digest(TESTBED_DIGEST_VERITY, &stamp, digest))
+		return 0;
+	err = testbed_verity_digest(path, &walk->layout, left, digest, &walk->read);
+	if (!err && can_know && !testbed_stamp_inode(inode, &after) &&
+	    !memcmp(&stamp, &after, sizeof(stamp)))
+		testbed_learn_digest(TESTBED_DIGEST_VERITY, &stamp, digest);
+	return err;
+}
+
+/* Fill @content for a file that is no directory. */
+int testbed_content_digest(struct testbed_walk *walk, const struct path *path, u8 *content)
+{
+	umode_t mode = d_inode(path->dentry)->i_mode;
+
+	if (S_ISREG(mode))
+		return hash_regular(walk, path, content);
+	if (S_ISLNK(mode))
+		return hash_link(path->dentry, content);
+	memset(content, 0, TESTBED_SHA256_SIZE);
+	return 0;
+}

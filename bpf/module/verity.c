@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The fs-verity digest of a file (docs/formats.md, "Content digest"): read from
+ * the kernel where the file has fs-verity enabled with the parameters of that
+ * page, computed in one pass with one block of hashes for each level where not.
+ * Both give the same digest, so which files of an image have it enabled does
+ * not matter.
+ */
+#include <crypto/hash.h>
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/fsverity.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "module.h"
+
+#define BLOCK_SIZE_LOG 12
+#define VERITY_BLOCK 4096u
+#define HASHES_PER_BLOCK (VERITY_BLOCK / TESTBED_SHA256_SIZE)
+/* 128^7 blocks of 4096 bytes are 2^61 bytes; a file has at most 2^63. */
+#define MAX_LEVELS 9
+#define READ_SIZE (64 * 1024)
+
+/* What fs-verity hashes last: the kernel's layout of it on disk (Documentation/filesystems/fsverity.rst). */
+struct descriptor {
+	u8 version;
+	u8 hash_algorithm;
+	u8 log_blocksize;
+	u8 salt_size;
+	__le32 reserved;
+	__le64 data_size;
+	u8 root_hash[64];
+	u8 salt[32];
+	u8 reserved_too[144];
+};
+
+static_assert(sizeof(struct descriptor) == 256);
+static_assert(offsetof(struct descriptor, root_hash) == 16);
+static_assert(offsetof(struct descriptor, salt) == 80);
+
+struct level {
+	u8 hashes[VERITY_BLOCK];
+	u32 count;
+};
+
+struct builder {
+	struct level levels[MAX_LEVELS];
+	u8 data[READ_SIZE];
+};
+
+static int hash(struct crypto_shash *tfm, const void *data, u32 size, u8 *out)
+{
+	SHASH_DESC_ON_STACK(desc, tfm);
+
+	desc->tfm = tfm;
+	return crypto_shash_digest(desc, data, size, out);
+}
+
+/* Hash what @level has, filled with zeros, into @out, and empty it. */
+static int close_block(struct crypto_shash *tfm, struct level *level, u8 *out)
+{
+	u32 used = level->count * TESTBED_SHA256_SIZE;
+
+	memset(level->hashes + used, 0, VERITY_BLOCK - used);
+	level->count = 0;
+	return hash(tfm, level->hashes, VERITY_BLOCK, out);
+}
+
+/* Append a hash to the lowest level; a block that is full moves up only when another hash comes. */
+static int append(struct crypto_shash *tfm, struct builder *tree, u32 at, const u8 *digest)
+{
+	u8 carry[TESTBED_SHA256_SIZE], up[TESTBED_SHA256_SIZE];
+	int err;
+
+	memcpy(carry, digest, sizeof(carry));
+	for (; at < MAX_LEVELS; at++) {
+		struct level *level = &tree->levels[at];
+		bool full = level->count == HASHES_PER_BLOCK;
+
+		if (full) {
+			err = close_block(tfm, level, up);
+			if (err)
+				return err;
+		}
+		memcpy(level->hashes + level->count++ * TESTBED_SHA256_SIZE, carry, sizeof(carry));
+		if (!full)
+			return 0;
+		memcpy(carry, up, sizeof(carry));
+	}
+	return -EFBIG;
+}
+
+static bool is_top(const struct builder *tree, u32 at)
+{
+	while (++at < MAX_LEVELS)
+		if (tree->levels[at].count)
+			return false;
+	return true;
+}
+
+static int root_of(struct crypto_shash *tfm, struct builder *tree, u8 *root)
+{
+	u8 digest[TESTBED_SHA256_SIZE];
+	int err;
+
+	/* An empty file has no tree, and its root hash is zero. */
+	for (u32 at = 0; at < MAX_LEVELS && tree->levels[at].count; at++) {
+		if (tree->levels[at].count == 1 && is_top(tree, at)) {
+			memcpy(root, tree->levels[at].hashes, TESTBED_SHA256_SIZE);
+			return 0;
+		}
+		err = close_block(tfm, &tree->levels[at], digest);
+		if (!err)
+			err = append(tfm, tree, at + 1, digest);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Read up to @size bytes: fewer only at the end of the file. */
+static ssize_t read_full(struct file *file, u8 *data, size_t size, loff_t *pos)
+{
+	size_t had = 0;
+
+	while (had < size) {
+		ssize_t got = kernel_read(file, data + had, size - had, pos);
+
+		if (got < 0)
+			return got;
+		if (!got)
+			break;
+		had += got;
+	}
+	return had;
+}
+
+static int add_blocks(struct crypto_shash *tfm, struct builder *tree, size_t size)
+{
+	u8 digest[TESTBED_SHA256_SIZE];
+	int err = 0;
+
+	memset(tree->data + size, 0, round_up(size, VERITY_BLOCK) - size);
+	for (size_t at = 0; !err && at < size; at += VERITY_BLOCK) {
+		err = hash(tfm, tree->data + at, VERITY_BLOCK, digest);
+		if (!err)
+			err = append(tfm, tree, 0, digest);
+	}
+	return err;
+}
+
+static int compute(struct crypto_shash *tfm, struct file *file, struct builder *tree,
+		   u64 limit, u8 *digest, u64 *bytes)
+{
+	struct descriptor last = { .version = 1, .hash_algorithm = 1,
+				   .log_blocksize = BLOCK_SIZE_LOG };
+	loff_t pos = 0;
+	ssize_t got;
+	int err;
+
+	do {
+		got = read_full(file, tree->data, READ_SIZE, &pos);
+		if (got < 0)
+			return got;
+		*bytes += got;
+		if (*bytes > limit)
+			return -EFBIG;
+		err = add_blocks(tfm, tree, got);
+		if (err)
+			return err;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	} while (got == READ_SIZE);
+	last.data_size = cpu_to_le64(*bytes);
+	err = root_of(tfm, tree, last.root_hash);
+	return err ? err : hash(tfm, &last, sizeof(last), digest);
+}
+
+/*
+ * Read the digest that fs-verity has of @inode. Return false if it has none, or
+ * one of other parameters. The struct is private to fs-verity: where its fields
+ * lie is what the programs found in the kernel's own type information.
+ */
+static bool read_digest(struct inode *inode, const struct testbed_verity_layout *layout, u8 *digest)
+{
+	const u8 *info;
+
+	if (!layout->known || !inode)
+		return false;
+	info = (const u8 *)fsverity_get_info(inode);
+	if (!info)
+		return false;
+	if (*(const u32 *)(info + layout->digest_size) != TESTBED_SHA256_SIZE ||
+	    *(const u32 *)(info + layout->block_size) != VERITY_BLOCK ||
+	    *(void *const *)(info + layout->salted))
+		return false;
+	memcpy(digest, info + layout->file_digest, TESTBED_SHA256_SIZE);
+	return true;
+}
+
+/*
+ * Fill @digest for the regular file at @path, as the current task may read it, and
+ * add to @bytes what had to be read. More than @limit bytes are -EFBIG, a killed
+ * task is -EINTR.
+ */
+int testbed_verity_digest(const struct path *path, const struct testbed_verity_layout *layout,
+			  u64 limit, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
+{
+	struct builder *tree;
+	struct file *file;
+	u64 read = 0;
+	int err = 0;
+
+	file = dentry_open(path, O_RDONLY | O_LARGEFILE | O_NOATIME, current_cred());
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	/* fs-verity loads what it knows of a file when that is opened. */
+	if (read_digest(d_real_inode(path->dentry), layout, digest))
+		goto out;
+	tree = kvzalloc(sizeof(*tree), GFP_KERNEL_ACCOUNT);
+	if (!tree) {
+		err = -ENOMEM;
+		goto out;
+	}
+	err = compute(testbed_sha256(), file, tree, limit, digest, &read);
+	*bytes += read;
+	kvfree(tree);
+out:
+	fput(file);
+	return err;
+}
