@@ -319,14 +319,20 @@ struct testbed_stamp {
 
 TESTBED_SIZE(testbed_stamp, 64);
 
-/* What a measurement is told and what it tells beside its result. */
+/*
+ * What a measurement is told and what it tells beside its result. A file whose content
+ * is that of an entry already, by whatever route, is no entry again.
+ */
 struct testbed_work {
 	__u32 route;	 /* in: enum testbed_route */
 	__u32 no_path;	 /* out: the entry carries no path */
 	__u64 bytes;	 /* out: bytes hashed, also when it failed later */
+	__u32 known;	 /* in: the digest is that of this file's last entry */
+	__u32 reserved;
+	__u8 digest[TESTBED_SHA256_SIZE]; /* in and out */
 };
 
-TESTBED_SIZE(testbed_work, 16);
+TESTBED_SIZE(testbed_work, 56);
 
 /* Where fs-verity keeps a file's digest: offsets in the kernel's fsverity_info. */
 struct testbed_verity_layout {

@@ -296,7 +296,12 @@ int testbed_log_file(struct file *file, struct testbed_file_entry *entry, u32 fl
 	entry->size = work->bytes;
 	testbed_fill_header(&entry->header, TESTBED_KIND_FILE, length, flags, ident);
 	work->no_path = !!(flags & TESTBED_FILE_NO_PATH);
-	result = testbed_log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
+	/* By whatever route it came: one content is one entry. */
+	if (work->known && !memcmp(work->digest, entry->digest, sizeof(work->digest)))
+		result = TESTBED_COUNT_DUPLICATES;
+	else
+		result = testbed_log_entry("ctr-file", entry, length, TESTBED_COUNT_FILES);
+	memcpy(work->digest, entry->digest, sizeof(work->digest));
 	if (written || testbed_has_writers(inode))
 		testbed_log_violation(TESTBED_VIOLATION_OPEN_WRITERS, inode, ident,
 				      flags & ~TESTBED_FILE_LATE, entry->path, entry->path_len);
@@ -326,16 +331,22 @@ static int measure_file(struct file *file, const struct path *root, u32 flags,
 }
 
 /*
- * Nothing is promised without a change counter, or if somebody can write right now. A
- * change through write() or a new writable mapping raises i_version because it has
- * been queried here.
+ * Nothing is promised (1) without a change counter, or if somebody can write right
+ * now: then @stamp only says which file it is. A change through write() or a new
+ * writable mapping raises i_version because it has been queried here.
  */
 int testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp)
 {
 	struct timespec64 ctime;
 
 	memset(stamp, 0, sizeof(*stamp));
-	if (!inode || !S_ISREG(inode->i_mode) || !IS_I_VERSION(inode))
+	if (!inode || !S_ISREG(inode->i_mode))
+		return 1;
+	stamp->inode = (unsigned long)inode;
+	stamp->sb = (unsigned long)inode->i_sb;
+	stamp->ino = inode->i_ino;
+	stamp->generation = inode->i_generation;
+	if (!IS_I_VERSION(inode))
 		return 1;
 	/*
 	 * Memory is all there is (tmpfs, memfd): its pages are mapped writable at
@@ -345,10 +356,6 @@ int testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp)
 	if (!mapping_can_writeback(inode->i_mapping))
 		return 1;
 	ctime = testbed_ctime(inode);
-	stamp->inode = (unsigned long)inode;
-	stamp->sb = (unsigned long)inode->i_sb;
-	stamp->ino = inode->i_ino;
-	stamp->generation = inode->i_generation;
 	stamp->iversion = inode_query_iversion(inode);
 	stamp->size = i_size_read(inode);
 	stamp->ctime_sec = ctime.tv_sec;
