@@ -6,6 +6,7 @@
  *
  *   lsm/task_alloc             fork, clone: the child gets its parent's identity;
  *                              marks the children of process 1
+ *   lsm/bprm_creds_for_exec    execve: has memory ready for an identity
  *   lsm.s/bprm_check_security  execve: gives an identity to the first program of
  *                              a container; measures the file, and with #! the
  *                              script and then its interpreter
@@ -168,10 +169,13 @@ struct place {
  *   seq 0, no home       host: process 1 forked it
  *   seq 0, home          host: of a service in a root of its own
  *   seq                  of that container
+ *
+ * A room is memory for who may become a member, and is one of nobody until then.
  */
 struct member {
 	struct testbed_ident ident;
 	struct place home;
+	__u64 room;
 };
 
 struct {
@@ -405,7 +409,9 @@ static __always_inline bool settle(struct task_struct *task, struct member *memb
 
 static __always_inline struct member *member_of(struct task_struct *task)
 {
-	return bpf_task_storage_get(&members, task, NULL, 0);
+	struct member *member = bpf_task_storage_get(&members, task, NULL, 0);
+
+	return member && !member->room ? member : NULL;
 }
 
 static __always_inline struct member *enlist(struct task_struct *task, struct member *fresh)
@@ -623,6 +629,26 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 		return 0;
 	if (!bpf_task_storage_get(&members, task, member, BPF_LOCAL_STORAGE_GET_F_CREATE))
 		count(TESTBED_COUNT_NO_IDENTITY);
+	return 0;
+}
+
+/*
+ * Have memory ready for who may get an identity next. Until 6.1 a task's storage is
+ * refused to all others on that CPU while one asks for it, looking included, and a
+ * program that may sleep can sleep for memory right then: starts at the same time
+ * lost identities. This one may not sleep, and who comes after it need not.
+ */
+SEC("lsm/bprm_creds_for_exec")
+int BPF_PROG(make_room, struct linux_binprm *bprm)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct member room = { .room = 1 };
+	struct place place = {};
+
+	if (mode == TESTBED_MODE_HOOKS || is_prototype() || member_of(task))
+		return 0;
+	if (outside_host(task, &place))
+		bpf_task_storage_get(&members, task, &room, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	return 0;
 }
 
