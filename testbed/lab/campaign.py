@@ -66,7 +66,8 @@ def build_parts(
     name: str, images: tuple[ContainerImage, ...], experiment: Experiment, tier: Tier, say: cache.Progress
 ) -> Parts:
     """Build one kernel's parts, or take them from the cache."""
-    kernel = build_kernel(load_kernels()[name], say)
+    recipe = load_kernels()[name]
+    kernel = build_kernel(recipe, say)
     spec = MachineSpec(
         name=name,
         kernel=kernel,
@@ -74,6 +75,7 @@ def build_parts(
         tier=tier,
         vcpus=experiment.machine.vcpus,
         memory_mib=experiment.machine.memory_mib,
+        unmasked=recipe.processor,
     )
     return Parts(machine=spec, bundle=build_bundle(kernel, BPF, say), images=images)
 
@@ -97,7 +99,7 @@ def _digests(part: Parts) -> dict[str, str]:
         "kernel": machine.kernel.digest,
         "image": machine.image.digest,
         "measurer": part.bundle.digest,
-        "cpu": machine.cpu,
+        "cpu": "+".join((machine.cpu, *machine.unmasked)),
         "command_line": command_line(machine, ""),
     }
 

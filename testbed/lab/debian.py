@@ -26,15 +26,27 @@ _LIST_PACKAGES = (
 
 
 def bootstrap_argv(
-    suite: str, packages: Sequence[str], target: Path, *, variant: str, hooks: Sequence[str] = ()
+    suite: str,
+    packages: Sequence[str],
+    target: Path,
+    *,
+    variant: str,
+    hooks: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    outdated: bool = False,
 ) -> tuple[str, ...]:
-    """Return the command that writes the root file system of ``suite`` with ``packages`` to the tar file ``target``."""
+    """Return the command that writes the root file system of ``suite`` with ``packages`` to the tar file ``target``.
+
+    ``setup``: what is done before the lists of packages are fetched; ``hooks``: after the essential packages.
+    """
     return (
         "mmdebstrap",
         f"--variant={variant}",
         '--aptopt=Acquire::Languages "none"',
+        *(('--aptopt=Acquire::Check-Valid-Until "false"',) if outdated else ()),
         *(f"--dpkgopt=path-exclude=/{pattern}" for pattern in _UNREAD),
         f"--include={','.join(packages)}",
+        *(f"--setup-hook={hook}" for hook in setup),
         *(f"--essential-hook={hook}" for hook in hooks),
         *((f"--extract-hook={_LIST_PACKAGES}",) if variant == "extract" else ()),
         "--format=tar",
@@ -44,16 +56,39 @@ def bootstrap_argv(
 
 
 def bootstrap(
-    suite: str, packages: Sequence[str], target: Path, *, variant: str = "minbase", hooks: Sequence[str] = ()
+    suite: str,
+    packages: Sequence[str],
+    target: Path,
+    *,
+    variant: str = "minbase",
+    hooks: Sequence[str] = (),
+    setup: Sequence[str] = (),
+    outdated: bool = False,
 ) -> None:
     """Write a root file system to the tar file ``target``. Raises ``BuildError``, ``HostError``."""
     _need("mmdebstrap")
-    argv = bootstrap_argv(suite, packages, target, variant=variant, hooks=hooks)
+    argv = bootstrap_argv(suite, packages, target, variant=variant, hooks=hooks, setup=setup, outdated=outdated)
     try:
         shell.run(argv, timeout=30 * _MINUTES, env={"SOURCE_DATE_EPOCH": str(EPOCH), "TMPDIR": _scratch(target.parent)})
     except CommandError as error:
         hint = "is Debian's mirror reached? On another distribution: is package debian-archive-keyring there?"
         raise BuildError(f"no root file system of {suite}: {error.message}", hint) from error
+
+
+def suite_beside(suite: str, other: str, packages: Sequence[str]) -> tuple[str, ...]:
+    """Return the setup that adds ``other`` wherever ``suite`` is a source, and has ``packages`` taken from there.
+
+    So no mirror is named. Both forms of a source are known: a line, and a paragraph with ``Suites:``.
+    """
+    line = rf"s/^(deb .*) {suite} (.*)$/&\n\1 {other} \2/"
+    paragraph = rf"s/^(Suites:(.* )?){suite}( .*)?$/& {other}/"
+    files = '$(find "$1/etc/apt" -name "*.list" -o -name "*.sources")'
+    pin = rf"Package: {' '.join(packages)}\nPin: release n={other}\nPin-Priority: 990\n"
+    return (
+        f"sed -i -E -e '{line}' -e '{paragraph}' {files}",
+        f"grep -qw -e {other} {files} || {{ echo 'no source has the suite {suite}' >&2; exit 1; }}",
+        f"printf '{pin}' > \"$1/etc/apt/preferences.d/{other}\"",
+    )
 
 
 def unpack(archive: Path, to: Path) -> None:

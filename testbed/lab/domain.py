@@ -79,7 +79,10 @@ _KERNEL_WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
-    """What to boot. ``cpu``: a model's name, or ``HOST_CPU``; ``kernel_words``: added to the kernel's command line."""
+    """What to boot. ``cpu``: a model's name, or ``HOST_CPU``; ``kernel_words``: added to the kernel's command line.
+
+    ``unmasked``: features of the model that are left to this machine although its tier masks them.
+    """
 
     name: str
     kernel: Kernel
@@ -88,6 +91,7 @@ class MachineSpec:
     vcpus: int = 1
     memory_mib: int = 1024
     cpu: str = CPU
+    unmasked: tuple[str, ...] = ()
     kernel_words: tuple[str, ...] = ()
 
 
@@ -180,7 +184,8 @@ def _add_cpu(domain: etree._Element, spec: MachineSpec) -> None:
     cpu = _add(domain, "cpu", mode="custom", match="exact", check=check)
     _add(cpu, "model", text=spec.cpu, fallback="forbid")
     for feature in TIERS[spec.tier].masked:
-        _add(cpu, "feature", policy="disable", name=feature)
+        if feature not in spec.unmasked:
+            _add(cpu, "feature", policy="disable", name=feature)
 
 
 def _add_devices(domain: etree._Element, wiring: Wiring) -> None:

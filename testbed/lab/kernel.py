@@ -87,7 +87,9 @@ def initramfs_hooks(modules: Sequence[str]) -> tuple[str, ...]:
 
 
 def _key(recipe: KernelRecipe) -> str:
-    parts = {"builder": BUILDER, "recipe": recipe.canonical(), "initramfs": tarball.tree_digest(INITRAMFS)}
+    # On what it boots has no part in what is built.
+    wish = {name: value for name, value in recipe.canonical().items() if name != "processor"}
+    parts = {"builder": BUILDER, "recipe": wish, "initramfs": tarball.tree_digest(INITRAMFS)}
     return cache.content_key(parts)
 
 
@@ -108,9 +110,12 @@ def _load(recipe: KernelRecipe, path: Path) -> Kernel:
 
 def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
     packed, unpacked = at / "root.tar", at / "root"
-    progress(f"kernel {recipe.name}: packages of {recipe.suite}")
+    other = recipe.beside
+    progress(f"kernel {recipe.name}: packages of {other.suite if other else recipe.suite}")
     packages = (recipe.image, recipe.headers, *recipe.packages)
-    debian.bootstrap(recipe.suite, packages, packed, hooks=initramfs_hooks(recipe.initramfs))
+    setup = debian.suite_beside(recipe.suite, other.suite, other.packages) if other else ()
+    hooks = initramfs_hooks(recipe.initramfs)
+    debian.bootstrap(recipe.suite, packages, packed, hooks=hooks, setup=setup, outdated=recipe.outdated)
     progress(f"kernel {recipe.name}: unpack the build root")
     debian.unpack(packed, unpacked)
     release = _release(recipe, unpacked / "boot")

@@ -24,8 +24,17 @@ class Recipe(BaseModel):
     packages: tuple[str, ...]
 
     def canonical(self) -> dict[str, Any]:
-        """Return what decides the result; a name and a sentence do not."""
-        return self.model_dump(mode="json", exclude={"name", "summary"})
+        """Return what decides the result; a name and a sentence do not, nor do keys that a row does not use."""
+        return self.model_dump(mode="json", exclude={"name", "summary"}, exclude_defaults=True)
+
+
+class Beside(BaseModel):
+    """Another suite of the same mirror, and the patterns of the packages that are taken from it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    packages: tuple[str, ...]
 
 
 class KernelRecipe(Recipe):
@@ -33,7 +42,10 @@ class KernelRecipe(Recipe):
 
     ``image`` and ``headers`` are Debian packages, ``packages`` those that ``bpf/build.sh`` wants besides.
     ``initramfs``: modules with which the root disk is reached. ``options``: what ``/boot/config-*`` must say;
-    ``lsm``: what must be in its ``CONFIG_LSM``.
+    ``lsm``: what must be in its ``CONFIG_LSM``. ``beside``: where the kernel is from, if not from ``suite``.
+    ``outdated``: a mirror's state of the suite is taken also when its date of expiry is past (it is signed all the
+    same): suites that move have such a date, and a mirror may be behind. ``processor``: features that emulated
+    machines do not have (``domain.TIERS``) and that this kernel cannot do without.
     """
 
     image: str
@@ -41,6 +53,9 @@ class KernelRecipe(Recipe):
     initramfs: tuple[str, ...]
     options: dict[str, str]
     lsm: tuple[str, ...] = ()
+    beside: Beside | None = None
+    outdated: bool = False
+    processor: tuple[str, ...] = ()
 
 
 class GuestRecipe(Recipe):

@@ -57,6 +57,13 @@ def test_an_emulated_processor_has_no_cmpxchg16b(tier: Tier) -> None:
     assert masked["cx16"] == "disable"
 
 
+def test_a_kernel_that_needs_a_feature_gets_it_back_and_no_other() -> None:
+    every = made(machine(Tier.TCG)).findall("cpu/feature")
+    left = made(machine(Tier.TCG, unmasked=("cx16",))).findall("cpu/feature")
+    assert [one.get("name") for one in every if one.get("name") != "cx16"] == [one.get("name") for one in left]
+    assert len(left) == len(every) - 1
+
+
 def test_a_real_processor_keeps_its_features_and_its_workarounds() -> None:
     spec = machine(Tier.KVM)
     assert made(spec).findall("cpu/feature") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,10 +72,72 @@ def test_the_rows_of_this_repository_can_be_read() -> None:
     assert "tools" in recipes.load_containers()
 
 
+def test_rows_that_move_take_their_kernel_from_a_suite_that_moves() -> None:
+    rows = recipes.load_kernels()
+    beside = rows["debian-backports"].beside
+    assert beside is not None
+    assert (rows["debian-backports"].suite, beside.suite) == ("trixie", "trixie-backports")
+    assert rows["debian-forky"].suite == "forky"
+    assert all(rows[name].outdated for name in ("debian-backports", "debian-forky"))
+    assert not any(rows[name].outdated for name in ("debian-6.1", "debian-6.12"))
+
+
+def test_on_what_a_kernel_boots_has_no_part_in_what_is_built() -> None:
+    assert kernel._key(RECIPE.model_copy(update={"processor": ("cx16",)})) == kernel._key(RECIPE)
+
+
+LINES = """deb [signed-by=/k] http://mirror/debian trixie main
+deb http://mirror/debian trixie-updates main
+"""
+PARAGRAPHS = """Types: deb
+URIs: http://mirror/debian
+Suites: trixie trixie-updates
+Components: main
+
+Types: deb
+URIs: http://mirror/security
+Suites: trixie-security
+Components: main
+"""
+
+
+def set_up(tmp_path: Path, sources: dict[str, str], suite: str = "trixie") -> list[int]:
+    """Run the setup as mmdebstrap does; return the exit statuses."""
+    for name in ("sources.list.d", "preferences.d"):
+        (tmp_path / "etc/apt" / name).mkdir(parents=True)
+    for name, text in sources.items():
+        (tmp_path / "etc/apt" / name).write_text(text)
+    hooks = debian.suite_beside(suite, f"{suite}-backports", ("linux-*", "bpftool"))
+    return [subprocess.run(["sh", "-c", hook, "hook", str(tmp_path)], check=False).returncode for hook in hooks]
+
+
+def test_another_suite_is_added_where_the_first_is(tmp_path: Path) -> None:
+    assert set_up(tmp_path, {"sources.list": LINES, "sources.list.d/0.sources": PARAGRAPHS}) == [0, 0, 0]
+    apt = tmp_path / "etc/apt"
+    first, *rest = LINES.splitlines()
+    added = first.replace("trixie", "trixie-backports")
+    assert (apt / "sources.list").read_text().splitlines() == [first, added, *rest]
+    suites = "Suites: trixie trixie-updates"
+    assert (apt / "sources.list.d/0.sources").read_text() == PARAGRAPHS.replace(suites, f"{suites} trixie-backports")
+    assert (apt / "preferences.d/trixie-backports").read_text().splitlines() == [
+        "Package: linux-* bpftool",
+        "Pin: release n=trixie-backports",
+        "Pin-Priority: 990",
+    ]
+
+
+def test_sources_that_lack_the_suite_are_no_silent_success(tmp_path: Path) -> None:
+    assert set_up(tmp_path, {"sources.list": LINES.replace("trixie", "sid")})[1] == 1
+
+
 def test_a_sentence_does_not_change_a_key_and_everything_else_does() -> None:
     told = RECIPE.model_copy(update={"summary": "another sentence", "name": "renamed"})
     assert kernel._key(told) == kernel._key(RECIPE)
-    changes: list[dict[str, object]] = [{"suite": "sid"}, {"packages": ("gcc",)}, {"options": {}}, {"initramfs": ()}]
+    beside = recipes.Beside(suite="sid", packages=("linux-*",))
+    changes: list[dict[str, object]] = [
+        *({"suite": "sid"}, {"packages": ("gcc",)}, {"options": {}}, {"initramfs": ()}),
+        *({"beside": beside}, {"outdated": True}),
+    ]
     for change in changes:
         assert kernel._key(RECIPE.model_copy(update=change)) != kernel._key(RECIPE)
 
@@ -190,6 +253,15 @@ def test_the_command_of_mmdebstrap() -> None:
     assert not any(word.startswith("--extract-hook") for word in argv)
     # No mirror is named: the person's own, or Debian's default.
     assert not any("://" in word for word in argv)
+    assert not any("Valid-Until" in word or word.startswith("--setup-hook") for word in argv)
+
+
+def test_a_suite_that_moves_may_be_outdated_and_is_set_up_first() -> None:
+    argv = debian.bootstrap_argv(
+        "sid", ("a",), Path("/x/root.tar"), variant="minbase", hooks=("late",), setup=("early",), outdated=True
+    )
+    assert '--aptopt=Acquire::Check-Valid-Until "false"' in argv
+    assert argv.index("--setup-hook=early") < argv.index("--essential-hook=late")
 
 
 def test_the_initramfs_gets_the_modules_and_our_files() -> None:

@@ -11,10 +11,13 @@ from booted import Booted, boot
 from testbed import spec
 from testbed.lab import campaign, probe
 from testbed.lab.block import Parts
+from testbed.lab.kernel import load_kernels
 from testbed.lab.machine import Lab, open_lab
 from testbed.record import Tier
 
-KERNELS = ("debian-6.1", "debian-6.12")
+# `make kernels` wants others: names with commas between, or all that there are.
+_WISH = os.environ.get("TESTBED_KERNELS", "debian-6.1,debian-6.12")
+KERNELS = tuple(load_kernels()) if _WISH == "all" else tuple(_WISH.split(","))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
