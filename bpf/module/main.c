@@ -412,12 +412,8 @@ __bpf_kfunc int testbed_measure_exe(struct task_struct *task,
 	if (!task)
 		return -ESRCH;
 	task_lock(task);
-	if (task->fs) {
-		spin_lock(&task->fs->lock);
-		root = task->fs->root;
-		path_get(&root);
-		spin_unlock(&task->fs->lock);
-	}
+	if (task->fs)
+		get_fs_root(task->fs, &root);
 	task_unlock(task);
 	if (!root.mnt)
 		return -ESRCH;
