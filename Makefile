@@ -15,9 +15,12 @@ COVER := --cov=testbed.attest --cov-branch --cov-report=term-missing:skip-covere
 FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
 SECONDS ?= 600
 
+# `make kernels`: what is tested on each.
+KERNEL_TESTS := tests/vm/test_kernels.py tests/vm/test_alive.py tests/vm/test_prototypes.py
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate test test-vm check fuzz figures doctor shell clean help
+.PHONY: setup desk evaluate test test-vm check kernels fuzz figures doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -44,6 +47,10 @@ check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy --strict testbed
 	$(BIN)/pytest tests/unit -q -n 2 $(COVER)
+
+kernels: setup ## boot every kernel with every measurer, and the tests on each; writes docs/kernels.md
+	@$(BIN)/testbed kernels
+	TESTBED_KERNELS=all TESTBED_FORCE_VM=1 $(BIN)/pytest $(KERNEL_TESTS) -m vm
 
 fuzz: setup ## hostile bytes for the verifier, SECONDS=600 for each kind of them
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} $(BIN)/python tests/fuzz/run.py {} --seconds $(SECONDS)

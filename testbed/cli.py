@@ -17,6 +17,7 @@ from testbed import __version__, spec
 from testbed.errors import HostError, SpecError, TestbedError
 
 SMOKE = Path("experiments/smoke.toml")
+KERNELS = Path("experiments/kernels.toml")
 _INTERRUPTED = 128 + signal.SIGINT
 
 # Imported when they are used: the commands of the desk must work where there is no libvirt.
@@ -117,6 +118,30 @@ def run(experiment: Path, tier: str | None, results: Path, connect: str | None, 
 def evaluate(results: Path, connect: str | None, machines: int | None) -> None:
     """Run the main experiment with the embedded defaults: machines, measurers, plots and verdicts."""
     sys.exit(_run(SMOKE, results, None, connect, machines))
+
+
+@main.command()
+@click.argument("experiment", type=click.Path(path_type=Path), default=KERNELS)
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/kernels.md"), show_default=True)
+@click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
+@click.option("--again", is_flag=True, help="Boot nothing: write the page of the results that are there.")
+@_RESULTS
+@_CONNECT
+def kernels(experiment: Path, page: Path, tier: str | None, results: Path, connect: str | None, *, again: bool) -> None:
+    """Try every kernel of EXPERIMENT with every measurer and write a table of what builds, loads and behaves.
+
+    What fails is a row of the table. Exit status: 1 if there is such a row.
+    """
+    from testbed.analysis import kernels as table  # noqa: PLC0415 - see _ELSEWHERE
+    from testbed.lab import survey  # noqa: PLC0415
+
+    wish = spec.load(experiment)
+    path = results / f"{wish.name}.json"
+    if not again:
+        path = survey.survey(wish, results=results, tier=tier, connect=connect)
+    written = table.write(path, page)
+    click.echo(f"{written.summary}: {page}")
+    sys.exit(written.exit_status)
 
 
 def _run(path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None) -> int:

@@ -8,6 +8,7 @@
                        runs/<cell>-<block>/record.json  raw, never edited; exists = complete
                                            evidence/ console.log dmesg.txt domain.xml events.jsonl
                        rows.parquet checks.parquet figures/ report.md    derived, can be deleted
+    results/<survey>.json                               which kernels were tried: a campaign each
 """
 
 from __future__ import annotations
@@ -60,6 +61,34 @@ class Campaign:
         """Return that run's record; ``None`` if there is none: a run is renamed into place whole."""
         path = self.run_path(cell, block) / "record.json"
         return read_record(path) if path.exists() else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One kernel of a survey.
+
+    ``version``: of its Debian package; ``seconds``: what compiling the measurer took, ``None`` if that failed.
+    ``campaign``: name of the directory of its runs, none if ``problem`` says why there are none. ``refused``: why the
+    guest refused a measurer, by name.
+    """
+
+    kernel: str
+    release: str = ""
+    version: str = ""
+    seconds: float | None = None
+    campaign: str = ""
+    problem: str = ""
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Kernels and measurers that were tried with each other. ``host``: what emulated the machines, and how."""
+
+    name: str
+    measurers: tuple[str, ...]
+    host: dict[str, str]
+    kernels: tuple[Tried, ...]
 
 
 @contextmanager
@@ -129,6 +158,25 @@ def read_plan(campaign: Campaign) -> Plan:
 def read_facts(campaign: Campaign) -> dict[str, Any]:
     """Read ``campaign.json``. Raises ``EvidenceError``."""
     return _read_object(campaign.facts_file)
+
+
+def write_survey(results: Path, survey: Survey) -> Path:
+    """Write a survey; return the file."""
+    path = results / f"{survey.name}.json"
+    write_json(path, {"schema": SCHEMA} | dataclasses.asdict(survey))
+    return path
+
+
+def read_survey(path: Path) -> Survey:
+    """Read a survey's file. Raises ``EvidenceError``."""
+    raw = _read_object(path)
+    with _shape(path):
+        return Survey(
+            name=raw["name"],
+            measurers=tuple(raw["measurers"]),
+            host=raw["host"],
+            kernels=tuple(Tried(**tried) for tried in raw["kernels"]),
+        )
 
 
 def write_record(directory: Path, record: Record) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from testbed.lab.kernel import Kernel
 
 KIND = "bundle"
 # Raise it when this module makes something else of the same sources.
-BUILDER = 1
+BUILDER = 2
 _MODULE, _LOADER = "testbed_measurer.ko", "measurer"
 _NEEDED = 256 << 20
 _SECONDS = 600.0
@@ -43,6 +44,11 @@ def cached_bundle(kernel: Kernel, source: Path) -> Bundle | None:
     return _load(kernel, path) if path else None
 
 
+def build_seconds(bundle: Bundle) -> float:
+    """Return what compiling it took, whenever that was."""
+    return float(cache.read_meta(bundle.module.parent)["seconds"])
+
+
 def _key(kernel: Kernel, source: Path) -> str:
     digests = {"source": tarball.tree_digest(source), "kernel": kernel.digest, "root": kernel.build_digest}
     return cache.content_key({"builder": BUILDER} | digests)
@@ -56,16 +62,17 @@ def _load(kernel: Kernel, path: Path) -> Bundle:
 def _build(kernel: Kernel, source: Path, at: Path, progress: cache.Progress) -> None:
     progress(f"measurer for {kernel.name}: compile")
     argv = ("sh", "/src/build.sh", "/src", "/out", kernel.release)
+    start = time.monotonic()
     try:
         debian.enter(kernel.build_root, argv, read={source: "/src"}, write={at: "/out"}, timeout=_SECONDS)
     except CommandError as error:
         raise BuildError(
             f"the measurer does not build for {kernel.name}: {error.message}", f"correct {source}"
         ) from error
+    seconds = time.monotonic() - start
     missing = [name for name in (_MODULE, _LOADER) if not (at / name).is_file()]
     if missing:
         raise BuildError(f"{source / 'build.sh'} ended well for {kernel.name} but made no {', '.join(missing)}")
     files = {name: tarball.file_digest(at / name) for name in (_MODULE, _LOADER)}
-    cache.write_meta(
-        at, {"kernel": kernel.name, "release": kernel.release, "digest": cache.content_key(files), "files": files}
-    )
+    known = {"kernel": kernel.name, "release": kernel.release, "seconds": seconds}
+    cache.write_meta(at, known | {"digest": cache.content_key(files), "files": files})

@@ -23,12 +23,18 @@ GUEST = "trixie"
 
 
 def conduct(
-    experiment: Experiment, *, results: Path, tier: str | None, connect: str | None, machines: int | None
+    experiment: Experiment,
+    *,
+    results: Path,
+    tier: str | None,
+    connect: str | None,
+    machines: int | None,
+    refused: runner.Refused | None = None,
 ) -> rundir.Campaign:
     """Run an experiment to the end of its plan; what is complete is skipped. Return where it is.
 
-    ``tier``: instead of the experiment's; ``machines``: how many at a time. Raises ``SpecError``, ``HostError``,
-    ``BuildError``, ``LabError``; what was recorded before stays.
+    ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see ``runner.Job``. Raises
+    ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded before stays.
     """
     plan.check_names(experiment, load_kernels())
     with progress.reporter(experiment.name, 0) as reporter:
@@ -46,6 +52,7 @@ def conduct(
         parts=parts,
         saves=cache.root() / "saves" / decided.campaign,
         facts=known,
+        refused=refused,
     )
     total = sum(len(job.missing(block)) for block in decided.blocks)
     if total:

@@ -56,6 +56,12 @@ def cached_kernel(recipe: KernelRecipe) -> Kernel | None:
     return _load(recipe, path) if path else None
 
 
+def package_version(kernel: Kernel) -> str:
+    """Return the version of the package that the kernel is from."""
+    packages = cache.read_meta(kernel.vmlinuz.parent)["packages"]
+    return str(packages[f"linux-image-{kernel.release}"])
+
+
 def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
     """Raise ``BuildError`` naming kernel, option, expected and got for each option that ``config`` does not meet."""
     lines = (line.partition("=") for line in config.splitlines() if line.startswith("CONFIG_"))

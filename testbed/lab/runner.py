@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed import rundir
-from testbed.errors import DeadlineExceeded, LostMachine
+from testbed.errors import DeadlineExceeded, DeployError, LostMachine
 from testbed.lab.block import Parts, prepare, reference
 from testbed.lab.cell import Errand, lost, run_cell
 from testbed.lab.machine import Lab, Saved
-from testbed.plan import Block, Plan
+from testbed.plan import Block, Cell, Plan
 from testbed.progress import Reporter
 from testbed.record import Record, Status
 from testbed.spec import Experiment
@@ -23,12 +23,16 @@ from testbed.spec import Experiment
 _AGAIN = frozenset({Status.MACHINE_LOST, Status.TIMED_OUT})
 
 
+Refused = Callable[[Cell, DeployError], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A campaign under way.
 
     ``saves``: where the saved machines of unfinished blocks are kept, so that it can resume. ``facts``: what every
-    record says of host and images.
+    record says of host and images. ``refused``: told of a guest that refuses a measurer, which then ends no more than
+    that run; without it nothing else is run.
     """
 
     experiment: Experiment
@@ -37,6 +41,7 @@ class Job:
     parts: Mapping[str, Parts]
     saves: Path
     facts: Mapping[str, Any]
+    refused: Refused | None = None
 
     def complete(self, block: Block, position: int) -> bool:
         """Whether that run of the block needs no further try."""
@@ -96,7 +101,7 @@ def _run_block(floor: _Floor, block: Block) -> None:
         if saved is None:
             _write_lost(floor, block, position)
         else:
-            _run_one(floor, saved, block, position)
+            _try_one(floor, saved, block, position)
     if saved is not None and not job.missing(block):
         saved.remove()
 
@@ -122,6 +127,17 @@ def _saved(floor: _Floor, block: Block) -> Saved | None:
             raise
         floor.reporter.say(f"{_title(block)}: its boot failed: {error}")
         return None
+
+
+def _try_one(floor: _Floor, saved: Saved, block: Block, position: int) -> None:
+    try:
+        _run_one(floor, saved, block, position)
+    except DeployError as error:
+        if floor.job.refused is None:
+            raise
+        cell = block.cells[position]
+        floor.job.refused(cell, error)
+        floor.reporter.advance(f"{_title(block)}: {cell.measurer}, {cell.workload}: refused by the guest")
 
 
 def _run_one(floor: _Floor, saved: Saved, block: Block, position: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("setup", "evaluate", "test", "check", "fuzz", "figures", "doctor", "shell", "clean", "help")
+TARGETS = ("setup", "evaluate", "test", "check", "kernels", "fuzz", "figures", "doctor", "shell", "clean", "help")
 
 # In pieces, or this file would be the first to be found.
 REGISTRIES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -246,3 +246,20 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
     record = cell.run_cell(lab, saved, b"ak", errand, tmp_path)  # type: ignore[arg-type]
     assert (record.status, record.reason, record.block) == (status, str(error), 3)
     assert (tmp_path / "events.jsonl").read_text().count("\n") == 1
+
+
+def test_a_guest_that_refuses_a_measurer_ends_all_unless_somebody_wants_to_know(floor: Floor) -> None:
+    bad = floor.job.plan.blocks[0].cells[0].measurer
+
+    def fate(errand: Errand) -> None:
+        if errand.cell.measurer == bad:
+            raise DeployError("refused")
+
+    floor.fate = fate
+    with pytest.raises(DeployError):
+        floor.go()
+    told: list[str] = []
+    floor.job = replace(floor.job, refused=lambda cell, _: told.append(cell.measurer))
+    floor.go()
+    assert told == [bad, bad], "in each block"
+    assert len(floor.found()) == 4, "the others ran"

@@ -49,6 +49,7 @@ def command(*argv: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def finished(parts: dict[str, Parts], lab: object, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Run a campaign, kill it with SIGKILL in its second cell, sweep, resume."""
+    assert parts["debian-6.12"], "built before the clock runs"
     home = tmp_path_factory.mktemp("campaign")
     experiment, results = home / "killed.toml", home / "results"
     experiment.write_text(EXPERIMENT)

@@ -1,0 +1,51 @@
+"""Every kernel with every measurer: does it build, load and behave? What does not is written down, not raised."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from testbed import plan, rundir
+from testbed.errors import BuildError, DeployError, LabError
+from testbed.lab import cache, campaign, facts, kernel
+from testbed.lab.bpf import build_bundle, build_seconds
+from testbed.plan import Cell
+from testbed.rundir import Survey, Tried
+from testbed.spec import Experiment
+
+
+def survey(experiment: Experiment, *, results: Path, tier: str | None, connect: str | None) -> Path:
+    """Try every kernel of an experiment, each in a campaign of its own, one after the other. Return the file.
+
+    It is written after each kernel. Raises ``SpecError`` and ``HostError``, as no kernel would fare better.
+    """
+    plan.check_names(experiment, kernel.load_kernels())
+    done: list[Tried] = []
+    path = results / f"{experiment.name}.json"
+    for name in experiment.kernels:
+        done.append(_try(name, experiment, results=results, tier=tier, connect=connect))
+        known = {"tier": str(tier or experiment.tier)} | facts.emulator()
+        tried = Survey(name=experiment.name, measurers=experiment.measurers, host=known, kernels=tuple(done))
+        path = rundir.write_survey(results, tried)
+    return path
+
+
+def _try(name: str, experiment: Experiment, *, results: Path, tier: str | None, connect: str | None) -> Tried:
+    tried = Tried(kernel=name)
+
+    def refused(cell: Cell, error: DeployError) -> None:
+        tried.refused[cell.measurer] = error.message
+
+    try:
+        built = kernel.build_kernel(kernel.load_kernels()[name])
+        tried = replace(tried, release=built.release, version=kernel.package_version(built))
+        tried = replace(tried, seconds=build_seconds(build_bundle(built, campaign.BPF)))
+        one = experiment.model_copy(update={"name": f"{experiment.name}-{name}", "kernels": (name,)})
+        ran = campaign.conduct(one, results=results, tier=tier, connect=connect, machines=1, refused=refused)
+    except (BuildError, LabError) as error:
+        return replace(tried, problem=error.message)
+    if tried.refused:
+        # The saved machine of a campaign that is not complete stays, so that it can be resumed: here nothing is.
+        shutil.rmtree(cache.root() / "saves" / ran.path.name, ignore_errors=True)
+    return replace(tried, campaign=ran.path.name)
