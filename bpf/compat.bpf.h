@@ -21,7 +21,8 @@
  * from 6.2 until December 2025 (6.12.117 included) the verifier takes the
  * argument for trusted, hence not NULL, and deletes a plain test; a kfunc that
  * then reads the pointer oopses. A probe read is beyond its reasoning. The plain
- * test stays for the verifiers that ask for it.
+ * test stays for the verifiers that ask for it: on 7.x the argument's name ends in
+ * __nullable, and no kfunc takes it untested.
  */
 static __always_inline bool have_file(struct file *file)
 {

@@ -24,11 +24,12 @@
  *   6.2 to 6.x  KF_TRUSTED_ARGS takes context pointers since commit
  *               3f00c5239344 ("bpf: Allow trusted pointers to be passed to
  *               KF_TRUSTED_ARGS kfuncs").
- *   7.x         Trusted arguments are the rule and the flag is gone.
+ *   7.x         Trusted arguments are the rule and the flag is gone; a pointer
+ *               that may be NULL would have to be named ..__nullable.
  */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define TESTBED_KF_ATOMIC 0
-#elif LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+#elif defined(KF_TRUSTED_ARGS)
 #define TESTBED_KF_ATOMIC KF_TRUSTED_ARGS
 #else
 #define TESTBED_KF_ATOMIC 0
