@@ -11,7 +11,7 @@ from typing import Any
 
 from testbed.errors import BuildError
 from testbed.lab import cache, debian, tarball
-from testbed.lab.recipes import IMAGES, KernelRecipe, load_kernels
+from testbed.lab.recipes import IMAGES, KernelRecipe, Recipe, load_kernels
 
 __all__ = ["Kernel", "KernelRecipe", "build_kernel", "cached_kernel", "load_kernels"]
 
@@ -47,13 +47,13 @@ def build_kernel(recipe: KernelRecipe, progress: cache.Progress = cache.silent) 
     Raises ``BuildError`` if the kernel lacks an option that the recipe needs, ``HostError``.
     """
     path = cache.entry(KIND, _key(recipe), lambda at: _build(recipe, at, progress), needed=_NEEDED)
-    return _load(recipe, path)
+    return load(recipe, path)
 
 
 def cached_kernel(recipe: KernelRecipe) -> Kernel | None:
     """Return the kernel if it is in the cache."""
     path = cache.find(KIND, _key(recipe))
-    return _load(recipe, path) if path else None
+    return load(recipe, path) if path else None
 
 
 def package_version(kernel: Kernel) -> str:
@@ -99,7 +99,8 @@ def _key(recipe: KernelRecipe) -> str:
     return cache.content_key(parts)
 
 
-def _load(recipe: KernelRecipe, path: Path) -> Kernel:
+def load(recipe: Recipe, path: Path) -> Kernel:
+    """Return the kernel that an entry of the cache has."""
     meta = cache.read_meta(path)
     return Kernel(
         name=recipe.name,
@@ -133,7 +134,7 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
         raise BuildError(f"kernel {recipe.name}: no modules.dep.bin in {modules}", "add package kmod to the recipe")
     links = (f"{modules}/build", f"{modules}/source")
     tarball.merge(at / "modules.tar", [packed], only=modules, drop=links, epoch=debian.EPOCH)
-    cache.write_meta(at, _describe(recipe, release, at, packed))
+    cache.write_meta(at, describe(recipe, release, at, packed))
     packed.unlink()
 
 
@@ -146,7 +147,8 @@ def _release(recipe: KernelRecipe, boot: Path) -> str:
     return found[0]
 
 
-def _describe(recipe: KernelRecipe, release: str, at: Path, packed: Path) -> dict[str, Any]:
+def describe(recipe: Recipe, release: str, at: Path, packed: Path) -> dict[str, Any]:
+    """Return what is written down about a kernel: its files are at ``at``, ``packed`` is its build root."""
     boots = {name: tarball.file_digest(at / name) for name in ("vmlinuz", "initrd", "modules.tar")}
     packages = debian.packages_of(packed)
     return {

@@ -58,6 +58,13 @@ class KernelRecipe(Recipe):
     processor: tuple[str, ...] = ()
 
 
+class BuiltRecipe(Recipe):
+    """A kernel that is compiled from Debian's sources (``compiled.py``); its configuration is ``NAME.config`` beside.
+
+    ``packages``: the sources and what they are compiled with, and those that ``bpf/build.sh`` wants.
+    """
+
+
 class GuestRecipe(Recipe):
     """A root file system. Files of ours, in the directory of the same name beside the row, go over it.
 
@@ -90,6 +97,11 @@ _Row = TypeVar("_Row", bound=Recipe)
 def load_kernels(images: Path = IMAGES) -> dict[str, KernelRecipe]:
     """Read the rows of ``kernels/``. Raises ``SpecError``, naming file and key."""
     return _load(images / "kernels", KernelRecipe)
+
+
+def load_built(images: Path = IMAGES) -> dict[str, BuiltRecipe]:
+    """Read the rows of ``built/``. Raises ``SpecError``, naming file and key."""
+    return _load(images / "built", BuiltRecipe)
 
 
 def load_guests(images: Path = IMAGES) -> dict[str, GuestRecipe]:
