@@ -18,9 +18,13 @@ SECONDS ?= 600
 # `make kernels`: what is tested on each.
 KERNEL_TESTS := tests/vm/test_kernels.py tests/vm/test_alive.py tests/vm/test_prototypes.py
 
+# `make kasan`: the mode of the measurer, and how many programs containers execute.
+MODE ?= file
+EXECS ?= 20000
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate test test-vm check kernels fuzz figures doctor shell clean help
+.PHONY: setup desk evaluate test test-vm check kernels fuzz kasan figures doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -54,6 +58,12 @@ kernels: setup ## boot every kernel with every measurer, and the tests on each; 
 
 fuzz: setup ## hostile bytes for the verifier, SECONDS=600 for each kind of them
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} $(BIN)/python tests/fuzz/run.py {} --seconds $(SECONDS)
+
+kasan: export TESTBED_KASAN := 1
+kasan: export TESTBED_KASAN_MODE = $(MODE)
+kasan: export TESTBED_KASAN_EXECS = $(EXECS)
+kasan: setup ## compile a kernel that looks for memory and lock errors, once, and soak the measurer in it (MODE=file EXECS=20000)
+	$(BIN)/pytest tests/kasan -v -s
 
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
 	@$(BIN)/testbed figures $(RESULTS)

@@ -5,12 +5,26 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("setup", "evaluate", "test", "check", "kernels", "fuzz", "figures", "doctor", "shell", "clean", "help")
+TARGETS = (
+    "setup",
+    "evaluate",
+    "test",
+    "check",
+    "kernels",
+    "fuzz",
+    "kasan",
+    "figures",
+    "doctor",
+    "shell",
+    "clean",
+    "help",
+)
 
 # In pieces, or this file would be the first to be found.
 REGISTRIES = (
@@ -106,6 +120,16 @@ def test_vm_tests_are_part_of_test_and_only_a_person_can_leave_them_out() -> Non
     assert "NOT TESTED" in left_out
     assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "CI=true").stdout
     assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "TESTBED_FORCE_VM=1").stdout
+
+
+def test_only_kasan_runs_the_soak() -> None:
+    assert "pytest tests/kasan" in make("-n", "kasan").stdout
+    for target in ("test", "check", "evaluate"):
+        assert "tests/kasan" not in make("-n", target).stdout
+    argv = [sys.executable, "-m", "pytest", "-q", str(ROOT / "tests/kasan")]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TESTBED_KASAN")}
+    done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert re.search(r"^\d+ skipped in ", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_ci_runs_all_tests_and_forces_those_that_boot() -> None:

@@ -1,0 +1,115 @@
+"""What a debugging kernel complains of: reports in its log and in kmemleak's file. Pure: texts in, reports out."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from testbed.errors import SpecError
+
+# How a report begins, after the time stamp. KASAN, "sleeping function", a table of lockdep's that is full, a page in a
+# bad state: all "BUG: ". WARN_ON and what lockdep says of locks: "WARNING: ".
+_HEAD = re.compile(
+    r"BUG: |WARNING: |Oops|kernel BUG at |general protection fault|stack segment:|Kernel panic"
+    r"|INFO: (task|trying to register|rcu|inconsistent|possible)|rcu: INFO|ODEBUG: |UBSAN: |refcount_t: "
+    r"|DEBUG_LOCKS_WARN_ON|turning off the locking correctness validator|(soft|hard) lockup|hard LOCKUP"
+    r"|page allocation failure|Out of memory|oom-kill:|kmemleak: .*(disabled|pool empty|suspected memory leak)"
+    r"|list_(add|del) (corruption|double add)",
+)
+_STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+_CUT = "[ cut here ]"
+_END = "---[ end trace"
+_LINES = 120
+_LEAK = "unreferenced object "
+# What runs in the kernel and is of this project: the module, and whatever a BPF program (all are ours) has called.
+_OURS = re.compile(r"\btestbed_\w+\+0x|\[testbed_\w+\]|\bbpf_prog_[0-9a-f]{16}_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One complaint: its first line, and all of it."""
+
+    head: str
+    text: str
+
+    @property
+    def ours(self) -> bool:
+        """Whether code of this project is in its stack."""
+        return _OURS.search(self.text) is not None
+
+
+class Known(BaseModel):
+    """A report that is not of our making. ``head``: pattern of its first line; ``frame``: a function in its stack."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: str
+    frame: str
+    reason: str
+
+    def covers(self, report: Report) -> bool:
+        """Tell whether it is that report; one with our code in its stack never is."""
+        if report.ours or not re.search(self.head, report.head):
+            return False
+        return re.search(rf"\b{re.escape(self.frame)}\+0x", report.text) is not None
+
+
+def load_known(path: Path) -> tuple[Known, ...]:
+    """Read the reports that are known, ``[[report]]`` each. Raises ``SpecError``, naming file and key."""
+    try:
+        rows = tomllib.loads(path.read_text()).get("report", [])
+        return TypeAdapter(tuple[Known, ...]).validate_python(rows)
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise SpecError(f"{path}: {error}") from error
+
+
+def in_log(log: str) -> list[Report]:
+    """Return the reports in a kernel's log, as ``dmesg`` prints it."""
+    lines = [_STAMP.sub("", line) for line in log.splitlines()]
+    found: list[Report] = []
+    at = 0
+    while at < len(lines):
+        if _CUT in lines[at]:
+            end = _end(lines, at, lambda line: _CUT in line)
+            found.append(_report(lines[at:end]))
+        elif _HEAD.search(lines[at]):
+            end = _end(lines, at, lambda line: _CUT in line or _HEAD.search(line) is not None)
+            found.append(_report(lines[at:end]))
+        else:
+            end = at + 1
+        at = end
+    return found
+
+
+def _end(lines: list[str], begin: int, begins: Callable[[str], bool]) -> int:
+    """Return where the report at ``begin`` ends: after its own end mark, or where another ``begins``."""
+    last = min(begin + _LINES, len(lines))
+    for number in range(begin + 1, last):
+        if _END in lines[number]:
+            return number + 1
+        if begins(lines[number]):
+            return number
+    return last
+
+
+def _report(lines: list[str]) -> Report:
+    # The words of a warning stand between its first line and the one that says where it is.
+    head = next((line for line in lines if _HEAD.search(line)), lines[min(1, len(lines) - 1)])
+    return Report(head=head.strip(), text="\n".join(lines))
+
+
+def in_kmemleak(text: str) -> list[Report]:
+    """Return the objects in ``/sys/kernel/debug/kmemleak``."""
+    parts = [f"{_LEAK}{part}".rstrip() for part in text.split(_LEAK)[1:]]
+    return [Report(head=part.splitlines()[0], text=part) for part in parts]
+
+
+def unknown(reports: Iterable[Report], known: Iterable[Known]) -> list[Report]:
+    """Return the reports that no row covers."""
+    rows = tuple(known)
+    return [report for report in reports if not any(row.covers(report) for row in rows)]
