@@ -14,9 +14,9 @@
 #
 #   release  vmlinuz  initrd  modules/  headers/
 #
-# headers/ is what modules are built against: with vmlinux, of which the types and
-# symbols are left, and with resolve_btfids. initrd is an archive without a file:
-# the kernel mounts its root by itself.
+# headers/ is what modules are built against, with vmlinux, of which the types and
+# symbols are left. initrd is an archive without a file: the kernel mounts its
+# root by itself.
 
 set -eu
 export LC_ALL=C KBUILD_BUILD_USER=testbed KBUILD_BUILD_HOST=testbed KBUILD_BUILD_VERSION=1
@@ -47,13 +47,11 @@ compile() {
 	RELEASE=$(make -s -C "$TREE" kernelrelease)
 	run INSTALL_MOD_PATH="$OUT/modules" INSTALL_MOD_STRIP=1 modules_install
 	rm -f "$OUT/modules/lib/modules/$RELEASE/build" "$OUT/modules/lib/modules/$RELEASE/source"
-	# The kernel's own list of what a package of headers must have.
+	# The kernel's own list of what a package of headers must have: resolve_btfids
+	# is in it, vmlinux is not.
 	run KBUILD_RUN_COMMAND="+scripts/package/install-extmod-build $OUT/headers" run-command
 	strip --strip-debug -o "$OUT/headers/vmlinux" "$TREE/vmlinux"
 	readelf -S "$OUT/headers/vmlinux" | grep -q '\.BTF ' || die "the kernel has no BTF"
-	RESOLVE=tools/bpf/resolve_btfids
-	mkdir -p "$OUT/headers/$RESOLVE"
-	cp "$TREE/$RESOLVE/resolve_btfids" "$OUT/headers/$RESOLVE/"
 	cp "$TREE/arch/x86/boot/bzImage" "$OUT/vmlinuz"
 	cpio --quiet -o -H newc </dev/null >"$OUT/initrd"
 	echo "$RELEASE" >"$OUT/release"

@@ -86,6 +86,7 @@ def deploy(guest: Guest, tools: Path) -> None:
         guest.put((tools / name).read_bytes(), f"{_ROOT}/lower/{name}", mode=0o755)
     guest.put((tools / "testbed_fault.ko").read_bytes(), f"{_ROOT}/testbed_fault.ko")
     script = f"""
+    mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
     cd {_ROOT}/lower
     mkdir -p files volume lib dev proc sys
     cp /usr/lib/x86_64-linux-gnu/lib[cmz].so.[0-9]* /usr/lib/x86_64-linux-gnu/libcrypto.so.* lib/
