@@ -7,11 +7,13 @@
 #include <linux/btf_ids.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/fs_struct.h>
 #include <linux/mm_types.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/slab.h>
 #include <linux/user_namespace.h>
 #include <linux/version.h>
 #include <linux/xattr.h>
@@ -87,6 +89,27 @@ static inline const struct path *testbed_user_path(const struct file *file)
 #endif
 }
 
+/*
+ * Does a name lead to @path from the current task's root? No reference to that is
+ * taken, as to put one may sleep. The lock became a sequence lock in 7.x.
+ */
+static inline bool testbed_under_own_root(const struct path *path)
+{
+	struct fs_struct *fs = current->fs;
+	bool under;
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+	spin_lock(&fs->lock);
+	under = path_is_under(path, &fs->root);
+	spin_unlock(&fs->lock);
+#else
+	read_seqlock_excl(&fs->seq);
+	under = path_is_under(path, &fs->root);
+	read_sequnlock_excl(&fs->seq);
+#endif
+	return under;
+}
+
 /* What maps a mount's owners has a type of its own since 6.3. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 #define testbed_idmap(mnt) mnt_user_ns(mnt)
@@ -120,6 +143,24 @@ static inline struct dentry *testbed_lookup(struct vfsmount *mnt, const char *na
 #endif
 }
 
+/* The bytes are allocated by the kernel's own function in 7.x. */
+static inline ssize_t testbed_acl_to_xattr(const struct posix_acl *acl, void *value, size_t size)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(7, 0, 0)
+	return posix_acl_to_xattr(&init_user_ns, acl, value, size);
+#else
+	size_t length;
+	void *bytes = posix_acl_to_xattr(&init_user_ns, acl, &length, GFP_KERNEL);
+
+	if (!bytes)
+		return -ENOMEM;
+	if (value && length <= size)
+		memcpy(value, bytes, length);
+	kfree(bytes);
+	return value && length > size ? -ERANGE : length;
+#endif
+}
+
 /*
  * As vfs_getxattr(), access control lists included: they have a call of their own
  * since 6.2. Their owners are told as the host sees them.
@@ -135,7 +176,7 @@ static inline ssize_t testbed_getxattr(const struct path *path, const char *name
 
 		if (IS_ERR_OR_NULL(acl))
 			return acl ? PTR_ERR(acl) : -ENODATA;
-		err = posix_acl_to_xattr(&init_user_ns, acl, value, size);
+		err = testbed_acl_to_xattr(acl, value, size);
 		posix_acl_release(acl);
 		return err;
 	}

@@ -155,15 +155,7 @@ static bool is_anon(const struct path *path)
  */
 static bool is_reachable(const struct path *path, const struct path *root)
 {
-	bool reachable;
-
-	if (root)
-		return path_is_under(path, root);
-	/* Without a reference of its own: to put one may sleep. */
-	spin_lock(&current->fs->lock);
-	reachable = path_is_under(path, &current->fs->root);
-	spin_unlock(&current->fs->lock);
-	return reachable;
+	return root ? path_is_under(path, root) : testbed_under_own_root(path);
 }
 
 /*
