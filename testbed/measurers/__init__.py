@@ -48,7 +48,8 @@ class Executed:
 class Launched:
     """Ground truth: this container was started of this image.
 
-    ``image`` is the digest of the image's tree, hex; ``argv`` what its first program was given, ``None`` if unknown.
+    ``image`` is the digest of the image's tree, hex; ``argv`` what its first program finds as its arguments (of a
+    script, the interpreter's), ``None`` if unknown.
     """
 
     container: str
