@@ -1,0 +1,296 @@
+"""One boot a kernel: every way by which a container gets code, and who changes code that a container has."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from testbed import measurers, plugins
+from testbed.attest import entries, verify
+from testbed.attest.entries import FileEntry, Payload, StartEntry, ViolationEntry
+from testbed.attest.finding import FindingKind
+from testbed.attest.ima import parse_fields, read_entries
+from testbed.guest import Guest
+from testbed.lab import attestation, block, debian
+from testbed.lab.block import Parts
+from testbed.lab.machine import Lab, Machine
+
+KERNELS = ("debian-6.1", "debian-6.12")
+MEASURER = plugins.measurer("container-file")
+LOADER = f"{measurers.DEPLOYED}/measurer"
+PODMAN = "podman --cgroup-manager=cgroupfs"
+# On the guest's disk, and the same in the container; /code/code is the program of code.c.
+VOLUME = "/root/code"
+FIRST, SECOND = entries.OPEN_WRITERS, entries.TOMTOU
+# More mappings in one call than measurements may be pending at once.
+PENDING = 4096
+# All that an image's programs do every day: run, read, write a new script, run it, change it, run it again, replace it.
+ORDINARY = """
+set -e
+sha256sum /etc/passwd >/sum
+printf '#!/usr/bin/bash\\ntrue\\n' >/script
+chmod 755 /script
+/script
+echo true >>/script
+/script
+cp /usr/bin/true /mine
+/mine
+cp /usr/bin/true /mine
+/mine
+cp /mine /code/mine
+/code/mine
+rm /code/mine /mine
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A booted machine with its measurer attached, and the program of ``code.c`` in a volume."""
+
+    machine: Machine
+    ak: bytes
+    image: str
+    program: bytes
+    directory: Path
+
+    @property
+    def guest(self) -> Guest:
+        return self.machine.guest
+
+    def log(self) -> list[Payload]:
+        """Return what PCR 11's entries say; what is under way is waited for."""
+        measurers.beat(MEASURER, self.guest)
+        raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
+        found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
+        return [entries.parse_payload(fields.name, fields.buf or b"") for fields in found]
+
+    def added(self, script: str) -> list[Payload]:
+        """Return what the log got while the guest's shell ran a script."""
+        before = len(self.log())
+        self.guest.run(("sh", "-c", script), timeout=180)
+        return self.log()[before:]
+
+    def run(self, *argv: str, options: str = "") -> list[Payload]:
+        """Return what the log got from a container that ran these words."""
+        words = " ".join(f"'{word}'" for word in argv)
+        return self.added(f"{PODMAN} run --rm --network=none --volume={VOLUME}:/code {options} {self.image} {words}")
+
+    def code(self, *argv: str, options: str = "") -> list[Payload]:
+        return self.run("/code/code", *argv, options=options)
+
+    def file(self, name: str) -> bytes:
+        """Put a new file into the volume, executable, and return its content."""
+        content = f"{name}\n".encode() * 1000
+        self.guest.put(content, f"{VOLUME}/{name}", mode=0o755)
+        return content
+
+    def counted(self, name: str) -> int:
+        return measurers.counters(MEASURER, self.guest)[name]
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def subject(
+    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Subject]:
+    part = parts[request.param]
+    directory = tmp_path_factory.mktemp(request.param)
+    program = _compile(part, directory)
+    (image,) = part.images
+    with lab.boot(part.machine, directory) as machine:
+        guest = machine.guest
+        block.load(guest, "podman", image)
+        block.deploy(guest, part.bundle)
+        guest.put(program, f"{VOLUME}/code", mode=0o755)
+        ak = attestation.enrol(guest, machine.tpm)
+        name = block.reference(image)
+        with MEASURER.attach(MEASURER, guest):
+            yield Subject(machine=machine, ak=ak, image=name, program=program, directory=directory)
+
+
+def _compile(part: Parts, directory: Path) -> bytes:
+    out = directory / "out"
+    out.mkdir()
+    flags = ("-O2", "-std=gnu11", "-static", "-Wall", "-Wextra", "-Werror")
+    argv = ("clang", *flags, "-o", "/out/code", "/src/code.c")
+    debian.enter(part.machine.kernel.build_root, argv, read={Path(__file__).parent: "/src"}, write={out: "/out"})
+    return (out / "code").read_bytes()
+
+
+def files(log: list[Payload], path: str) -> list[FileEntry]:
+    return [one for one in log if isinstance(one, FileEntry) and one.path == path.encode()]
+
+
+def only(log: list[Payload], path: str, content: bytes) -> FileEntry:
+    """Return the one entry of a path; it must be of this content and of the container that began."""
+    (one,) = files(log, path)
+    (start,) = (entry for entry in log if isinstance(entry, StartEntry))
+    assert one.container == start.container
+    assert (one.digest, one.size) == (hashlib.sha256(content).digest(), len(content))
+    return one
+
+
+def violations(log: list[Payload]) -> list[tuple[int, bytes]]:
+    return [(one.violation, one.path) for one in log if isinstance(one, ViolationEntry)]
+
+
+def test_an_ordinary_run_violates_nothing(subject: Subject) -> None:
+    log = subject.run("/usr/bin/bash", "-c", ORDINARY.replace("'", "'\\''"))
+    assert len(files(log, "/script")) == 2
+    assert files(log, "/code/mine")
+    assert violations(log) == []
+    assert {one.route for one in log if isinstance(one, FileEntry)} == {entries.EXECVE, entries.MMAP}
+
+
+def test_mprotect_is_measured_late(subject: Subject) -> None:
+    before = subject.counted("late")
+    content = subject.file("late")
+    one = only(subject.code("late", "/code/late"), "/code/late", content)
+    assert (one.route, one.flags) == (entries.MPROTECT, entries.LATE)
+    assert subject.counted("late") == before + 1, "the same content again is no work"
+
+
+def test_mprotect_of_an_overlays_file_has_the_containers_path(subject: Subject) -> None:
+    content = subject.guest.run(("sh", "-c", f"{PODMAN} run --rm --network=none {subject.image} cat /etc/passwd")).out
+    one = only(subject.code("late", "/etc/passwd"), "/etc/passwd", content)
+    assert (one.route, one.flags) == (entries.MPROTECT, entries.LATE)
+
+
+def test_mprotect_of_what_is_known_adds_nothing(subject: Subject) -> None:
+    subject.file("known")
+    script = "/code/known; /code/code late /code/known; true"
+    (one,) = files(subject.run("/usr/bin/bash", "-c", script), "/code/known")
+    assert one.route == entries.EXECVE
+
+
+def test_the_hosts_mprotect_is_not_measured(subject: Subject) -> None:
+    subject.file("host")
+    assert subject.added(f"{VOLUME}/code late {VOLUME}/host; {VOLUME}/code used {VOLUME}/host")[:-1] == []
+
+
+def test_what_the_kernel_reads_for_a_container_is_measured(subject: Subject) -> None:
+    module = f"{measurers.DEPLOYED}/testbed_measurer.ko"
+    subject.guest.run(("cp", module, f"{VOLUME}/module.ko"))
+    content = subject.guest.get(module)
+    one = only(subject.code("module", "/code/module.ko", options="--privileged"), "/code/module.ko", content)
+    assert (one.route, one.flags) == (entries.KERNEL_READ, 0)
+    assert subject.added(f"{VOLUME}/code module {VOLUME}/module.ko")[:-1] == [], "the host's"
+
+
+@pytest.mark.parametrize("way", ["written", "shared"])
+def test_open_writers(subject: Subject, way: str) -> None:
+    content = subject.file(way)
+    log = subject.code(way, f"/code/{way}")
+    only(log, f"/code/{way}", content)
+    assert violations(log) == [(FIRST, f"/code/{way}".encode())]
+    (one,) = (entry for entry in log if isinstance(entry, ViolationEntry))
+    (start,) = (entry for entry in log if isinstance(entry, StartEntry))
+    assert one.container == start.container
+    inode, device = subject.guest.run(("stat", "-c", "%i %Hd:%Ld", f"{VOLUME}/{way}")).text.split()
+    major, minor = map(int, device.split(":"))
+    assert (one.inode, one.device) == (int(inode), (major, minor))
+
+
+@pytest.mark.parametrize("way", ["used", "cut"])
+def test_a_container_changes_code_in_use(subject: Subject, way: str) -> None:
+    subject.file(way)
+    log = subject.code(way, f"/code/{way}")
+    assert violations(log) == [(SECOND, f"/code/{way}".encode())]
+
+
+HOLD = f"""
+{PODMAN} run --rm --network=none --volume={VOLUME}:/code {{image}} /code/code hold {{path}} /code/flag &
+until [ -e {VOLUME}/flag ]; do sleep 0.1; done
+{{change}}
+rm {VOLUME}/flag
+wait
+"""
+
+
+def test_the_host_changes_code_in_use(subject: Subject) -> None:
+    subject.file("held")
+    touch = f"true >>{VOLUME}/held"
+    log = subject.added(HOLD.format(image=subject.image, path="/code/held", change=f"{touch}; {touch}"))
+    assert violations(log) == [(SECOND, b"/code/held")], "once, with the container's path"
+    assert violations(subject.added(touch)) == [], "it is not in use any more"
+
+
+def test_the_host_changes_a_lower_layer_in_use(subject: Subject) -> None:
+    lower = "$(find /var/lib/containers/storage/overlay -path '*/diff/usr/bin/gawk')"
+    log = subject.added(HOLD.format(image=subject.image, path="/usr/bin/gawk", change=f"true >>{lower}"))
+    assert violations(log) == [(SECOND, b"/usr/bin/gawk")]
+
+
+def test_an_overlays_copy_is_another_file(subject: Subject) -> None:
+    log = subject.code("used", "/usr/bin/gawk")
+    assert files(log, "/usr/bin/gawk")
+    assert violations(log) == [], "what is mapped stays the lower file"
+
+
+@pytest.mark.parametrize("name", ["x", "n" * 249])
+def test_a_memfd_is_measured_and_flagged(subject: Subject, name: str) -> None:
+    one = only(subject.code("memfd", name), f"/memfd:{name} (deleted)", subject.program)
+    assert (one.route, one.flags) == (entries.EXECVE, entries.ANON_FILE)
+
+
+def test_a_tmpfs_is_measured(subject: Subject) -> None:
+    log = subject.run(
+        "/usr/bin/bash", "-c", "cp /code/code /scratch/code; /scratch/code", options="--tmpfs=/scratch:rw,exec"
+    )
+    one = only(log, "/scratch/code", subject.program)
+    assert (one.route, one.flags) == (entries.EXECVE, 0)
+
+
+@pytest.mark.parametrize("place", ["/gone", "/code/gone", "/scratch/gone"])
+def test_an_unlinked_file_is_measured_and_flagged(subject: Subject, place: str) -> None:
+    log = subject.code("unlinked", place, options="--tmpfs=/scratch:rw,exec")
+    one = only(log, place, subject.program)
+    assert (one.route, one.flags) == (entries.EXECVE, entries.UNLINKED)
+
+
+def test_read_implies_exec_is_measured(subject: Subject) -> None:
+    contents = [subject.file(name) for name in ("implied", "implied-late")]
+    log = subject.code("implied", "/code/implied", "/code/implied-late", options="--security-opt=seccomp=unconfined")
+    one, other = (only(log, f"/code/{n}", c) for n, c in zip(("implied", "implied-late"), contents, strict=True))
+    assert (one.route, one.flags) == (entries.MMAP, 0)
+    assert (other.route, other.flags) == (entries.MPROTECT, entries.LATE)
+
+
+def test_nothing_was_missed(subject: Subject) -> None:
+    counted = measurers.counters(MEASURER, subject.guest)
+    assert counted["violations"] == 6
+    assert {
+        name: n for name, n in counted.items() if n and (name.startswith("unmeasured_") or name == "forgotten")
+    } == {}
+    (beat,) = (one for one in subject.log()[-1:] if isinstance(one, entries.BeatEntry))
+    assert beat.lost == 0
+    assert b"BUG:" not in subject.guest.run(("dmesg",)).out
+
+
+def test_a_quote_covers_it_all_and_names_the_violations(subject: Subject) -> None:
+    where = subject.directory / "evidence"
+    got = attestation.collect(subject.guest, (10, 11), secrets.token_bytes(32), subject.machine.clone_id, where)
+    verdict = verify.verify(where, ak=subject.ak, nonce=got.nonce)
+    log = subject.log()
+    assert verdict.attested[11] == len(log) - 1, "but for the beat of the last line"
+    assert len(violations(log)) == 6
+    assert {finding.kind for finding in verdict.findings} == {FindingKind.VIOLATION}
+
+
+def test_a_module_from_memory_counts_as_lost(subject: Subject) -> None:
+    (*_, beat) = subject.code("module-from-memory", options="--privileged")
+    assert isinstance(beat, entries.BeatEntry)
+    assert (beat.lost, subject.counted("unmeasured_load_data")) == (1, 1)
+
+
+def test_what_is_too_much_at_once_counts_as_lost(subject: Subject) -> None:
+    content = subject.file("many")
+    more = PENDING // 2 + 10
+    log = subject.code("many", "/code/many", str(more))
+    only(log, "/code/many", content)
+    assert isinstance(log[-1], entries.BeatEntry)
+    assert (log[-1].lost, subject.counted("unmeasured_mprotect")) == (21, 20)
