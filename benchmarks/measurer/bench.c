@@ -6,6 +6,7 @@
  *   bench run DIR     events of a process: run it in a container
  *   bench floor DIR   the kernel's SHA-256 over the same cached pages
  *   bench tree DIR FILES BYTES         a tree of so many files of so many bytes
+ *   bench verity DIR FILES BYTES       the same, each with fs-verity enabled
  *   bench child EVENT SIZE PROGRAM...  CPU time of a program and its children
  *
  * Each line printed is "EVENT SIZE VALUE", at the end and not in between.
@@ -19,10 +20,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fsverity.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -111,8 +114,25 @@ static void make_file(const char *dir, size_t size, int copy)
 	free(words);
 }
 
+static void enable_verity(const char *dir, size_t bytes, int copy)
+{
+	struct fsverity_enable_arg arg = {
+		.version = 1,
+		.hash_algorithm = FS_VERITY_HASH_ALG_SHA256,
+		.block_size = 4096,
+	};
+	char path[4096];
+	int fd;
+
+	name_of(path, sizeof(path), dir, bytes, copy);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || ioctl(fd, FS_IOC_ENABLE_VERITY, &arg))
+		fail(path);
+	close(fd);
+}
+
 /* A hundred files a directory. */
-static void make_tree(const char *dir, int files, size_t bytes)
+static void make_tree(const char *dir, int files, size_t bytes, int verity)
 {
 	char below[4096] = "";
 
@@ -123,6 +143,8 @@ static void make_tree(const char *dir, int files, size_t bytes)
 				fail(below);
 		}
 		make_file(below, bytes, i);
+		if (verity)
+			enable_verity(below, bytes, i);
 	}
 }
 
@@ -264,8 +286,8 @@ int main(int argc, char **argv)
 		fputs("usage: see the head of bench.c\n", stderr);
 		return 2;
 	}
-	if (!strcmp(argv[1], "tree") && argc == 5)
-		make_tree(argv[2], atoi(argv[3]), strtoull(argv[4], NULL, 0));
+	if ((!strcmp(argv[1], "tree") || !strcmp(argv[1], "verity")) && argc == 5)
+		make_tree(argv[2], atoi(argv[3]), strtoull(argv[4], NULL, 0), argv[1][0] == 'v');
 	else if (!strcmp(argv[1], "child") && argc > 4)
 		time_child(argv[2], strtoull(argv[3], NULL, 0), argv + 4);
 	else if (!strcmp(argv[1], "make"))

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 HOT_TARGET = 1.03
 COLD_TARGET = 1.15
 LINE_TARGET = 0.01
+# What must not depend on bytes: its largest cost over its smallest.
+FLAT_TARGET = 1.05
 _MEBIBYTE = 1 << 20
 # Of two points every line is straight.
 _FEWEST = 3
+_IMAGE_EVENTS = ("image-files", "again-files", "image-bytes", "again-bytes", "image-verity", "again-verity")
 _PRICED = ("container-file", "container-image", "prototype-file")
 
 
@@ -79,18 +82,33 @@ def ratios(rows: Sequence[Row]) -> list[Ratio]:
                 wanted = COLD_TARGET if target and size == _MEBIBYTE else None
                 name = f"{arm}: cold file of {human(size)} over the kernel's SHA-256 of its cached pages"
                 found.append(Ratio(name=name, value=cold / floor.median, target=wanted))
-    return found + [line for event in ("image-files", "image-bytes") if (line := _linear(rows, event))]
+    found += [line for event in ("image-files", "image-bytes") if (line := _linear(rows, event))]
+    return found + [flat for event in ("image-verity", "again-bytes") if (flat := _flat(rows, event))]
 
 
 def _linear(rows: Sequence[Row], event: str) -> Ratio | None:
     """Return how far an image's digest is from costing the same for each file, or byte: 1 - r²."""
-    sizes = sorted({row.size for row in rows if row.event == event})
-    found = [(find(rows, "container-image", event, n), find(rows, "container-file", event, n)) for n in sizes]
-    costs = [image.median - base.median for image, base in found if image and base]
-    if len(costs) < len(sizes) or len(costs) < _FEWEST:
+    costs = image_costs(rows, event)
+    if len(costs) < _FEWEST:
         return None
-    r = statistics.correlation(sizes, costs)
+    r = statistics.correlation(list(costs), list(costs.values()))
     return Ratio(name=f"container-image: 1 - r² of {event}", value=1 - r * r, target=LINE_TARGET)
+
+
+def _flat(rows: Sequence[Row], event: str) -> Ratio | None:
+    """Return how much of an image's cost depends on its bytes where none should."""
+    costs = image_costs(rows, event).values()
+    if len(costs) < _FEWEST:
+        return None
+    name = f"container-image: dearest over cheapest of {event}"
+    return Ratio(name=name, value=max(costs) / min(costs), target=FLAT_TARGET)
+
+
+def image_costs(rows: Sequence[Row], event: str) -> dict[int, float]:
+    """Return what an image adds to a start of a container, by its size; nothing if an arm was not run."""
+    sizes = sorted({row.size for row in rows if row.event == event})
+    found = {n: (find(rows, "container-image", event, n), find(rows, "container-file", event, n)) for n in sizes}
+    return {n: image.median - base.median for n, (image, base) in found.items() if image and base}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +134,28 @@ def prices(rows: Sequence[Row]) -> list[Price]:
         if one and other:
             noise = (other.high - other.low) / 2
             found.append(Price(name=name, cost=one.median - other.median, base=other.median, noise=noise))
+    return found + [price for event in _IMAGE_EVENTS for price in _image_prices(rows, event)]
+
+
+def _image_prices(rows: Sequence[Row], event: str) -> list[Price]:
+    found = []
+    for size, cost in image_costs(rows, event).items():
+        base = find(rows, "container-file", event, size)
+        assert base
+        name = f"image: {event}, {_sized(event, size)}"
+        found.append(Price(name=name, cost=cost, base=base.median, noise=(base.high - base.low) / 2))
     return found
+
+
+def _sized(event: str, size: int) -> str:
+    return f"{size} files" if event.endswith("-files") else human(size)
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return the tables of the page: counts, prices, ratios."""
     lines = ["| event | bytes (or files) | arm | guest instructions | middle half | n |", "|---|---|---|---|---|---|"]
     lines += [
-        f"| {row.event} | {row.size if row.event == 'image-files' else human(row.size)} | {row.arm} "
+        f"| {row.event} | {_sized(row.event, row.size)} | {row.arm} "
         f"| {row.median:,.0f} | {row.low:,.0f} to {row.high:,.0f} | {row.n} |"
         for row in sorted(rows, key=lambda row: (row.event, row.size))
     ]

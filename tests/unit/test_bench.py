@@ -83,6 +83,16 @@ def test_an_image_costs_the_same_for_each_file(last: float, kept: bool) -> None:
     assert line.ok is kept
 
 
+@pytest.mark.parametrize(("last", "kept"), [(104, True), (106, False)])
+def test_what_has_verity_costs_the_same_whatever_its_size(last: float, kept: bool) -> None:
+    counts = {1: 100, 4: 101, 16: last}
+    rows = [row("container-file", "image-verity", 7, size) for size in counts]
+    rows += [row("container-image", "image-verity", 7 + cost, size) for size, cost in counts.items()]
+    (flat,) = bench_table.ratios(rows)
+    assert flat.ok is kept
+    assert "| image: image-verity, 4 B | +101 | 7 | ±0 |" in bench_table.markdown(rows)
+
+
 def test_two_points_are_no_line() -> None:
     rows = [row(arm, "image-bytes", 1, size) for arm in ("container-file", "container-image") for size in (1, 2)]
     assert bench_table.ratios(rows) == []
