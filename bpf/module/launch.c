@@ -39,7 +39,7 @@ module_param(max_mib, ulong, 0444);
 MODULE_PARM_DESC(max_mib, "MiB of an image beyond which it is not digested");
 static unsigned int max_depth = 4096;
 module_param(max_depth, uint, 0444);
-MODULE_PARM_DESC(max_depth, "directories below each other in an image beyond which it is not digested");
+MODULE_PARM_DESC(max_depth, "levels of directories of an image beyond which it is not digested");
 
 /* A start that was asked for and has not come back to user mode yet. */
 struct launch {

@@ -36,7 +36,7 @@ enum testbed_counter testbed_log_entry(const char *event, const void *entry, u32
  */
 u32 testbed_fill_path(struct file *file, const struct path *root, char *buf, u32 *flags);
 
-/* Hash @file, log it for @ident with the path that is in @entry. Return the counter of the outcome. */
+/* Hash @file, log it for @ident with the path in @entry. Return the counter of the outcome. */
 int testbed_log_file(struct file *file, struct testbed_file_entry *entry, u32 flags,
 		     const struct testbed_ident *ident, struct testbed_work *work);
 

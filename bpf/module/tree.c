@@ -232,7 +232,7 @@ static void list_mount(struct testbed_walk *walk, struct directory *stack, u32 d
 	walk->mounts_len = at - walk->mount_list;
 }
 
-/* Is something mounted on @path here, and not only in another namespace? The topmost is what is seen. */
+/* List what is mounted on @path here, not in another namespace. The topmost is what is seen. */
 static void look_for_mount(struct testbed_walk *walk, struct directory *stack, u32 depth,
 			   const struct path *path)
 {

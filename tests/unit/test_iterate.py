@@ -67,8 +67,8 @@ def test_a_bundle_asks_for_what_it_is_given() -> None:
     config = json.loads(text)
     assert config["process"]["args"] == list(tools.WORKLOAD.argv)
     assert config["linux"]["cgroupsPath"] == f"/testbed/containers/{step['id']}"
-    mount = next(command for command in step["before"] if command[0] == "mount")
-    assert "lowerdir=/layer/diff," in mount[5]
+    mount = next(command for command in step["before"] if "mount" in command)
+    assert "lowerdir=/layer/diff," in mount[mount.index("-o") + 1]
     assert path.startswith(step["run"][3])
 
 
