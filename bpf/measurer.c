@@ -56,8 +56,8 @@ int lacking(const char *format, ...)
 
 static int usage(void)
 {
-	fputs("usage: measurer attach --mode hooks|file|image|prototype-file|prototype-image --pin DIR\n"
-	      "                        [--beat SECONDS]\n"
+	fputs("usage: measurer attach --mode MODE --pin DIR [--beat SECONDS]\n"
+	      "                MODE: hooks, file, image, prototype-file, prototype-image\n"
 	      "       measurer counters --pin DIR\n"
 	      "       measurer beat --pin DIR\n"
 	      "       measurer claim --pin DIR <STATE\n"
@@ -418,7 +418,7 @@ static int collect_counters(const char *dir)
 		return EXIT_LACKING;
 	err = bpf_prog_test_run_opts(prog, &opts);
 	close(prog);
-	return err ? lacking("%s: the counters could not be collected: %s", dir, strerror(-err)) : 0;
+	return err ? lacking("%s: no counters: %s", dir, strerror(-err)) : 0;
 }
 
 static int print_counters(const char *dir)

@@ -27,7 +27,7 @@
 #define TREE_MAGIC 0x44494254u /* "TBID" */
 
 /* Directories in which some names are left out. */
-enum place { ELSEWHERE, ROOT, ETC, RUN };
+enum place { PLACE_ELSEWHERE, PLACE_ROOT, PLACE_ETC, PLACE_RUN };
 
 struct child {
 	u32 name; /* where it begins among the names */
@@ -160,20 +160,20 @@ static bool is_named(const struct directory *directory, const struct child *chil
 static bool is_left_out(const struct directory *directory, const struct child *child, umode_t mode)
 {
 	switch (directory->place) {
-	case ROOT:
+	case PLACE_ROOT:
 		if (S_ISDIR(mode))
 			return is_named(directory, child, "dev") ||
 			       is_named(directory, child, "proc") ||
 			       is_named(directory, child, "sys");
 		return S_ISREG(mode) && is_named(directory, child, ".dockerenv");
-	case ETC:
+	case PLACE_ETC:
 		if (S_ISLNK(mode))
 			return is_named(directory, child, "mtab");
 		return S_ISREG(mode) && (is_named(directory, child, "hosts") ||
 					 is_named(directory, child, "hostname") ||
 					 is_named(directory, child, "resolv.conf") ||
 					 is_named(directory, child, "mtab"));
-	case RUN:
+	case PLACE_RUN:
 		return S_ISREG(mode) && is_named(directory, child, ".containerenv");
 	default:
 		return false;
@@ -182,11 +182,11 @@ static bool is_left_out(const struct directory *directory, const struct child *c
 
 static enum place place_of(const struct directory *above, const struct child *child)
 {
-	if (above->place != ROOT)
-		return ELSEWHERE;
+	if (above->place != PLACE_ROOT)
+		return PLACE_ELSEWHERE;
 	if (is_named(above, child, "etc"))
-		return ETC;
-	return is_named(above, child, "run") ? RUN : ELSEWHERE;
+		return PLACE_ETC;
+	return is_named(above, child, "run") ? PLACE_RUN : PLACE_ELSEWHERE;
 }
 
 /* ---- mounts ---- */
@@ -307,7 +307,7 @@ static int finish(struct testbed_walk *walk, const struct path *root, struct dir
 		return err;
 	/* A runtime makes these where the image has none. */
 	if (self)
-		self->covered = stack[depth].place == ELSEWHERE || !is_empty(&stack[depth]);
+		self->covered = stack[depth].place == PLACE_ELSEWHERE || !is_empty(&stack[depth]);
 	if (!self || self->covered)
 		walk->files++;
 	leave(&stack[depth]);
@@ -364,7 +364,7 @@ static int walk_all(struct testbed_walk *walk, const struct path *root, struct d
 	u32 depth = 0;
 	int err;
 
-	stack[0] = (struct directory){ .dentry = dget(root->dentry), .place = ROOT };
+	stack[0] = (struct directory){ .dentry = dget(root->dentry), .place = PLACE_ROOT };
 	err = read_names(walk, &stack[0], root);
 	while (!err) {
 		if (stack[depth].next < stack[depth].count) {

@@ -25,7 +25,7 @@
 #define MAX_LEVELS 9
 #define READ_SIZE (64 * 1024)
 
-/* What fs-verity hashes last: struct fsverity_descriptor (Documentation/filesystems/fsverity.rst). */
+/* What fs-verity hashes last (Documentation/filesystems/fsverity.rst, fsverity_descriptor). */
 struct descriptor {
 	u8 version;
 	u8 hash_algorithm;

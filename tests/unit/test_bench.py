@@ -83,14 +83,20 @@ def test_an_image_costs_the_same_for_each_file(last: float, kept: bool) -> None:
     assert line.ok is kept
 
 
-@pytest.mark.parametrize(("last", "kept"), [(104, True), (106, False)])
+@pytest.mark.parametrize(("last", "kept"), [(509, True), (491, True), (530, False)])
 def test_what_has_verity_costs_the_same_whatever_its_size(last: float, kept: bool) -> None:
-    counts = {1: 100, 4: 101, 16: last}
-    rows = [row("container-file", "image-verity", 7, size) for size in counts]
-    rows += [row("container-image", "image-verity", 7 + cost, size) for size, cost in counts.items()]
-    (flat,) = bench_table.ratios(rows)
+    sizes = (0, 1000, 2000)
+    counts = {"image-bytes": (500, 10_500, 20_500), "image-verity": (500, 500 + (last - 500) / 2, last)}
+    rows = [row("container-file", event, 7, size) for event in counts for size in sizes]
+    rows += [
+        row("container-image", event, 7 + cost, size)
+        for event, costs in counts.items()
+        for size, cost in zip(sizes, costs, strict=True)
+    ]
+    line, flat = bench_table.ratios(rows)
+    assert line.ok
     assert flat.ok is kept
-    assert "| image: image-verity, 4 B | +101 | 7 | ±0 |" in bench_table.markdown(rows)
+    assert "| image: image-verity, 1000 B |" in bench_table.markdown(rows)
 
 
 def test_two_points_are_no_line() -> None:
