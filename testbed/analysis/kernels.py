@@ -165,9 +165,9 @@ def render(survey: Survey, rows: list[Row]) -> str:
 
 
 _LEGEND = (
-    "*Builds*: without a warning, and in how many seconds. *Loads*: the policy, the module and the programs are taken. "
-    "*Behaves*: the evidence is authentic, the log is what `claim` says of the containers that ran, nothing went "
-    "unmeasured, and the kernel complained of nothing."
+    "*Builds*: without a warning, and in how many seconds (of the wall's clock, on a host as busy as it was). *Loads*: "
+    "the policy, the module and the programs are taken. *Behaves*: the evidence is authentic, the log is what `claim` "
+    "says of the containers that ran, nothing went unmeasured, and the kernel complained of nothing."
 )
 _DIFFERENCES = (
     "What differs is told against the first kernel of the table on which that measurer is well. What the code has to",
@@ -181,7 +181,8 @@ def _differs(row: Row, reference: Row | None) -> str:
         return markdown.code(reason if len(reason) <= _REASON else f"...{reason[-_REASON:]}")
     assert reference is not None, "a row that is well has a first one"
     if row is reference:
-        return ", ".join(f"{name} {value}" for name, value in row.traits.items() if value not in ("", "0", "None"))
+        told = (f"{name} {value}" for name, value in row.traits.items() if value not in ("", "0", "None"))
+        return ", ".join(told) or NOTHING
     mine, theirs = row.traits, reference.traits
     other = [
         f"{name} {mine.get(name, 'none')}, not {theirs.get(name, 'none')}"

@@ -66,6 +66,7 @@ def test_a_kernel_on_which_all_is_well(tmp_path: Path) -> None:
     rows, status = rows_of(tmp_path, tried(campaign(tmp_path)))
     assert status == 0
     assert rows["k", "none"][:3] == ["-", "-", "yes"]
+    assert all(columns[3] for columns in rows.values())
     assert rows["k", "container-file"][:3] == ["3.1 s", "yes", "yes"]
     assert "hash sha256-avx2" in rows["k", "container-file"][3]
     assert "entries on PCR 11 9" in rows["k", "container-file"][3]
