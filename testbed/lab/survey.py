@@ -44,7 +44,8 @@ def _try(name: str, experiment: Experiment, *, results: Path, tier: str | None, 
         one = experiment.model_copy(update={"name": f"{experiment.name}-{name}", "kernels": (name,)})
         ran = campaign.conduct(one, results=results, tier=tier, connect=connect, machines=1, refused=refused)
     except (BuildError, LabError) as error:
-        return replace(tried, problem=error.message)
+        # It ends up in a page that is committed: where this host's cache lies is nobody's matter.
+        return replace(tried, problem=error.message.replace(str(cache.root()), "CACHE"))
     if tried.refused:
         # The saved machine of a campaign that is not complete stays, so that it can be resumed: here nothing is.
         shutil.rmtree(cache.root() / "saves" / ran.path.name, ignore_errors=True)

@@ -216,6 +216,11 @@ def test_a_kernel_that_fails_does_not_end_the_survey(
     assert (two.problem, two.campaign) == ("", "s-debian-6.12")
 
 
+def test_a_reason_does_not_tell_where_the_cache_lies(lab: SimpleNamespace, tmp_path: Path) -> None:
+    lab.bundle["debian-6.1"] = BuildError(f"in {tmp_path}/cache/kernel/x: error")
+    assert surveyed(tmp_path)[0].problem == "in CACHE/kernel/x: error"
+
+
 def test_a_refusal_is_kept_and_its_saved_machine_is_not(lab: SimpleNamespace, tmp_path: Path) -> None:
     lab.refused["debian-6.1"] = {"none": "unknown symbol"}
     saves = tmp_path / "cache" / "saves"
