@@ -17,6 +17,7 @@ from booted import Booted
 from testbed import measurers, plugins
 from testbed.attest import archive, entries
 from testbed.attest.entries import Payload, StartEntry
+from testbed.attest.finding import FindingKind
 from testbed.attest.ima import parse_fields, read_entries
 from testbed.attest.launch import ARGS_CUT, CONFIG, OUTCOMES, IdRange, ImageEntry, LaunchEntry
 from testbed.attest.tree import tree_digest
@@ -322,5 +323,7 @@ def test_nothing_was_missed(subject: Subject) -> None:
     lost = {name: n for name, n in subject.counters().items() if name.startswith("unmeasured_") and n}
     assert lost == {}
     _, verdict = subject.judged()
+    # Two images have no digest: over a limit, and killed.
+    assert {finding.kind for finding in verdict.findings} == {FindingKind.NO_CONTENT}
     assert verdict.attested[11] > 1
     assert b"BUG:" not in subject.guest.run(("dmesg",)).out

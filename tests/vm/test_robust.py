@@ -15,6 +15,7 @@ from robust import Contained, Subject, below, payload_of
 
 from testbed.attest import entries
 from testbed.attest.entries import BeatEntry, FileEntry
+from testbed.attest.finding import FindingKind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.truth import compare, observe
 from testbed.lab.block import Parts
@@ -249,5 +250,7 @@ def test_a_container_that_is_killed_while_its_file_is_hashed(subject: Subject) -
 def test_the_kernel_has_nothing_to_say(subject: Subject) -> None:
     assert subject.splats() == []
     attested, verdict = subject.judged()
-    assert verdict.ok, verdict.findings
+    # What was lost on purpose is told by the beats, code that was changed while it was used by violations.
+    told = {FindingKind.UNKNOWN_WINDOW, FindingKind.VIOLATION}
+    assert [one for one in verdict.findings if one.kind not in told] == []
     assert len(attested) == len(subject.log())
