@@ -307,14 +307,17 @@ static void measure_launch(struct launch *launch)
 	u8 digest[TESTBED_SHA256_SIZE];
 
 	walk.mount_list = kmalloc(TESTBED_MOUNTS_MAX, GFP_KERNEL);
-	if (!walk.mount_list) {
+	walk.verity = testbed_new_verity();
+	if (!walk.mount_list || !walk.verity) {
 		testbed_tally(TESTBED_COUNT_NO_MEMORY, 1);
-		return;
+		goto out;
 	}
 	outcome = walk_root(&walk, digest);
 	log_image(&walk, outcome, digest);
 	log_launch(launch, &walk, outcome, digest, &walk.read);
 	testbed_tally(TESTBED_COUNT_BYTES, walk.read);
+out:
+	testbed_free_verity(walk.verity);
 	kfree(walk.mount_list);
 }
 

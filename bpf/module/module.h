@@ -97,8 +97,15 @@ void testbed_learn_digest(enum testbed_digest_kind kind, const struct testbed_st
 
 /* ---- verity.c ---- */
 
-int testbed_verity_digest(const struct path *path, const struct testbed_verity_layout *layout,
-			  u64 limit, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes);
+struct testbed_verity;
+
+/* Room to compute digests in, NULL if there is none. */
+struct testbed_verity *testbed_new_verity(void);
+void testbed_free_verity(struct testbed_verity *verity);
+
+int testbed_verity_digest(struct testbed_verity *verity, const struct path *path,
+			  const struct testbed_verity_layout *layout, u64 limit,
+			  u8 digest[TESTBED_SHA256_SIZE], u64 *bytes);
 
 /* ---- launch.c, claim.c ---- */
 

@@ -227,7 +227,8 @@ static int hash_regular(struct testbed_walk *walk, const struct path *path, u8 *
 	can_know = !testbed_stamp_inode(inode, &stamp);
 	if (can_know && testbed_known_digest(TESTBED_DIGEST_VERITY, &stamp, digest))
 		return 0;
-	err = testbed_verity_digest(path, &walk->layout, left, digest, &walk->read);
+	err = testbed_verity_digest(walk->verity, path, &walk->layout, left, digest,
+				    &walk->read);
 	if (!err && can_know && !testbed_stamp_inode(inode, &after) &&
 	    !memcmp(&stamp, &after, sizeof(stamp)))
 		testbed_learn_digest(TESTBED_DIGEST_VERITY, &stamp, digest);

@@ -21,6 +21,7 @@ struct testbed_limits {
 struct testbed_walk {
 	struct testbed_limits limits;
 	struct testbed_verity_layout layout;
+	struct testbed_verity *verity;
 	struct user_namespace *userns; /* the container's: owners are told as it sees them */
 	u64 files;		       /* that the digest covers */
 	u64 bytes;		       /* sum of their sizes */

@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
 #include "compat.h"
 #include "module.h"
@@ -47,10 +48,21 @@ struct level {
 	u32 count;
 };
 
-struct builder {
+/* One for a whole walk: it is larger than most files. */
+struct testbed_verity {
 	struct level levels[MAX_LEVELS];
 	u8 data[READ_SIZE];
 };
+
+struct testbed_verity *testbed_new_verity(void)
+{
+	return kvmalloc(sizeof(struct testbed_verity), GFP_KERNEL_ACCOUNT);
+}
+
+void testbed_free_verity(struct testbed_verity *verity)
+{
+	kvfree(verity);
+}
 
 static int hash(struct crypto_shash *tfm, const void *data, u32 size, u8 *out)
 {
@@ -71,7 +83,7 @@ static int close_block(struct crypto_shash *tfm, struct level *level, u8 *out)
 }
 
 /* Append a hash to the lowest level; a block that is full moves up only when another hash comes. */
-static int append(struct crypto_shash *tfm, struct builder *tree, u32 at, const u8 *digest)
+static int append(struct crypto_shash *tfm, struct testbed_verity *tree, u32 at, const u8 *digest)
 {
 	u8 carry[TESTBED_SHA256_SIZE], up[TESTBED_SHA256_SIZE];
 	int err;
@@ -94,7 +106,7 @@ static int append(struct crypto_shash *tfm, struct builder *tree, u32 at, const 
 	return -EFBIG;
 }
 
-static bool is_top(const struct builder *tree, u32 at)
+static bool is_top(const struct testbed_verity *tree, u32 at)
 {
 	while (++at < MAX_LEVELS)
 		if (tree->levels[at].count)
@@ -102,7 +114,7 @@ static bool is_top(const struct builder *tree, u32 at)
 	return true;
 }
 
-static int root_of(struct crypto_shash *tfm, struct builder *tree, u8 *root)
+static int root_of(struct crypto_shash *tfm, struct testbed_verity *tree, u8 *root)
 {
 	u8 digest[TESTBED_SHA256_SIZE];
 	int err;
@@ -139,7 +151,7 @@ static ssize_t read_full(struct file *file, u8 *data, size_t size, loff_t *pos)
 	return had;
 }
 
-static int add_blocks(struct crypto_shash *tfm, struct builder *tree, size_t size)
+static int add_blocks(struct crypto_shash *tfm, struct testbed_verity *tree, size_t size)
 {
 	u8 digest[TESTBED_SHA256_SIZE];
 	int err = 0;
@@ -153,7 +165,7 @@ static int add_blocks(struct crypto_shash *tfm, struct builder *tree, size_t siz
 	return err;
 }
 
-static int compute(struct crypto_shash *tfm, struct file *file, struct builder *tree,
+static int compute(struct crypto_shash *tfm, struct file *file, struct testbed_verity *tree,
 		   u64 limit, u8 *digest, u64 *bytes)
 {
 	struct descriptor last = { .version = 1, .hash_algorithm = 1,
@@ -162,6 +174,8 @@ static int compute(struct crypto_shash *tfm, struct file *file, struct builder *
 	ssize_t got;
 	int err;
 
+	for (u32 at = 0; at < MAX_LEVELS; at++)
+		tree->levels[at].count = 0;
 	do {
 		got = read_full(file, tree->data, READ_SIZE, &pos);
 		if (got < 0)
@@ -208,10 +222,10 @@ static bool read_digest(struct inode *inode, const struct testbed_verity_layout 
  * add to @bytes what had to be read. More than @limit bytes are -EFBIG, a killed
  * task is -EINTR.
  */
-int testbed_verity_digest(const struct path *path, const struct testbed_verity_layout *layout,
-			  u64 limit, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
+int testbed_verity_digest(struct testbed_verity *verity, const struct path *path,
+			  const struct testbed_verity_layout *layout, u64 limit,
+			  u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
 {
-	struct builder *tree;
 	struct file *file;
 	u64 read = 0;
 	int err = 0;
@@ -220,17 +234,10 @@ int testbed_verity_digest(const struct path *path, const struct testbed_verity_l
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	/* fs-verity loads what it knows of a file when that is opened. */
-	if (read_digest(d_real_inode(path->dentry), layout, digest))
-		goto out;
-	tree = kvzalloc(sizeof(*tree), GFP_KERNEL_ACCOUNT);
-	if (!tree) {
-		err = -ENOMEM;
-		goto out;
+	if (!read_digest(d_real_inode(path->dentry), layout, digest)) {
+		err = compute(testbed_sha256(), file, verity, limit, digest, &read);
+		*bytes += read;
 	}
-	err = compute(testbed_sha256(), file, tree, limit, digest, &read);
-	*bytes += read;
-	kvfree(tree);
-out:
 	fput(file);
 	return err;
 }
