@@ -16,7 +16,7 @@ FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
 SECONDS ?= 600
 
 # `make kernels`: what is tested on each.
-KERNEL_TESTS := tests/vm/test_kernels.py tests/vm/test_alive.py tests/vm/test_prototypes.py
+KERNEL_TESTS := $(addprefix tests/vm/test_,kernels.py alive.py code.py image.py prototypes.py)
 
 # `make kasan`: the mode of the measurer, and how many programs containers execute.
 MODE ?= file
