@@ -12,15 +12,15 @@ from testbed.lab import compiled
 
 # What is done wrong, and words of the report that it must cause.
 FAULTS = {
+    # First, as lockdep goes off with the first report of its own or of KASAN.
+    "lock-order": "possible circular locking dependency",
     "use-after-free": "KASAN: slab-use-after-free in use_after_free",
     "out-of-bounds": "KASAN: slab-out-of-bounds in out_of_bounds",
     "vmalloc-out-of-bounds": "KASAN: vmalloc-out-of-bounds in vmalloc_out_of_bounds",
     "leak": "unreferenced object",
     "sleep-in-atomic": "BUG: sleeping function called from invalid context",
     "list-twice": "list_add double add",
-    "work-on-stack": "ODEBUG",
-    # Last, as lockdep goes off with its first report.
-    "lock-order": "possible circular locking dependency",
+    "work-on-stack": "lib/debugobjects.c",
 }
 
 
