@@ -121,6 +121,8 @@ extern int testbed_measure_join(const struct testbed_ident *ident, __u64 joined,
 				__u64 from) __ksym;
 extern int testbed_measure_launch(const struct testbed_ident *ident,
 				  const struct testbed_verity_layout *layout) __ksym;
+extern int testbed_commit_launch(const struct testbed_ident *ident,
+				 const struct testbed_verity_layout *layout) __ksym;
 extern int testbed_claim(const struct testbed_claim *claim) __ksym;
 extern int testbed_beat(__u32 event, __u64 interval, __u64 skipped) __ksym;
 extern void testbed_count_lost(__u64 n) __ksym;
@@ -231,6 +233,14 @@ struct {
 	__type(key, struct cache_key);
 	__type(value, struct content);
 } contents SEC(".maps");
+
+/* Containers whose launch is committed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u8);
+} launched SEC(".maps");
 
 /* ---- counting ---- */
 
@@ -675,16 +685,27 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 	return 0;
 }
 
+/* A container has one launch, whoever of its first processes comes here first. */
 SEC("lsm/bprm_committed_creds")
 int BPF_PROG(note_launch, struct linux_binprm *bprm)
 {
+	struct testbed_verity_layout layout = {};
 	struct testbed_ident *ident;
+	int outcome;
+	__u8 one = 1;
 
 	if (mode != TESTBED_MODE_IMAGE)
 		return 0;
 	ident = ident_of(member_of(bpf_get_current_task_btf()));
-	if (ident)
-		ident->launching = 0;
+	if (!ident || !ident->launching)
+		return 0;
+	ident->launching = 0;
+	if (bpf_map_update_elem(&launched, &ident->seq, &one, BPF_NOEXIST))
+		return 0;
+	fill_verity_layout(&layout);
+	outcome = testbed_commit_launch(ident, &layout);
+	if (outcome)
+		count(outcome);
 	return 0;
 }
 

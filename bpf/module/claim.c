@@ -29,11 +29,6 @@ static DEFINE_SPINLOCK(lock); /* of all that follows */
 static struct claim claims[CLAIMS];
 static u32 next;
 
-static u64 started(const struct task_struct *task)
-{
-	return task->group_leader->start_boottime;
-}
-
 /* Move the claim about the current process into @digest. Return false if there is none. */
 bool testbed_take_claim(u8 digest[TESTBED_SHA256_SIZE])
 {
@@ -41,7 +36,8 @@ bool testbed_take_claim(u8 digest[TESTBED_SHA256_SIZE])
 
 	spin_lock(&lock);
 	for (u32 at = 0; at < CLAIMS && !found; at++) {
-		found = claims[at].started == started(current) && claims[at].tgid == current->tgid;
+		found = claims[at].started == current->group_leader->start_boottime &&
+			claims[at].tgid == current->tgid;
 		if (!found)
 			continue;
 		memcpy(digest, claims[at].digest, TESTBED_SHA256_SIZE);
@@ -51,13 +47,14 @@ bool testbed_take_claim(u8 digest[TESTBED_SHA256_SIZE])
 	return found;
 }
 
+/* @task is the leader of its process: who takes its place in an execve inherits the time. */
 static void keep(const struct task_struct *task, const u8 *digest)
 {
 	struct claim *claim;
 
 	spin_lock(&lock);
 	claim = &claims[next++ % CLAIMS];
-	claim->started = started(task);
+	claim->started = task->start_boottime;
 	claim->tgid = task->tgid;
 	memcpy(claim->digest, digest, TESTBED_SHA256_SIZE);
 	spin_unlock(&lock);

@@ -5,7 +5,9 @@
 
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
+#include <linux/bottom_half.h>
 #include <linux/capability.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
 #include <linux/mm_types.h>
@@ -108,6 +110,24 @@ static inline bool testbed_under_own_root(const struct path *path)
 	read_sequnlock_excl(&fs->seq);
 #endif
 	return under;
+}
+
+/*
+ * Close @file at once. In a task, fput() leaves that to a work of the task, and where
+ * we are called from one, that is done when we have ended: a walk would hold all the
+ * files that it reads. The call that does not wait came in 6.6; before, what is
+ * closed in an interrupt goes to a list that can be emptied.
+ */
+static inline void testbed_fput(struct file *file)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	local_bh_disable();
+	fput(file);
+	local_bh_enable();
+	flush_delayed_fput();
+#else
+	__fput_sync(file);
+#endif
 }
 
 /* What maps a mount's owners has a type of its own since 6.3. */

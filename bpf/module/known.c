@@ -4,6 +4,8 @@
  * again is walked again, but not read again. Bounded: a new digest takes the
  * place of an older one of its row.
  */
+#include <linux/dcache.h>
+#include <linux/fs.h>
 #include <linux/hash.h>
 #include <linux/mm.h>
 #include <linux/spinlock.h>
@@ -44,32 +46,49 @@ static struct known *find(struct row *row, enum testbed_digest_kind kind,
 	return NULL;
 }
 
-bool testbed_known_digest(enum testbed_digest_kind kind, const struct testbed_stamp *stamp,
-			  u8 digest[TESTBED_SHA256_SIZE])
+/*
+ * Is the content of @dentry known? Fill @digest then. @memo is for who reads it now
+ * and has it memorized afterwards.
+ */
+bool testbed_recall(enum testbed_digest_kind kind, struct dentry *dentry,
+		    struct testbed_memo *memo, u8 digest[TESTBED_SHA256_SIZE])
 {
 	struct known *known = NULL;
 
+	memo->inode = d_real_inode(dentry);
+	memo->promised = !testbed_stamp_inode(memo->inode, &memo->stamp);
+	if (!memo->promised)
+		return false;
 	spin_lock(&lock);
 	if (rows)
-		known = find(row_of(stamp), kind, stamp);
+		known = find(row_of(&memo->stamp), kind, &memo->stamp);
 	if (known)
 		memcpy(digest, known->digest, TESTBED_SHA256_SIZE);
 	spin_unlock(&lock);
 	return known;
 }
 
-void testbed_learn_digest(enum testbed_digest_kind kind, const struct testbed_stamp *stamp,
-			  const u8 digest[TESTBED_SHA256_SIZE])
+/*
+ * @digest is of what was read since @memo. It is kept if that cannot have changed: a
+ * file that was copied up meanwhile has another real inode from then on, so an equal
+ * one was there when it was opened, too.
+ */
+void testbed_memorize(enum testbed_digest_kind kind, struct dentry *dentry,
+		      const struct testbed_memo *memo, const u8 digest[TESTBED_SHA256_SIZE])
 {
+	struct testbed_stamp now;
 	struct known *known;
 	struct row *row;
 
+	if (!memo->promised || d_real_inode(dentry) != memo->inode ||
+	    testbed_stamp_inode(memo->inode, &now) || memcmp(&memo->stamp, &now, sizeof(now)))
+		return;
 	spin_lock(&lock);
-	if (rows && !find(row_of(stamp), kind, stamp)) {
-		row = row_of(stamp);
+	if (rows && !find(row_of(&now), kind, &now)) {
+		row = row_of(&now);
 		known = &row->known[row->next++ % ROW];
 		known->kind = kind;
-		known->stamp = *stamp;
+		known->stamp = now;
 		memcpy(known->digest, digest, TESTBED_SHA256_SIZE);
 	}
 	spin_unlock(&lock);

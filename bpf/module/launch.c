@@ -5,14 +5,21 @@
  * Both are written by the container's first process itself, when it returns to
  * user mode from the execve of its first program: outside BPF, where it may sleep
  * and be killed, with its own arguments in its own memory, and before it has run
- * one instruction. An execve that fails comes back in the runtime's memory: then
- * nothing is written, and the next execve tries again.
+ * one instruction.
+ *
+ * That is asked for when the execve begins, as the runtime's program is known only
+ * then, and committed when it can fail no more. What is not committed does nothing:
+ * an execve that failed is no launch, and the next one tries again. The kernel may
+ * do a task's work within an execve (it cancels io_uring's requests before it can
+ * fail no more): then there is nothing left to commit, and it is asked for anew,
+ * without the runtime.
  */
 #include <crypto/hash.h>
 #include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -45,9 +52,9 @@ MODULE_PARM_DESC(max_depth, "levels of directories of an image beyond which it i
 struct launch {
 	struct callback_head work;
 	struct list_head list;
-	struct task_struct *task;    /* compared, never followed */
-	const struct mm_struct *mm;  /* of the runtime: likewise */
-	struct file *runtime;	     /* NULL: it had none */
+	struct task_struct *task; /* compared, never followed */
+	bool committed;		  /* its execve can fail no more */
+	struct file *runtime;	  /* NULL: not known any more */
 	struct testbed_ident ident;
 	struct testbed_verity_layout layout;
 };
@@ -125,19 +132,17 @@ static int hash_environment(const struct text *text, u8 *digest)
 /* The runtime may be one file for all starts, or a copy in memory for each. */
 static int hash_runtime(struct file *file, u8 *digest, u64 *read)
 {
-	struct inode *inode = d_real_inode(file->f_path.dentry);
-	struct testbed_stamp stamp, after;
-	bool can_know = !testbed_stamp_inode(inode, &stamp);
+	struct dentry *dentry = file->f_path.dentry;
+	struct testbed_memo memo;
 	u64 bytes = 0;
 	int err;
 
-	if (can_know && testbed_known_digest(TESTBED_DIGEST_SHA256, &stamp, digest))
+	if (testbed_recall(TESTBED_DIGEST_SHA256, dentry, &memo, digest))
 		return 0;
 	err = testbed_hash_file(file, digest, &bytes);
 	*read += bytes;
-	if (!err && can_know && !testbed_stamp_inode(inode, &after) &&
-	    !memcmp(&stamp, &after, sizeof(stamp)))
-		testbed_learn_digest(TESTBED_DIGEST_SHA256, &stamp, digest);
+	if (!err)
+		testbed_memorize(TESTBED_DIGEST_SHA256, dentry, &memo, digest);
 	return err;
 }
 
@@ -299,7 +304,7 @@ static enum testbed_outcome walk_root(struct testbed_walk *walk, u8 *digest)
 static void measure_launch(struct launch *launch)
 {
 	struct testbed_walk walk = {
-		.limits = { .files = max_files, .bytes = (u64)max_mib << 20, .depth = max_depth },
+		.limits = { .files = max_files, .bytes = (u64)max_mib << 20, .depth = max(max_depth, 1u) },
 		.layout = launch->layout,
 		.userns = current_user_ns(),
 	};
@@ -321,70 +326,93 @@ out:
 	kfree(walk.mount_list);
 }
 
-static void back_to_user(struct callback_head *work)
+static void free_launch(struct launch *launch)
 {
-	struct launch *launch = container_of(work, struct launch, work);
-
 	spin_lock(&lock);
 	list_del(&launch->list);
 	spin_unlock(&lock);
-	/* Killed before its first instruction, or still the runtime: its execve failed. */
-	if (!(current->flags & PF_EXITING) && current->mm && current->mm != launch->mm)
-		measure_launch(launch);
 	if (launch->runtime)
 		fput(launch->runtime);
 	kfree(launch);
 }
 
-static bool is_pending(void)
+static void back_to_user(struct callback_head *work)
+{
+	struct launch *launch = container_of(work, struct launch, work);
+
+	/* It may have been killed before its first instruction. */
+	if (launch->committed && !(current->flags & PF_EXITING) && current->mm)
+		measure_launch(launch);
+	free_launch(launch);
+}
+
+/* Mark the current task's launch, and return true if it has one. */
+static bool find_pending(bool commit)
 {
 	struct launch *launch;
 	bool found = false;
 
 	spin_lock(&lock);
-	list_for_each_entry(launch, &pending, list)
-		found |= launch->task == current;
+	list_for_each_entry(launch, &pending, list) {
+		if (launch->task != current)
+			continue;
+		launch->committed |= commit;
+		found = true;
+	}
 	spin_unlock(&lock);
 	return found;
 }
 
-__bpf_kfunc_start_defs();
-
-/*
- * Have the current task, which executes the first program of @ident, log its image
- * and its launch before it runs. Return 0, or the counter of why that cannot be.
- */
-__bpf_kfunc int testbed_measure_launch(const struct testbed_ident *ident,
-				       const struct testbed_verity_layout *layout)
+static int queue_launch(const struct testbed_ident *ident,
+			const struct testbed_verity_layout *layout, struct file *runtime,
+			bool committed, gfp_t gfp)
 {
-	struct launch *launch;
+	struct launch *launch = kzalloc(sizeof(*launch), gfp);
 
-	/* A script and its interpreter are one execve. */
-	if (is_pending())
-		return 0;
-	launch = kzalloc(sizeof(*launch), GFP_KERNEL);
-	if (!launch)
+	if (!launch) {
+		if (runtime)
+			fput(runtime);
 		return TESTBED_COUNT_NO_MEMORY;
-	testbed_know_digests();
+	}
 	launch->task = current;
-	launch->mm = current->mm;
-	launch->runtime = testbed_exe_file(current->mm);
+	launch->committed = committed;
+	launch->runtime = runtime;
 	launch->ident = *ident;
 	launch->layout = *layout;
 	spin_lock(&lock);
 	list_add(&launch->list, &pending);
 	spin_unlock(&lock);
 	init_task_work(&launch->work, back_to_user);
-	if (!task_work_add(current, &launch->work, TWA_RESUME))
-		return 0;
-	/* It is exiting and will execute nothing. */
-	spin_lock(&lock);
-	list_del(&launch->list);
-	spin_unlock(&lock);
-	if (launch->runtime)
-		fput(launch->runtime);
-	kfree(launch);
+	/* Refused, it is exiting and will execute nothing. */
+	if (task_work_add(current, &launch->work, TWA_RESUME))
+		free_launch(launch);
 	return 0;
+}
+
+__bpf_kfunc_start_defs();
+
+/*
+ * Have the current task, which executes the first program of @ident, log its image
+ * and its launch before that runs, if the execve is committed. Return 0, or the
+ * counter of why that cannot be.
+ */
+__bpf_kfunc int testbed_measure_launch(const struct testbed_ident *ident,
+				       const struct testbed_verity_layout *layout)
+{
+	/* A script and its interpreter are one execve. */
+	if (!current->mm || find_pending(false))
+		return 0;
+	testbed_know_digests();
+	return queue_launch(ident, layout, testbed_exe_file(current->mm), false, GFP_KERNEL);
+}
+
+/* The execve can fail no more. Return as above. Does not sleep. */
+__bpf_kfunc int testbed_commit_launch(const struct testbed_ident *ident,
+				      const struct testbed_verity_layout *layout)
+{
+	if (find_pending(true))
+		return 0;
+	return queue_launch(ident, layout, NULL, true, GFP_NOWAIT | __GFP_NOWARN);
 }
 
 __bpf_kfunc_end_defs();

@@ -89,11 +89,17 @@ enum testbed_digest_kind { TESTBED_DIGEST_SHA256 = 1, TESTBED_DIGEST_VERITY };
 void testbed_know_digests(void);
 void testbed_forget_digests(void);
 
-/* Is this the digest of what has this stamp? Of no stamp with which nothing is promised. */
-bool testbed_known_digest(enum testbed_digest_kind kind, const struct testbed_stamp *stamp,
-			  u8 digest[TESTBED_SHA256_SIZE]);
-void testbed_learn_digest(enum testbed_digest_kind kind, const struct testbed_stamp *stamp,
-			  const u8 digest[TESTBED_SHA256_SIZE]);
+/* Which content is about to be read. */
+struct testbed_memo {
+	struct inode *inode; /* compared, and valid while the dentry is */
+	struct testbed_stamp stamp;
+	bool promised; /* an equal stamp will mean equal content */
+};
+
+bool testbed_recall(enum testbed_digest_kind kind, struct dentry *dentry,
+		    struct testbed_memo *memo, u8 digest[TESTBED_SHA256_SIZE]);
+void testbed_memorize(enum testbed_digest_kind kind, struct dentry *dentry,
+		      const struct testbed_memo *memo, const u8 digest[TESTBED_SHA256_SIZE]);
 
 /* ---- verity.c ---- */
 
@@ -111,6 +117,8 @@ int testbed_verity_digest(struct testbed_verity *verity, const struct path *path
 
 int testbed_measure_launch(const struct testbed_ident *ident,
 			   const struct testbed_verity_layout *layout);
+int testbed_commit_launch(const struct testbed_ident *ident,
+			  const struct testbed_verity_layout *layout);
 int testbed_claim(const struct testbed_claim *claim);
 
 /* Move the claim about the current process into @digest. Return false if there is none. */

@@ -86,7 +86,8 @@ static int add_xattr(const struct testbed_walk *walk, struct shash_desc *desc,
 	value = kvzalloc(size + 1, GFP_KERNEL_ACCOUNT);
 	if (!value)
 		return -ENOMEM;
-	size = testbed_getxattr(path, name, value, size);
+	/* A size of 0 would ask for the length once more, and fill nothing. */
+	size = testbed_getxattr(path, name, value, size + 1);
 	err = size < 0 ? size : add_sized(desc, name, strlen(name));
 	if (!err)
 		err = add_sized(desc, value, unmap_capability(walk, name, value, size));
@@ -149,8 +150,8 @@ static int end_node(struct shash_desc *desc, const u8 *content, u8 *digest)
 static int digest_with_xattrs(const struct testbed_walk *walk, struct shash_desc *desc,
 			      const struct path *path, char *list, ssize_t size)
 {
-	/* A name has a prefix: one byte, a dot and a terminator are the least there can be. */
-	const char **names = kvmalloc_array(size / 3 + 1, sizeof(*names), GFP_KERNEL_ACCOUNT);
+	/* A FUSE server may say what it likes: a name may be a terminator alone. */
+	const char **names = kvmalloc_array(size, sizeof(*names), GFP_KERNEL_ACCOUNT);
 	u32 count;
 	int err;
 
@@ -202,9 +203,13 @@ static int hash_link(struct dentry *dentry, u8 *digest)
 {
 	SHASH_DESC_ON_STACK(desc, testbed_sha256());
 	DEFINE_DELAYED_CALL(done);
-	const char *target = vfs_get_link(dentry, &done);
+	const char *target;
 	int err;
 
+	/* A magic link (proc) has no target, it jumps: only a path lookup may follow it. */
+	if (d_inode(dentry)->i_op->readlink)
+		return -EOPNOTSUPP;
+	target = vfs_get_link(dentry, &done);
 	if (IS_ERR(target))
 		return PTR_ERR(target);
 	desc->tfm = testbed_sha256();
@@ -216,22 +221,18 @@ static int hash_link(struct dentry *dentry, u8 *digest)
 static int hash_regular(struct testbed_walk *walk, const struct path *path, u8 *digest)
 {
 	u64 size = i_size_read(d_inode(path->dentry)), left = walk->limits.bytes - walk->bytes;
-	struct inode *inode = d_real_inode(path->dentry);
-	struct testbed_stamp stamp, after;
-	bool can_know;
+	struct testbed_memo memo;
 	int err;
 
 	if (size > left)
 		return -EFBIG;
 	walk->bytes += size;
-	can_know = !testbed_stamp_inode(inode, &stamp);
-	if (can_know && testbed_known_digest(TESTBED_DIGEST_VERITY, &stamp, digest))
+	if (testbed_recall(TESTBED_DIGEST_VERITY, path->dentry, &memo, digest))
 		return 0;
 	err = testbed_verity_digest(walk->verity, path, &walk->layout, left, digest,
 				    &walk->read);
-	if (!err && can_know && !testbed_stamp_inode(inode, &after) &&
-	    !memcmp(&stamp, &after, sizeof(stamp)))
-		testbed_learn_digest(TESTBED_DIGEST_VERITY, &stamp, digest);
+	if (!err)
+		testbed_memorize(TESTBED_DIGEST_VERITY, path->dentry, &memo, digest);
 	return err;
 }
 

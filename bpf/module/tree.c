@@ -13,6 +13,7 @@
 #include <linux/dcache.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
@@ -24,6 +25,8 @@
 #include "module.h"
 #include "tree.h"
 
+/* Of one directory, in bytes: no file system for disks has so many. */
+#define MAX_NAMES (256u << 20)
 #define TREE_MAGIC 0x44494254u /* "TBID" */
 
 /* Directories in which some names are left out. */
@@ -52,6 +55,7 @@ struct reader {
 	struct dir_context ctx;
 	struct testbed_walk *walk;
 	struct directory *directory;
+	u32 emitted;
 	int err;
 };
 
@@ -84,6 +88,8 @@ static int add_name(struct directory *directory, const char *name, u32 length)
 	struct child *children;
 	char *names;
 
+	if (directory->names_len > MAX_NAMES)
+		return -E2BIG;
 	children = grow(directory->children, directory->count, 1, &directory->room,
 			sizeof(*children));
 	if (!children)
@@ -107,13 +113,12 @@ static bool take_name(struct dir_context *ctx, const char *name, int length, lof
 {
 	struct reader *reader = container_of(ctx, struct reader, ctx);
 
-	if (is_dots(name, length))
-		return true;
+	reader->emitted++;
 	if (++reader->walk->seen > reader->walk->limits.files)
 		reader->err = -E2BIG;
 	else if (fatal_signal_pending(current))
 		reader->err = -EINTR;
-	else
+	else if (!is_dots(name, length))
 		reader->err = add_name(reader->directory, name, length);
 	return !reader->err;
 }
@@ -138,8 +143,12 @@ static int read_names(struct testbed_walk *walk, struct directory *directory,
 	file = dentry_open(path, O_RDONLY | O_DIRECTORY | O_LARGEFILE | O_NOATIME, current_cred());
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	err = iterate_dir(file, &reader.ctx);
-	fput(file);
+	/* One call may give a part only (FUSE): a directory has ended when it gives nothing. */
+	do {
+		reader.emitted = 0;
+		err = iterate_dir(file, &reader.ctx);
+	} while (!err && !reader.err && reader.emitted);
+	testbed_fput(file);
 	if (reader.err)
 		return reader.err;
 	if (!err && directory->count)
@@ -418,6 +427,10 @@ enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct p
 	struct directory *stack;
 	int err = -ENOMEM;
 
+	/* proc and sysfs are no images, and to read their files has effects. */
+	if (root->mnt->mnt_sb->s_magic == PROC_SUPER_MAGIC ||
+	    root->mnt->mnt_sb->s_magic == SYSFS_MAGIC)
+		return TESTBED_OUTCOME_UNREADABLE;
 	stack = kvcalloc(walk->limits.depth, sizeof(*stack), GFP_KERNEL_ACCOUNT);
 	if (stack)
 		err = walk_all(walk, root, stack, last.node);

@@ -238,6 +238,6 @@ int testbed_verity_digest(struct testbed_verity *verity, const struct path *path
 		err = compute(testbed_sha256(), file, verity, limit, digest, &read);
 		*bytes += read;
 	}
-	fput(file);
+	testbed_fput(file);
 	return err;
 }

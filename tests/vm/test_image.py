@@ -295,6 +295,40 @@ def test_an_execve_that_fails_is_no_launch(subject: Subject, trees: dict[str, by
     assert subject.launches()["after"].image == trees["same"]
 
 
+# What a runtime does, in few words: a mount namespace and a root of its own.
+ENTER = """
+import os, sys
+os.unshare(os.CLONE_NEWNS)
+program = os.open("/root/program", os.O_RDONLY)
+os.chroot(sys.argv[1])
+os.chdir("/")
+"""
+# The first execve fails; then two processes execute the container's first program.
+TWICE = """
+try:
+    os.execv("/etc/hosts", ["/etc/hosts"])
+except OSError:
+    os.fork()
+os.execv("/bin/program", ["/bin/program", "twice"])
+"""
+
+
+def test_a_container_has_one_launch(subject: Subject, trees: dict[str, bytes]) -> None:
+    subject.guest.run(("chmod", "0755", "/root/trees/rootfs/etc/hosts"))
+    subject.guest.run(("python3", "-c", ENTER + TWICE, "/root/trees/rootfs"))
+    assert [one.arguments for one in subject.log() if isinstance(one, LaunchEntry)].count(
+        (b"/bin/program", b"twice")
+    ) == 1
+
+
+def test_a_root_that_is_no_tree_of_files_is_survived(subject: Subject) -> None:
+    run = 'os.execve(program, ["/bin/program", "rootless"], {})'
+    subject.guest.run(("python3", "-c", ENTER + run, "/proc/self/fd"))
+    launch = [one for one in subject.log() if isinstance(one, LaunchEntry)][-1]
+    assert launch.arguments == (b"/bin/program", b"rootless")
+    assert OUTCOMES[launch.outcome] == "a file could not be read"
+
+
 def test_limits_are_said_and_large_trees_are_survived(subject: Subject, trees: dict[str, bytes]) -> None:
     subject.make("deep_tree('/root/trees/rootfs/srv/d', 5000)")
     subject.crun("deep")
