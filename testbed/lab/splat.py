@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from testbed.errors import SpecError
 
 # How a report begins, after the time stamp. KASAN, "sleeping function", a table of lockdep's that is full, a page in a
-# bad state: all "BUG: ". WARN_ON and what lockdep says of locks: "WARNING: ".
+# bad state: all "BUG: ". WARN_ON and what lockdep says of locks: "WARNING: ". Not what only announces a report: how
+# many objects kmemleak lists, and of which object debugobjects will warn next.
 _HEAD = re.compile(
-    r"BUG: |WARNING: |Oops|kernel BUG at |general protection fault|stack segment:|Kernel panic"
-    r"|INFO: (task|trying to register|rcu|inconsistent|possible)|rcu: INFO|ODEBUG: |UBSAN: |refcount_t: "
+    r"\bBUG: |WARNING: |Oops|kernel BUG at |general protection fault|stack segment:|Kernel panic"
+    r"|INFO: (task|trying to register|rcu|inconsistent|possible)|rcu: INFO|ODEBUG: Out of memory|UBSAN: |refcount_t: "
     r"|DEBUG_LOCKS_WARN_ON|turning off the locking correctness validator|(soft|hard) lockup|hard LOCKUP"
-    r"|page allocation failure|Out of memory|oom-kill:|kmemleak: .*(disabled|pool empty|suspected memory leak)"
+    r"|page allocation failure|Out of memory|oom-kill:|kmemleak: .*(disabled|pool empty)"
     r"|list_(add|del) (corruption|double add)",
 )
 _STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
