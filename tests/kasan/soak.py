@@ -33,9 +33,9 @@ _ROOT = "/opt/testbed/soak"
 _DRIVE = f"{_ROOT}/drive.py"
 _SECONDS = 3 * 3600.0
 _NEEDED = 64 << 20
-# Which counter of the measurer must have grown by which count. A mode that is not here logs each container at least.
-_FLOOR = {"file": ("files", "new")}
-_CONTAINERS = ("containers", "containers")
+# Which counters of the measurer must have grown by which counts. A mode that is not here numbers containers at least.
+_FILES, _CONTAINERS, _LAUNCHES = ("files", "new"), ("containers", "containers"), ("launches", "containers")
+_FLOOR = {"file": (_FILES,), "image": (_FILES, _LAUNCHES)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +155,9 @@ def _perform(guest: Guest, what: Measurer, name: str) -> Step:
 
 def _unseen(what: Measurer, counts: dict[str, int], counted: dict[str, int]) -> Iterator[str]:
     """Yield a complaint if the measurer was not at work: then it had nothing to do wrong."""
-    counter, wanted = _FLOOR.get(str(what.mode), _CONTAINERS)
-    if counted.get(counter, 0) < counts.get(wanted, 1):
-        yield f"{wanted}: {counts.get(wanted)}, but the measurer's counter {counter} grew by {counted.get(counter, 0)}"
+    for counter, wanted in _FLOOR.get(str(what.mode), (_CONTAINERS,)):
+        if (grew := counted.get(counter, 0)) < counts.get(wanted, 1):
+            yield f"{wanted}: {counts.get(wanted)}, but the measurer's counter {counter} grew by {grew}"
 
 
 def _judge(guest: Guest, name: str, done: _Done) -> Step:

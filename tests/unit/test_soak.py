@@ -43,7 +43,7 @@ class Guest:
             one = {"code": self.code, "out": "exec-new 5\nmap-new 2\nnew 1\n", "err": "soak: why\n"}
             out = json.dumps({"seconds": 1.25, "runs": [one for _ in asked]}).encode()
         elif "counters" in argv:
-            out = json.dumps({"files": self.files, "containers": self.files}).encode()
+            out = json.dumps(dict.fromkeys(("files", "containers", "launches"), self.files)).encode()
         return Completed(argv=tuple(argv), code=0, out=out, err=b"", seconds=0)
 
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
@@ -77,7 +77,7 @@ def test_all_steps_are_done_and_written_down(guest: Guest, notebook: Any) -> Non
     assert set(done) == {"booted", "starts", "execs-000", "execs-001", "detached"}
     assert all(step.clean for step in done.values())
     assert done["starts"].counts == {"containers": 50, "exec-new": 250, "map-new": 100, "new": 50}
-    assert done["execs-000"].counted == {"files": 4, "containers": 4}
+    assert done["execs-000"].counted == {"files": 4, "containers": 4, "launches": 4}
     assert said[0] == "starts: 250 executions, 100 mappings in 1.2 s, no report"
     (attach,) = [argv for argv in guest.ran if "attach" in argv]
     assert attach[attach.index("--mode") + 1] == "file"
@@ -131,12 +131,17 @@ def test_a_boot_that_has_a_report_is_not_soaked(guest: Guest, notebook: Any) -> 
     assert not any(argv[-1] == "run" for argv in guest.ran)
 
 
-@pytest.mark.parametrize("mode", ["file", "image"])
-def test_a_measurer_that_measured_nothing_is_no_success(guest: Guest, notebook: Any, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "counters"),
+    [("file", ["files"]), ("image", ["files", "launches"]), ("prototype-file", ["containers"])],
+)
+def test_a_measurer_that_measured_nothing_is_no_success(
+    guest: Guest, notebook: Any, mode: str, counters: list[str]
+) -> None:
     guest.measured = 0
     soak.run(guest, mode, ["starts"], notebook, lambda _: None)
-    (complaint,) = notebook.steps()["starts"].complaints
-    assert "grew by 0" in complaint
+    complaints = notebook.steps()["starts"].complaints
+    assert [line.split("counter ")[1] for line in complaints] == [f"{counter} grew by 0" for counter in counters]
 
 
 def test_a_container_that_failed_is_no_success(guest: Guest, notebook: Any) -> None:
