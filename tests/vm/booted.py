@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from testbed.attest import verify
+from testbed.attest import entries, verify
+from testbed.attest.entries import Payload
+from testbed.attest.ima import parse_fields, read_entries
 from testbed.guest import Guest
 from testbed.lab import attestation, block
 from testbed.lab.block import Parts
@@ -36,6 +38,12 @@ class Booted:
     @property
     def guest(self) -> Guest:
         return self.machine.guest
+
+    def log(self) -> list[Payload]:
+        """Return what PCR 11's entries say."""
+        raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
+        found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
+        return [entries.parse_payload(fields.name, fields.buf or b"") for fields in found]
 
     def judged(self) -> tuple[Path, verify.Verdict]:
         """Quote both PCRs and verify; return where the evidence is, too."""

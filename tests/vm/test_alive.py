@@ -12,7 +12,6 @@ from testbed import measurers, plugins
 from testbed.attest import entries
 from testbed.attest.entries import BeatEntry, FileEntry, JoinEntry, Payload, StartEntry
 from testbed.attest.finding import FindingKind
-from testbed.attest.ima import parse_fields, read_entries
 
 MEASURER = plugins.measurer("container-file")
 LOADER = f"{measurers.DEPLOYED}/measurer"
@@ -74,12 +73,6 @@ sys.exit(bpf(34, struct.pack("<I", link)) == 0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject(Booted):
     """A booted machine whose measurer came after its first container."""
-
-    def log(self) -> list[Payload]:
-        """Return what PCR 11's entries say."""
-        raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
-        found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
-        return [entries.parse_payload(fields.name, fields.buf or b"") for fields in found]
 
     def added(self, script: str) -> list[Payload]:
         """Return what the log got while the guest's shell ran a script."""

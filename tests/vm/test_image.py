@@ -15,10 +15,9 @@ import pytest
 from booted import Booted
 
 from testbed import measurers, plugins
-from testbed.attest import archive, entries
-from testbed.attest.entries import Payload, StartEntry
+from testbed.attest import archive
+from testbed.attest.entries import StartEntry
 from testbed.attest.finding import FindingKind
-from testbed.attest.ima import parse_fields, read_entries
 from testbed.attest.launch import ARGS_CUT, CONFIG, OUTCOMES, IdRange, ImageEntry, LaunchEntry
 from testbed.attest.tree import tree_digest
 from testbed.lab import oci
@@ -43,12 +42,6 @@ def static_program(salt: bytes = b"") -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject(Booted):
-    def log(self) -> list[Payload]:
-        """Return what PCR 11's entries say."""
-        raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
-        found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
-        return [entries.parse_payload(fields.name, fields.buf or b"") for fields in found]
-
     def launches(self) -> dict[str, LaunchEntry]:
         """Return the launches by the last part of the container's cgroup."""
         log = self.log()
