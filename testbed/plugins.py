@@ -1,7 +1,11 @@
-"""Find a plugin by its name: ``measurers/NAME.py`` has ``MEASURER``, ``workloads/NAME.py`` has ``WORKLOAD``, ..."""
+"""Find a plugin by its name: ``measurers/NAME.py`` has ``MEASURER``, ``workloads/NAME.py`` has ``WORKLOAD``, ...
+
+A file can hold several that differ in a number: it has ``WORKLOADS``, and their names are their own.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import pkgutil
@@ -17,9 +21,7 @@ from testbed.workloads import Workload
 
 def names(family: str) -> tuple[str, ...]:
     """Return the names of all plugins of a family (``measurers``, ``runtimes``, ``workloads``, ``attacks``)."""
-    package = importlib.import_module(f"testbed.{family}")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
-    return tuple(sorted(name.replace("_", "-") for name in found))
+    return tuple(sorted(_modules(family)))
 
 
 def measurer(name: str) -> Measurer:
@@ -49,13 +51,32 @@ def attack(name: str) -> Attack:
 def source_digest(family: str, name: str) -> str:
     """Return SHA-256 over the source of a plugin, of its family's contract and of what the family's plugins share."""
     directory = Path(str(importlib.import_module(f"testbed.{family}").__file__)).parent
-    own = f"{name.replace('-', '_')}.py"
+    own = f"{_module(family, name).rpartition('.')[2]}.py"
     sources = [path for path in sorted(directory.glob("*.py")) if path.name == own or path.name.startswith("_")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def _load(family: str, name: str, attribute: str) -> Any:
-    known = names(family)
+@functools.cache
+def _modules(family: str) -> dict[str, str]:
+    """Return the module of each name. A file is one plugin of its own name, or several (``WORKLOADS``)."""
+    package = importlib.import_module(f"testbed.{family}")
+    found: dict[str, str] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        if not info.name.startswith("_"):
+            where = f"testbed.{family}.{info.name}"
+            several = getattr(importlib.import_module(where), family.upper(), None)
+            found |= dict.fromkeys([one.name for one in several] if several else [info.name.replace("_", "-")], where)
+    return found
+
+
+def _module(family: str, name: str) -> str:
+    known = _modules(family)
     if name not in known:
-        raise SpecError(f"no {family[:-1]} {name!r}", f"there are: {', '.join(known)}")
-    return getattr(importlib.import_module(f"testbed.{family}.{name.replace('-', '_')}"), attribute)
+        raise SpecError(f"no {family[:-1]} {name!r}", f"there are: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _load(family: str, name: str, attribute: str) -> Any:
+    module = importlib.import_module(_module(family, name))
+    several = {one.name: one for one in getattr(module, family.upper(), ())}
+    return several[name] if several else getattr(module, attribute)

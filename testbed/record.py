@@ -40,12 +40,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """One container that the harness started: the runtime's own id, the image's name, the exit status."""
+    """One container that the harness started: the runtime's own id, the image's name, the exit status.
+
+    ``role``: which of the workload's containers it is, counted from 0 (``Workload.roles``).
+    """
 
     id: str
     image: str
     workload: str
     exit_status: int
+    role: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

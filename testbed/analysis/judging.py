@@ -18,10 +18,12 @@ from testbed.attest.verify import attested_entries, verify
 from testbed.errors import TestbedError
 from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Ran
 from testbed.plan import Cell
-from testbed.record import Record
+from testbed.record import Record, Started
 from testbed.rundir import Campaign
+from testbed.workloads import Role
 
-Executions = Callable[[str, str], frozenset[Executed]]
+# Of an image, a workload and the container's role in it.
+Executions = Callable[[str, str, int], frozenset[Executed]]
 
 
 def judge_of(campaign: Campaign) -> Judge:
@@ -32,8 +34,8 @@ def judge_of(campaign: Campaign) -> Judge:
         return archive_digest(campaign.image_path(image))
 
     @functools.cache
-    def executions(image: str, workload: str) -> frozenset[Executed]:
-        programs = [str(path) for path in plugins.workload(workload).executes]
+    def executions(image: str, workload: str, role: int) -> frozenset[Executed]:
+        programs = [str(path) for path in plugins.workload(workload).roles[role].executes]
         return truth.executed(campaign.image_path(image), "", programs)
 
     @functools.cache
@@ -103,16 +105,20 @@ def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
     return frozenset(
         dataclasses.replace(one, container=started.id)
         for started in record.containers
-        for one in executions(started.image, started.workload)
+        for one in executions(started.image, started.workload, started.role)
     )
 
 
 def launched_of(record: Record, tree: Callable[[str], str]) -> frozenset[Launched]:
     """Return how the containers that the harness started began. Raises ``BuildError`` if an image cannot be read."""
     return frozenset(
-        Launched(container=started.id, image=tree(started.image), argv=plugins.workload(started.workload).argv)
+        Launched(container=started.id, image=tree(started.image), argv=_role(started).argv)
         for started in record.containers
     )
+
+
+def _role(started: Started) -> Role:
+    return plugins.workload(started.workload).roles[started.role]
 
 
 def truthful(

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from testbed import measurers, plugins
 from testbed.errors import DeadlineExceeded, LostMachine
 from testbed.guest import Guest
 from testbed.lab import attestation, facts
-from testbed.lab.iterate import Iteration, iterate
+from testbed.lab.iterate import Iteration, Job, iterate
 from testbed.lab.machine import Lab, Machine, Saved
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Sample, Started, Status
@@ -146,15 +146,20 @@ def _measure(machine: Machine, errand: Errand, account: _Account, events: Events
 
 def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> None:
     workload, runtime = plugins.workload(errand.cell.workload), plugins.runtime(errand.cell.runtime)
-    image = runtime.locate(guest, errand.images[workload.image])
-    for number in range(errand.warmups + errand.iterations):
-        done: Iteration = iterate(guest, workload, runtime, image, number, warmup=number < errand.warmups)
+    job = Job(workload=workload, runtime=runtime, image=runtime.locate(guest, errand.images[workload.image]))
+    warmups, iterations = (0, 1) if workload.cold else (errand.warmups, errand.iterations)
+    share = plugins.measurer(errand.cell.measurer).burn
+    for number in range(warmups + iterations):
+        done: Iteration = iterate(guest, job, number, warmup=number < warmups)
         account.samples += done.samples
         account.containers += done.started
         events.add("iterated", number=number, failure=done.failure)
         if done.failure:
             account.status, account.reason = Status.WORKLOAD_FAILED, done.failure
             return
+        if number < warmups:
+            # A share of what this machine was just seen to need.
+            job = replace(job, burn=share * next(one.value for one in done.samples if one.metric == "cpu"))
 
 
 def _existing(directory: Path, name: str) -> str | None:

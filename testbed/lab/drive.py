@@ -1,14 +1,21 @@
 """Runs in the guest, by the guest's own Python: start containers one after the other and account for them.
 
-Standard input: ``{"cgroup", "timeout", "steps": [{"files", "before", "run", "after", "cidfile", "id"}, ...]}``.
-Standard output: what each ``run`` printed, and the clock, CPU time and log length before and after all of them. Time is
-taken here, so that ssh is never in the timed part; what prepares a start and cleans up after it is not in it either.
+Standard input::
+
+    {"cgroup", "timeout", "cold", "burn", "groups": [[{"files", "before", "run", "after", "cidfile", "id"}, ...], ...]}
+
+The containers of a group are started together; a group begins when the one before has ended. ``cold``: what the page
+cache has is dropped first. ``burn``: so many seconds of CPU time are wasted in the cgroup besides.
+
+Standard output: what each ``run`` printed, and the clock, CPU time, memory and log length before and after all of them.
+Time is taken here, so that ssh is never in the timed part; what prepares a start and cleans up after it is not either.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,15 +31,22 @@ def main() -> None:
     """Read the request, run it, print the account."""
     request = json.load(sys.stdin)
     cgroup = CGROUPS / request["cgroup"].lstrip("/")
-    for step in request["steps"]:
+    steps = [step for group in request["groups"] for step in group]
+    for step in steps:
         _prepare(step)
     own = cgroup / "start"
     own.mkdir(parents=True, exist_ok=True)
+    if request["cold"]:
+        os.sync()
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     before = _account(cgroup)
-    runs = [_run(step["run"], own, request["timeout"]) for step in request["steps"]]
+    runs = [run for group in request["groups"] for run in _run(group, own, request["timeout"])]
+    if request["burn"]:
+        _burn(own, request["burn"])
     after = _account(cgroup)
-    for run, step in zip(runs, request["steps"], strict=True):
+    for run, step in zip(runs, steps, strict=True):
         run["id"] = _id(step)
+    for step in reversed(steps):
         for command in step["after"]:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     json.dump({"before": before, "after": after, "runs": runs}, sys.stdout)
@@ -57,28 +71,61 @@ def _id(step: dict[str, Any]) -> str:
 def _account(cgroup: pathlib.Path) -> dict[str, int]:
     lines = (line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
     stat = {name: int(value) for name, value in lines}
+    memory = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
     return {
         "monotonic_ns": time.monotonic_ns(),
         "log_entries": int(LOG_LENGTH.read_text()),
+        "slab_kib": int(memory["Slab"].split()[0]),
+        "cached_kib": int(memory["Cached"].split()[0]),
         # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, too coarse for a short run.
         "usage_usec": stat["usage_usec"],
     }
 
 
-def _run(command: list[str], cgroup: pathlib.Path, timeout: float) -> dict[str, object]:
+def _run(group: list[dict[str, Any]], cgroup: pathlib.Path, timeout: float) -> list[dict[str, object]]:
     # Only what is started enters the cgroup: of a task that runs, and reads its own account, the kernel has not counted
     # what it did since its last tick (0.1 % of a start). And it writes into files: a reader at the other end of a pipe
     # would work more or less often as it is scheduled.
     def enter() -> None:
         (cgroup / "cgroup.procs").write_text("0")
 
-    quiet, code = subprocess.DEVNULL, None
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = subprocess.run(
-                command, stdin=quiet, stdout=out, stderr=err, timeout=timeout, preexec_fn=enter, check=False
-            ).returncode
-        return {"code": code, "out": _text(out), "err": _text(err)}
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as files:
+        begun = []
+        for step in group:
+            out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            process = subprocess.Popen(
+                step["run"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                preexec_fn=enter,  # noqa: PLW1509 - there are no threads here
+            )
+            begun.append((process, out, err))
+        return [{"code": _code(process, deadline), "out": _text(out), "err": _text(err)} for process, out, err in begun]
+
+
+def _code(process: subprocess.Popen[bytes], deadline: float) -> int | None:
+    try:
+        return process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+
+
+def _burn(cgroup: pathlib.Path, seconds: float) -> None:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    # Inside only while it burns: that a process of this size begins and ends would be counted too.
+    (cgroup / "cgroup.procs").write_text("0")
+    until = time.process_time_ns() + int(seconds * 1e9)
+    while time.process_time_ns() < until:
+        pass
+    (CGROUPS / "cgroup.procs").write_text("0")
+    os._exit(0)
 
 
 def _text(file: BinaryIO) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from testbed.errors import LabError
 from testbed.guest import Guest
 from testbed.record import Sample, Started
 from testbed.runtimes import Runtime, Start
-from testbed.workloads import Workload, WorkloadFailed
+from testbed.workloads import Output, Workload, WorkloadFailed
 
 DRIVER = "/opt/testbed/drive.py"
 CGROUP = "/testbed"
@@ -38,20 +40,55 @@ def source_digest() -> str:
     return hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 
-def request(workload: Workload, runtime: Runtime, image: str, number: int) -> dict[str, Any]:
-    """Return what the driver is asked: the steps of ``workload.starts`` containers, each with an id of its own."""
-    steps = []
-    for start in range(workload.starts):
-        # Of the form that engines use. The same in every arm: its length and its hashes are part of the work.
-        name = hashlib.sha256(f"{workload.name}/{number}/{start}".encode()).hexdigest()
-        wish = Start(id=name, image=image, argv=workload.argv, cgroup=f"{CGROUP}/containers")
-        steps.append(asdict(runtime.steps(wish)) | {"id": name})
-    return {"cgroup": CGROUP, "steps": steps, "timeout": workload.timeout}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What an iteration runs. ``image`` is what the runtime calls it (``Runtime.locate``).
+
+    ``burn``: seconds of CPU time to waste beside the workload, for a positive control.
+    """
+
+    workload: Workload
+    runtime: Runtime
+    image: str
+    burn: float = 0.0
 
 
-def iterate(guest: Guest, workload: Workload, runtime: Runtime, image: str, number: int, *, warmup: bool) -> Iteration:
-    """Run one iteration. ``image`` is what the runtime calls it (``Runtime.locate``)."""
-    asked = json.dumps(request(workload, runtime, image, number)).encode()
+def request(job: Job, number: int) -> dict[str, Any]:
+    """Return what the driver is asked: the steps of each start, each container with an id of its own."""
+    workload = job.workload
+    return {
+        "cgroup": CGROUP,
+        "timeout": workload.timeout,
+        "cold": workload.cold,
+        "burn": job.burn,
+        "groups": [list(_group(job, number, start)) for start in range(workload.starts)],
+    }
+
+
+def _group(job: Job, number: int, start: int) -> Iterator[dict[str, Any]]:
+    # Names of the form that engines use. The same in every arm: its length and its hashes are part of the work.
+    pod = _name(job, number, start, "pod") if job.workload.beside else ""
+    for role, one in enumerate(job.workload.roles):
+        name = _name(job, number, start, role) if role else _name(job, number, start)
+        wish = Start(
+            id=name,
+            image=job.image,
+            argv=one.argv,
+            cgroup=f"{CGROUP}/containers",
+            pod=pod,
+            leads=bool(pod) and not role,
+        )
+        yield asdict(job.runtime.steps(wish)) | {"id": name}
+
+
+def _name(job: Job, *numbers: object) -> str:
+    return hashlib.sha256("/".join((job.workload.name, *map(str, numbers))).encode()).hexdigest()
+
+
+def iterate(guest: Guest, job: Job, number: int, *, warmup: bool) -> Iteration:
+    """Run one iteration. Raises ``LabError`` if the driver in the guest does not tell what came of it."""
+    workload = job.workload
+    asked = json.dumps(request(job, number)).encode()
     # The driver keeps the deadline of each start; ours only catches a guest that stopped answering.
     deadline = workload.timeout * workload.starts + 60
     said = guest.run(("env", "PYTHONHASHSEED=0", "python3", DRIVER), input=asked, timeout=deadline)
@@ -61,38 +98,48 @@ def iterate(guest: Guest, workload: Workload, runtime: Runtime, image: str, numb
         raise LabError(
             f"the driver in the guest printed no account: {said.text[:200]!r}", "look at console.log"
         ) from error
+    roles = list(range(len(workload.roles))) * workload.starts
+    started = tuple(
+        Started(id=run["id"], image=workload.image, workload=workload.name, exit_status=_status(run["code"]), role=role)
+        for run, role in zip(account["runs"], roles, strict=True)
+    )
+    told = [_told(workload, role, run) for run, role in zip(account["runs"], roles, strict=True)]
+    failure = next((one for one in told if isinstance(one, str)), "")
+    outputs = [one for one, role in zip(told, roles, strict=True) if not role and isinstance(one, Output)]
+    samples = _samples(account["before"], account["after"], outputs)
     return Iteration(
-        samples=tuple(_samples(account["before"], account["after"], number, warmup=warmup)),
-        started=tuple(
-            Started(id=run["id"], image=workload.image, workload=workload.name, exit_status=_status(run["code"]))
-            for run in account["runs"]
-        ),
-        failure=next((why for run in account["runs"] if (why := _why(workload, run))), ""),
+        samples=tuple(replace(sample, iteration=number, warmup=warmup) for sample in samples),
+        started=started,
+        failure=failure,
     )
 
 
-def _samples(before: dict[str, int], after: dict[str, int], number: int, *, warmup: bool) -> list[Sample]:
-    def sample(metric: str, unit: str, key: str, scale: float) -> Sample:
-        value = (after[key] - before[key]) * scale
-        return Sample(metric=metric, unit=unit, value=value, iteration=number, warmup=warmup)
-
-    return [
-        sample("cpu", "s", "usage_usec", 1e-6),
-        sample("elapsed", "s", "monotonic_ns", 1e-9),
-        sample("log_entries", "1", "log_entries", 1),
-    ]
+def _samples(before: dict[str, int], after: dict[str, int], outputs: list[Output]) -> Iterator[Sample]:
+    for metric, unit, key, scale in (
+        ("cpu", "s", "usage_usec", 1e-6),
+        ("elapsed", "s", "monotonic_ns", 1e-9),
+        ("log_entries", "1", "log_entries", 1),
+        ("slab", "B", "slab_kib", 1024),
+        ("page_cache", "B", "cached_kib", 1024),
+    ):
+        yield Sample(metric=metric, unit=unit, value=(after[key] - before[key]) * scale, iteration=0)
+    yield Sample(metric="log_before", unit="1", value=before["log_entries"], iteration=0)
+    yield Sample(metric="operations", unit="1", value=sum(output.operations for output in outputs), iteration=0)
+    for values in zip(*(output.values for output in outputs), strict=True):
+        middle = median(value.value for value in values)
+        yield Sample(metric=values[0].metric, unit=values[0].unit, value=middle, iteration=0)
 
 
 def _status(code: int | None) -> int:
     return -1 if code is None else code
 
 
-def _why(workload: Workload, run: dict[str, Any]) -> str:
+def _told(workload: Workload, role: int, run: dict[str, Any]) -> Output | str:
+    """Return what a container's output says, or why it is not that of a run that worked."""
     if run["code"] != 0:
         end = "no end in time" if run["code"] is None else f"exit status {run['code']}"
         return f"workload {workload.name}: {end}: {run['err'].strip()[-400:]}"
     try:
-        workload.check(run["out"])
+        return workload.roles[role].parse(run["out"])
     except WorkloadFailed as failure:
         return f"workload {workload.name}: {failure}"
-    return ""

@@ -165,6 +165,7 @@ class Measurer:
     ``beat``: seconds between two entries that say that the programs are there, 0: only when they come, go or are asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
+    ``burn``: share of the workload's CPU time that is wasted beside it: of a positive control, 0 of all others.
     """
 
     name: str
@@ -175,4 +176,5 @@ class Measurer:
     pcr: int | None = None
     claim: Claim = claim_nothing
     expect: frozenset[str] = frozenset()
+    burn: float = 0.0
     attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach

@@ -18,12 +18,16 @@ class Start:
     """One container to start. ``id``: a name that no other has; ``image``: what ``Runtime.locate`` returned.
 
     Everything that is started must stay below ``cgroup`` (a path below the cgroup2 root), which accounts for it.
+    ``pod``: name of the pod that it belongs to, empty for none; the first container of a pod (``leads``) makes the
+    namespaces that all of it share, the others find them.
     """
 
     id: str
     image: str
     argv: Argv
     cgroup: str
+    pod: str = ""
+    leads: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +49,7 @@ class Runtime:
     """One way to start a container.
 
     ``load``: the words that bring an OCI archive, whose path is added, into its store. ``locate`` asks the guest by
-    what name or path ``steps`` must call an image that is known by its digest.
+    what name or path ``steps`` must call an image that is known by its digest. ``pods``: whether it starts pods.
     """
 
     name: str
@@ -53,3 +57,4 @@ class Runtime:
     load: Argv
     locate: Callable[[Guest, str], str]
     steps: Callable[[Start], Steps]
+    pods: bool = False

@@ -15,6 +15,9 @@ from testbed.runtimes import Runtime, Start, Steps
 from testbed.runtimes.podman import LOAD
 
 _BUNDLES = "/run/testbed/bundles"
+_PODS = "/run/testbed/pods"
+# What the containers of a pod share, by its name in config.json and in unshare(1).
+_SHARED = {"network": "net", "ipc": "ipc", "uts": "uts"}
 _CAPABILITIES = [
     f"CAP_{name}"
     for name in (
@@ -35,6 +38,7 @@ def runtime(program: str) -> Runtime:
         load=LOAD,
         locate=locate,
         steps=lambda start: steps(program, start),
+        pods=True,
     )
 
 
@@ -57,12 +61,38 @@ def steps(program: str, start: Start) -> Steps:
         files={f"{bundle}/config.json": json.dumps(config(start))},
         # Without the variable an option has at most 256 bytes, which two or three layers fill (fsconfig(2)).
         before=(
+            *_pod_begins(start),
             ("mkdir", "-p", root, f"{bundle}/upper", f"{bundle}/work"),
             ("env", "LIBMOUNT_FORCE_MOUNT2=always", "mount", "-t", "overlay", "overlay", "-o", layers, root),
         ),
         run=(program, "run", "--bundle", bundle, start.id),
-        after=(("umount", root), ("rm", "-rf", bundle)),
+        after=(("umount", root), ("rm", "-rf", bundle), *_pod_ends(start)),
     )
+
+
+def _pod_begins(start: Start) -> tuple[tuple[str, ...], ...]:
+    """Return what makes a pod's namespaces: each is held by a mount on a file, so no process need stay in it."""
+    if not (start.pod and start.leads):
+        return ()
+    files = {kind: f"{_PODS}/{start.pod}/{kind}" for kind in _SHARED}
+    kept = (f"--{option}={files[kind]}" for kind, option in _SHARED.items())
+    return (
+        ("mkdir", "-p", f"{_PODS}/{start.pod}"),
+        ("touch", *files.values()),
+        ("unshare", *kept, "sh", "-c", f"hostname {start.pod} && exec busybox ip link set lo up"),
+    )
+
+
+def _pod_ends(start: Start) -> tuple[tuple[str, ...], ...]:
+    if not (start.pod and start.leads):
+        return ()
+    pod = f"{_PODS}/{start.pod}"
+    return (("umount", *(f"{pod}/{kind}" for kind in _SHARED)), ("rm", "-r", pod))
+
+
+def _namespaces(start: Start) -> list[dict[str, str]]:
+    shared = {kind: {"path": f"{_PODS}/{start.pod}/{kind}"} for kind in _SHARED} if start.pod else {}
+    return [{"type": kind} | shared.get(kind, {}) for kind in _NAMESPACES]
 
 
 def config(start: Start) -> dict[str, Any]:
@@ -80,11 +110,12 @@ def config(start: Start) -> dict[str, Any]:
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": False},
-        "hostname": start.id,
+        # A pod's name is its UTS namespace's already; a runtime refuses to set it again.
+        **({} if start.pod else {"hostname": start.id}),
         "mounts": _mounts(),
         "linux": {
             "cgroupsPath": f"{start.cgroup}/{start.id}",
-            "namespaces": [{"type": kind} for kind in _NAMESPACES],
+            "namespaces": _namespaces(start),
             "maskedPaths": list(_HIDDEN),
             "readonlyPaths": list(_READ_ONLY),
         },

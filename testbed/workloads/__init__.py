@@ -1,6 +1,7 @@
-"""A workload: what a container runs, what it must print, and which files of its image run as code.
+"""A workload: what containers run, what they must print, and which files of their image run as code.
 
-To add one, write ``workloads/NAME.py`` with a module-level ``WORKLOAD``; test ``parse`` on a captured output.
+To add one, write ``workloads/NAME.py`` with a module-level ``WORKLOAD``, or ``WORKLOADS`` where one file holds several
+that differ in a number (``NAME-3``, ``NAME-30``); test ``parse`` on a captured output.
 """
 
 from __future__ import annotations
@@ -15,12 +16,53 @@ class WorkloadFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What one iteration does: ``starts`` containers of ``image``, one after the other, each runs ``argv``.
+class Value:
+    """One figure that a workload prints of itself, by the guest's clock: a throughput, a percentile of latency.
 
-    ``executes``: every file of the image that the command executes (scripts and what is started by name; the ELF
-    interpreter and libraries follow from the image). ``check`` gets the standard output of one container and raises
-    ``WorkloadFailed`` when it is not that of a run that worked.
+    ``unit``: a base unit, ``1/s`` or ``s``. It means something only where the guest's clock is time (tier ``kvm``).
+    """
+
+    metric: str
+    unit: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a run that worked printed. ``operations``: how many it did of what ``Workload.operation`` names."""
+
+    operations: int = 1
+    values: tuple[Value, ...] = ()
+
+
+Parse = Callable[[str], Output]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """One container of a start: what it runs, what it executes, what it must print.
+
+    ``executes``: every file of the image from which the command gets code (programs, scripts, what is opened by
+    ``dlopen``; the ELF interpreter and the libraries that a file names follow from the image). ``parse`` gets the
+    standard output and raises ``WorkloadFailed`` when it is not that of a run that worked; what it returns counts for
+    the first role only.
+    """
+
+    argv: tuple[str, ...]
+    executes: tuple[PurePosixPath, ...]
+    parse: Parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What one iteration does: ``starts`` times, one after the other, a container of ``image`` that runs ``argv``.
+
+    ``argv``, ``executes``, ``parse``: see ``Role``. ``beside``: further containers, started together with the first as
+    one pod (they share network, IPC and UTS namespaces); the start ends when all of them have ended.
+    ``operation``: what ``Output.operations`` counts; cost is told for one of these. ``cold``: the page cache is dropped
+    before the timed iteration, and there is no warm-up: what is priced is the first start after a boot.
+    ``timeout``: seconds for one start. ``steady``: whether equal runs have equal numbers of instructions (one process
+    works at a time); servers with several are not, and have a wider floor.
     """
 
     name: str
@@ -28,6 +70,24 @@ class Workload:
     image: str
     argv: tuple[str, ...]
     executes: tuple[PurePosixPath, ...]
-    check: Callable[[str], None]
+    parse: Parse
+    beside: tuple[Role, ...] = ()
     starts: int = 1
+    operation: str = "iteration"
+    cold: bool = False
+    steady: bool = True
     timeout: float = 120
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The containers of one start, in the order in which they are started."""
+        return (Role(argv=self.argv, executes=self.executes, parse=self.parse), *self.beside)
+
+
+def expect_lines(expected: tuple[str, ...], output: str) -> None:
+    """Raise ``WorkloadFailed`` naming the first line of ``output`` that is not the expected one."""
+    got = tuple(output.splitlines())
+    if got != expected:
+        pairs = zip(expected, got, strict=False)
+        lines = [f"line {n}: expected {a!r}, got {b!r}" for n, (a, b) in enumerate(pairs, 1) if a != b]
+        raise WorkloadFailed(lines[0] if lines else f"expected {len(expected)} lines, got {len(got)}")

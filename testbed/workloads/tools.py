@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from testbed.workloads import Workload, WorkloadFailed
+from testbed.workloads import Output, Workload, expect_lines
 
 # Each program's work shows in the output; ``sha256sum`` links libcrypto, ``grep`` libpcre2, ``sed`` libselinux and
 # libacl, ``ls`` libselinux. No pipes: who reads and who writes first is for the scheduler to say, and costs other
@@ -35,13 +35,10 @@ EXPECTED = ROUNDS * (
 _BINARIES = ("bash", "basename", "ls", "seq", "grep", "sed", "sha256sum", "sort", "head", "cut")
 
 
-def check(output: str) -> None:
+def parse(output: str) -> Output:
     """Compare each line with what the programs must print."""
-    got = tuple(output.splitlines())
-    if got != EXPECTED:
-        pairs = zip(EXPECTED, got, strict=False)
-        lines = [f"line {n}: expected {a!r}, got {b!r}" for n, (a, b) in enumerate(pairs, 1) if a != b]
-        raise WorkloadFailed(lines[0] if lines else f"expected {len(EXPECTED)} lines, got {len(got)}")
+    expect_lines(EXPECTED, output)
+    return Output()
 
 
 WORKLOAD = Workload(
@@ -50,6 +47,6 @@ WORKLOAD = Workload(
     image="tools",
     argv=("/usr/bin/bash", "-c", SCRIPT),
     executes=tuple(PurePosixPath("/usr/bin") / name for name in _BINARIES),
-    check=check,
+    parse=parse,
     starts=3,
 )

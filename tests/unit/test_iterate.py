@@ -2,16 +2,25 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from testbed import plugins
 from testbed.errors import LabError
 from testbed.guest import Completed
-from testbed.lab.iterate import iterate, request
+from testbed.lab.iterate import Job, iterate, request
 from testbed.workloads import tools
 
 IMAGE = "tools@sha256:00"
+
+
+def job(runtime: str, image: str = IMAGE) -> Job:
+    return Job(workload=tools.WORKLOAD, runtime=plugins.runtime(runtime), image=image)
+
+
+def steps(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    return [step for group in asked["groups"] for step in group]
 
 
 class FakeGuest:
@@ -31,10 +40,12 @@ class FakeGuest:
 
 
 def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "") -> bytes:
-    before = {"monotonic_ns": 10, "log_entries": 1, "usage_usec": 100}
+    before = {"monotonic_ns": 10, "log_entries": 1, "slab_kib": 7, "cached_kib": 9, "usage_usec": 100}
     after = {
         "monotonic_ns": 2_000_000_010,
         "log_entries": 31,
+        "slab_kib": 8,
+        "cached_kib": 9,
         "usage_usec": 1_500_100,
         "user_usec": 60,
         "system_usec": 1,
@@ -44,25 +55,25 @@ def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: 
 
 
 def run(out: bytes) -> object:
-    return iterate(FakeGuest(out), tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 1, warmup=False)
+    return iterate(FakeGuest(out), job("crun"), 1, warmup=False)
 
 
 def test_each_start_has_an_id_of_its_own() -> None:
-    asked = request(tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 4)
-    ids = [step["id"] for step in asked["steps"]]
+    asked = request(job("crun"), 4)
+    ids = [step["id"] for step in steps(asked)]
     assert len(set(ids)) == tools.WORKLOAD.starts == len(ids)
-    assert all(step["run"][-1] == step["id"] for step in asked["steps"])
-    assert ids != [step["id"] for step in request(tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 5)["steps"]]
+    assert all(step["run"][-1] == step["id"] for step in steps(asked))
+    assert ids != [step["id"] for step in steps(request(job("crun"), 5))]
 
 
 def test_podman_tells_its_own_id() -> None:
-    step = request(tools.WORKLOAD, plugins.runtime("podman"), IMAGE, 0)["steps"][0]
+    step = steps(request(job("podman"), 0))[0]
     assert f"--cidfile={step['cidfile']}" in step["run"]
     assert step["run"][-len(tools.WORKLOAD.argv) - 1] == IMAGE
 
 
 def test_a_bundle_asks_for_what_it_is_given() -> None:
-    step = request(tools.WORKLOAD, plugins.runtime("runc"), "/layer/diff", 0)["steps"][0]
+    step = steps(request(job("runc", "/layer/diff"), 0))[0]
     ((path, text),) = step["files"].items()
     config = json.loads(text)
     assert config["process"]["args"] == list(tools.WORKLOAD.argv)
@@ -73,11 +84,14 @@ def test_a_bundle_asks_for_what_it_is_given() -> None:
 
 
 def test_the_account_becomes_samples_in_base_units() -> None:
-    done = iterate(FakeGuest(account()), tools.WORKLOAD, plugins.runtime("runc"), IMAGE, 1, warmup=True)
+    done = iterate(FakeGuest(account()), job("runc"), 1, warmup=True)
     values = {sample.metric: (sample.value, sample.unit, sample.warmup) for sample in done.samples}
     assert values["cpu"] == (pytest.approx(1.5), "s", True)
     assert values["elapsed"] == (pytest.approx(2.0), "s", True)
     assert values["log_entries"] == (30, "1", True)
+    assert values["log_before"] == (1, "1", True)
+    assert values["slab"] == (1024, "B", True)
+    assert values["operations"] == (tools.WORKLOAD.starts, "1", True)
     assert [started.id for started in done.started] == ["c0", "c1", "c2"]
     assert done.failure == ""
 
@@ -92,7 +106,7 @@ def test_the_account_becomes_samples_in_base_units() -> None:
     ],
 )
 def test_a_workload_that_failed_says_why(said: bytes, why: str) -> None:
-    done = iterate(FakeGuest(said), tools.WORKLOAD, plugins.runtime("crun"), IMAGE, 1, warmup=False)
+    done = iterate(FakeGuest(said), job("crun"), 1, warmup=False)
     assert why in done.failure
     assert done.started, "containers that ran are recorded all the same"
 

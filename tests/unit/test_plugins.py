@@ -55,7 +55,7 @@ def test_an_unknown_name_gets_the_list(family: str, name: str) -> None:
 @pytest.mark.parametrize("name", plugins.names("workloads"))
 def test_a_workload_refuses_silence(name: str) -> None:
     with pytest.raises(Exception, match="expected"):
-        plugins.workload(name).check("")
+        plugins.workload(name).parse("")
 
 
 @pytest.mark.parametrize("name", plugins.names("runtimes"))
