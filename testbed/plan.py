@@ -43,16 +43,26 @@ class Block:
     kernel: str
     cells: tuple[Cell, ...]
 
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The positions of the arms of each workload: what is compared with each other, and run one after the other."""
+        keyed = itertools.groupby(range(len(self.cells)), key=lambda n: _stratum(self.cells[n]))
+        return tuple(tuple(positions) for _, positions in keyed)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The decision. ``campaign`` names the directory below ``results/``; the same inputs give the same name."""
+    """The decision. ``campaign`` names the directory below ``results/``; the same inputs give the same name.
+
+    ``order``: how the arms of a block were put in order, ``williams`` or ``shuffled``.
+    """
 
     campaign: str
     tier: Tier
     seed: int
     cells: tuple[Cell, ...]
     blocks: tuple[Block, ...]
+    order: str = "williams"
 
 
 def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], inputs: Mapping[str, str]) -> Plan:
@@ -68,6 +78,9 @@ def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], i
         "machine": experiment.machine.model_dump(),
         "warmups": experiment.warmups,
         "iterations": experiment.iterations,
+        "start": experiment.start,
+        "bpf_stats": experiment.bpf_stats,
+        "limits": experiment.limits.model_dump(),
     }
     axes = (experiment.kernels, experiment.runtimes, experiment.measurers, experiment.workloads, experiment.attacks)
     cells = tuple(
@@ -94,7 +107,8 @@ def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], i
     if not cells:
         raise SpecError(f"{experiment.name}: the excludes leave no cell", "remove an exclude")
     blocks = tuple(_blocks(experiment, cells))
-    identity = digest({"cells": [c.id for c in cells], "seed": experiment.seed, "blocks": experiment.blocks})
+    order = {"seed": experiment.seed, "blocks": experiment.blocks, "order": "williams"}
+    identity = digest({"cells": [c.id for c in cells]} | order)
     name = f"{experiment.name}-{tier}-{identity[:8]}"
     return Plan(campaign=name, tier=tier, seed=experiment.seed, cells=cells, blocks=blocks)
 
@@ -120,9 +134,39 @@ def _excluded(excludes: Iterable[Exclude], point: tuple[str, ...]) -> bool:
 
 
 def _blocks(experiment: Experiment, cells: tuple[Cell, ...]) -> Iterable[Block]:
-    """Shuffle the cells of each block by the recorded seed, so that drift and position are not tied to an arm."""
-    for index, kernel in itertools.product(range(experiment.blocks), experiment.kernels):
-        order = [cell for cell in cells if cell.kernel == kernel]
-        random.Random(f"{experiment.seed}/{kernel}/{index}").shuffle(order)  # noqa: S311 - an order, not a secret
-        if order:
-            yield Block(index=index, kernel=kernel, cells=tuple(order))
+    """Put the cells in order: workloads shuffled in each block, their arms by a Williams square over the blocks."""
+    for kernel in experiment.kernels:
+        groups: dict[tuple[str, ...], list[Cell]] = {}
+        for cell in cells:
+            if cell.kernel == kernel:
+                groups.setdefault(_stratum(cell), []).append(cell)
+        squares = {key: _square(experiment.seed, key, len(arms)) for key, arms in groups.items()}
+        for index in range(experiment.blocks if groups else 0):
+            keys = list(groups)
+            random.Random(f"{experiment.seed}/{kernel}/{index}").shuffle(keys)  # noqa: S311 - an order, not a secret
+            rows = ((groups[key], squares[key][index % len(squares[key])]) for key in keys)
+            yield Block(index=index, kernel=kernel, cells=tuple(arms[n] for arms, row in rows for n in row))
+
+
+def _stratum(cell: Cell) -> tuple[str, ...]:
+    """Return all but the measurer: cells that share it are each other's arms."""
+    return cell.kernel, cell.runtime, cell.workload, cell.attack
+
+
+def _square(seed: int, key: tuple[str, ...], arms: int) -> list[tuple[int, ...]]:
+    """Return the rows of a Williams square, shuffled by the seed, as is which arm is which number."""
+    dice = random.Random("/".join((str(seed), *key)))  # noqa: S311
+    names = dice.sample(range(arms), arms)
+    rows = [tuple(names[n] for n in row) for row in williams(arms)]
+    dice.shuffle(rows)
+    return rows
+
+
+def williams(arms: int) -> tuple[tuple[int, ...], ...]:
+    """Return orders of ``arms`` numbers in which each stands at each place, and after each other, equally often.
+
+    As many rows as arms, twice as many if that is odd (Williams, Australian Journal of Scientific Research 2, 1949).
+    """
+    zigzag = [(n + 1) // 2 if n % 2 else (arms - n // 2) % arms for n in range(arms)]
+    rows = [tuple((step + shift) % arms for step in zigzag) for shift in range(arms)]
+    return tuple(rows) if arms % 2 == 0 else tuple(rows + [row[::-1] for row in rows])

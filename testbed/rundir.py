@@ -152,6 +152,7 @@ def read_plan(campaign: Campaign) -> Plan:
                 Block(index=b["index"], kernel=b["kernel"], cells=tuple(Cell(**cell) for cell in b["cells"]))
                 for b in raw["blocks"]
             ),
+            order=raw.get("order", "shuffled"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from testbed.errors import SpecError
-from testbed.plan import Plan, resolve
+from testbed.plan import Plan, resolve, williams
 from testbed.record import Tier
 from testbed.spec import Experiment
 
@@ -51,6 +52,32 @@ def test_each_block_is_one_boot_of_one_kernel_with_each_of_its_cells_once() -> N
     assert Counter((b.kernel, b.index) for b in made.blocks) == {(k, i): 1 for k in KERNELS for i in range(4)}
     for block in made.blocks:
         assert sorted(c.id for c in block.cells) == sorted(c.id for c in made.cells if c.kernel == block.kernel)
+
+
+@pytest.mark.parametrize("arms", range(2, 9))
+def test_a_williams_square_balances_places_and_predecessors(arms: int) -> None:
+    rows = williams(arms)
+    places = Counter((place, arm) for row in rows for place, arm in enumerate(row))
+    pairs = Counter(pair for row in rows for pair in itertools.pairwise(row))
+    assert set(places.values()) == {len(rows) // arms}
+    assert len(places) == arms * arms
+    assert set(pairs.values()) == {len(rows) // arms}
+    assert len(pairs) == arms * (arms - 1)
+
+
+def test_the_arms_of_a_workload_follow_each_other_in_balanced_order() -> None:
+    made = plan(kernels=("debian-6.12",), measurers=("none", "none2", "ima-exec", "hooks-only"), blocks=4)
+    assert made.order == "williams"
+    for block in made.blocks:
+        assert [len(group) for group in block.groups] == [4, 4], "two runtimes"
+        for group in block.groups:
+            assert len({(block.cells[n].runtime, block.cells[n].workload) for n in group}) == 1
+    places: Counter[tuple[str, int, str]] = Counter()
+    for block in made.blocks:
+        for group in block.groups:
+            for place, n in enumerate(group):
+                places[block.cells[n].runtime, place, block.cells[n].measurer] += 1
+    assert set(places.values()) == {1}
 
 
 def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
