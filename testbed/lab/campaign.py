@@ -15,6 +15,7 @@ from testbed.lab.domain import MachineSpec, command_line
 from testbed.lab.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
 from testbed.lab.kernel import build_kernel, load_kernels
 from testbed.lab.machine import open_lab
+from testbed.lab.store import build_store
 from testbed.record import Tier
 from testbed.spec import Experiment
 
@@ -73,16 +74,17 @@ def build_parts(
     name: str, images: tuple[ContainerImage, ...], experiment: Experiment, tier: Tier, say: cache.Progress
 ) -> Parts:
     """Build one kernel's parts, or take them from the cache."""
-    recipe = load_kernels()[name]
+    recipe, guest = load_kernels()[name], load_guests()[GUEST]
     kernel = build_kernel(recipe, say)
     spec = MachineSpec(
         name=name,
         kernel=kernel,
-        image=build_image(load_guests()[GUEST], kernel, say),
+        image=build_image(guest, kernel, say),
         tier=tier,
         vcpus=experiment.machine.vcpus,
         memory_mib=experiment.machine.memory_mib,
         unmasked=recipe.processor,
+        store=build_store(images, guest, say).disk if images else None,
     )
     return Parts(machine=spec, bundle=build_bundle(kernel, BPF, say), images=images)
 

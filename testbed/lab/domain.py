@@ -81,7 +81,8 @@ _KERNEL_WORDS = (
 class MachineSpec:
     """What to boot. ``cpu``: a model's name, or ``HOST_CPU``; ``kernel_words``: added to the kernel's command line.
 
-    ``unmasked``: features of the model that are left to this machine although its tier masks them.
+    ``unmasked``: features of the model that are left to this machine although its tier masks them. ``store``: a raw
+    disk with container images (``lab.store``), which the machine only reads, as do others at the same time.
     """
 
     name: str
@@ -93,6 +94,7 @@ class MachineSpec:
     cpu: str = CPU
     unmasked: tuple[str, ...] = ()
     kernel_words: tuple[str, ...] = ()
+    store: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,7 @@ def domain_xml(spec: MachineSpec, wiring: Wiring, kernel_command_line: str) -> s
     # A guest that stops, however it does, ends its machine: libvirt's event then tells us.
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _add(domain, event, text="destroy")
-    _add_devices(domain, wiring)
+    _add_devices(domain, wiring, spec.store)
     _add_qemu_words(domain, (*network_words(wiring.port), *row.qemu))
     return etree.tostring(domain, pretty_print=True, encoding="unicode")
 
@@ -188,13 +190,19 @@ def _add_cpu(domain: etree._Element, spec: MachineSpec) -> None:
             _add(cpu, "feature", policy="disable", name=feature)
 
 
-def _add_devices(domain: etree._Element, wiring: Wiring) -> None:
+def _add_devices(domain: etree._Element, wiring: Wiring, store: Path | None) -> None:
     devices = _add(domain, "devices")
     disk = _add(devices, "disk", type="file", device="disk")
     # cache=unsafe: nobody needs the disk of a machine whose host died, and flushes would time the host's disk.
     _add(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
     _add(disk, "source", file=str(wiring.disk))
     _add(disk, "target", dev="vda", bus="virtio")
+    if store:
+        images = _add(devices, "disk", type="file", device="disk")
+        _add(images, "driver", name="qemu", type="raw")
+        _add(images, "source", file=str(store))
+        _add(images, "target", dev="vdb", bus="virtio")
+        _add(images, "readonly")
     serial = _add(devices, "serial", type="file")
     _add(serial, "source", path=str(wiring.console), append="on")
     tpm = _add(devices, "tpm", model="tpm-crb")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab import cache, debian, oci, tarball
+from testbed.lab import cache, debian, ext4, oci, tarball
 from testbed.lab.kernel import Kernel
 from testbed.lab.recipes import IMAGES, ContainerRecipe, GuestRecipe, load_containers, load_guests
 
@@ -22,14 +22,11 @@ __all__ = [
     "load_guests",
 ]
 
-KIND, ROOT_KIND, TOOLS_KIND, CONTAINER_KIND = "disk", "guest", "tools", "container"
+KIND, ROOT_KIND, CONTAINER_KIND = "disk", "guest", "container"
 # Raise it when this module makes something else of the same recipe.
 BUILDER = 1
 _NEEDED = 2 << 30
 _NEEDED_CONTAINER = 512 << 20
-# Of no meaning; fixed, so that one content gives one file system.
-_UUID = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000001"
-_HASH_SEED = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000002"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +77,9 @@ def cached_container_image(recipe: ContainerRecipe) -> ContainerImage | None:
     return _load_container(recipe, path) if path else None
 
 
-def mke2fs_argv(recipe: GuestRecipe) -> tuple[str, ...]:
-    """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools."""
-    settled = f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
-    return (
-        *("mke2fs", "-q", "-F", "-t", "ext4", "-O", "verity", "-L", "root", "-m", "0"),
-        *("-U", _UUID, "-E", settled, "-J", "size=16"),
-        *("-d", "/out/disk.tar", "/out/disk.raw", f"{recipe.disk_mib}M"),
-    )
+def disk_argv(recipe: GuestRecipe) -> tuple[str, ...]:
+    """Return the command that makes the guest's disk."""
+    return ext4.argv("root", recipe.disk_mib, ("-J", "size=16"))
 
 
 def wanted(wants: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -108,7 +100,7 @@ def _tree_digest(name: str, kind: str) -> str:
 
 def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
     parts = {"builder": BUILDER, "recipe": recipe.canonical(), "kernel": kernel.digest}
-    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests"), "disk": mke2fs_argv(recipe)})
+    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests"), "disk": disk_argv(recipe)})
 
 
 def _load(recipe: GuestRecipe, path: Path) -> Image:
@@ -117,7 +109,7 @@ def _load(recipe: GuestRecipe, path: Path) -> Image:
 
 def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progress) -> None:
     packages = _packages(recipe.suite, recipe.packages, progress)
-    tools = _tools(recipe, progress)
+    tools = ext4.tools(recipe.suite, recipe.tools, progress)
     progress(f"guest {recipe.name}: disk with the modules of {kernel.name}")
     content = tarball.merge(
         at / "disk.tar",
@@ -128,12 +120,11 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
         epoch=debian.EPOCH,
     )
     try:
-        debian.enter(tools / "root", mke2fs_argv(recipe), write={at: "/out"})
+        ext4.make(at, tools, disk_argv(recipe))
     except CommandError as error:
         raise BuildError(
             f"guest {recipe.name}: no disk: {error.message}", "raise disk_mib if it is too small"
         ) from error
-    (at / "disk.tar").unlink()
     meta = {"name": recipe.name, "kernel": kernel.name, "content": content}
     meta |= {"digest": tarball.file_digest(at / "disk.raw"), "packages": cache.read_meta(packages)["packages"]}
     cache.write_meta(at, meta)
@@ -145,32 +136,10 @@ def _packages(suite: str, packages: tuple[str, ...], progress: cache.Progress) -
     def build(at: Path) -> None:
         progress(f"guest: packages of {suite}")
         debian.bootstrap(suite, packages, at / "root.tar")
-        _note(at)
+        ext4.note_packages(at)
 
     key = cache.content_key({"builder": BUILDER, "suite": suite, "packages": packages})
     return cache.entry(ROOT_KIND, key, build, needed=_NEEDED)
-
-
-def _tools(recipe: GuestRecipe, progress: cache.Progress) -> Path:
-    """Return the entry with ``root/``, which has a ``mke2fs`` that reads tar files.
-
-    The host's may not (e2fsprogs before 1.47.1), and two versions lay the same files out in two ways.
-    """
-
-    def build(at: Path) -> None:
-        progress(f"tools: {', '.join(recipe.tools)}")
-        debian.bootstrap(recipe.suite, recipe.tools, at / "root.tar", variant="extract")
-        debian.unpack(at / "root.tar", at / "root")
-        _note(at)
-        (at / "root.tar").unlink()
-
-    key = cache.content_key({"builder": BUILDER, "suite": recipe.suite, "packages": recipe.tools})
-    return cache.entry(TOOLS_KIND, key, build, needed=_NEEDED_CONTAINER)
-
-
-def _note(at: Path) -> None:
-    archive = at / "root.tar"
-    cache.write_meta(at, {"digest": tarball.file_digest(archive), "packages": debian.packages_of(archive)})
 
 
 def _container_key(recipe: ContainerRecipe) -> str:

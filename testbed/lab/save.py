@@ -89,8 +89,9 @@ class Saved:
             raise LabError(f"{path}: not a saved machine: {error}", f"remove {directory}; it is made anew") from error
         if notes.schema != SCHEMA:
             raise LabError(f"{path}: schema {notes.schema}, expected {SCHEMA}", f"remove {directory}; it is made anew")
-        for needed in (notes.spec.kernel.vmlinuz, notes.spec.kernel.initrd, notes.spec.image.disk):
-            if not needed.exists():
+        spec = notes.spec
+        for needed in (spec.kernel.vmlinuz, spec.kernel.initrd, spec.image.disk, spec.store):
+            if needed is not None and not needed.exists():
                 raise LabError(f"{path}: its machine needs {needed}, which is gone", f"remove {directory}")
         return cls(directory=directory.absolute(), notes=notes)
 

@@ -40,6 +40,19 @@ def tree_digest(tree: Path) -> str:
     return total.hexdigest()
 
 
+def add_file(out: tarfile.TarFile, name: str, text: str) -> None:
+    """Add a small text file of root's to an open tar file."""
+    data = text.encode()
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    out.addfile(info, io.BytesIO(data))
+
+
+def add_directory(out: tarfile.TarFile, name: str) -> None:
+    """Add a directory of root's to an open tar file."""
+    out.addfile(_directory(name).info)
+
+
 def merge(
     target: Path,
     archives: Sequence[Path],

@@ -12,6 +12,9 @@ from testbed.guest import Guest
 
 Argv = tuple[str, ...]
 
+# Where a guest has its disk of unpacked images, if it has one (``lab.store`` says what is on it).
+STORE = "/var/lib/testbed/store"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
@@ -48,7 +51,8 @@ class Steps:
 class Runtime:
     """One way to start a container.
 
-    ``load``: the words that bring an OCI archive, whose path is added, into its store. ``locate`` asks the guest by
+    ``load``: the words that bring an OCI archive, whose path is added, into its own store. ``unpacked``: whether it
+    also takes images from the disk at ``STORE``, and so needs no load where there is one. ``locate`` asks the guest by
     what name or path ``steps`` must call an image that is known by its digest. ``pods``: whether it starts pods.
     """
 
@@ -57,4 +61,5 @@ class Runtime:
     load: Argv
     locate: Callable[[Guest, str], str]
     steps: Callable[[Start], Steps]
+    unpacked: bool = False
     pods: bool = False

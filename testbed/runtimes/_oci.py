@@ -1,4 +1,4 @@
-"""An OCI runtime called directly on a bundle: no engine, no monitor. The image's layers come from podman's store.
+"""An OCI runtime called directly on a bundle: no engine, no monitor. Its images are unpacked already.
 
 The bundle (OCI runtime specification 1.0, ``config.json``) asks for what podman asks for: own namespaces, the default
 capabilities, ``/proc``, ``/sys`` and ``/dev`` of its own; the root is a fresh overlay on the image's layers.
@@ -11,7 +11,7 @@ from typing import Any
 
 from testbed.errors import DeployError
 from testbed.guest import Guest
-from testbed.runtimes import Runtime, Start, Steps
+from testbed.runtimes import STORE, Runtime, Start, Steps
 from testbed.runtimes.podman import LOAD
 
 _BUNDLES = "/run/testbed/bundles"
@@ -38,12 +38,19 @@ def runtime(program: str) -> Runtime:
         load=LOAD,
         locate=locate,
         steps=lambda start: steps(program, start),
+        unpacked=True,
         pods=True,
     )
 
 
 def locate(guest: Guest, reference: str) -> str:
-    """Return the image's layers in podman's store, the topmost first, as ``lowerdir`` of an overlay wants them."""
+    """Return the image's layers, the topmost first, as ``lowerdir`` of an overlay wants them.
+
+    They are on the disk of images, else in podman's store. Raises ``DeployError`` if neither has the image.
+    """
+    listed = guest.run(("cat", f"{STORE}/images/{reference.rpartition(':')[2]}"), check=False)
+    if listed.code == 0:
+        return ":".join(f"{STORE}/layers/{layer}" for layer in listed.text.split())
     said = guest.run(("podman", "image", "inspect", reference))
     data = json.loads(said.out)[0]["GraphDriver"]["Data"]
     layers = [data[key] for key in ("UpperDir", "LowerDir") if data.get(key)]

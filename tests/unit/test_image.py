@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import BuildError, CommandError, HostError
-from testbed.lab import cache, debian, image, recipes, tarball
+from testbed.lab import cache, debian, ext4, image, recipes, tarball
 from testbed.lab.kernel import Kernel
 
 EPOCH = 1000
@@ -223,9 +223,9 @@ def test_a_full_disk_is_not_a_build_error(asked: list[str], kernel: Kernel, monk
 
 
 def test_the_command_of_mke2fs_leaves_nothing_to_chance() -> None:
-    argv = image.mke2fs_argv(GUEST)
-    assert argv[argv.index("-U") + 1] == image._UUID
-    assert f"hash_seed={image._HASH_SEED}" in argv[argv.index("-E") + 1]
+    argv = image.disk_argv(GUEST)
+    assert argv[argv.index("-U") + 1] == ext4._UUID
+    assert f"hash_seed={ext4._HASH_SEED}" in argv[argv.index("-E") + 1]
     assert "lazy_itable_init=0" in argv[argv.index("-E") + 1]
     assert argv[argv.index("-O") + 1] == "verity", "files of an image may have it enabled"
     assert argv[-1] == "64M"
