@@ -25,6 +25,20 @@ class Shape(_Values):
     memory_mib: int = Field(default=1024, ge=512, le=65536)
 
 
+class Limits(_Values):
+    """What a run may see of its surroundings before its numbers are thrown away, whatever they are (tier ``kvm``).
+
+    ``guest_steal`` and ``host_steal``: share of processor time that a hypervisor took, 0 to 1. ``host_pressure``:
+    percent of the time in which some task of the host waited for a processor (``/proc/pressure/cpu``).
+    ``tries``: how often the arms of one workload are run in a block before that is given up.
+    """
+
+    guest_steal: float = Field(default=0.02, ge=0, le=1)
+    host_steal: float = Field(default=0.02, ge=0, le=1)
+    host_pressure: float = Field(default=10.0, ge=0, le=100)
+    tries: int = Field(default=3, ge=1, le=10)
+
+
 class Exclude(_Values):
     """Cells to leave out: every axis that is named must match."""
 
@@ -58,6 +72,9 @@ class Experiment(_Values):
     warmups: int = Field(default=1, ge=0, le=100)
     iterations: int = Field(default=1, ge=1, le=1000)
     machine: Shape = Shape()
+    start: Literal["restore", "boot"] = "restore"
+    bpf_stats: bool = False
+    limits: Limits = Limits()
     seed: int = Field(default=1, ge=0)
     delta: float = Field(default=0.005, gt=0, lt=1)
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import plugins, rundir
 from testbed.guest import Guest
-from testbed.lab import attestation, facts, iterate
+from testbed.lab import attestation, facts, iterate, store
 from testbed.lab.bpf import Bundle
 from testbed.lab.image import ContainerImage
-from testbed.lab.machine import Lab, MachineSpec
+from testbed.lab.machine import Lab, Machine, MachineSpec
 from testbed.lab.save import Saved
 from testbed.measurers import DEPLOYED
-from testbed.plan import Block
+from testbed.plan import Block, Cell
 
 _LOAD_SECONDS = 300.0
 _ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody else is
@@ -28,6 +30,14 @@ class Parts:
     images: tuple[ContainerImage, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A running machine with everything in it, and the attestation key that it was enrolled with."""
+
+    machine: Machine
+    ak: bytes
+
+
 def prepare(lab: Lab, parts: Parts, block: Block, saved_at: Path, campaign: rundir.Campaign) -> Saved:
     """Boot a block's machine, bring everything in and save it; its facts and its AK go into the campaign.
 
@@ -36,20 +46,39 @@ def prepare(lab: Lab, parts: Parts, block: Block, saved_at: Path, campaign: rund
     directory = campaign.block_path(block)
     rundir.retire(directory)
     directory.mkdir(parents=True)
-    with lab.boot(parts.machine, directory) as machine:
-        guest = machine.guest
-        for runtime in sorted({cell.runtime for cell in block.cells}):
-            for image in parts.images:
-                load(guest, runtime, image)
-        deploy(guest, parts.bundle)
-        (directory / "ak.pub").write_bytes(attestation.enrol(guest, machine.tpm))
+    with boot(lab, parts, block.cells, directory) as ready:
+        machine, guest = ready.machine, ready.machine.guest
+        (directory / "ak.pub").write_bytes(ready.ak)
         known = facts.guest(guest) | {"boot_seconds": machine.boot_seconds}
-        # What is under way or dirty at the save would be done at another moment in each arm.
-        guest.run(("udevadm", "settle"))
-        guest.run(("sync",))
         saved = machine.save(saved_at)
     rundir.write_json(directory / "facts.json", known)
     return saved
+
+
+@contextmanager
+def boot(lab: Lab, parts: Parts, cells: Sequence[Cell], directory: Path) -> Iterator[Ready]:
+    """Hold a machine that was booted and has all that these cells need. Raises as ``prepare`` does."""
+    with lab.boot(parts.machine, directory) as machine:
+        guest = machine.guest
+        if parts.machine.store:
+            for words in store.mount_words():
+                guest.run(words)
+        for runtime, name in sorted({(cell.runtime, plugins.workload(cell.workload).image) for cell in cells}):
+            if not (parts.machine.store and plugins.runtime(runtime).unpacked):
+                load(guest, runtime, next(image for image in parts.images if image.name == name))
+        deploy(guest, parts.bundle)
+        ak = attestation.enrol(guest, machine.tpm)
+        # What is under way or dirty at the save would be done at another moment in each arm.
+        guest.run(("udevadm", "settle"))
+        guest.run(("sync",))
+        yield Ready(machine=machine, ak=ak)
+
+
+@contextmanager
+def restore(lab: Lab, saved: Saved, ak: bytes, directory: Path) -> Iterator[Ready]:
+    """Hold a clone of a block's saved machine. Raises as ``Lab.restore`` does."""
+    with lab.restore(saved, directory) as machine:
+        yield Ready(machine=machine, ak=ak)
 
 
 def deploy(guest: Guest, bundle: Bundle) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from typing import Any
 from testbed import measurers, plugins
 from testbed.errors import DeadlineExceeded, LostMachine
 from testbed.guest import Guest
-from testbed.lab import attestation, facts
+from testbed.lab import attestation, facts, health
+from testbed.lab.block import Ready
+from testbed.lab.health import Host
 from testbed.lab.iterate import Iteration, Job, iterate
-from testbed.lab.machine import Lab, Machine, Saved
+from testbed.lab.machine import Machine
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Sample, Started, Status
 from testbed.rundir import Events
+from testbed.spec import Limits
 
 PCRS = (10, 11)
 _PATIENCE = 60.0
@@ -36,6 +39,7 @@ class Errand:
     attempt: int
     warmups: int
     iterations: int
+    limits: Limits
     images: dict[str, str]
     facts: dict[str, Any]
 
@@ -54,8 +58,11 @@ class _Account:
     dmesg: str | None = None
 
 
-def run_cell(lab: Lab, saved: Saved, ak: bytes, errand: Errand, directory: Path) -> Record:
-    """Run one cell from a saved machine, writing evidence below ``directory``; return the record of how it ended.
+Start = Callable[[Path], AbstractContextManager[Ready]]
+
+
+def run_cell(start: Start, errand: Errand, directory: Path) -> Record:
+    """Run one cell in the machine that ``start`` holds, writing evidence below ``directory``; return how it ended.
 
     A lost machine, a deadline and a failed workload are statuses of the record. Raises ``DeployError`` where the guest
     refuses what was brought to it: every other cell would fail alike.
@@ -63,11 +70,12 @@ def run_cell(lab: Lab, saved: Saved, ak: bytes, errand: Errand, directory: Path)
     account = _Account(facts=dict(errand.facts))
     events = Events(directory / "events.jsonl")
     started_utc = _now()
-    start = time.monotonic()
-    (directory / "ak.pub").write_bytes(ak)
-    with _fates(account, events), lab.restore(saved, directory) as machine:
-        events.add("restored", clone=machine.clone_id, seconds=machine.ready_seconds)
-        account.facts |= {"boot_seconds": machine.boot_seconds, "restore_seconds": machine.ready_seconds}
+    begun = time.monotonic()
+    with _fates(account, events), start(directory) as ready:
+        machine = ready.machine
+        (directory / "ak.pub").write_bytes(ready.ak)
+        events.add("ready", clone=machine.clone_id, seconds=machine.ready_seconds)
+        account.facts |= {"boot_seconds": machine.boot_seconds, "ready_seconds": machine.ready_seconds}
         _measure(machine, errand, account, events, directory)
     return Record(
         cell_id=errand.cell.id,
@@ -78,14 +86,14 @@ def run_cell(lab: Lab, saved: Saved, ak: bytes, errand: Errand, directory: Path)
         reason=account.reason,
         attempt=errand.attempt,
         started_utc=started_utc,
-        seconds=time.monotonic() - start,
+        seconds=time.monotonic() - begun,
         facts=account.facts,
         samples=tuple(account.samples),
         containers=tuple(account.containers),
         counters=account.counters,
         evidence=Evidence(
             bundle=account.bundle,
-            ak="ak.pub",
+            ak=_existing(directory, "ak.pub"),
             console=_existing(directory, "console.log"),
             domain=_existing(directory, "domain.xml"),
             dmesg=account.dmesg,
@@ -130,7 +138,9 @@ def _measure(machine: Machine, errand: Errand, account: _Account, events: Events
     account.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}
     with measurer.attach(measurer, guest):
         events.add("attached", measurer=cell.measurer)
+        before = Host.now()
         _work(guest, errand, account, events)
+        account.facts |= Host.now().since(before)
         plugins.attack(cell.attack).strike(guest)
         measurers.beat(measurer, guest)
         challenge = secrets.token_bytes(32)
@@ -139,9 +149,21 @@ def _measure(machine: Machine, errand: Errand, account: _Account, events: Events
         account.facts |= {"nonce": bundle.nonce.hex(), "challenge": challenge.hex()}
         events.add("quoted", nonce=bundle.nonce.hex())
         account.counters = measurers.counters(measurer, guest)
-    (directory / "dmesg.txt").write_bytes(guest.run(("dmesg",), timeout=_PATIENCE).out)
+    dmesg = guest.run(("dmesg",), timeout=_PATIENCE)
+    (directory / "dmesg.txt").write_bytes(dmesg.out)
     account.dmesg = "dmesg.txt"
-    account.facts |= {"taint": facts.taint(guest)}
+    account.facts |= facts.aftermath(guest)
+    if account.status is Status.OK:
+        reason = health.rejection(
+            machine.spec.tier,
+            errand.limits,
+            facts=account.facts,
+            samples=account.samples,
+            counters=account.counters,
+            dmesg=dmesg.text,
+        )
+        if reason:
+            account.status, account.reason = Status.REJECTED, reason
 
 
 def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> None:
@@ -149,8 +171,11 @@ def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> No
     job = Job(workload=workload, runtime=runtime, image=runtime.locate(guest, errand.images[workload.image]))
     warmups, iterations = (0, 1) if workload.cold else (errand.warmups, errand.iterations)
     share = plugins.measurer(errand.cell.measurer).burn
+    account.facts["timed_seconds"] = 0.0
     for number in range(warmups + iterations):
+        begun = time.monotonic()
         done: Iteration = iterate(guest, job, number, warmup=number < warmups)
+        account.facts["timed_seconds"] += time.monotonic() - begun
         account.samples += done.samples
         account.containers += done.started
         events.add("iterated", number=number, failure=done.failure)

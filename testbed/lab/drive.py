@@ -71,12 +71,15 @@ def _id(step: dict[str, Any]) -> str:
 def _account(cgroup: pathlib.Path) -> dict[str, int]:
     lines = (line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
     stat = {name: int(value) for name, value in lines}
+    ticks = [int(figure) for figure in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     memory = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
     return {
         "monotonic_ns": time.monotonic_ns(),
         "log_entries": int(LOG_LENGTH.read_text()),
         "slab_kib": int(memory["Slab"].split()[0]),
         "cached_kib": int(memory["Cached"].split()[0]),
+        "ticks": sum(ticks),
+        "steal_ticks": ticks[7],
         # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, too coarse for a short run.
         "usage_usec": stat["usage_usec"],
     }

@@ -29,6 +29,10 @@ cat /sys/devices/system/clocksource/clocksource0/current_clocksource
 cat /proc/sys/kernel/random/boot_id
 cat /proc/sys/kernel/tainted
 """
+_LOOK_AGAIN = """
+cat /sys/devices/system/clocksource/clocksource0/current_clocksource
+cat /proc/sys/kernel/tainted
+"""
 
 
 @functools.cache
@@ -93,9 +97,13 @@ def read_guest(text: str) -> dict[str, Any]:
     }
 
 
-def taint(machine: Guest) -> int:
-    """Return the guest kernel's taint bits but those that our own module sets: not 0 means a warning or worse."""
-    return int(machine.get("/proc/sys/kernel/tainted")) & ~_OUR_TAINTS
+def aftermath(machine: Guest) -> dict[str, Any]:
+    """Return what may have changed while a guest worked: its clock source, its kernel's taint (not 0: something broke).
+
+    Of the taint without the bits that our own module sets.
+    """
+    clock, tainted = machine.run(["sh", "-ec", _LOOK_AGAIN]).text.splitlines()
+    return {"clocksource_after": clock, "taint": int(tainted) & ~_OUR_TAINTS}
 
 
 def _first_match(path: Path, pattern: str) -> str | None:

@@ -27,6 +27,8 @@ INSTALL = "apt install libvirt-daemon-system qemu-system-x86"
 # The driver as a library in our process: no daemon's user, no cgroups, no log daemon, nothing confined.
 _QEMU_CONF = """\
 security_driver = "none"
+# Else libvirt writes owners into attributes of every file that a machine reads, the cache among them.
+remember_owner = 0
 security_default_confined = 0
 namespaces = []
 cgroup_controllers = []

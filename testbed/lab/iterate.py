@@ -123,6 +123,8 @@ def _samples(before: dict[str, int], after: dict[str, int], outputs: list[Output
         ("page_cache", "B", "cached_kib", 1024),
     ):
         yield Sample(metric=metric, unit=unit, value=(after[key] - before[key]) * scale, iteration=0)
+    stolen = (after["steal_ticks"] - before["steal_ticks"]) / max(1, after["ticks"] - before["ticks"])
+    yield Sample(metric="guest_steal", unit="1", value=stolen, iteration=0)
     yield Sample(metric="log_before", unit="1", value=before["log_entries"], iteration=0)
     yield Sample(metric="operations", unit="1", value=sum(output.operations for output in outputs), iteration=0)
     for values in zip(*(output.values for output in outputs), strict=True):

@@ -11,8 +11,8 @@ from typing import Any
 
 from testbed import rundir
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
-from testbed.lab.block import Parts, prepare, reference
-from testbed.lab.cell import Errand, lost, run_cell
+from testbed.lab.block import Parts, boot, prepare, reference, restore
+from testbed.lab.cell import Errand, Start, lost, run_cell
 from testbed.lab.machine import Lab, Saved
 from testbed.plan import Block, Cell, Plan
 from testbed.progress import Reporter
@@ -32,7 +32,7 @@ class Job:
 
     ``saves``: where the saved machines of unfinished blocks are kept, so that it can resume. ``facts``: what every
     record says of host and images. ``refused``: told of a guest that refuses a measurer, which then ends no more than
-    that run; without it nothing else is run.
+    that run; without it nothing else is run. ``wanted``: of the planned cells, which are run.
     """
 
     experiment: Experiment
@@ -42,6 +42,7 @@ class Job:
     saves: Path
     facts: Mapping[str, Any]
     refused: Refused | None = None
+    wanted: Callable[[Cell], bool] = lambda _: True
 
     def complete(self, block: Block, position: int) -> bool:
         """Whether that run of the block needs no further try."""
@@ -50,7 +51,20 @@ class Job:
 
     def missing(self, block: Block) -> tuple[int, ...]:
         """Return the positions of a block that still lack a run."""
-        return tuple(n for n in range(len(block.cells)) if not self.complete(block, n))
+        return tuple(n for n, cell in enumerate(block.cells) if self.wanted(cell) and not self.complete(block, n))
+
+    def disturbed(self, block: Block) -> tuple[int, ...]:
+        """Return the positions of the groups in which a run was rejected and that may be tried again.
+
+        The whole group: its arms are compared with each other, so they should have had one fate.
+        """
+        return tuple(position for group in block.groups if self._retry(block, group) for position in group)
+
+    def _retry(self, block: Block, group: tuple[int, ...]) -> bool:
+        found = [self.campaign.record_of(block.cells[n], block) for n in group]
+        tried = max((record.attempt for record in found if record is not None), default=0)
+        rejected = any(record is not None and record.status is Status.REJECTED for record in found)
+        return rejected and tried < self.experiment.limits.tries and all(self.wanted(block.cells[n]) for n in group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +86,7 @@ def run(lab: Lab, job: Job, reporter: Reporter, machines: int) -> None:
     floor = _Floor(lab=lab, job=job, reporter=reporter, stop=threading.Event())
     rundir.sweep(job.campaign)
     with ThreadPoolExecutor(max_workers=machines, thread_name_prefix="block") as pool:
-        todo = [block for block in job.plan.blocks if job.missing(block)]
+        todo = [block for block in job.plan.blocks if job.missing(block) or job.disturbed(block)]
         futures = [pool.submit(_run_block, floor, block) for block in todo]
         try:
             _first_failure(futures)
@@ -94,16 +108,35 @@ def _run_block(floor: _Floor, block: Block) -> None:
     job = floor.job
     if floor.stop.is_set():
         return
-    saved = _saved(floor, block)
-    for position in job.missing(block):
-        if floor.stop.is_set():
-            return
-        if saved is None:
-            _write_lost(floor, block, position)
-        else:
-            _try_one(floor, saved, block, position)
-    if saved is not None and not job.missing(block):
+    saved = None if job.experiment.start == "boot" else _saved(floor, block)
+    while todo := job.missing(block) or job.disturbed(block):
+        before = _tries(job, block)
+        for position in todo:
+            if floor.stop.is_set():
+                return
+            if saved is None and job.experiment.start != "boot":
+                _write_lost(floor, block, position)
+            else:
+                _try_one(floor, _starter(floor, saved, block, position), block, position)
+        if job.missing(block) or _tries(job, block) == before:
+            # A lost machine is tried again by the next `testbed run`, not now.
+            break
+    if saved is not None and all(job.complete(block, position) for position in range(len(block.cells))):
         saved.remove()
+
+
+def _tries(job: Job, block: Block) -> int:
+    records = (job.campaign.record_of(cell, block) for cell in block.cells)
+    return sum(record.attempt for record in records if record is not None)
+
+
+def _starter(floor: _Floor, saved: Saved | None, block: Block, position: int) -> Start:
+    """Return how a run gets its machine: a clone of the block's saved one, or a boot of its own."""
+    if saved is None:
+        parts, cells = floor.job.parts[block.kernel], (block.cells[position],)
+        return lambda directory: boot(floor.lab, parts, cells, directory)
+    ak = (floor.job.campaign.block_path(block) / "ak.pub").read_bytes()
+    return lambda directory: restore(floor.lab, saved, ak, directory)
 
 
 def _saved(floor: _Floor, block: Block) -> Saved | None:
@@ -129,9 +162,9 @@ def _saved(floor: _Floor, block: Block) -> Saved | None:
         return None
 
 
-def _try_one(floor: _Floor, saved: Saved, block: Block, position: int) -> None:
+def _try_one(floor: _Floor, start: Start, block: Block, position: int) -> None:
     try:
-        _run_one(floor, saved, block, position)
+        _run_one(floor, start, block, position)
     except DeployError as error:
         if floor.job.refused is None:
             raise
@@ -140,12 +173,11 @@ def _try_one(floor: _Floor, saved: Saved, block: Block, position: int) -> None:
         floor.reporter.advance(f"{_title(block)}: {cell.measurer}, {cell.workload}: refused by the guest")
 
 
-def _run_one(floor: _Floor, saved: Saved, block: Block, position: int) -> None:
+def _run_one(floor: _Floor, start: Start, block: Block, position: int) -> None:
     job = floor.job
     errand = _errand(job, block, position)
-    ak = (job.campaign.block_path(block) / "ak.pub").read_bytes()
     with rundir.new_run(job.campaign, errand.cell, block) as directory:
-        record = run_cell(floor.lab, saved, ak, errand, directory)
+        record = run_cell(start, errand, directory)
         if floor.stop.is_set():
             # The machine was taken from under the run: that is no fate of its cell.
             raise LostMachine("interrupted")
@@ -172,8 +204,9 @@ def _errand(job: Job, block: Block, position: int) -> Errand:
         attempt=earlier + 1,
         warmups=job.experiment.warmups,
         iterations=job.experiment.iterations,
+        limits=job.experiment.limits,
         images={image.name: reference(image) for image in parts.images},
-        facts=dict(job.facts),
+        facts=dict(job.facts) | {"start": job.experiment.start},
     )
 
 

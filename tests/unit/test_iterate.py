@@ -40,12 +40,22 @@ class FakeGuest:
 
 
 def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "") -> bytes:
-    before = {"monotonic_ns": 10, "log_entries": 1, "slab_kib": 7, "cached_kib": 9, "usage_usec": 100}
+    before = {
+        "monotonic_ns": 10,
+        "log_entries": 1,
+        "slab_kib": 7,
+        "cached_kib": 9,
+        "ticks": 5,
+        "steal_ticks": 0,
+        "usage_usec": 100,
+    }
     after = {
         "monotonic_ns": 2_000_000_010,
         "log_entries": 31,
         "slab_kib": 8,
         "cached_kib": 9,
+        "ticks": 205,
+        "steal_ticks": 10,
         "usage_usec": 1_500_100,
         "user_usec": 60,
         "system_usec": 1,
@@ -91,6 +101,7 @@ def test_the_account_becomes_samples_in_base_units() -> None:
     assert values["log_entries"] == (30, "1", True)
     assert values["log_before"] == (1, "1", True)
     assert values["slab"] == (1024, "B", True)
+    assert values["guest_steal"] == (pytest.approx(0.05), "1", True)
     assert values["operations"] == (tools.WORKLOAD.starts, "1", True)
     assert [started.id for started in done.started] == ["c0", "c1", "c2"]
     assert done.failure == ""

@@ -15,6 +15,7 @@ import pytest
 from testbed import plan, spec
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
 from testbed.lab import cell, runner
+from testbed.lab.block import Ready
 from testbed.lab.cell import Errand
 from testbed.record import Record, Status, Tier
 from testbed.rundir import Campaign, records
@@ -89,7 +90,7 @@ def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
         where.mkdir(parents=True)
         return FakeSaved(where)
 
-    def run_cell(_lab: object, _saved: object, _ak: bytes, errand: Errand, _directory: Path) -> Record:
+    def run_cell(_start: object, errand: Errand, _directory: Path) -> Record:
         made.runs.append(f"{errand.cell.measurer}-{errand.block}")
         return made.fate(errand) or ended(errand, Status.OK)
 
@@ -167,6 +168,57 @@ def test_a_failed_workload_is_an_answer(floor: Floor) -> None:
     assert len(floor.runs) == 6
 
 
+def test_a_rejected_run_has_its_whole_group_run_again_and_stays_on_disk(floor: Floor) -> None:
+    bad = floor.job.plan.blocks[1].cells[1]
+    floor.fate = lambda e: ended(e, Status.REJECTED) if (e.cell, e.block, e.attempt) == (bad, 1, 1) else None
+    floor.go()
+    assert floor.boots == [0, 1]
+    assert floor.runs[-3:] == [f"{c.measurer}-1" for c in floor.job.plan.blocks[1].cells]
+    kept = {name: status for name, status in floor.found().items() if "~" in name}
+    assert kept == {f"{c.id}-1~1": Status.REJECTED if c == bad else Status.OK for c in floor.job.plan.cells}
+    assert {s for n, s in floor.found().items() if "~" not in n} == {Status.OK}
+    assert list(floor.job.saves.iterdir()) == []
+
+
+def test_a_group_that_is_always_rejected_is_given_up(floor: Floor) -> None:
+    bad = floor.job.plan.blocks[0].cells[2]
+    floor.fate = lambda e: ended(e, Status.REJECTED) if (e.cell, e.block) == (bad, 0) else None
+    floor.go()
+    floor.go()
+    assert len(floor.runs) == 3 + WISH.limits.tries * 3
+    assert floor.found()[f"{bad.id}-0"] is Status.REJECTED
+
+
+def test_only_what_is_wanted_is_run_and_the_rest_later(floor: Floor) -> None:
+    whole = floor.job
+    floor.job = replace(whole, wanted=lambda cell: cell.measurer == "none")
+    floor.go()
+    assert floor.runs == ["none-0", "none-1"]
+    floor.job = whole
+    floor.go()
+    assert sorted(floor.runs) == sorted(f"{m}-{b}" for m in WISH.measurers for b in (0, 1))
+
+
+def test_each_run_boots_where_the_experiment_says_so(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+    floor.job = replace(floor.job, experiment=WISH.model_copy(update={"start": "boot"}))
+    begun: list[str] = []
+
+    @contextmanager
+    def boot(_lab: object, _parts: object, cells: tuple[plan.Cell, ...], _directory: Path) -> Iterator[None]:
+        begun.extend(cell.measurer for cell in cells)
+        yield
+
+    def run_cell(start: cell.Start, errand: Errand, directory: Path) -> Record:
+        with start(directory):
+            return ended(errand, Status.OK)
+
+    monkeypatch.setattr(runner, "boot", boot)
+    monkeypatch.setattr(runner, "run_cell", run_cell)
+    floor.go()
+    assert floor.boots == [], "nothing is saved"
+    assert sorted(begun) == sorted(WISH.measurers * 2)
+
+
 def test_a_block_that_does_not_boot_leaves_records(floor: Floor) -> None:
     def boot(index: int) -> None:
         if index == 0:
@@ -226,7 +278,7 @@ def test_an_interrupt_is_no_fate_of_a_cell(floor: Floor, monkeypatch: pytest.Mon
 )
 def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, status: Status) -> None:
     @contextmanager
-    def restore(_saved: object, _directory: Path) -> Iterator[object]:
+    def start(_directory: Path) -> Iterator[Ready]:
         raise error
         yield
 
@@ -239,11 +291,11 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
         attempt=1,
         warmups=0,
         iterations=1,
+        limits=spec.Limits(),
         images={},
         facts={"tier": "tcg"},
     )
-    lab, saved = SimpleNamespace(restore=restore), object()
-    record = cell.run_cell(lab, saved, b"ak", errand, tmp_path)  # type: ignore[arg-type]
+    record = cell.run_cell(start, errand, tmp_path)
     assert (record.status, record.reason, record.block) == (status, str(error), 3)
     assert (tmp_path / "events.jsonl").read_text().count("\n") == 1
 

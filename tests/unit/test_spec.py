@@ -137,7 +137,8 @@ def test_no_file_and_a_directory_are_refused(tmp_path: Path) -> None:
 
 def test_every_key_is_explained() -> None:
     explained = set(re.findall(r"^\| `([a-z_.]+)` \|", (ROOT / "docs/experiments.md").read_text(), re.MULTILINE))
-    keys = {key for key in spec.Experiment.model_fields if key not in ("machine", "exclude")}
+    keys = {key for key in spec.Experiment.model_fields if key not in ("machine", "exclude", "limits")}
     keys |= {f"machine.{key}" for key in spec.Shape.model_fields}
+    keys |= {f"limits.{key}" for key in spec.Limits.model_fields}
     keys |= {f"exclude.{key}" for key in spec.Exclude.model_fields}
     assert explained == keys
