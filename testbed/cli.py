@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "image-digest": "testbed.attest.image_command:image_digest",
     "images": "testbed.lab.images_command:images",
     "mutate": "testbed.attest.mutate_command:mutate_command",
+    "plan": "testbed.lab.plan_command:plan_command",
     "policy": "testbed.attest.policy_command:policy",
     "report": "testbed.analysis.report_command:report_command",
     "semantics": "testbed.attest.semantics_command:semantics",
@@ -102,13 +103,26 @@ _MACHINES = click.option("--machines", type=click.IntRange(1, 64), help="Machine
 @_RESULTS
 @_CONNECT
 @_MACHINES
-def run(experiment: Path, tier: str | None, results: Path, connect: str | None, machines: int | None) -> None:
+@click.option(
+    "--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="Run these cells alone (workload, measurer, ...)."
+)
+@click.option("--max-minutes", type=click.FloatRange(min=0), help="Refuse what is expected to take longer.")
+def run(
+    *,
+    experiment: Path,
+    tier: str | None,
+    results: Path,
+    connect: str | None,
+    machines: int | None,
+    only: tuple[str, ...],
+    max_minutes: float | None,
+) -> None:
     """Run EXPERIMENT (a TOML file), verify its evidence and write its report. Runs that are complete are skipped.
 
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 2 the file is wrong;
     3 a machine was lost or this host lacks something; 4 malformed evidence.
     """
-    sys.exit(_run(experiment, results, tier, connect, machines))
+    sys.exit(_run(experiment, results, tier, connect, machines, only=only, max_minutes=max_minutes))
 
 
 @main.command()
@@ -144,13 +158,13 @@ def kernels(experiment: Path, page: Path, tier: str | None, results: Path, conne
     sys.exit(written.exit_status)
 
 
-def _run(path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None) -> int:
+def _run(path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None, **more: Any) -> int:
     from testbed.analysis import report  # noqa: PLC0415 - see _ELSEWHERE
     from testbed.lab import campaign  # noqa: PLC0415
 
     experiment = spec.load(path)
     try:
-        done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines)
+        done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines, **more)
     except SpecError as error:
         raise SpecError(f"{path}: {error.message}", error.hint) from error
     written = report.write(done)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -125,6 +125,35 @@ def check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
         for name in getattr(experiment, axis):
             if name not in known:
                 raise SpecError(f"key {axis!r}: no {axis[:-1]} {name!r}", f"there are: {', '.join(known)}")
+    _check_pairs(experiment)
+
+
+def _check_pairs(experiment: Experiment) -> None:
+    """Raise ``SpecError`` for two names that do not go together."""
+    for runtime, workload, measurer in itertools.product(
+        experiment.runtimes, experiment.workloads, experiment.measurers
+    ):
+        one = plugins.workload(workload)
+        if one.beside and not plugins.runtime(runtime).pods:
+            hint = f'add [[exclude]] with runtime = "{runtime}" and workload = "{workload}"'
+            if not any(e.runtime in (None, runtime) and e.workload in (None, workload) for e in experiment.exclude):
+                raise SpecError(f"workload {workload!r} is a pod, and runtime {runtime!r} starts none", hint)
+        if plugins.measurer(measurer).burn and (one.cold or not experiment.warmups):
+            raise SpecError(
+                f"measurer {measurer!r} burns a share of what the warm-up of {workload!r} took, and there is none",
+                "set warmups = 1, and leave out workloads that are cold",
+            )
+
+
+def selection(wishes: Iterable[str]) -> Callable[[Cell], bool]:
+    """Return what tells whether a cell is meant by ``AXIS=NAME,NAME`` (each must hold). Raises ``SpecError``."""
+    wanted: dict[str, set[str]] = {}
+    for wish in wishes:
+        axis, _, names = wish.partition("=")
+        if axis not in _AXES or not names:
+            raise SpecError(f"--only {wish!r}: expected AXIS=NAME[,NAME]", f"axes: {', '.join(_AXES)}")
+        wanted.setdefault(axis, set()).update(names.split(","))
+    return lambda cell: all(getattr(cell, axis) in names for axis, names in wanted.items())
 
 
 def _excluded(excludes: Iterable[Exclude], point: tuple[str, ...]) -> bool:

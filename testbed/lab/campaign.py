@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed import plan, plugins, progress, rundir
+from testbed import estimate, plan, plugins, progress, rundir
+from testbed.errors import SpecError
 from testbed.lab import cache, facts, iterate, probe, runner
 from testbed.lab.block import Parts
 from testbed.lab.bpf import build_bundle
@@ -31,12 +33,16 @@ def conduct(
     connect: str | None,
     machines: int | None,
     refused: runner.Refused | None = None,
+    only: Sequence[str] = (),
+    max_minutes: float | None = None,
 ) -> rundir.Campaign:
     """Run an experiment to the end of its plan; what is complete is skipped. Return where it is.
 
-    ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see ``runner.Job``. Raises
+    ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see ``runner.Job``; ``only``:
+    the cells to run now (``plan.selection``); ``max_minutes``: do not begin what is expected to take longer. Raises
     ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded before stays.
     """
+    wanted = plan.selection(only)
     plan.check_names(experiment, load_kernels())
     with progress.reporter(experiment.name, 0) as reporter:
         chosen, why = probe.choose_tier(tier or experiment.tier, experiment.kernels[0], reporter.say)
@@ -54,12 +60,27 @@ def conduct(
         saves=cache.root() / "saves" / decided.campaign,
         facts=known,
         refused=refused,
+        wanted=wanted,
     )
-    total = sum(len(job.missing(block)) for block in decided.blocks)
-    if total:
-        with open_lab(connect) as lab, progress.reporter(decided.campaign, total) as reporter:
-            runner.run(lab, job, reporter, machines or default_machines(chosen))
+    at_a_time = machines or default_machines(chosen)
+    todo = [[block.cells[n] for n in (*job.missing(block), *job.disturbed(block))] for block in decided.blocks]
+    expected = estimate.estimate(chosen, todo, estimate.history(results), at_a_time)
+    check_time(expected, max_minutes)
+    if expected.runs:
+        with open_lab(connect) as lab, progress.reporter(decided.campaign, expected.runs) as reporter:
+            reporter.say(f"{expected.runs} runs in {expected.boots} blocks, about {expected.minutes:.0f} min")
+            runner.run(lab, job, reporter, at_a_time)
     return campaign
+
+
+def check_time(expected: estimate.Estimate, max_minutes: float | None) -> None:
+    """Raise ``SpecError`` if more than ``max_minutes`` are expected."""
+    if max_minutes is not None and expected.minutes > max_minutes:
+        raise SpecError(
+            f"{expected.runs} runs in {expected.boots} blocks: about {expected.minutes:.0f} min, allowed are "
+            f"{max_minutes:g}",
+            "give it more time, fewer cells (--only workload=NAME), or fewer blocks",
+        )
 
 
 def build(experiment: Experiment, tier: Tier, say: cache.Progress) -> dict[str, Parts]:
