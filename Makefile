@@ -24,7 +24,7 @@ EXECS ?= 20000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate test test-vm check kernels fuzz kasan figures doctor shell clean help
+.PHONY: setup desk evaluate selftest test test-vm check kernels fuzz kasan figures doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -34,6 +34,9 @@ desk:
 
 evaluate: setup ## the smoke experiment: machines, verification, figures, report
 	@$(BIN)/testbed evaluate
+
+selftest: setup ## a null campaign, in which nothing may be found, and a positive control, which must be
+	@$(BIN)/testbed selftest
 
 test: check test-vm ## check, then the tests that boot machines (TESTBED_SKIP_VM=1 leaves those out)
 

@@ -15,9 +15,11 @@ import click
 
 from testbed import __version__, spec
 from testbed.errors import HostError, SpecError, TestbedError
+from testbed.rundir import Campaign
 
 SMOKE = Path("experiments/smoke.toml")
 KERNELS = Path("experiments/kernels.toml")
+SELFTEST = Path("experiments/selftest.toml")
 _INTERRUPTED = 128 + signal.SIGINT
 
 # Imported when they are used: the commands of the desk must work where there is no libvirt.
@@ -135,6 +137,25 @@ def evaluate(results: Path, connect: str | None, machines: int | None) -> None:
 
 
 @main.command()
+@click.argument("experiment", type=click.Path(path_type=Path), default=SELFTEST)
+@_RESULTS
+@_CONNECT
+@_MACHINES
+def selftest(experiment: Path, results: Path, connect: str | None, machines: int | None) -> None:
+    """Run a null campaign, in which nothing may be found, and a positive control, which must be found.
+
+    Exit status: 1 if either is not so, else as `run`.
+    """
+    from testbed.analysis import selftest as judging  # noqa: PLC0415 - see _ELSEWHERE
+
+    campaign, status = _conduct(experiment, results, None, connect, machines)
+    outcome = judging.judge(campaign)
+    for line in outcome.lines:
+        click.echo(line)
+    sys.exit(status or (0 if outcome.ok else 1))
+
+
+@main.command()
 @click.argument("experiment", type=click.Path(path_type=Path), default=KERNELS)
 @click.option("--page", type=click.Path(path_type=Path), default=Path("docs/kernels.md"), show_default=True)
 @click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
@@ -159,6 +180,12 @@ def kernels(experiment: Path, page: Path, tier: str | None, results: Path, conne
 
 
 def _run(path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None, **more: Any) -> int:
+    return _conduct(path, results, tier, connect, machines, **more)[1]
+
+
+def _conduct(
+    path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None, **more: Any
+) -> tuple[Campaign, int]:
     from testbed.analysis import report  # noqa: PLC0415 - see _ELSEWHERE
     from testbed.lab import campaign  # noqa: PLC0415
 
@@ -170,7 +197,7 @@ def _run(path: Path, results: Path, tier: str | None, connect: str | None, machi
     written = report.write(done)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
-    return written.exit_status
+    return done, written.exit_status
 
 
 if __name__ == "__main__":

@@ -53,8 +53,10 @@ class Experiment(_Values):
     """A question and the axes whose product, less the excludes, answers it.
 
     ``blocks``: repetitions, each a boot of its own; at least 6 for an interval. ``delta``: the relative overhead below
-    which two arms count as equal (0.005 = 0.5 %). ``baseline``: the measurer that the others are compared with;
-    ``duplicate``: the same again, to see the noise (A/A).
+    which two arms count as equal (0.005 = 0.5 %); by default that of the tier. ``baseline``: the measurer that the
+    others are compared with; ``duplicate``: the same again, to see the noise (A/A). ``start``: whether each arm is
+    restored from its block's saved machine or booted afresh. ``bpf_stats``: count the run time of BPF programs; such
+    runs price nothing else.
     """
 
     name: Name
@@ -76,7 +78,7 @@ class Experiment(_Values):
     bpf_stats: bool = False
     limits: Limits = Limits()
     seed: int = Field(default=1, ge=0)
-    delta: float = Field(default=0.005, gt=0, lt=1)
+    delta: float | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _no_axis_twice(self) -> Self:

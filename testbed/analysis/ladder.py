@@ -37,7 +37,7 @@ class Question:
             tier=tier,
             baseline=wish.get("baseline", "none"),
             duplicate=wish.get("duplicate", "none2"),
-            delta=wish.get("delta", metrics.DELTA[tier]),
+            delta=wish.get("delta") or metrics.DELTA[tier],
         )
 
 

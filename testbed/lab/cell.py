@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +21,13 @@ from testbed.lab.health import Host
 from testbed.lab.iterate import Iteration, Job, iterate
 from testbed.lab.machine import Machine
 from testbed.plan import Cell
-from testbed.record import Evidence, Record, Sample, Started, Status
+from testbed.record import Evidence, Record, Sample, Started, Status, Tier
 from testbed.rundir import Events
 from testbed.spec import Limits
 
 PCRS = (10, 11)
 _PATIENCE = 60.0
+_BPF_STATS = Path(__file__).with_name("bpf_stats.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,10 @@ class Errand:
     attempt: int
     warmups: int
     iterations: int
+    tier: Tier
     limits: Limits
     images: dict[str, str]
+    bpf_stats: bool
     facts: dict[str, Any]
 
 
@@ -135,6 +139,8 @@ def _fates(account: _Account, events: Events) -> Iterator[None]:
 def _measure(machine: Machine, errand: Errand, account: _Account, events: Events, directory: Path) -> None:
     guest, cell = machine.guest, errand.cell
     measurer = plugins.measurer(cell.measurer)
+    if errand.bpf_stats:
+        guest.run(("sysctl", "-qw", "kernel.bpf_stats_enabled=1"))
     account.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}
     with measurer.attach(measurer, guest):
         events.add("attached", measurer=cell.measurer)
@@ -149,13 +155,15 @@ def _measure(machine: Machine, errand: Errand, account: _Account, events: Events
         account.facts |= {"nonce": bundle.nonce.hex(), "challenge": challenge.hex()}
         events.add("quoted", nonce=bundle.nonce.hex())
         account.counters = measurers.counters(measurer, guest)
+        if errand.bpf_stats:
+            account.counters |= json.loads(guest.run(("python3", "-"), input=_BPF_STATS.read_bytes()).out)
     dmesg = guest.run(("dmesg",), timeout=_PATIENCE)
     (directory / "dmesg.txt").write_bytes(dmesg.out)
     account.dmesg = "dmesg.txt"
     account.facts |= facts.aftermath(guest)
     if account.status is Status.OK:
         reason = health.rejection(
-            machine.spec.tier,
+            errand.tier,
             errand.limits,
             facts=account.facts,
             samples=account.samples,
@@ -170,7 +178,7 @@ def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> No
     workload, runtime = plugins.workload(errand.cell.workload), plugins.runtime(errand.cell.runtime)
     job = Job(workload=workload, runtime=runtime, image=runtime.locate(guest, errand.images[workload.image]))
     warmups, iterations = (0, 1) if workload.cold else (errand.warmups, errand.iterations)
-    share = plugins.measurer(errand.cell.measurer).burn
+    share = plugins.measurer(errand.cell.measurer).burn.get(errand.tier, 0.0)
     account.facts["timed_seconds"] = 0.0
     for number in range(warmups + iterations):
         begun = time.monotonic()

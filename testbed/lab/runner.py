@@ -204,8 +204,10 @@ def _errand(job: Job, block: Block, position: int) -> Errand:
         attempt=earlier + 1,
         warmups=job.experiment.warmups,
         iterations=job.experiment.iterations,
+        tier=job.plan.tier,
         limits=job.experiment.limits,
         images={image.name: reference(image) for image in parts.images},
+        bpf_stats=job.experiment.bpf_stats,
         facts=dict(job.facts) | {"start": job.experiment.start},
     )
 

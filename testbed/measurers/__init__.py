@@ -10,13 +10,14 @@ import enum
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from testbed.errors import DeployError
 from testbed.guest import Guest
+from testbed.record import Tier
 
 POLICY = "/sys/kernel/security/ima/policy"
 POLICY_STAGED = "/run/testbed/ima-policy"
@@ -165,7 +166,7 @@ class Measurer:
     ``beat``: seconds between two entries that say that the programs are there, 0: only when they come, go or are asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
-    ``burn``: share of the workload's CPU time that is wasted beside it: of a positive control, 0 of all others.
+    ``burn``: of a positive control, the share of the workload's CPU time that is wasted beside it, by tier.
     """
 
     name: str
@@ -176,5 +177,5 @@ class Measurer:
     pcr: int | None = None
     claim: Claim = claim_nothing
     expect: frozenset[str] = frozenset()
-    burn: float = 0.0
+    burn: Mapping[Tier, float] = field(default_factory=dict)
     attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach

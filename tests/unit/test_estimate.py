@@ -110,7 +110,7 @@ def test_the_command_shows_cells_minutes_and_order(tmp_path: Path, monkeypatch: 
 
 
 def test_a_control_needs_a_warm_up_and_a_pod_a_runtime() -> None:
-    wish = WISH.model_copy(update={"measurers": ("none", "burn-1"), "warmups": 0})
+    wish = WISH.model_copy(update={"measurers": ("none", "control"), "warmups": 0})
     with pytest.raises(SpecError, match="burns a share"):
         plan.check_names(wish, ["debian-6.12"])
     plan.check_names(wish.model_copy(update={"warmups": 1}), ["debian-6.12"])

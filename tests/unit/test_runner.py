@@ -291,8 +291,10 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
         attempt=1,
         warmups=0,
         iterations=1,
+        tier=Tier.TCG,
         limits=spec.Limits(),
         images={},
+        bpf_stats=False,
         facts={"tier": "tcg"},
     )
     record = cell.run_cell(start, errand, tmp_path)
