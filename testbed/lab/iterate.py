@@ -67,7 +67,7 @@ def request(job: Job, number: int) -> dict[str, Any]:
 
 def _group(job: Job, number: int, start: int) -> Iterator[dict[str, Any]]:
     # Names of the form that engines use. The same in every arm: its length and its hashes are part of the work.
-    pod = _name(job, number, start, "pod") if job.workload.beside else ""
+    pod = _name(job, number, start, "pod") if job.workload.pod else ""
     for role, one in enumerate(job.workload.roles):
         name = _name(job, number, start, role) if role else _name(job, number, start)
         wish = Start(

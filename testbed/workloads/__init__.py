@@ -61,6 +61,7 @@ class Workload:
     one pod (they share network, IPC and UTS namespaces); the start ends when all of them have ended.
     ``operation``: what ``Output.operations`` counts; cost is told for one of these. ``cold``: the page cache is dropped
     before the timed iteration, and there is no warm-up: what is priced is the first start after a boot.
+    ``network``: loopback is up, as in a pod; one container alone is started as a pod of one then.
     ``timeout``: seconds for one start. ``steady``: whether equal runs have equal numbers of instructions (one process
     works at a time); servers with several are not, and have a wider floor.
     """
@@ -72,6 +73,7 @@ class Workload:
     executes: tuple[PurePosixPath, ...]
     parse: Parse
     beside: tuple[Role, ...] = ()
+    network: bool = False
     starts: int = 1
     operation: str = "iteration"
     cold: bool = False
@@ -82,6 +84,11 @@ class Workload:
     def roles(self) -> tuple[Role, ...]:
         """The containers of one start, in the order in which they are started."""
         return (Role(argv=self.argv, executes=self.executes, parse=self.parse), *self.beside)
+
+    @property
+    def pod(self) -> bool:
+        """Whether a start is a pod, which not every runtime can make (``Runtime.pods``)."""
+        return self.network or bool(self.beside)
 
 
 def expect_lines(expected: tuple[str, ...], output: str) -> None:

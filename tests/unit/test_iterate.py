@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,6 +75,18 @@ def test_each_start_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == tools.WORKLOAD.starts == len(ids)
     assert all(step["run"][-1] == step["id"] for step in steps(asked))
     assert ids != [step["id"] for step in steps(request(job("crun"), 5))]
+
+
+def test_a_workload_with_network_is_a_pod_of_one() -> None:
+    alone = job("crun")
+    assert not any("unshare" in command for step in steps(request(alone, 0)) for command in step["before"])
+    asked = request(replace(alone, workload=replace(alone.workload, network=True)), 0)
+    assert len({step["id"] for step in steps(asked)}) == tools.WORKLOAD.starts
+    for step in steps(asked):
+        (unshare,) = (command for command in step["before"] if "unshare" in command)
+        config = json.loads(next(iter(step["files"].values())))
+        kept = [word.partition("=")[2] for word in unshare if word.startswith("--net=")]
+        assert kept == [one["path"] for one in config["linux"]["namespaces"] if one["type"] == "network"]
 
 
 def test_podman_tells_its_own_id() -> None:
