@@ -102,14 +102,18 @@ def unpack(archive: Path, to: Path) -> None:
 
 
 def enter_argv(
-    root: Path, argv: Sequence[str], *, read: Mapping[Path, str], write: Mapping[Path, str]
+    root: Path, argv: Sequence[str], *, read: Mapping[Path, str], write: Mapping[Path, str], owner: int | None = None
 ) -> tuple[str, ...]:
-    """Return the command that runs ``argv`` in ``root``: read-only, no network, no environment of the person's."""
+    """Return the command that runs ``argv`` in ``root``: read-only, no network, no environment of the person's.
+
+    ``owner``: the user and group that it is to itself, and that own what it makes as it sees it; ``None``: the person.
+    """
+    identity = () if owner is None else ("--unshare-user", "--uid", str(owner), "--gid", str(owner))
     read_only = [word for path, at in read.items() for word in ("--ro-bind", str(path), at)]
     writable = [word for path, at in write.items() for word in ("--bind", str(path), at)]
     settings = {"PATH": "/usr/sbin:/usr/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(EPOCH)}  # noqa: S108 - inside the root
     return (
-        *("bwrap", "--unshare-all", "--die-with-parent", "--clearenv"),
+        *("bwrap", "--unshare-all", "--die-with-parent", "--clearenv", *identity),
         *("--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/run"),  # noqa: S108
         *read_only,
         *writable,
@@ -124,14 +128,18 @@ def enter(
     *,
     read: Mapping[Path, str] | None = None,
     write: Mapping[Path, str] | None = None,
+    owner: int | None = None,
     timeout: float = 10 * _MINUTES,
 ) -> Completed:
     """Run a program in an unpacked root; ``read`` and ``write`` say which directory of ours is seen where.
 
+    ``owner``: see ``enter_argv``.
+
     Raises ``CommandError``, ``HostError`` if this machine has no ``bwrap`` or does not let it make namespaces.
     """
     _need("bwrap")
-    done = shell.run(enter_argv(root, argv, read=read or {}, write=write or {}), timeout=timeout, check=False)
+    command = enter_argv(root, argv, read=read or {}, write=write or {}, owner=owner)
+    done = shell.run(command, timeout=timeout, check=False)
     if done.code and done.err.startswith(b"bwrap: ") and b"execvp" not in done.err:
         hint = "user namespaces are off: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
         raise HostError(f"bubblewrap cannot enter {root}: {shell.tail(done, 3)}", hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from testbed.errors import BuildError, CommandError
 from testbed.lab import cache, debian, ext4, oci, tarball
 from testbed.lab.kernel import Kernel
-from testbed.lab.recipes import IMAGES, ContainerRecipe, GuestRecipe, load_containers, load_guests
+from testbed.lab.recipes import IMAGES, ContainerRecipe, GuestRecipe, Prepare, load_containers, load_guests
 
 __all__ = [
     "ContainerImage",
@@ -27,6 +28,7 @@ KIND, ROOT_KIND, CONTAINER_KIND = "disk", "guest", "container"
 BUILDER = 1
 _NEEDED = 2 << 30
 _NEEDED_CONTAINER = 512 << 20
+_NEEDED_PREPARED = 2 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,8 @@ def cached_image(recipe: GuestRecipe, kernel: Kernel) -> Image | None:
 def build_container_image(recipe: ContainerRecipe, progress: cache.Progress = cache.silent) -> ContainerImage:
     """Return a container image, from the cache or made now. Raises ``BuildError``, ``HostError``."""
     key = _container_key(recipe)
-    made = cache.entry(CONTAINER_KIND, key, lambda at: _build_container(recipe, at, progress), needed=_NEEDED_CONTAINER)
+    needed = _NEEDED_PREPARED if recipe.prepare else _NEEDED_CONTAINER
+    made = cache.entry(CONTAINER_KIND, key, lambda at: _build_container(recipe, at, progress), needed=needed)
     return _load_container(recipe, made)
 
 
@@ -170,13 +173,43 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
     archive = at / "root.tar"
     debian.bootstrap(recipe.suite, recipe.packages, archive, variant="extract")
     packages = debian.packages_of(archive)
+    made = _prepared(recipe, recipe.prepare, at, progress) if recipe.prepare else None
     progress(f"container {recipe.name}: OCI archive")
     tree = _tree(recipe.name, "containers")
-    tarball.merge(at / "layer.tar", [archive], tree=tree, links=recipe.links, drop=recipe.drop)
+    tarball.merge(
+        at / "layer.tar",
+        [archive],
+        keep=recipe.keep,
+        tree=tree,
+        made=made,
+        links=recipe.links,
+        drop=recipe.drop,
+    )
     digest = oci.write_archive(
         [at / "layer.tar"], at / "image.tar", name=f"{_reference(recipe)}:latest", config=_config(recipe)
     )
     archive.unlink()
     (at / "layer.tar").unlink()
+    if made:
+        shutil.rmtree(made.tree)
     meta: Mapping[str, object] = {"name": recipe.name, "digest": digest, "packages": packages}
     cache.write_meta(at, meta)
+
+
+def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cache.Progress) -> tarball.Made:
+    """Return what the recipe's command makes inside the packages' files."""
+    progress(f"container {recipe.name}: {prepare.argv[0]} makes {prepare.makes}")
+    root, out = at / "root", at / "made"
+    debian.unpack(at / "root.tar", root)
+    (root / prepare.makes).mkdir(parents=True, exist_ok=True)
+    out.mkdir()
+    tree = _tree(recipe.name, "containers")
+    read, write = {tree: "/src"} if tree else {}, {out: f"/{prepare.makes}"}
+    try:
+        debian.enter(root, prepare.argv, read=read, write=write, owner=prepare.owner)
+    except CommandError as error:
+        raise BuildError(
+            f"container {recipe.name}: {prepare.makes} is not made: {error.message}", "correct `prepare` of its recipe"
+        ) from error
+    shutil.rmtree(root)
+    return tarball.Made(tree=out, at=prepare.makes, owner=prepare.owner)

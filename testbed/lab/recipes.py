@@ -79,13 +79,30 @@ class GuestRecipe(Recipe):
     wants: dict[str, tuple[str, ...]] = {}
 
 
+class Prepare(BaseModel):
+    """What a container image has that no package has: ``argv``, run when the image is built, fills directory ``makes``.
+
+    It runs inside the packages' files, all of them, as user and group ``owner``, to whom belongs what it makes; it
+    reads the files of ours below ``/src``. ``makes`` is a path without a leading slash.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    argv: tuple[str, ...]
+    makes: str
+    owner: int
+
+
 class ContainerRecipe(Recipe):
     """A container image of one layer: the files of Debian packages, no maintainer script run, then files of ours.
 
-    These are in the directory of the same name beside the row. ``env``, ``cmd``: as in the image's configuration.
+    These are in the directory of the same name beside the row. ``keep``, where there is one: patterns of the packages'
+    files that are taken, no other is; of these ``drop`` is left out. ``env``, ``cmd``: as in the image's configuration.
     """
 
+    keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    prepare: Prepare | None = None
     links: dict[str, str] = {}
     env: tuple[str, ...] = ()
     cmd: tuple[str, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
+import stat
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,15 @@ from typing import IO
 class _Member:
     info: tarfile.TarInfo
     content: Callable[[], IO[bytes] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a program made: a tree on disk, at which path it belongs, and to which user and group (their number)."""
+
+    tree: Path
+    at: str
+    owner: int
 
 
 def file_digest(path: Path) -> str:
@@ -58,16 +68,19 @@ def merge(
     archives: Sequence[Path],
     *,
     only: str = "",
+    keep: Sequence[str] = (),
     tree: Path | None = None,
+    made: Made | None = None,
     links: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
     epoch: int = 0,
 ) -> str:
     """Write one tar of ``archives``, then ``tree``, then symbolic ``links``; a later file replaces an earlier one.
 
-    ``only``: take what is at or below this path; ``drop``: patterns of paths to leave out, which cover what is below.
-    Times are cut to ``epoch``. Hard links become copies, as a link may come before its target in sorted order.
-    Returns SHA-256 of the result in hex.
+    Of ``archives`` ``only`` takes what is at or below this path, ``keep``, if not empty, what one of these patterns of
+    paths covers, and ``drop`` leaves such out of that; a pattern covers what is below a path, too. ``made`` comes after
+    ``tree``. Times are cut to ``epoch``. Hard links become copies, as a link may come before its target in sorted
+    order. Returns SHA-256 of the result in hex.
     """
     with ExitStack() as stack:
         members: dict[str, _Member] = {}
@@ -75,9 +88,13 @@ def merge(
             _add(members, _from_tar(stack.enter_context(tarfile.open(archive, "r:"))))
         if only:
             members = {name: member for name, member in members.items() if name == only or name.startswith(f"{only}/")}
+        if keep:
+            members = {name: member for name, member in members.items() if _matches(name, keep)}
         members = {name: member for name, member in members.items() if not _matches(name, drop)}
         if tree:
             _add(members, _from_tree(tree))
+        if made:
+            _add(members, _from_made(made))
         _add(members, [_link(name, to) for name, to in (links or {}).items()])
         _add(members, _missing_parents(members))
         _write(target, members, epoch)
@@ -123,18 +140,31 @@ def _walk(tree: Path) -> list[Path]:
 
 
 def _from_tree(tree: Path) -> list[_Member]:
+    return [_member(path, path.relative_to(tree).as_posix()) for path in _walk(tree)]
+
+
+def _member(path: Path, name: str) -> _Member:
+    info = tarfile.TarInfo(name)
+    if path.is_symlink():
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
+    elif path.is_dir():
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+    else:
+        # Of permissions git keeps only the execute bit, and the person's umask may have changed the others.
+        info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+        info.size = path.stat().st_size
+    return _Member(info=info, content=lambda: path.open("rb"))
+
+
+def _from_made(made: Made) -> list[_Member]:
+    # All of it with its permissions, unlike a tree of ours: a server refuses data that others can read.
     members = []
-    for path in _walk(tree):
-        info = tarfile.TarInfo(path.relative_to(tree).as_posix())
-        if path.is_symlink():
-            info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
-        elif path.is_dir():
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
-        else:
-            # Of permissions git keeps only the execute bit, and the person's umask may have changed the others.
-            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
-            info.size = path.stat().st_size
-        members.append(_Member(info=info, content=lambda path=path: path.open("rb")))  # type: ignore[misc]
+    for path in (made.tree, *sorted(made.tree.rglob("*"))):
+        name = (PurePosixPath(made.at) / path.relative_to(made.tree)).as_posix()
+        member = _member(path, name)
+        member.info.mode = stat.S_IMODE(path.lstat().st_mode)
+        member.info.uid = member.info.gid = made.owner
+        members.append(member)
     return members
 
 

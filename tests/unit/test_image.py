@@ -76,6 +76,35 @@ def test_what_is_dropped_is_gone_with_all_below(tmp_path: Path) -> None:
     assert list(read(out)) == ["a", "ab", "k1"]
 
 
+def test_only_what_is_kept_is_there_and_can_be_dropped_again(tmp_path: Path) -> None:
+    names: list[tuple[str, bytes | str | None]] = [("a", None), ("a/b", b""), ("a/c", b""), ("ab", b""), ("d", b"")]
+    tarball.merge(tmp_path / "out", [pack(tmp_path / "1", names)], keep=("a", "x*"), drop=("*/c",), links={"d": "e"})
+    assert read(tmp_path / "out") == {"a": None, "a/b": b"", "d": "e"}
+
+
+def test_what_a_program_made_has_its_owner_and_its_permissions(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / ".hidden").mkdir(parents=True, mode=0o700)
+    tree.chmod(0o750)
+    (tree / "data").write_bytes(b"1")
+    (tree / "data").chmod(0o600)
+    (tree / "link").symlink_to("data")
+    archive = pack(tmp_path / "1", [("var", None), ("var/x", b"")])
+    tarball.merge(tmp_path / "out", [archive], made=tarball.Made(tree=tree, at="var/lib/x", owner=70))
+    with tarfile.open(tmp_path / "out") as tar:
+        found = {info.name: (info.mode, info.uid, info.gid) for info in tar}
+    assert found == {
+        "var": (0o700, 0, 0),
+        "var/lib": (0o755, 0, 0),
+        "var/lib/x": (0o750, 70, 70),
+        "var/lib/x/.hidden": (0o700, 70, 70),
+        "var/lib/x/data": (0o600, 70, 70),
+        "var/lib/x/link": (0o777, 70, 70),
+        "var/x": (0o644, 0, 0),
+    }
+    assert read(tmp_path / "out")["var/lib/x/link"] == "data"
+
+
 def test_one_directory_can_be_taken_and_its_parents_are_made(tmp_path: Path) -> None:
     archive = pack(tmp_path / "1", [("a/b/c", b"1"), ("a/bb/c", b"2")])
     tarball.merge(tmp_path / "out", [archive], only="a/b")
@@ -264,3 +293,43 @@ def test_a_container_image_is_made_once(asked: list[str]) -> None:
 def test_a_container_image_follows_its_recipe(asked: list[str]) -> None:
     other = CONTAINER.model_copy(update={"cmd": ("/bin/true",)})
     assert image.build_container_image(CONTAINER).digest != image.build_container_image(other).digest
+
+
+PREPARED = CONTAINER.model_copy(
+    update={"prepare": recipes.Prepare(argv=("initdb",), makes="var/db", owner=70), "keep": ("etc/f",)}
+)
+
+
+def test_what_a_recipe_prepares_is_made_in_all_of_the_packages_and_is_in_the_image(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(root: Path, argv: Sequence[str], *, read: object, write: Mapping[Path, str], owner: int) -> None:
+        assert (argv, read, owner) == (("initdb",), {}, 70)
+        assert (root / "etc/hostname").read_bytes() == b"builder", "what is not kept is there"
+        assert (root / "var/db").is_dir(), "bubblewrap makes no directory in a root that is read-only"
+        ((at, where),) = write.items()
+        assert where == "/var/db"
+        (at / "made").write_bytes(b"1")
+
+    monkeypatch.setattr(debian, "enter", enter)
+    monkeypatch.setattr(image, "_NEEDED_PREPARED", 0)
+    made = image.build_container_image(PREPARED)
+    with tarfile.open(made.archive) as tar:
+        layer = max((info for info in tar if info.isfile()), key=lambda info: info.size)
+        file = tar.extractfile(layer)
+        assert file
+        with tarfile.open(fileobj=file) as inner:
+            owners = {info.name: info.uid for info in inner}
+    assert owners == {"etc": 0, "etc/f": 0, "var": 0, "var/db": 70, "var/db/made": 70}
+    assert sorted(path.name for path in made.archive.parent.iterdir()) == ["image.tar", "meta.json"]
+
+
+def test_a_preparation_that_fails_is_a_build_error(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise CommandError("initdb: no such locale")
+
+    monkeypatch.setattr(debian, "enter", fail)
+    monkeypatch.setattr(image, "_NEEDED_PREPARED", 0)
+    with pytest.raises(BuildError, match="no such locale"):
+        image.build_container_image(PREPARED)
+    assert cache.entries() == []

@@ -320,6 +320,9 @@ def test_what_runs_in_a_root_sees_no_network_and_writes_nowhere_else(tmp_path: P
     assert "--ro-bind /s /src" in text
     assert [argv[i + 1] for i, word in enumerate(argv) if word == "--bind"] == ["/o"]
     assert argv[-2:] == ("--", "make")
+    assert "--uid" not in argv
+    owned = debian.enter_argv(Path("/root"), ("make",), read={}, write={}, owner=70)
+    assert "--unshare-user --uid 70 --gid 70" in " ".join(owned)
 
 
 def test_an_unpacked_root_has_no_devices_and_no_setuid_programs(tmp_path: Path) -> None:
