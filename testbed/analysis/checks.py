@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from testbed import plugins
-from testbed.analysis.correctness import CheckVerdict
 from testbed.analysis.frames import current
+from testbed.analysis.oracle import CheckVerdict
 from testbed.attest.finding import Finding, FindingKind, Verdict
 from testbed.plan import Cell
 from testbed.record import Record, Status

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,19 +11,12 @@ import pandas as pd
 
 from testbed.analysis import markdown
 from testbed.analysis.ladder import climb
+from testbed.analysis.oracle import CheckVerdict
 from testbed.record import Status
 
 # Findings shown for one row of the table; checks.parquet has them all.
 _SHOWN = 8
 _WIDTH = 160
-
-
-class CheckVerdict(enum.StrEnum):
-    """How what was found compares with what had to be found. ``MISSED`` is the worst: an attack that nobody saw."""
-
-    OK = "ok"
-    UNEXPECTED = "unexpected"
-    MISSED = "missed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

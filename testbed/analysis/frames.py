@@ -1,4 +1,8 @@
-"""From a campaign's directory to tables: one row a sample (``rows.parquet``), one row a run."""
+"""From a campaign's directory to tables: one row a sample (``rows.parquet``), one row a run.
+
+Earlier attempts of a run (``NAME~1``) are rows too, so that nothing is lost from sight, but not ``current``: they may
+be of another boot, or disturbed, and no contrast uses them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from testbed.analysis import oracle
+from testbed.analysis.oracle import CheckVerdict
 from testbed.errors import EvidenceError, IncompatibleRuns
 from testbed.plan import Cell, Plan
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, read_plan, records
+from testbed.rundir import Campaign, read_facts, read_plan, records
 
 # Runs of one campaign that differ in one of these must not be pooled. Names of ``Record.facts``.
 CHECKED_FACTS = ("tier", "qemu_version", "cpu_model", "images")
@@ -19,30 +25,53 @@ CHECKED_FACTS = ("tier", "qemu_version", "cpu_model", "images")
 FACT_COLUMNS = ("tier", "boot_id", "clone_id", "kernel_release", "qemu_version", "cpu_model")
 _AXES = ("kernel", "runtime", "measurer", "workload", "attack")
 _TYPES = {
-    **dict.fromkeys(("campaign", "cell", *_AXES, "previous", "status", "reason", "metric", "unit"), "string"),
-    **dict.fromkeys(FACT_COLUMNS, "string"),
+    **dict.fromkeys(("campaign", "cell", "run", *_AXES, "previous", "status", "reason", "metric", "unit"), "string"),
+    **dict.fromkeys((*FACT_COLUMNS, "oracle"), "string"),
     **dict.fromkeys(("block", "position", "attempt", "iteration"), "Int64"),
-    "warmup": "boolean",
-    "value": "float64",
+    **dict.fromkeys(("warmup", "current"), "boolean"),
+    **dict.fromkeys(("value", "operations"), "float64"),
 }
 ROW_COLUMNS = (
-    *("campaign", "cell", *_AXES, "block", "position", "previous", "attempt", "status", "reason"),
+    *("campaign", "cell", "run", *_AXES, "block", "position", "previous", "attempt", "current", "status", "reason"),
+    "oracle",
     *FACT_COLUMNS,
-    *("metric", "unit", "value", "iteration", "warmup"),
+    *("metric", "unit", "value", "iteration", "warmup", "operations"),
 )
+_RETIRED = "~"
 
 
-def rows(campaign: Campaign) -> pd.DataFrame:
+def rows(campaign: Campaign, checks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row a sample, typed; a run without samples is one row without a value.
 
+    ``checks``: of ``checks.checks``; without it those of ``checks.parquet``, if that is there. ``oracle`` is the worst
+    verdict on the run (``ok`` ``unexpected`` ``missed``), ``unjudged`` if the table lacks the run, and missing if there
+    is no table. ``operations``: how many the iteration did, 1 if it does not say. ``current``: not an earlier attempt.
     Raises ``EvidenceError`` for a record of no planned cell, ``IncompatibleRuns`` if the records' checked facts differ.
     """
-    plan = read_plan(campaign)
-    found = list(current(campaign))
-    check_facts(plan, found)
+    plan, found = read_plan(campaign), list(records(campaign))
+    check_facts(plan, ((path, record) for path, record in found if not retired(path)), clones=_clones(campaign))
     cells = {cell.id: cell for cell in plan.cells}
-    listed = (row for path, record in found for row in _rows_of(plan, _cell(cells, path, record), record))
+    judged = oracle.read(campaign.path) if checks is None else checks
+    verdicts = None if judged is None else oracle.worst(judged)
+    listed: list[dict[str, Any]] = []
+    for path, record in found:
+        run = {
+            "run": path.name,
+            "current": not retired(path),
+            # What a run was found to be says nothing of its earlier attempts.
+            "oracle": None if verdicts is None else verdicts.get(path.name, oracle.UNJUDGED),
+        }
+        listed += (run | row for row in _rows_of(plan, _cell(cells, path, record), record))
     return pd.DataFrame(listed, columns=list(ROW_COLUMNS)).astype({name: _TYPES[name] for name in ROW_COLUMNS})
+
+
+def counted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that may be compared: good, not an earlier attempt, and the oracle found what it had to find.
+
+    Where nothing was judged (no table of checks) every good run counts: who shows such numbers must say so.
+    """
+    trusted = rows["oracle"].isna() | (rows["oracle"] == str(CheckVerdict.OK))
+    return rows[(rows["status"] == str(Status.OK)) & rows["current"].astype(bool) & trusted]
 
 
 def runs(campaign: Campaign) -> pd.DataFrame:
@@ -62,7 +91,12 @@ def runs(campaign: Campaign) -> pd.DataFrame:
 
 def current(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
     """Yield each run's directory and record, without earlier attempts (``NAME~1``): these may be of another boot."""
-    yield from ((path, record) for path, record in records(campaign) if "~" not in path.name)
+    yield from ((path, record) for path, record in records(campaign) if not retired(path))
+
+
+def retired(path: Path) -> bool:
+    """Whether a run's directory is that of an earlier attempt, put aside by ``rundir.retire``."""
+    return _RETIRED in path.name
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -72,10 +106,11 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     spare.rename(path)
 
 
-def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]]) -> None:
+def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]], *, clones: bool = True) -> None:
     """Raise ``IncompatibleRuns`` if two runs of a campaign differ in a checked fact, or one in the planned tier.
 
-    Runs of one block and kernel must also be clones of one boot: an arm of another boot is no pair of the others.
+    Runs of one block and kernel must also be clones of one boot: an arm of another boot is no pair of the others. Not
+    so (``clones``) where the experiment wants a boot for each run.
 
     A run that failed may have died before it could tell a fact; one that succeeded must tell each that others tell
     (but not every image: it need not use every one).
@@ -83,7 +118,7 @@ def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]]) -> None:
     first: dict[str, tuple[Path | None, Any]] = {"tier": (None, str(plan.tier))}
     kernels = {cell.id: cell.kernel for cell in plan.cells}
     told = [
-        (path, record, dict(_checked(record.facts, f"{kernels.get(record.cell_id)} in block {record.block}")))
+        (path, record, dict(_checked(record.facts, _boot(kernels, record) if clones else None)))
         for path, record in found
     ]
     duties = {name for _, _, facts in told for name in facts if name in CHECKED_FACTS} | {"tier"}
@@ -98,9 +133,19 @@ def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]]) -> None:
                 )
 
 
-def _checked(facts: Mapping[str, Any], boot: str) -> Iterator[tuple[str, Any]]:
+def _boot(kernels: Mapping[str, str], record: Record) -> str:
+    return f"{kernels.get(record.cell_id)} in block {record.block}"
+
+
+def _clones(campaign: Campaign) -> bool:
+    """Whether the arms of a block are restored from one boot, as they are unless the experiment asks otherwise."""
+    wish = read_facts(campaign).get("experiment") or {}
+    return bool(wish.get("start", "restore") == "restore")
+
+
+def _checked(facts: Mapping[str, Any], boot: str | None) -> Iterator[tuple[str, Any]]:
     """Yield the checked facts; of a mapping (``images``) each value apart, as not every run uses every image."""
-    if facts.get("boot_id") is not None:
+    if boot is not None and facts.get("boot_id") is not None:
         yield f"boot_id of {boot}", facts["boot_id"]
     for name in CHECKED_FACTS:
         value = facts.get(name)
@@ -136,6 +181,7 @@ def _rows_of(plan: Plan, cell: Cell, record: Record) -> Iterator[dict[str, Any]]
         "reason": record.reason,
         **{name: record.facts.get(name) for name in FACT_COLUMNS},
     }
+    operations = {one.iteration: one.value for one in record.samples if one.metric == "operations"}
     for sample in record.samples:
         yield run | {
             "metric": sample.metric,
@@ -143,6 +189,7 @@ def _rows_of(plan: Plan, cell: Cell, record: Record) -> Iterator[dict[str, Any]]
             "value": sample.value,
             "iteration": sample.iteration,
             "warmup": sample.warmup,
+            "operations": operations.get(sample.iteration, 1.0),
         }
     if not record.samples:
         yield run

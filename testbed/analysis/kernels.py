@@ -11,7 +11,7 @@ from typing import Any
 from testbed import plugins
 from testbed.analysis import checks, frames, judging, markdown
 from testbed.analysis.checks import Judge
-from testbed.analysis.correctness import CheckVerdict
+from testbed.analysis.oracle import CheckVerdict
 from testbed.record import Record, Status
 from testbed.rundir import Campaign, Survey, Tried, read_plan, read_survey
 

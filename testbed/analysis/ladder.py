@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from testbed.analysis import metrics, stats
+from testbed.analysis import frames, metrics, stats
+from testbed.analysis.oracle import CheckVerdict
 from testbed.errors import EvidenceError
 from testbed.record import Status, Tier
 
@@ -49,14 +51,14 @@ def climb(measurer: str) -> tuple[int, str]:
 def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
     """Return one row a (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
 
-    Columns: ``STRATUM``, the fields of ``stats.Overhead``, ``cost cost_low cost_high`` (absolute, an iteration) and
+    Columns: ``STRATUM``, the fields of ``stats.Overhead``, ``cost cost_low cost_high`` (absolute, an operation) and
     ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the A/A).
     Empty on a tier where the metric's overhead means nothing. Attacks are left out: they price nothing.
     """
     reading = metrics.reading(metric, question.tier)
     listed: list[dict[str, Any]] = []
     if reading is not None:
-        clean = rows[rows["attack"] == "none"]
+        clean = rows[(rows["attack"] == "none") & rows["current"].astype(bool)]
         for key, group in clean.groupby(list(STRATUM)):
             stratum = dict(zip(STRATUM, key, strict=True))
             listed += [stratum | row for row in _rungs(group, question, metric, reading)]
@@ -68,22 +70,30 @@ _COST = ("cost", "cost_low", "cost_high", "base", "unit")
 _FLOOR = ("floor", "floor_low", "floor_high", "floor_n", "delta")
 
 
-def arm_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return each arm's value (median of the timed iterations of good runs): a row a block, a column a measurer."""
-    timed = rows[(rows["status"] == str(Status.OK)) & (rows["metric"] == metric) & ~rows["warmup"].fillna(value=False)]
-    bad = timed[~(timed["value"] > 0)]
+def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, warmup: bool = False) -> pd.DataFrame:
+    """Return each arm's value in one stratum, in the unit of ``reading``: a row a block, a column a measurer.
+
+    It is the median of the timed iterations of runs that count (``frames.counted``), of an operation where ``reading``
+    says so; with ``warmup`` the value of the first iteration in the machine.
+    """
+    good = frames.counted(rows[rows["metric"] == metric])
+    timed = good[good["iteration"] == 0] if warmup else good[~good["warmup"].fillna(value=False).astype(bool)]
+    bad = timed[~((timed["value"] > 0) & (timed["operations"] > 0))]
     if len(bad):
         run = bad.iloc[0]
         raise EvidenceError(
-            f"cell {run['cell']} block {run['block']}: {metric} is {run['value']}, expected more than 0",
+            f"cell {run['cell']} block {run['block']}: {metric} is {run['value']} in {run['operations']} operations, "
+            "expected more than 0",
             "look at that run's record.json; a ratio with it means nothing",
         )
-    values = timed.groupby(["block", "measurer"])["value"].agg(lambda v: stats.arm_value(list(v)))
+    each = timed["value"] / timed["operations"] if reading.each else timed["value"]
+    shown = reading.scale * (1 / each if reading.inverse else each)
+    values = shown.groupby([timed["block"], timed["measurer"]]).agg(lambda v: stats.arm_value(list(v)))
     return values.unstack("measurer")  # noqa: PD010 - a pivot of what is grouped already
 
 
 def _rungs(group: pd.DataFrame, question: Question, metric: str, reading: metrics.Reading) -> Iterator[dict[str, Any]]:
-    values = arm_values(group, metric)
+    values = arm_values(group, metric, reading)
     bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
     if question.baseline not in values:
         return
@@ -126,9 +136,9 @@ def _aa(floor: stats.Floor | None) -> dict[str, Any]:
 
 
 def _cost(complete: pd.DataFrame, bases: list[str], treatment: str, reading: metrics.Reading) -> dict[str, Any]:
-    """Return the absolute cost of one iteration: a percentage of 20 ms and of 60 s mean different things."""
-    base = np.exp(np.log(complete[bases].to_numpy(dtype=float)).mean(axis=1)) * reading.scale
-    cost = stats.estimate(complete[treatment].to_numpy(dtype=float) * reading.scale - base)
+    """Return the absolute cost of one operation: a percentage of 20 ms and of 60 s mean different things."""
+    base = baseline_of(complete, bases)
+    cost = stats.estimate(complete[treatment].to_numpy(dtype=float) - base)
     bounds = cost.interval or stats.Interval(low=-math.inf, high=math.inf)
     return {
         "cost": cost.center,
@@ -139,10 +149,22 @@ def _cost(complete: pd.DataFrame, bases: list[str], treatment: str, reading: met
     }
 
 
+def baseline_of(values: pd.DataFrame, bases: list[str]) -> NDArray[np.float64]:
+    """Return the geometric mean of the baseline's arms, a value a block. ``values``: of ``arm_values``."""
+    mean: NDArray[np.float64] = np.exp(np.log(values[bases].to_numpy(dtype=float)).mean(axis=1))
+    return mean
+
+
 def _losses(group: pd.DataFrame, arms: set[str]) -> stats.Losses:
-    """Return which share of the recorded blocks lost one of these arms, by failure or by rejection."""
+    """Return which share of the recorded blocks lost one of these arms, by failure or by rejection.
+
+    A run whose oracle found something else than it had to find is a failed one: its numbers are of another measurer.
+    """
     of_arms = group[group["measurer"].isin(arms)]
     blocks = of_arms["block"].nunique()
-    failed = of_arms.loc[of_arms["status"].isin([str(status) for status in _FAILED]), "block"].nunique()
+    wrong = of_arms["oracle"].notna() & (of_arms["oracle"] != str(CheckVerdict.OK))
+    bad = of_arms["status"].isin([str(status) for status in _FAILED])
+    good = of_arms["status"] == str(Status.OK)
+    failed = of_arms.loc[bad | (good & wrong), "block"].nunique()
     rejected = of_arms.loc[of_arms["status"] == str(Status.REJECTED), "block"].nunique()
     return stats.Losses(failed=failed / blocks, rejected=rejected / blocks)

@@ -11,11 +11,17 @@ PRIMARY = "cpu"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How to show a metric: ``label`` for people, ``unit`` after multiplying the recorded value by ``scale``."""
+    """How to show a metric: ``label`` for people, ``unit`` after multiplying the recorded value by ``scale``.
+
+    ``each``: the value of an iteration is shared out over its operations. ``inverse``: 1/value is shown, so that more
+    is always worse.
+    """
 
     label: str
     unit: str
     scale: float = 1.0
+    each: bool = True
+    inverse: bool = False
 
 
 # One virtual nanosecond is one instruction under icount (shift=0), so a second of CPU time there is 1e9 of them, and
@@ -26,7 +32,12 @@ _READINGS = {
     ),
     (Tier.KVM, "cpu"): Reading(label="CPU time (cgroup)", unit="s"),
     (Tier.KVM, "elapsed"): Reading(label="elapsed time (guest, monotonic)", unit="s"),
+    (Tier.KVM, "throughput"): Reading(label="time a request (1/throughput)", unit="s", each=False, inverse=True),
+    (Tier.KVM, "latency_p50"): Reading(label="latency, median", unit="s", each=False),
+    (Tier.KVM, "latency_p99"): Reading(label="latency, 99th percentile", unit="s", each=False),
 }
+# What servers say of themselves by the guest's clock.
+SERVED = ("throughput", "latency_p50", "latency_p99")
 
 # The smallest relative difference between two arms that means anything: from one saved machine icount repeats to
 # 0.01 %. On kvm it is the A/A interval that says it.
@@ -41,6 +52,11 @@ MEANING = {
     ),
     Tier.TCG: "This tier has no clock that means anything: correctness only, no overhead is claimed.",
 }
+
+
+# How far the A/A may be expected to reach, relative: equal runs of one process have equal instructions, those of
+# several that wait for each other do not (``Workload.steady``). These are words for a reader; no verdict uses them.
+EXPECTED_FLOOR = {True: 0.001, False: 0.005}
 
 
 def reading(metric: str, tier: Tier) -> Reading | None:

@@ -11,7 +11,7 @@ from testbed.analysis import markdown, metrics, words
 from testbed.analysis.ladder import STRATUM, Question, climb
 from testbed.record import Status
 
-_HEADER = ("workload", "measurer", "overhead, 95 % interval", "n", "verdict", "cost of one iteration", "baseline")
+_HEADER = ("workload", "measurer", "overhead, 95 % interval", "n", "verdict", "cost of one operation", "baseline")
 _LOG_METRICS = ("ima_entries", "ima_log_bytes", "log_entries")
 
 
@@ -93,6 +93,7 @@ def _logs(rows: pd.DataFrame) -> list[str]:
     """Say how the log grew: a cost that no clock shows."""
     good = rows[
         (rows["status"] == str(Status.OK))
+        & rows["current"].astype(bool)
         & (rows["metric"].isin(_LOG_METRICS))
         & ~rows["warmup"].fillna(value=False).astype(bool)
     ]

@@ -71,14 +71,15 @@ def write(campaign: Campaign, judge: Judge | None = None) -> Written:
 def gather(campaign: Campaign, judge: Judge) -> Material:
     """Read a campaign and compute all tables of its report."""
     plan, facts = read_plan(campaign), read_facts(campaign)
-    rows, runs, question = frames.rows(campaign), frames.runs(campaign), Question.of(plan.tier, facts)
+    judged = checks.checks(campaign, judge)
+    rows, runs, question = frames.rows(campaign, judged), frames.runs(campaign), Question.of(plan.tier, facts)
     return Material(
         plan=plan,
         facts=facts,
         question=question,
         rows=rows,
         runs=runs,
-        checks=checks.checks(campaign, judge),
+        checks=judged,
         ladders=ladders(rows, question),
         shown_path=str(campaign.path),
         attacked=attacked.attack(campaign, runs),

@@ -125,15 +125,98 @@ def test_a_record_of_no_planned_cell_is_refused(tmp_path: Path) -> None:
         frames.rows(campaign)
 
 
-def test_earlier_attempts_do_not_count(tmp_path: Path) -> None:
+def _retire(path: Path, record: Record, **changes: object) -> None:
+    aside = path.with_name(f"{path.name}~1")
+    aside.mkdir()
+    rundir.write_record(aside, replace(record, **changes))  # type: ignore[arg-type]
+
+
+def test_earlier_attempts_are_rows_that_no_contrast_uses(tmp_path: Path) -> None:
     campaign = build(tmp_path)
     before = frames.rows(campaign)
     path, record = next(rundir.records(campaign))
-    aside = path.with_name(f"{path.name}~1")
-    aside.mkdir()
-    rundir.write_record(aside, replace(record, facts=record.facts | {"boot_id": "another"}))
-    pd.testing.assert_frame_equal(frames.rows(campaign), before)
+    dear = tuple(replace(sample, value=1000 * sample.value) for sample in record.samples)
+    _retire(
+        path, record, samples=dear, facts=record.facts | {"boot_id": "another"}, reason="host_steal", status="rejected"
+    )
+    rows = frames.rows(campaign)
+    aside = rows[~rows["current"]]
+    assert set(aside["run"]) == {f"{path.name}~1"}
+    assert set(aside["status"]) == {"rejected"}
+    assert set(aside["reason"]) == {"host_steal"}
+    assert len(aside) == len(record.samples)
+    pd.testing.assert_frame_equal(rows[rows["current"]].reset_index(drop=True), before)
+    pd.testing.assert_frame_equal(ladder.ladder(rows, QUESTION), ladder.ladder(before, QUESTION))
     assert len(frames.runs(campaign)) == 30
+
+
+def test_a_good_run_that_was_put_aside_does_not_count_either(tmp_path: Path) -> None:
+    campaign = build(tmp_path)
+    before = ladder.ladder(frames.rows(campaign), QUESTION)
+    path, record = next(rundir.records(campaign))
+    _retire(path, record, samples=tuple(replace(sample, value=9.0) for sample in record.samples))
+    pd.testing.assert_frame_equal(ladder.ladder(frames.rows(campaign), QUESTION), before)
+
+
+def _judged(campaign: rundir.Campaign, wrong: tuple[str, ...] = (), unknown: tuple[str, ...] = ()) -> pd.DataFrame:
+    names = [path.name for path, _ in rundir.records(campaign) if path.name not in unknown]
+    table = pd.DataFrame({"run": names, "verdict": ["missed" if name in wrong else "ok" for name in names]})
+    # A second case of the same run, which is fine: the worst one counts.
+    return pd.concat([table, table.assign(verdict="ok")], ignore_index=True)
+
+
+def test_a_number_counts_only_where_the_oracle_saw_the_measurement(tmp_path: Path) -> None:
+    campaign = build(tmp_path, blocks=24)
+    runs = frames.runs(campaign)
+    of_arm = [f"{run['cell']}-{run['block']}" for run in runs.to_dict("records") if run["measurer"] == "ima-exec"]
+    rows = frames.rows(campaign, _judged(campaign, wrong=(of_arm[0],), unknown=(of_arm[1],)))
+    assert set(rows.loc[rows["run"] == of_arm[0], "oracle"]) == {"missed"}
+    assert set(rows.loc[rows["run"] == of_arm[1], "oracle"]) == {"unjudged"}
+    table = ladder.ladder(rows, QUESTION).set_index("treatment")
+    assert table.loc["ima-exec", "n"] == 22
+    assert table.loc["ima-exec", "verdict"] == Conclusion.INVALID  # 8 % of the blocks, 5 % are allowed
+    assert table.loc["hooks-only", "n"] == 24
+
+
+def test_without_a_table_of_checks_every_good_run_counts(tmp_path: Path) -> None:
+    campaign = build(tmp_path)
+    rows = frames.rows(campaign)
+    assert rows["oracle"].isna().all()
+    assert set(ladder.ladder(rows, QUESTION)["n"]) == {6}
+    _judged(campaign).to_parquet(campaign.path / "checks.parquet")
+    assert set(frames.rows(campaign)["oracle"]) == {"ok"}
+
+
+def test_a_value_is_of_one_operation(tmp_path: Path) -> None:
+    def change(_: Cell, record: Record) -> Record:
+        done = tuple(
+            Sample(metric="operations", unit="1", value=100.0 * (1 + number), iteration=number, warmup=number == 0)
+            for number in (0, 1)
+        )
+        return replace(record, samples=(*record.samples, *done))
+
+    one = ladder.ladder(frames.rows(build(tmp_path / "a")), QUESTION)
+    rows = frames.rows(build(tmp_path / "b", change=change))
+    cpu = rows[rows["metric"] == "cpu"]
+    assert set(cpu.loc[cpu["iteration"] == 0, "operations"]) == {100.0}
+    assert set(cpu.loc[cpu["iteration"] == 1, "operations"]) == {200.0}
+    each = ladder.ladder(rows, QUESTION)
+    assert list(each["base"]) == pytest.approx(list(one["base"] / 200))
+    assert list(each["cost"]) == pytest.approx(list(one["cost"] / 200))
+    assert list(each["ratio"]) == pytest.approx(list(one["ratio"]))
+
+
+def test_what_servers_say_of_themselves_is_shown_on_kvm_only_and_more_is_worse(tmp_path: Path) -> None:
+    def change(cell: Cell, record: Record) -> Record:
+        rate = 500.0 if cell.measurer == "ima-exec" else 1000.0
+        told = Sample(metric="throughput", unit="1/s", value=rate, iteration=1)
+        return replace(record, samples=(*record.samples, told))
+
+    rows = frames.rows(build(tmp_path / "a", tier=Tier.KVM, change=change))
+    table = ladder.ladder(rows, Question(tier=Tier.KVM), "throughput").set_index("treatment")
+    assert table.loc["ima-exec", "ratio"] == pytest.approx(2.0)
+    assert table.loc["ima-exec", "base"] == pytest.approx(0.001)
+    assert ladder.ladder(frames.rows(build(tmp_path / "b", change=change)), QUESTION, "throughput").empty
 
 
 def test_arms_of_one_block_are_clones_of_one_boot(tmp_path: Path) -> None:
@@ -143,6 +226,15 @@ def test_arms_of_one_block_are_clones_of_one_boot(tmp_path: Path) -> None:
 
     with pytest.raises(IncompatibleRuns, match=r"boot_id of debian-6\.12 in block 2"):
         frames.rows(build(tmp_path, change=change))
+
+
+def test_where_each_run_boots_for_itself_they_need_not_be(tmp_path: Path) -> None:
+    def change(cell: Cell, record: Record) -> Record:
+        return replace(record, facts=record.facts | {"boot_id": f"{cell.measurer}-{record.block}"})
+
+    campaign = build(tmp_path, change=change)
+    rundir.write_json(campaign.facts_file, {"experiment": {"start": "boot"}})
+    assert set(ladder.ladder(frames.rows(campaign), QUESTION)["n"]) == {6}
 
 
 def test_runs_lists_what_was_planned_but_has_no_record(tmp_path: Path) -> None:
