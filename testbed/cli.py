@@ -26,6 +26,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 _ELSEWHERE = {
     "audit": "testbed.attest.mutate_command:audit_command",
     "bench": "testbed.lab.bench_command:bench",
+    "compare": "testbed.analysis.agreement:compare_command",
     "doctor": "testbed.lab.doctor_command:doctor",
     "figures": "testbed.analysis.report_command:figures_command",
     "gc": "testbed.lab.gc_command:gc",

@@ -134,7 +134,7 @@ def _check_pairs(experiment: Experiment) -> None:
         experiment.runtimes, experiment.workloads, experiment.measurers
     ):
         one = plugins.workload(workload)
-        if one.beside and not plugins.runtime(runtime).pods:
+        if one.pod and not plugins.runtime(runtime).pods:
             hint = f'add [[exclude]] with runtime = "{runtime}" and workload = "{workload}"'
             if not any(e.runtime in (None, runtime) and e.workload in (None, workload) for e in experiment.exclude):
                 raise SpecError(f"workload {workload!r} is a pod, and runtime {runtime!r} starts none", hint)

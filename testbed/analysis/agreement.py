@@ -1,0 +1,158 @@
+"""Do campaigns that asked the same question on other boots, or on a busy host, give the same numbers?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from testbed import plugins
+from testbed.analysis import frames, markdown, metrics, report, words
+from testbed.analysis.ladder import STRATUM, Question, climb
+from testbed.errors import IncompatibleRuns, SpecError
+from testbed.plan import Plan
+from testbed.rundir import Campaign, read_facts, read_plan
+
+# What two campaigns must have in common (``campaign.json``) for their numbers to be of the same thing.
+_SAME = ("tier", "images", "kernels", "qemu_version")
+_HEADER = ("workload", "measurer", "overhead", "largest difference", "allowed", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """One overhead in several campaigns. ``ratios``: to the baseline; ``allowed``: relative, by ``Workload.steady``."""
+
+    stratum: tuple[str, ...]
+    treatment: str
+    ratios: tuple[float, ...]
+    allowed: float
+
+    @property
+    def difference(self) -> float:
+        """The largest relative difference between two campaigns, 0.001 for 0.1 %."""
+        return max(abs(math.log(a / b)) for a, b in itertools.combinations(self.ratios, 2))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the campaigns agree as well as they may be expected to."""
+        return self.difference <= self.allowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """The A/A interval of one workload in one campaign, as ratios; infinite where there are too few blocks."""
+
+    campaign: str
+    stratum: tuple[str, ...]
+    low: float
+    high: float
+    allowed: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the interval lies within what is allowed."""
+        return max(abs(math.log(self.low)), abs(math.log(self.high))) <= self.allowed if self.low > 0 else False
+
+
+def compare(tables: Mapping[str, pd.DataFrame]) -> tuple[list[Agreement], list[Noise]]:
+    """Compare the ladders (``ladder.ladder``) of at least two campaigns, by name. Raises ``SpecError`` for fewer."""
+    if len(tables) < 2:
+        raise SpecError(f"{len(tables)} campaign with overheads: nothing to compare", "give two or more")
+    keys = [*STRATUM, "treatment"]
+    ratios: dict[tuple[str, ...], list[float]] = {}
+    noise = []
+    for name, table in tables.items():
+        for row in table.to_dict("records"):
+            ratios.setdefault(tuple(str(row[key]) for key in keys), []).append(float(row["ratio"]))
+        for row in table.drop_duplicates(list(STRATUM)).to_dict("records"):
+            stratum = tuple(str(row[key]) for key in STRATUM)
+            noise.append(
+                Noise(
+                    campaign=name,
+                    stratum=stratum,
+                    low=row["floor_low"],
+                    high=row["floor_high"],
+                    allowed=_allowed(stratum),
+                )
+            )
+    told = [
+        Agreement(stratum=key[:-1], treatment=key[-1], ratios=tuple(values), allowed=_allowed(key[:-1]))
+        for key, values in ratios.items()
+        if len(values) == len(tables)
+    ]
+    return sorted(told, key=lambda one: (one.stratum, climb(one.treatment))), noise
+
+
+def _allowed(stratum: tuple[str, ...]) -> float:
+    return metrics.EXPECTED_FLOOR[plugins.workload(stratum[STRATUM.index("workload")]).steady]
+
+
+def text(told: Sequence[Agreement], noise: Sequence[Noise]) -> Iterator[str]:
+    """Yield the lines of a page: a table of all overheads, the largest difference, the A/A intervals."""
+    cells = (
+        (
+            f"`{one.stratum[STRATUM.index('workload')]}`",
+            f"`{one.treatment}`",
+            ", ".join(words.signed(100 * (ratio - 1), 2) for ratio in one.ratios) + " %",
+            f"{100 * one.difference:.3f} %",
+            f"{100 * one.allowed:g} %",
+            "" if one.ok else "**!**",
+        )
+        for one in told
+    )
+    yield from markdown.table(_HEADER, cells)
+    yield ""
+    for steady, kind in ((True, "one process at a time"), (False, "servers")):
+        group = [one for one in told if one.allowed == metrics.EXPECTED_FLOOR[steady]]
+        if group:
+            worst = max(group, key=lambda one: one.difference)
+            where = f"{worst.treatment} on {worst.stratum[STRATUM.index('workload')]}"
+            yield f"Largest difference, {kind}: {100 * worst.difference:.3f} % ({where})."
+    wide = [one for one in noise if not one.ok]
+    yield f"A/A: {len(noise) - len(wide)} of {len(noise)} intervals lie within what is allowed."
+    for one in wide:
+        where = one.stratum[STRATUM.index("workload")]
+        yield f"- {where} in {one.campaign}: {words.bounds(one.low, one.high)} %, allowed ±{100 * one.allowed:g} %"
+
+
+@click.command("compare")
+@click.argument("campaigns", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_context
+def compare_command(context: click.Context, campaigns: tuple[Path, ...]) -> None:
+    """Compare the overheads that several CAMPAIGNS (directories) found: the same experiment, run again.
+
+    Exit status: 1 if ratios differ by more than 0.1 % (servers: 0.5 %) or an A/A interval reaches further than that;
+    4 if the campaigns are not of the same images, kernels, tier and QEMU.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    first: tuple[Path, dict[str, Any]] | None = None
+    for path in campaigns:
+        campaign = Campaign(path=path)
+        facts = read_facts(campaign)
+        first = first or (path, facts)
+        _same(first, (path, facts))
+        tables[str(path)] = _ladder(campaign, read_plan(campaign), facts)
+    told, noise = compare({name: table for name, table in tables.items() if len(table)})
+    for line in text(told, noise):
+        click.echo(line)
+    good = all(one.ok for one in told) and all(one.ok for one in noise)
+    context.exit(0 if told and good else 1)
+
+
+def _ladder(campaign: Campaign, plan: Plan, facts: Mapping[str, Any]) -> pd.DataFrame:
+    return report.ladders(frames.rows(campaign), Question.of(plan.tier, facts)).get(metrics.PRIMARY, pd.DataFrame())
+
+
+def _same(first: tuple[Path, dict[str, Any]], other: tuple[Path, dict[str, Any]]) -> None:
+    for name in _SAME:
+        if first[1].get(name) != other[1].get(name):
+            raise IncompatibleRuns(
+                f"{other[0]}: {name} is {other[1].get(name)!r}, but {first[0]} has {first[1].get(name)!r}",
+                "only campaigns of the same images, kernels, tier and QEMU can be compared",
+            )
