@@ -1,0 +1,70 @@
+"""nginx answers a fixed number of requests of wrk, over loopback, in one container."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from testbed.workloads import Output, Value, Workload, WorkloadFailed
+
+REQUESTS = 2000
+CONNECTIONS = 4
+# The server's messages come through a pipe: their reader is woken when it is ready, and sees their end when it is gone,
+# so nothing has to be asked again and again. Nothing is written into that pipe while requests are answered.
+SCRIPT = f"""
+{{ nginx -g 'daemon off;' 2>&1; echo "nginx ended with $?"; }} | {{
+  while read -r line; do
+    case $line in *'start worker process '*) break ;; esac
+  done
+  wrk -t 1 -c {CONNECTIONS} -d 60s --latency -s /srv/count.lua http://127.0.0.1:80/index.html -- {REQUESTS} 2>&1
+  echo "wrk ended with $?"
+  read -r pid < /run/nginx.pid
+  kill -QUIT "$pid"
+  while read -r line; do last=$line; done
+  echo "$last"
+}}
+""".strip()
+_REPORT = re.compile(
+    r"Running 1m test @ http://127\.0\.0\.1:80/index\.html\n"
+    rf"  1 threads and {CONNECTIONS} connections\n"
+    r"(?:  [^\n]*\n)*?"
+    r"  Latency Distribution\n"
+    r"     50%\s+(?P<p50>[\d.]+)(?P<unit50>us|ms|s)\n(?:     [^\n]*\n)*?"
+    r"     99%\s+(?P<p99>[\d.]+)(?P<unit99>us|ms|s)\n"
+    r"  (?P<requests>\d+) requests in [^\n]+ read\n"
+    r"Requests/sec:\s+(?P<rate>[\d.]+)\n"
+    r"Transfer/sec:[^\n]+\n"
+    r"wrk ended with 0\n"
+    r"nginx ended with 0\n"
+)
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def parse(output: str) -> Output:
+    """Read wrk's report, which has a line more where a request failed, and how both programs ended."""
+    report = _REPORT.fullmatch(output)
+    if report is None:
+        raise WorkloadFailed(f"expected wrk's report without errors and two ends with 0, got {output[-400:]!r}")
+    requests = int(report["requests"])
+    # Responses that come together with the last one are counted, too.
+    if not REQUESTS <= requests < REQUESTS + CONNECTIONS:
+        raise WorkloadFailed(f"expected {REQUESTS} requests, got {requests}")
+    values = (
+        Value(metric="throughput", unit="1/s", value=float(report["rate"])),
+        Value(metric="p50", unit="s", value=float(report["p50"]) * _SECONDS[report["unit50"]]),
+        Value(metric="p99", unit="s", value=float(report["p99"]) * _SECONDS[report["unit99"]]),
+    )
+    return Output(operations=requests, values=values)
+
+
+WORKLOAD = Workload(
+    name="nginx",
+    summary=f"nginx serves a page of 4 KiB {REQUESTS} times, asked by wrk",
+    image="nginx",
+    argv=("/usr/bin/sh", "-c", SCRIPT),
+    executes=tuple(map(PurePosixPath, ("/usr/bin/sh", "/usr/sbin/nginx", "/usr/bin/wrk"))),
+    parse=parse,
+    network=True,
+    operation="request",
+    steady=False,
+)
