@@ -1,0 +1,69 @@
+"""redis answers a fixed number of commands of redis-benchmark, over loopback, in one container."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from testbed.workloads import Output, Value, Workload, WorkloadFailed
+
+REQUESTS = 1500
+COMMANDS = ("set", "get")
+# The server's messages come through a pipe, as those of workload nginx. redis-benchmark looks at no answer: what the
+# server counted is what it did.
+SCRIPT = f"""
+{{ redis-server /etc/redis.conf 2>&1; echo "redis ended with $?"; }} | {{
+  while read -r line; do
+    case $line in *'Ready to accept connections'*) break ;; esac
+  done
+  redis-benchmark -c 4 -n {REQUESTS} -t {",".join(COMMANDS)} -d 64 -r 1000 --seed 1 --csv 2>&1
+  echo "benchmark ended with $?"
+  redis-cli info commandstats 2>&1
+  redis-cli shutdown nosave 2>&1
+  while read -r line; do last=$line; done
+  echo "$last"
+}}
+""".strip()
+_NUMBER = r'"(\d+\.\d+)"'
+_ROWS = re.compile(
+    r'"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms","p99_latency_ms",'
+    r'"max_latency_ms"\n'
+    + "".join(rf'"{command.upper()}",{",".join([_NUMBER] * 7)}\n' for command in COMMANDS)
+    + r"benchmark ended with 0\n(?P<counted>(?s:.*))redis ended with 0\n"
+)
+_COLUMNS = ("rps", "avg", "min", "p50", "p95", "p99", "max")
+_DONE = re.compile(r"cmdstat_(\w+):calls=(\d+),.*,rejected_calls=0,failed_calls=0\r?")
+
+
+def parse(output: str) -> Output:
+    """Read one row of redis-benchmark a command, and what the server counted of each."""
+    report = _ROWS.fullmatch(output)
+    if report is None:
+        raise WorkloadFailed(f"expected rows of {', '.join(COMMANDS)} and two ends with 0, got {output[-400:]!r}")
+    counts = {found[1]: found[2] for found in map(_DONE.fullmatch, report["counted"].splitlines()) if found}
+    wrong = {command: counts.get(command) for command in COMMANDS if counts.get(command) != str(REQUESTS)}
+    if wrong:
+        raise WorkloadFailed(f"expected {REQUESTS} calls of each command that none failed of, got {wrong}")
+    numbers = [float(text) for text in report.groups()[: len(COMMANDS) * len(_COLUMNS)]]
+    starts = range(0, len(numbers), len(_COLUMNS))
+    rows = [dict(zip(_COLUMNS, numbers[start : start + len(_COLUMNS)], strict=True)) for start in starts]
+    # Both commands are asked equally often; of two percentiles the worse one is told.
+    values = (
+        Value(metric="throughput", unit="1/s", value=len(rows) / sum(1 / row["rps"] for row in rows)),
+        Value(metric="p50", unit="s", value=max(row["p50"] for row in rows) / 1000),
+        Value(metric="p99", unit="s", value=max(row["p99"] for row in rows) / 1000),
+    )
+    return Output(operations=len(COMMANDS) * REQUESTS, values=values)
+
+
+WORKLOAD = Workload(
+    name="redis",
+    summary=f"redis does {REQUESTS} SET and {REQUESTS} GET for redis-benchmark",
+    image="redis",
+    argv=("/usr/bin/sh", "-c", SCRIPT),
+    executes=tuple(PurePosixPath("/usr/bin") / name for name in ("sh", "redis-server", "redis-benchmark", "redis-cli")),
+    parse=parse,
+    network=True,
+    operation="request",
+    steady=False,
+)
