@@ -197,16 +197,16 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
 
 
 def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cache.Progress) -> tarball.Made:
-    """Return what the recipe's command makes inside the packages' files."""
+    """Return what the recipe's command makes inside the packages' files and ours."""
     progress(f"container {recipe.name}: {prepare.argv[0]} makes {prepare.makes}")
-    root, out = at / "root", at / "made"
-    debian.unpack(at / "root.tar", root)
+    root, out, all_files = at / "root", at / "made", at / "all.tar"
+    tarball.merge(all_files, [at / "root.tar"], tree=_tree(recipe.name, "containers"))
+    debian.unpack(all_files, root)
+    all_files.unlink()
     (root / prepare.makes).mkdir(parents=True, exist_ok=True)
     out.mkdir()
-    tree = _tree(recipe.name, "containers")
-    read, write = {tree: "/src"} if tree else {}, {out: f"/{prepare.makes}"}
     try:
-        debian.enter(root, prepare.argv, read=read, write=write, owner=prepare.owner)
+        debian.enter(root, prepare.argv, write={out: f"/{prepare.makes}"}, owner=prepare.owner)
     except CommandError as error:
         raise BuildError(
             f"container {recipe.name}: {prepare.makes} is not made: {error.message}", "correct `prepare` of its recipe"

@@ -82,8 +82,8 @@ class GuestRecipe(Recipe):
 class Prepare(BaseModel):
     """What a container image has that no package has: ``argv``, run when the image is built, fills directory ``makes``.
 
-    It runs inside the packages' files, all of them, as user and group ``owner``, to whom belongs what it makes; it
-    reads the files of ours below ``/src``. ``makes`` is a path without a leading slash.
+    It runs inside the packages' files, all of them, and ours, but without ``links``, as user and group ``owner``, to
+    whom belongs what it makes. ``makes`` is a path without a leading slash.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -300,17 +300,21 @@ PREPARED = CONTAINER.model_copy(
 )
 
 
-def test_what_a_recipe_prepares_is_made_in_all_of_the_packages_and_is_in_the_image(
-    asked: list[str], monkeypatch: pytest.MonkeyPatch
+def test_what_a_recipe_prepares_is_made_in_all_of_the_files_and_is_in_the_image(
+    asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def enter(root: Path, argv: Sequence[str], *, read: object, write: Mapping[Path, str], owner: int) -> None:
-        assert (argv, read, owner) == (("initdb",), {}, 70)
+    def enter(root: Path, argv: Sequence[str], *, write: Mapping[Path, str], owner: int) -> None:
+        assert (argv, owner) == (("initdb",), 70)
         assert (root / "etc/hostname").read_bytes() == b"builder", "what is not kept is there"
+        assert (root / "etc/ours").read_bytes() == b"2", "what the command reads of ours is there"
         assert (root / "var/db").is_dir(), "bubblewrap makes no directory in a root that is read-only"
         ((at, where),) = write.items()
         assert where == "/var/db"
         (at / "made").write_bytes(b"1")
 
+    (tmp_path / "containers/mine/etc").mkdir(parents=True)
+    (tmp_path / "containers/mine/etc/ours").write_bytes(b"2")
+    monkeypatch.setattr(image, "IMAGES", tmp_path)
     monkeypatch.setattr(debian, "enter", enter)
     monkeypatch.setattr(image, "_NEEDED_PREPARED", 0)
     made = image.build_container_image(PREPARED)
@@ -320,7 +324,7 @@ def test_what_a_recipe_prepares_is_made_in_all_of_the_packages_and_is_in_the_ima
         assert file
         with tarfile.open(fileobj=file) as inner:
             owners = {info.name: info.uid for info in inner}
-    assert owners == {"etc": 0, "etc/f": 0, "var": 0, "var/db": 70, "var/db/made": 70}
+    assert owners == {"etc": 0, "etc/f": 0, "etc/ours": 0, "var": 0, "var/db": 70, "var/db/made": 70}
     assert sorted(path.name for path in made.archive.parent.iterdir()) == ["image.tar", "meta.json"]
 
 
