@@ -1,0 +1,92 @@
+"""Where the added instructions go: the ladder's differences, taken apart by what was measured and what was fitted.
+
+Two arms' difference is measured: that of the hooks, and what images add. What the programs add for files is one
+difference, and is shared out by the prices of events (``costmodel``): to looking up what is known, to hashing by byte,
+to entries (template, log, extend). What the prices do not explain is a part of its own and is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis import stats
+from testbed.analysis.costmodel import Fit
+from testbed.analysis.ladder import STRATUM
+
+# In the order in which they are stacked. ``how``: measured as a difference of arms, or by fitted prices.
+PARTS: Mapping[str, str] = {
+    "hooks": "hooks that decide nothing",
+    "lookups": "finding that a file is known",
+    "hash": "SHA-256, by byte",
+    "entries": "a new file: template, log, extend",
+    "launches": "images: launches, walk over the names (at a first start: the whole tree)",
+    "rest": "not explained by the prices",
+}
+_TERMS = {"hash": ("bytes",), "entries": ("files", "extends"), "lookups": ("lookups",)}
+COLUMNS = (*STRATUM, "part", "value", "low", "high", "base", "share", "how", "unit")
+
+
+def parts(observed: Mapping[str, pd.DataFrame], fits: Sequence[Fit]) -> pd.DataFrame:
+    """Return one row a (kernel, runtime, workload, part): what it adds in one timed iteration.
+
+    ``value`` with its 95 % interval ``low high`` (of fitted parts that of the price), ``base`` the baseline's
+    iteration, ``share`` of all that was added. ``observed`` of ``holdout.observe``, ``fits`` of ``holdout.fits`` on all
+    workloads.
+    Empty without the step of files, of which there is most to say.
+    """
+    files = observed.get("file")
+    fitted = {fit.kernel: fit for fit in fits if fit.step.name == "file"}
+    listed: list[dict[str, Any]] = []
+    for key, group in files.groupby(list(STRATUM)) if files is not None else ():
+        stratum = dict(zip(STRATUM, map(str, key), strict=True))
+        fit = fitted.get(stratum["kernel"])
+        if fit is not None:
+            listed += _of_workload(stratum, group, fit, observed)
+    return pd.DataFrame(listed, columns=list(COLUMNS))
+
+
+def _of_workload(
+    stratum: dict[str, str], files: pd.DataFrame, fit: Fit, observed: Mapping[str, pd.DataFrame]
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [{"part": part, "how": "fitted"} | amounts for part, amounts in _fitted(files, fit)]
+    explained = sum(row["value"] for row in rows)
+    seen = _measured(files)
+    rest = {name: seen[name] - explained for name in ("value", "low", "high")}
+    rows.append({"part": "rest", "how": "measured less fitted"} | rest)
+    base = float(files["below"].median())
+    for part, step in (("hooks", "hook"), ("launches", "launch")):
+        mine = observed.get(step, pd.DataFrame(columns=[*STRATUM]))
+        for name, value in stratum.items():
+            mine = mine[mine[name] == value]
+        if len(mine):
+            rows.append({"part": part, "how": "measured"} | _measured(mine))
+            base = float(mine["below"].median()) if step == "hook" else base
+    whole = sum(row["value"] for row in rows)
+    order = list(PARTS)
+    rows.sort(key=lambda row: order.index(row["part"]))
+    return [stratum | row | {"base": base, "share": row["value"] / whole, "unit": fit.unit} for row in rows]
+
+
+def _fitted(files: pd.DataFrame, fit: Fit) -> list[tuple[str, dict[str, float]]]:
+    """Return the parts that prices give. A term that has none is told together with the others, or in the rest."""
+    found = []
+    for part, terms in _TERMS.items():
+        priced = [(fit.prices[term], float(files[term].mean())) for term in terms if term in fit.prices]
+        if priced:
+            bounds = [price.interval or stats.Interval(low=float("-inf"), high=float("inf")) for price, _ in priced]
+            amounts = {
+                "value": sum(price.center * count for price, count in priced),
+                "low": sum(one.low * count for one, (_, count) in zip(bounds, priced, strict=True)),
+                "high": sum(one.high * count for one, (_, count) in zip(bounds, priced, strict=True)),
+            }
+            found.append((part, amounts))
+    return found
+
+
+def _measured(table: pd.DataFrame) -> dict[str, float]:
+    seen = stats.estimate(table["added"])
+    bounds = seen.interval or stats.Interval(low=float("-inf"), high=float("inf"))
+    return {"value": seen.center, "low": bounds.low, "high": bounds.high}

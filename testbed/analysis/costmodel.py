@@ -1,0 +1,207 @@
+"""What one event costs: T = a files + b extends + c bytes + d lookups, fitted by least squares on what arms add.
+
+The ladder is taken step by step (``STEPS``): what an arm adds over the one below it, as a sum over events. A step is
+fitted block by block, each workload weighing by its relative error; the estimate and interval of a price are those of
+Hodges and Lehmann over the blocks, as for every other number here. What cannot be told apart is not: if the events of
+the workloads run in step (condition number of the scaled design over 30, after Belsley, Kuh, Welsch, *Regression
+Diagnostics*, 1980, chapter 3) or a price would come out below 0, the last term of the step is given up and said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from testbed import plugins
+from testbed.analysis import metrics, stats
+from testbed.analysis.ladder import STRATUM, Question, arm_values, baseline_of
+from testbed.analysis.stats import Estimate
+from testbed.errors import SpecError
+from testbed.record import Tier
+
+BASE = "(baseline)"
+MAX_CONDITION = 30.0
+# Workloads that add next to nothing must not rule the fit by their relative error: none weighs more than ten times as
+# much as the one in the middle.
+_HEAVIEST = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of the ladder: what ``arm`` adds over the first arm of ``over`` that was run, explained by ``terms``.
+
+    ``terms``: columns of ``events``, the one to give up first last. ``first``: of the first iteration in the machine,
+    else of the timed ones.
+    """
+
+    name: str
+    arm: str
+    over: tuple[str, ...]
+    terms: tuple[str, ...]
+    first: bool = False
+
+
+STEPS = (
+    Step(name="hook", arm="hooks-only", over=(BASE,), terms=("decisions",)),
+    Step(
+        name="file",
+        arm="container-file",
+        over=("hooks-only", BASE),
+        terms=("bytes", "files", "lookups", "extends"),
+    ),
+    Step(name="launch", arm="container-image", over=("container-file",), terms=("walked", "launches")),
+    Step(
+        name="image",
+        arm="container-image",
+        over=("container-file",),
+        terms=("image_bytes", "image_files", "walked", "launches"),
+        first=True,
+    ),
+    Step(name="ima", arm="ima-exec", over=(BASE,), terms=("bytes", "files", "decisions")),
+)
+# Steps whose sum is what an arm adds over the baseline in a timed iteration.
+CHAINS: Mapping[str, tuple[str, ...]] = {
+    "ima-exec": ("ima",),
+    "container-file": ("hook", "file"),
+    "container-image": ("hook", "file", "launch"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The prices of a step on one kernel. ``prices``: an event's, in ``unit``; ``given_up``: why a term has none.
+
+    ``workloads``: those that it saw.
+    """
+
+    step: Step
+    kernel: str
+    prices: Mapping[str, Estimate]
+    given_up: Mapping[str, str]
+    workloads: tuple[str, ...]
+    unit: str
+
+    def predict(self, counts: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the predicted addition of an iteration, in ``unit``, for each row of event counts."""
+        total: NDArray[np.float64] = np.zeros(len(counts))
+        for name, price in self.prices.items():
+            total = total + price.center * counts[name].to_numpy(dtype=float)
+        return total
+
+
+def unit_of(tier: Tier) -> str:
+    """Return the unit in which events are priced: ``instructions``, or ``ns`` where the clock is time."""
+    return "instructions" if tier is Tier.ICOUNT else "ns"
+
+
+def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, step: Step) -> pd.DataFrame:
+    """Return one row a (kernel, runtime, workload, block): what the step added in one iteration, and its events.
+
+    Columns: ``STRATUM``, ``block``, ``over``, ``added`` and ``below`` (the arm below) in ``unit_of`` the tier,
+    ``cold``, the step's terms. Rows of which an event count is unknown are left out. Attacks price nothing.
+    """
+    listed: list[pd.DataFrame] = []
+    reading = metrics.reading(metrics.PRIMARY, question.tier)
+    if reading is None:
+        return pd.DataFrame(columns=[*STRATUM, "block", "over", "added", "below", "cold", *step.terms])
+    whole = replace(reading, each=False, scale=1e9)
+    clean = rows[(rows["attack"] == "none") & (rows["metric"] == metrics.PRIMARY)]
+    for key, group in clean.groupby(list(STRATUM)):
+        values = arm_values(group, metrics.PRIMARY, whole, warmup=step.first)
+        pair = _below(values, question, step)
+        if pair is None:
+            continue
+        over, below = pair
+        table = pd.DataFrame({"over": over, "added": values[step.arm] - below, "below": below}).dropna()
+        kernel, runtime, workload = map(str, key)
+        named = table.reset_index().assign(kernel=kernel, runtime=runtime, workload=workload)
+        listed.append(named.assign(cold=is_cold(workload)))
+    counts = _counts(events, step)
+    found = pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=[*STRATUM, "block", "added"])
+    joined = found.merge(counts, on=[*STRATUM, "block"], how="inner")
+    return joined.dropna(subset=list(step.terms)).reset_index(drop=True)
+
+
+def is_cold(workload: str) -> bool:
+    """Whether a workload's timed iteration begins with an empty page cache: reading a disk is none of our events."""
+    try:
+        return plugins.workload(workload).cold
+    except SpecError:
+        return workload.endswith("-cold")
+
+
+def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:
+    """Fit a step on the rows of ``observations`` given; ``None`` if there is nothing to fit it on."""
+    terms, given_up = list(step.terms), {}
+    workloads = tuple(sorted(set(seen["workload"].astype(str))))
+    mean = seen.groupby(list(STRATUM))[["added", *step.terms]].mean()
+    for term in step.terms:
+        if not (mean[term] > 0).any():
+            terms.remove(term)
+            given_up[term] = "did not occur"
+    while terms:
+        reason = _not_told_apart(mean, terms)
+        prices = {} if reason else _prices(seen, terms)
+        below = [term for term in terms if not reason and prices[term].center < 0]
+        if not reason and not below:
+            return Fit(step=step, kernel=kernel, prices=prices, given_up=given_up, workloads=workloads, unit=unit)
+        lost = below[-1] if below else terms[-1]
+        terms.remove(lost)
+        given_up[lost] = reason or "would have a price below 0"
+    return None
+
+
+def _below(values: pd.DataFrame, question: Question, step: Step) -> tuple[str, pd.Series[float]] | None:
+    """Return the arm below and its values."""
+    bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
+    if step.arm not in values:
+        return None
+    for over in step.over:
+        if over == BASE and question.baseline in bases:
+            return question.baseline, pd.Series(baseline_of(values, bases), index=values.index)
+        if over in values:
+            return over, values[over].astype(float)
+    return None
+
+
+def _counts(events: pd.DataFrame, step: Step) -> pd.DataFrame:
+    mine = events[(events["measurer"] == step.arm) & (events["attack"] == "none")]
+    timed = mine[mine["iteration"] == 0] if step.first else mine[~mine["warmup"].fillna(value=False).astype(bool)]
+    return timed.groupby([*STRATUM, "block"])[list(step.terms)].median().reset_index()
+
+
+def _not_told_apart(mean: pd.DataFrame, terms: Sequence[str]) -> str:
+    """Return why these terms cannot be told apart on these workloads; empty if they can."""
+    if len(mean) < len(terms):
+        return f"{len(mean)} workloads cannot tell {len(terms)} prices"
+    if len(terms) == 1:
+        return ""
+    design = _weights(mean["added"].to_numpy(dtype=float))[:, None] * mean[list(terms)].to_numpy(dtype=float)
+    lengths = np.linalg.norm(design, axis=0)
+    condition = float(np.linalg.cond(design / lengths)) if lengths.all() else np.inf
+    if condition <= MAX_CONDITION:
+        return ""
+    return f"runs in step with the others (condition number {condition:.0f}, at most {MAX_CONDITION:.0f})"
+
+
+def _prices(seen: pd.DataFrame, terms: Sequence[str]) -> dict[str, Estimate]:
+    """Return each term's price: solved block by block, then the estimate over the blocks."""
+    solved = []
+    for _, block in seen.groupby("block"):
+        if len(block) >= len(terms):
+            added = block["added"].to_numpy(dtype=float)
+            weights = _weights(added)
+            design = weights[:, None] * block[list(terms)].to_numpy(dtype=float)
+            solved.append(np.linalg.lstsq(design, weights * added, rcond=None)[0])
+    values = np.array(solved)
+    return {term: stats.estimate(values[:, place]) for place, term in enumerate(terms)}
+
+
+def _weights(added: NDArray[np.float64]) -> NDArray[np.float64]:
+    size = np.abs(added)
+    weights: NDArray[np.float64] = 1 / np.maximum(size, max(float(np.median(size)) / _HEAVIEST, 1e-9))
+    return weights

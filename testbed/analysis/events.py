@@ -1,0 +1,209 @@
+"""What a measurer did in each iteration: files, extends, bytes hashed; counted by it, and known from what ran.
+
+Two sources that share no code. The measurer's counters are read once, after all iterations of a run; every iteration
+starts the same containers, so each has its share. The ground truth is computed from the image archives (``attest``).
+Where both exist they must agree, and ``disagreements`` lists where they do not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from testbed import plugins
+from testbed.analysis import frames
+from testbed.attest import truth
+from testbed.attest.archive import open_image
+from testbed.attest.tree import measure_tree
+from testbed.errors import TestbedError
+from testbed.measurers import LAUNCHING
+from testbed.plan import Cell
+from testbed.record import Record, Started, Status
+from testbed.rundir import Campaign, read_plan
+
+FILE = "events.parquet"
+_AXES = ("kernel", "runtime", "measurer", "workload", "attack")
+# Files and bytes: measured in containers as code. Lookups: what was known already. Decisions: both. Extends: entries
+# that the log grew by. Walked: files of an image whose names were looked up again at a later start of it.
+COUNTS = ("starts", "files", "bytes", "lookups", "decisions", "extends", "launches", "walked")
+TREE = ("image_files", "image_bytes")
+COLUMNS = (
+    *("cell", "run", *_AXES, "block", "iteration", "warmup"),
+    *COUNTS,
+    *TREE,
+    *("counted_files", "counted_bytes", "true_files", "true_bytes"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """So many files with so many bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What the images say. ``code``: of one container, what it executes; ``tree``: of an image, all that it holds.
+
+    Both return ``None`` where the archive is not there or cannot say it.
+    """
+
+    code: Callable[[Started], Sum | None]
+    tree: Callable[[str], Sum | None]
+
+
+def nothing() -> Truth:
+    """Return a truth that knows nothing: for results without images."""
+    return Truth(code=lambda _: None, tree=lambda _: None)
+
+
+def truth_of(campaign: Campaign) -> Truth:
+    """Return the truth by the archives beside the runs; each image is read once."""
+
+    @functools.cache
+    def code(image: str, workload: str, role: int) -> Sum | None:
+        try:
+            programs = [str(path) for path in plugins.workload(workload).roles[role].executes]
+            ran = truth.executed(campaign.image_path(image), "", programs)
+        except (TestbedError, IndexError):
+            return None
+        return Sum(files=len(ran), bytes=sum(one.size for one in ran))
+
+    @functools.cache
+    def tree(image: str) -> Sum | None:
+        try:
+            with open_image(campaign.image_path(image)) as opened:
+                whole = measure_tree(opened.nodes)
+        except TestbedError:
+            return None
+        return Sum(files=len(whole.nodes), bytes=whole.size)
+
+    return Truth(code=lambda one: code(one.image, one.workload, one.role), tree=tree)
+
+
+def events(campaign: Campaign, truth: Truth) -> pd.DataFrame:
+    """Return one row a (good run, iteration): what was measured in it. Numbers that nobody knows are missing.
+
+    ``counted_files counted_bytes`` (of code in containers, by the measurer) and ``true_files true_bytes`` (by the
+    images) are of the whole run; the other counts are of the iteration, by the measurer where it counts, else true.
+    Where neither is known for an arm, ``files bytes`` are those of another arm on the same workload: it ran the same;
+    so are always ``lookups decisions``, which tell how often the programs of an arm without counters were asked.
+    """
+    cells = {cell.id: cell for cell in read_plan(campaign).cells}
+    listed = [
+        row
+        for path, record in frames.current(campaign)
+        if record.status is Status.OK and record.cell_id in cells
+        for row in _rows(cells[record.cell_id], path, record, truth)
+    ]
+    table = pd.DataFrame(listed, columns=list(COLUMNS))
+    numbers = [*COUNTS, *TREE, *COLUMNS[-4:]]
+    return _filled(table.astype({**dict.fromkeys(numbers, "float64"), "warmup": "boolean"}))
+
+
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill what an arm does not know of a workload from the arms that do: each iteration is the same in all arms."""
+    same = table.groupby(["kernel", "runtime", "workload", "attack", "iteration"])
+    known = {name: same[name].transform("max") for name in ("files", "bytes", "lookups", "decisions")}
+    return table.assign(**{name: table[name].fillna(values) for name, values in known.items()})
+
+
+def read(campaign: Campaign) -> pd.DataFrame:
+    """Return ``events.parquet`` if ``testbed report`` wrote it, else what the measurers' counters alone tell."""
+    path = campaign.path / FILE
+    return pd.read_parquet(path) if path.exists() else events(campaign, nothing())
+
+
+def disagreements(table: pd.DataFrame) -> list[str]:
+    """Return in words where a measurer counted other files or bytes than the images say, an arm and workload once."""
+    told: dict[str, int] = {}
+    for _, group in table.groupby("run", sort=True):
+        row = group.iloc[0]
+        for what in ("files", "bytes"):
+            counted, true = row[f"counted_{what}"], row[f"true_{what}"]
+            if not (pd.isna(counted) or pd.isna(true) or counted == true):
+                who = f"`{row['measurer']}` on `{row['workload']}`"
+                words = f"{who} counted {counted:,.0f} {what}, the images say {true:,.0f}"
+                told[words] = told.get(words, 0) + 1
+    return [f"{words} ({count} runs)" for words, count in told.items()]
+
+
+def agreed(table: pd.DataFrame) -> int:
+    """Return of how many runs both sources know the files, and agree on all that both know."""
+    both = table.drop_duplicates("run").dropna(subset=["counted_files", "true_files"])
+    same = both["counted_bytes"].isna() | (both["counted_bytes"] == both["true_bytes"])
+    return int((same & (both["counted_files"] == both["true_files"])).sum())
+
+
+def _rows(cell: Cell, path: Path, record: Record, truth: Truth) -> Iterator[dict[str, Any]]:
+    flags = {sample.iteration: sample.warmup for sample in record.samples}
+    grown = {one.iteration: one.value for one in record.samples if one.metric == "log_entries"}
+    run = _of_run(cell, record, truth)
+    share = 1 / max(1, len(flags))
+    launching = plugins.measurer(cell.measurer).mode in LAUNCHING
+    for number, warmup in sorted(flags.items()):
+        starts = len(record.containers) * share
+        # The first start of an image digests its tree, each later one looks its names up again.
+        again = starts - 1 if number == min(flags) else starts
+        yield {
+            "cell": cell.id,
+            "run": path.name,
+            "block": record.block,
+            "iteration": number,
+            "warmup": warmup,
+            **{axis: getattr(cell, axis) for axis in _AXES},
+            **{name: value * share for name, value in run.items() if name in COUNTS},
+            "starts": starts,
+            "extends": grown.get(number),
+            "launches": starts * launching,
+            "walked": again * run["tree_files"] if launching else 0.0,
+            "image_files": run["tree_files"] * (again != starts) if launching else 0.0,
+            "image_bytes": run["tree_bytes"] * (again != starts) if launching else 0.0,
+            **{name: run[name] for name in COLUMNS[-4:]},
+        }
+
+
+def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
+    """Return the totals of a run: counted, true, and the better known of both."""
+    measurer, nan = plugins.measurer(cell.measurer), float("nan")
+    code = [truth.code(started) for started in record.containers] if measurer.pcr is not None else []
+    known = [one for one in code if one is not None]
+    complete = bool(known) and len(known) == len(code)
+    true_files = float(sum(one.files for one in known)) if complete else nan
+    true_bytes = float(sum(one.bytes for one in known)) if complete else nan
+    tree = _tree(record, truth) if measurer.mode in LAUNCHING else Sum(files=0, bytes=0)
+    counts = record.counters if measurer.pcr is not None and "bytes_hashed" in record.counters else {}
+    counted_files = float(counts.get("files", nan))
+    # With images, their trees and the runtime's own program are in the same counter: no number of the code's bytes.
+    counted_bytes = float(counts.get("bytes_hashed", nan)) if measurer.mode not in LAUNCHING else nan
+    files = true_files if pd.isna(counted_files) else counted_files
+    lookups = float(counts.get("cache_hits", nan))
+    measures = measurer.pcr is not None
+    return {
+        "files": files if measures else 0.0,
+        "bytes": (true_bytes if pd.isna(counted_bytes) else counted_bytes) if measures else 0.0,
+        "lookups": lookups,
+        "decisions": lookups + files,
+        "counted_files": counted_files,
+        "counted_bytes": counted_bytes,
+        "true_files": true_files,
+        "true_bytes": true_bytes,
+        "tree_files": float(tree.files) if tree else nan,
+        "tree_bytes": float(tree.bytes) if tree else nan,
+    }
+
+
+def _tree(record: Record, truth: Truth) -> Sum | None:
+    """Return the sum over the images that the run's containers were started from."""
+    trees = [truth.tree(image) for image in sorted({started.image for started in record.containers})]
+    known = [one for one in trees if one is not None]
+    if not known or len(known) < len(trees):
+        return None
+    return Sum(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known))

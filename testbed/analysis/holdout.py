@@ -1,0 +1,155 @@
+"""Does the cost model hold for workloads that it did not see? The rule that splits them is written here, beforehand.
+
+Rule: the names of the workloads in alphabetical order; the first, third, fifth, ... are fitted, the others held out.
+Then the halves change places, so that every workload is predicted by a fit that did not see it. Workloads that begin
+with an empty page cache are in neither: they read from a disk, which no term of the model is about. What the model says
+of them is shown all the same, by the fit on all others, with the first start of an image in the place of a later one.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis import costmodel, stats
+from testbed.analysis.costmodel import CHAINS, STEPS, Fit, Step
+from testbed.analysis.ladder import STRATUM, Question
+
+# Within this share of what was observed a prediction counts as right.
+MARGIN = 0.10
+_FEWEST = 4
+COLUMNS = (
+    *("kernel", "runtime", "workload", "arm", "role"),
+    *("observed", "low", "high", "predicted", "ratio", "within", "unit", "fitted_on"),
+)
+
+
+class Role(enum.StrEnum):
+    """What a workload was in the test. All three are predicted by a fit that did not see them."""
+
+    HELD_OUT = "held out"
+    SWAPPED = "held out in turn"
+    OUTSIDE = "outside the model"
+
+
+def split(workloads: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the workloads that are fitted and those that are held out, by the rule above."""
+    names = sorted(set(workloads))
+    return tuple(names[0::2]), tuple(names[1::2])
+
+
+def observe(rows: pd.DataFrame, events: pd.DataFrame, question: Question) -> dict[str, pd.DataFrame]:
+    """Return ``costmodel.observations`` of each step by its name; steps of which nothing was run are left out."""
+    found = {step.name: costmodel.observations(rows, events, question, step) for step in STEPS}
+    return {name: table for name, table in found.items() if len(table)}
+
+
+def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequence[str] | None = None) -> list[Fit]:
+    """Fit each step on each kernel, on the workloads of ``only`` (all that are not cold if ``None``)."""
+    found = []
+    for step in STEPS:
+        table = observed.get(step.name, pd.DataFrame())
+        if table.empty:
+            continue
+        # The first start of an image reads it from disk in every workload, so that step knows no other.
+        kept = table if step.first else table[~table["cold"].astype(bool)]
+        kept = kept if only is None else kept[kept["workload"].isin(only)]
+        for kernel, group in kept.groupby("kernel"):
+            fitted = costmodel.fit(group, step, str(kernel), costmodel.unit_of(question.tier))
+            found += [fitted] if fitted else []
+    return found
+
+
+def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question) -> pd.DataFrame:
+    """Return one row a (kernel, runtime, workload, arm): what the arm adds in one iteration, seen and predicted.
+
+    ``low high``: the observation's 95 % interval. Empty if fewer than four workloads can be fitted.
+    """
+    names = sorted({str(name) for table in observed.values() for name in table.loc[~table["cold"], "workload"]})
+    if len(names) < _FEWEST:
+        return pd.DataFrame(columns=list(COLUMNS))
+    first, second = split(names)
+    by = {
+        **dict.fromkeys(second, (Role.HELD_OUT, fits(observed, question, first))),
+        **dict.fromkeys(first, (Role.SWAPPED, fits(observed, question, second))),
+    }
+    every = (Role.OUTSIDE, fits(observed, question, names))
+    listed = [
+        row
+        for arm in CHAINS
+        for key, counts, seen in _totals(rows, observed, question, arm)
+        for row in _predicted(key, arm, counts, seen, by.get(str(key["workload"]), every))
+    ]
+    return pd.DataFrame(listed, columns=list(COLUMNS))
+
+
+def _totals(
+    rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question, arm: str
+) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], stats.Estimate]]:
+    """Yield each stratum, its events for each step (one row, the mean), and what the arm adds over the baseline."""
+    last = next(step for step in STEPS if step.name == CHAINS[arm][-1])
+    if last.name not in observed:
+        return
+    whole = costmodel.observations(rows, _any_events(rows), question, _over_base(last))
+    for key, group in whole.groupby(list(STRATUM)):
+        stratum = dict(zip(STRATUM, key, strict=True))
+        chain = [name for name in _chain(arm, stratum) if name in observed]
+        counts = {name: _of(observed[name], stratum).mean(numeric_only=True).to_frame().T for name in chain}
+        if all(len(_of(observed[name], stratum)) for name in chain):
+            yield stratum, counts, stats.estimate(group["added"])
+
+
+def _chain(arm: str, stratum: Mapping[str, Any]) -> list[str]:
+    """Return the steps whose sum the arm adds; where nothing ran before, the image is started for the first time."""
+    cold = costmodel.is_cold(str(stratum["workload"]))
+    return ["image" if cold and name == "launch" else name for name in CHAINS[arm]]
+
+
+def _over_base(step: Step) -> Step:
+    return Step(name=step.name, arm=step.arm, over=(costmodel.BASE,), terms=())
+
+
+def _any_events(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of events without counts, for observations without terms."""
+    return rows[[*STRATUM, "measurer", "attack", "block", "iteration", "warmup"]].drop_duplicates()
+
+
+def _of(table: pd.DataFrame, stratum: Mapping[str, Any]) -> pd.DataFrame:
+    mine = table["workload"].notna()
+    for name, value in stratum.items():
+        mine &= table[name] == value
+    return table[mine]
+
+
+def _predicted(
+    stratum: Mapping[str, Any],
+    arm: str,
+    counts: Mapping[str, pd.DataFrame],
+    seen: stats.Estimate,
+    by: tuple[Role, Sequence[Fit]],
+) -> Iterator[dict[str, Any]]:
+    role, known = by
+    mine = {fit.step.name: fit for fit in known if fit.kernel == stratum["kernel"]}
+    # Hooks may cost nothing that can be priced; the other steps must be known.
+    needed = [name for name in counts if name in mine or name != "hook"]
+    if not needed or any(name not in mine for name in needed):
+        return
+    predicted = sum(float(mine[name].predict(counts[name])[0]) for name in needed)
+    bounds = seen.interval or stats.Interval(low=float("-inf"), high=float("inf"))
+    ratio = predicted / seen.center if seen.center else float("nan")
+    yield {
+        **stratum,
+        "arm": arm,
+        "role": str(role),
+        "observed": seen.center,
+        "low": bounds.low,
+        "high": bounds.high,
+        "predicted": predicted,
+        "ratio": ratio,
+        "within": abs(ratio - 1) <= MARGIN,
+        "unit": mine[needed[0]].unit,
+        "fitted_on": ", ".join(mine[needed[-1]].workloads),
+    }
