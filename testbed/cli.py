@@ -7,6 +7,7 @@ import importlib
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -97,12 +98,16 @@ _RESULTS = click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where campaigns go."
 )
 _CONNECT = click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
+_SET = click.option(
+    *("--set", "overrides"), multiple=True, metavar="KEY=VALUE", help="Instead of a key of the file; VALUE as in TOML."
+)
 _MACHINES = click.option("--machines", type=click.IntRange(1, 64), help="Machines at a time; default: by the tier.")
 
 
 @main.command()
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
+@_SET
 @_RESULTS
 @_CONNECT
 @_MACHINES
@@ -114,6 +119,7 @@ def run(
     *,
     experiment: Path,
     tier: str | None,
+    overrides: tuple[str, ...],
     results: Path,
     connect: str | None,
     machines: int | None,
@@ -125,7 +131,8 @@ def run(
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 2 the file is wrong;
     3 a machine was lost or this host lacks something; 4 malformed evidence.
     """
-    sys.exit(_run(experiment, results, tier, connect, machines, only=only, max_minutes=max_minutes))
+    more = {"overrides": overrides, "only": only, "max_minutes": max_minutes}
+    sys.exit(_run(experiment, results, tier, connect, machines, **more))
 
 
 @main.command()
@@ -185,16 +192,23 @@ def _run(path: Path, results: Path, tier: str | None, connect: str | None, machi
 
 
 def _conduct(
-    path: Path, results: Path, tier: str | None, connect: str | None, machines: int | None, **more: Any
+    path: Path,
+    results: Path,
+    tier: str | None,
+    connect: str | None,
+    machines: int | None,
+    *,
+    overrides: Sequence[str] = (),
+    **more: Any,
 ) -> tuple[Campaign, int]:
     from testbed.analysis import report  # noqa: PLC0415 - see _ELSEWHERE
     from testbed.lab import campaign  # noqa: PLC0415
 
-    experiment = spec.load(path)
+    experiment = spec.load(path, overrides)
     try:
         done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines, **more)
     except SpecError as error:
-        raise SpecError(f"{path}: {error.message}", error.hint) from error
+        raise SpecError(f"{spec.named(path, overrides)}: {error.message}", error.hint) from error
     written = report.write(done)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -90,8 +92,21 @@ class Experiment(_Values):
         return self
 
 
-def load(path: Path) -> Experiment:
-    """Read an experiment file. Raises ``SpecError`` with one line for each thing that is wrong."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Override:
+    """One ``--set KEY=VALUE``: the option as it was given, the parts of its key, and its value."""
+
+    option: str
+    key: tuple[str, ...]
+    value: Any
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file; each of ``overrides``, a ``KEY=VALUE`` (dotted key, value in TOML), takes a key's place.
+
+    The result is checked as a whole. Raises ``SpecError`` with one line for each thing that is wrong, which names the
+    file, or the override.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -99,21 +114,68 @@ def load(path: Path) -> Experiment:
             f"{path}: cannot be read: {error}", "give the path of a TOML file; `experiments/` has some"
         ) from error
     try:
-        return Experiment.model_validate(tomllib.loads(text))
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not TOML: {error}", "mend that line") from error
+    wishes = [_override(one) for one in overrides]
+    for wish in wishes:
+        _put(table, wish)
+    try:
+        return Experiment.model_validate(table)
     except ValidationError as error:
-        raise SpecError("\n".join(_complaint(path, e) for e in error.errors()), _hint(error)) from error
+        whole = named(path, overrides)
+        lines = (_complaint(_source(whole if not e["loc"] else str(path), wishes, e["loc"]), e) for e in error.errors())
+        raise SpecError("\n".join(lines), _hint(error)) from error
 
 
-def _complaint(path: Path, error: object) -> str:
+def named(path: Path, overrides: Iterable[str]) -> str:
+    """Return what to call an experiment in a message: its file, and what was given instead of its keys."""
+    return " ".join((str(path), *(f"--set {one}" for one in overrides)))
+
+
+def _override(text: str) -> _Override:
+    option = f"--set {text}"
+    name, given, value = text.partition("=")
+    key = tuple(part.strip() for part in name.split("."))
+    if not given or not all(key):
+        raise SpecError(f"{option}: expected KEY=VALUE", "for example --set machine.vcpus=2")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(
+            f"{option}: the value is not TOML: {error}", f"text is quoted: --set '{name}=\"...\"'"
+        ) from error
+    if parsed.keys() != {"value"}:
+        raise SpecError(f"{option}: more than one value", "give --set once for each key")
+    return _Override(option=option, key=key, value=parsed["value"])
+
+
+def _put(table: dict[str, Any], wish: _Override) -> None:
+    for depth, part in enumerate(wish.key[:-1], 1):
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            where = ".".join(wish.key[:depth])
+            raise SpecError(f"{wish.option}: {where!r} is no table, got {table!r}", "set that key as a whole")
+    table[wish.key[-1]] = wish.value
+
+
+def _source(otherwise: str, wishes: Sequence[_Override], where: Sequence[object]) -> str:
+    """Return who said what is wrong at ``where``: the last override of it or of a part of it, if there is one."""
+    for wish in reversed(wishes):
+        both = min(len(wish.key), len(where))
+        if both and wish.key[:both] == tuple(map(str, where[:both])):
+            return wish.option
+    return otherwise
+
+
+def _complaint(source: str, error: object) -> str:
     assert isinstance(error, dict)
     key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key {key!r} = {error['input']!r}"
+        return f"{source}: unknown key {key!r} = {error['input']!r}"
     if error["type"] == "missing":
-        return f"{path}: key {key!r} is missing"
-    return f"{path}: key {key!r}: {error['msg']}, got {error['input']!r}"
+        return f"{source}: key {key!r} is missing"
+    return f"{source}: key {key!r}: {error['msg']}, got {error['input']!r}"
 
 
 def _hint(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed import estimate, plan, spec
+from testbed.errors import SpecError
 from testbed.lab import campaign, probe
 from testbed.lab.kernel import load_kernels
 from testbed.plan import Cell, Plan
@@ -21,6 +22,9 @@ _PLAIN = 120
 @click.command("plan")
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
+@click.option(
+    *("--set", "overrides"), multiple=True, metavar="KEY=VALUE", help="Instead of a key of the file; VALUE as in TOML."
+)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--machines", type=click.IntRange(1, 64), help="Machines at a time; default: by the tier.")
 @click.option("--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="These cells alone, as `testbed run --only`.")
@@ -30,6 +34,7 @@ def plan_command(
     *,
     experiment: Path,
     tier: str | None,
+    overrides: Sequence[str],
     results: Path,
     machines: int | None,
     only: Sequence[str],
@@ -41,9 +46,12 @@ def plan_command(
     Times are those of earlier runs below --results, medians on whichever host they ran; a run of which none is known
     is guessed. Building images and kernels, where the cache lacks them, comes on top.
     """
-    wish = spec.load(experiment)
+    wish = spec.load(experiment, overrides)
     kernels = load_kernels()
-    plan.check_names(wish, kernels)
+    try:
+        plan.check_names(wish, kernels)
+    except SpecError as error:
+        raise SpecError(f"{spec.named(experiment, overrides)}: {error.message}", error.hint) from error
     console = Console(soft_wrap=True, width=None if Console().is_terminal else _PLAIN, highlight=False)
     chosen, why = probe.choose_tier(tier or wish.tier, wish.kernels[0], console.print)
     decided = plan.resolve(wish, tier=chosen, kernels=dict.fromkeys(kernels, ""), inputs={})

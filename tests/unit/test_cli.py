@@ -66,6 +66,16 @@ def test_a_wrong_experiment_names_its_file(tmp_path: Path) -> None:
     assert "container-file" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_what_an_option_says_wrong_names_the_option(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "x"\nquestion = "?"\nmeasurers = ["none"]\nworkloads = ["tools"]\n')
+    for option in ("blocks=0", 'measurers=["nonesuch"]'):
+        done = CliRunner().invoke(cli.main, [command, str(path), "--set", "seed=2", "--set", option])
+        assert done.exit_code == 2
+        assert f"--set {option}: " in done.stderr
+
+
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
     def fail(*_: object) -> int:
         raise error

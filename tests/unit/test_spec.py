@@ -135,6 +135,61 @@ def test_no_file_and_a_directory_are_refused(tmp_path: Path) -> None:
         assert str(path) in caught.value.message
 
 
+def overridden(tmp_path: Path, *overrides: str, text: str = GOOD) -> spec.Experiment:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return spec.load(path, overrides)
+
+
+def test_an_option_takes_the_place_of_a_key(tmp_path: Path) -> None:
+    options = (
+        "machine.vcpus=2",
+        'name = "other"',
+        "blocks=9",
+        "blocks=3",
+        'workloads=["a", "b"]',
+        "machine.memory_mib=600",
+    )
+    experiment = overridden(tmp_path, *options, text=GOOD + "blocks = 1\n[machine]\nvcpus = 4\n")
+    assert (experiment.machine.vcpus, experiment.machine.memory_mib) == (2, 600)
+    assert (experiment.name, experiment.blocks, experiment.workloads) == ("other", 3, ("a", "b"))
+    assert experiment.measurers == ("none", "ima-exec")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("blocks", "expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("machine..vcpus=2", "expected KEY=VALUE"),
+        ("name=other", "not TOML"),
+        ("blocks=", "not TOML"),
+        ("blocks=3\nseed=1", "more than one value"),
+        ("blocks=0", "key 'blocks'"),
+        ("blocks.x=1", "key 'blocks'"),
+        ("machine=3", "key 'machine'"),
+        ("machine.vcpus=99", "key 'machine.vcpus'"),
+        ("machine.cpus=2", "unknown key 'machine.cpus'"),
+        ("blokcs=2", "unknown key 'blokcs'"),
+        ("name.first=1", "'name' is no table, got 'mine'"),
+        ('measurers=["none", "none"]', "none is listed twice"),
+    ],
+)
+def test_a_bad_option_is_named(tmp_path: Path, option: str, said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        overridden(tmp_path, "seed=2", option)
+    assert f"--set {option}" in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.hint
+
+
+def test_what_the_file_says_wrong_is_not_the_options_fault(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        overridden(tmp_path, "blocks=2", text=GOOD + "seed = -1\n")
+    assert caught.value.message.startswith(f"{tmp_path / 'mine.toml'}: key 'seed'")
+    assert "--set" not in caught.value.message
+
+
 def test_every_key_is_explained() -> None:
     explained = set(re.findall(r"^\| `([a-z_.]+)` \|", (ROOT / "docs/experiments.md").read_text(), re.MULTILINE))
     keys = {key for key in spec.Experiment.model_fields if key not in ("machine", "exclude", "limits")}
