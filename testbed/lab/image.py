@@ -182,6 +182,7 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
         keep=recipe.keep,
         tree=tree,
         made=made,
+        blobs=recipe.blob_files(),
         links=recipe.links,
         drop=recipe.drop,
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from testbed.errors import SpecError
+from testbed.lab import tarball
 
 IMAGES = Path(__file__).parents[2] / "images"
+_NUMBER = "{n}"
 
 
 class Recipe(BaseModel):
@@ -93,19 +95,63 @@ class Prepare(BaseModel):
     owner: int
 
 
+class Blobs(BaseModel):
+    """Files of a container image that hold nothing in particular, and the same on every host.
+
+    ``count`` files, numbered from 0 where their path has ``{n}``; each of ``size`` bytes, the first of which are
+    ``head``, and the others follow from its path alone. ``mode``: its permissions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(default=1, ge=1)
+    size: int = Field(ge=0)
+    head: str = ""
+    mode: int = Field(default=0o755, ge=0, le=0o7777)
+
+    @model_validator(mode="after")
+    def _head_fits(self) -> Self:
+        if self.size < len(self.head.encode()):
+            raise ValueError(f"size {self.size} is less than that of head, {len(self.head.encode())}")
+        return self
+
+    def files(self, path: str) -> tuple[tarball.Blob, ...]:
+        """Return the files at ``path``, the key of this row."""
+        head = self.head.encode()
+        return tuple(
+            tarball.Blob(path=path.replace(_NUMBER, str(n)), size=self.size, head=head, mode=self.mode)
+            for n in range(self.count)
+        )
+
+
 class ContainerRecipe(Recipe):
     """A container image of one layer: the files of Debian packages, no maintainer script run, then files of ours.
 
     These are in the directory of the same name beside the row. ``keep``, where there is one: patterns of the packages'
-    files that are taken, no other is; of these ``drop`` is left out. ``env``, ``cmd``: as in the image's configuration.
+    files that are taken, no other is; of these ``drop`` is left out. ``blobs``: files without a meaning, by their path,
+    which has no leading slash. ``env``, ``cmd``: as in the image's configuration.
     """
 
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     prepare: Prepare | None = None
+    blobs: dict[str, Blobs] = {}
     links: dict[str, str] = {}
     env: tuple[str, ...] = ()
     cmd: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _blobs_have_paths(self) -> Self:
+        for path, blobs in self.blobs.items():
+            if path.startswith("/"):
+                raise ValueError(f"blobs {path!r}: a path has no leading slash")
+            if (_NUMBER in path) != (blobs.count > 1):
+                raise ValueError(f"blobs {path!r}: a path has {_NUMBER} if, and only if, there are several")
+        return self
+
+    def blob_files(self) -> tuple[tarball.Blob, ...]:
+        """Return each file that ``blobs`` stands for."""
+        return tuple(file for path, blobs in self.blobs.items() for file in blobs.files(path))
 
 
 _Row = TypeVar("_Row", bound=Recipe)

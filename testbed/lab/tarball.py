@@ -29,6 +29,23 @@ class Made:
     owner: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """A file of root's that holds nothing in particular: ``size`` bytes, the first ``head``, the rest of its path.
+
+    ``path`` has no leading slash; ``mode``: permissions.
+    """
+
+    path: str
+    size: int
+    head: bytes = b""
+    mode: int = 0o755
+
+    def content(self) -> bytes:
+        """Return the bytes: after ``head`` SHAKE128 of the path, as long as it takes."""
+        return self.head + hashlib.shake_128(self.path.encode()).digest(self.size - len(self.head))
+
+
 def file_digest(path: Path) -> str:
     """Return SHA-256 of a file in hex."""
     with path.open("rb") as file:
@@ -71,6 +88,7 @@ def merge(
     keep: Sequence[str] = (),
     tree: Path | None = None,
     made: Made | None = None,
+    blobs: Sequence[Blob] = (),
     links: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
     epoch: int = 0,
@@ -79,8 +97,8 @@ def merge(
 
     Of ``archives`` ``only`` takes what is at or below this path, ``keep``, if not empty, what one of these patterns of
     paths covers, and ``drop`` leaves such out of that; a pattern covers what is below a path, too. ``made`` comes after
-    ``tree``. Times are cut to ``epoch``. Hard links become copies, as a link may come before its target in sorted
-    order. Returns SHA-256 of the result in hex.
+    ``tree``, then ``blobs``. Times are cut to ``epoch``. Hard links become copies, as a link may come before its target
+    in sorted order. Returns SHA-256 of the result in hex.
     """
     with ExitStack() as stack:
         members: dict[str, _Member] = {}
@@ -95,6 +113,7 @@ def merge(
             _add(members, _from_tree(tree))
         if made:
             _add(members, _from_made(made))
+        _add(members, [_from_blob(blob) for blob in blobs])
         _add(members, [_link(name, to) for name, to in (links or {}).items()])
         _add(members, _missing_parents(members))
         _write(target, members, epoch)
@@ -166,6 +185,12 @@ def _from_made(made: Made) -> list[_Member]:
         member.info.uid = member.info.gid = made.owner
         members.append(member)
     return members
+
+
+def _from_blob(blob: Blob) -> _Member:
+    info = tarfile.TarInfo(blob.path)
+    info.size, info.mode = blob.size, blob.mode
+    return _Member(info=info, content=lambda: io.BytesIO(blob.content()))
 
 
 def _directory(name: str) -> _Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.errors import BuildError, CommandError, HostError
+from testbed.errors import BuildError, CommandError, HostError, SpecError
 from testbed.lab import cache, debian, ext4, image, recipes, tarball
 from testbed.lab.kernel import Kernel
 
@@ -103,6 +104,60 @@ def test_what_a_program_made_has_its_owner_and_its_permissions(tmp_path: Path) -
         "var/x": (0o644, 0, 0),
     }
     assert read(tmp_path / "out")["var/lib/x/link"] == "data"
+
+
+BLOBS = recipes.Blobs(count=3, size=4096, head="#!/bin/true\n", mode=0o711)
+
+
+def test_blobs_have_their_size_their_beginning_and_contents_of_their_own(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "1", [("b", None), ("b/0.so", b"theirs")])
+    tarball.merge(tmp_path / "out", [archive], blobs=BLOBS.files("b/{n}.so"), epoch=EPOCH)
+    found = read(tmp_path / "out")
+    assert list(found) == ["b", "b/0.so", "b/1.so", "b/2.so"]
+    contents = [content for name, content in found.items() if name != "b"]
+    assert all(isinstance(c, bytes) and len(c) == 4096 and c.startswith(b"#!/bin/true\n") for c in contents)
+    assert len(set(contents)) == 3
+    with tarfile.open(tmp_path / "out") as tar:
+        assert {(i.mode, i.uid, i.mtime) for i in tar if i.isfile()} == {(0o711, 0, 0)}
+
+
+def test_the_content_of_a_blob_is_for_ever_that_of_its_path() -> None:
+    # A change would make other images of the same recipes: raise BUILDER then.
+    blob = tarball.Blob(path="usr/lib/1", size=24, head=b"head")
+    assert blob.content().hex() == "68656164bdc2a9d2de4be014e0bcdb106ecf99b19296400d"
+    longer = replace(blob, size=20 << 20).content()
+    assert len(longer) == 20 << 20
+    assert longer.startswith(blob.content())
+    assert tarball.Blob(path="usr/lib/2", size=24, head=b"head").content() != blob.content()
+    assert tarball.Blob(path="empty", size=0).content() == b""
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ('[blobs."a/{n}"]\nsize = 1', "a path has {n} if, and only if, there are several"),
+        ('[blobs."a/1"]\nsize = 1\ncount = 2', "a path has {n} if, and only if, there are several"),
+        ('[blobs."/a"]\nsize = 1', "a path has no leading slash"),
+        ('[blobs."a"]\nsize = 2\nhead = "abc"', "size 2 is less than that of head, 3"),
+        ('[blobs."a"]\nsize = 1\ncount = 0', "greater than or equal to 1"),
+    ],
+)
+def test_blobs_that_cannot_be_are_a_mistake_of_the_recipe(tmp_path: Path, row: str, complaint: str) -> None:
+    (tmp_path / "containers").mkdir()
+    path = tmp_path / "containers/mine.toml"
+    path.write_text(f'summary = ""\nsuite = "trixie"\npackages = []\ncmd = ["/x"]\n{row}\n')
+    with pytest.raises(SpecError, match=re.escape(complaint)) as error:
+        recipes.load_containers(tmp_path)
+    assert str(path) in error.value.message
+
+
+def test_a_recipe_has_the_files_of_all_its_blobs_and_another_name_for_other_blobs(asked: list[str]) -> None:
+    one = CONTAINER.model_copy(update={"blobs": {"a/{n}": BLOBS, "b": recipes.Blobs(size=1)}})
+    assert [file.path for file in one.blob_files()] == ["a/0", "a/1", "a/2", "b"]
+    other = CONTAINER.model_copy(update={"blobs": {"a/{n}": BLOBS, "b": recipes.Blobs(size=2)}})
+    digests = {image.build_container_image(recipe).digest for recipe in (CONTAINER, one, other)}
+    assert len(digests) == 3
+    assert "blobs" not in CONTAINER.canonical(), "images without them keep their key"
 
 
 def test_one_directory_can_be_taken_and_its_parents_are_made(tmp_path: Path) -> None:
