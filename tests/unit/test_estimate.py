@@ -114,3 +114,11 @@ def test_a_control_needs_a_warm_up_and_a_pod_a_runtime() -> None:
     with pytest.raises(SpecError, match="burns a share"):
         plan.check_names(wish, ["debian-6.12"])
     plan.check_names(wish.model_copy(update={"warmups": 1}), ["debian-6.12"])
+
+
+@pytest.mark.parametrize("workload", ["nginx", "pod"])
+def test_loopback_and_pods_need_a_runtime_that_makes_pods(workload: str) -> None:
+    wish = WISH.model_copy(update={"workloads": (workload,), "runtimes": ("podman",)})
+    with pytest.raises(SpecError, match="is a pod, and runtime 'podman' starts none"):
+        plan.check_names(wish, ["debian-6.12"])
+    plan.check_names(wish.model_copy(update={"runtimes": ("crun",)}), ["debian-6.12"])
