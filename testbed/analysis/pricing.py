@@ -1,43 +1,70 @@
-"""The report's part on overhead: the ladder, the A/A, the logs' growth, and what to doubt."""
+"""The report's part on overhead: the ladder, the A/A, what grows in memory, and what to doubt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import markdown, metrics, words
+from testbed import plugins
+from testbed.analysis import frames, markdown, metrics, words
 from testbed.analysis.ladder import STRATUM, Question, climb
-from testbed.record import Status
+from testbed.analysis.stats import Conclusion
+from testbed.analysis.surroundings import balance
+from testbed.analysis.tables import Tables
+from testbed.errors import SpecError
+from testbed.record import Status, Tier
 
 _HEADER = ("workload", "measurer", "overhead, 95 % interval", "n", "verdict", "cost of one operation", "baseline")
-_LOG_METRICS = ("ima_entries", "ima_log_bytes", "log_entries")
+# What grows: of the log always, of memory where it was looked at.
+_GROWN = {
+    "log_entries": ("IMA log, entries an iteration", 1.0),
+    "ima_log_bytes": ("IMA log, bytes in all", 1.0),
+    "slab": ("kernel memory (slab), KiB an iteration", 1 / 1024),
+    "page_cache": ("page cache, KiB an iteration", 1 / 1024),
+}
+# More strata than this are shown as a matrix first.
+_FEW = 3
+_MARKS = {
+    Conclusion.NO_DETECTABLE_OVERHEAD: " (none)",
+    Conclusion.OVERHEAD_BELOW_DELTA: " (below δ)",
+    Conclusion.SPEED_UP: " **(speed-up)**",
+    Conclusion.SPEED_UP_BELOW_DELTA: " (speed-up, below δ)",
+    Conclusion.INCONCLUSIVE: " (inconclusive)",
+    Conclusion.INVALID: " **(INVALID)**",
+}
 
 
-def section(
-    ladders: Mapping[str, pd.DataFrame], question: Question, rows: pd.DataFrame, figures: tuple[str, ...]
-) -> list[str]:
+def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     """Return the lines on overhead: a table a metric that means something on this tier, the primary one first."""
+    question = tables.question
     lines = ["## Overhead", "", metrics.MEANING[question.tier], ""]
-    filled = {metric: table for metric, table in ladders.items() if len(table)}
+    filled = {metric: table for metric, table in tables.ladders.items() if len(table)}
     if not filled:
-        lines.append(f"No overhead is claimed: {_why_none(question, rows)}.")
+        lines.append(f"No overhead is claimed: {_why_none(question, tables.rows)}.")
     for metric, table in filled.items():
         reading = metrics.reading(metric, question.tier)
         assert reading is not None, "a ladder exists only for a metric that means something on its tier"
         lines += [f"**{reading.label}**, over `{question.baseline}`:", ""]
+        primary = metric == metrics.PRIMARY
+        if _many(table):
+            lines += [*_matrix(table, tables.overall if primary else tables.overall.iloc[:0]), ""]
+        if primary and "overhead" in figures:
+            lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""]
         lines += [*markdown.table(_HEADER, (_row(row) for row in table.to_dict("records"))), ""]
-        lines += [*(_noise(row, question) for row in table.drop_duplicates(list(STRATUM)).to_dict("records")), ""]
-    lines += [f"![overhead over {question.baseline}]({path})" for path in figures if path.endswith(".png")]
-    return [*lines, "", *_logs(rows)]
+        lines += [*_noise(table, question), ""]
+    lines += [*_operations(tables), ""]
+    for name in ("starts", "scaling"):
+        lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
+    return [*lines, *_grown(tables.rows)]
 
 
-def doubts(ladders: Mapping[str, pd.DataFrame], question: Question) -> list[str]:
+def doubts(tables: Tables) -> list[str]:
     """Return what a reader should hold against the numbers."""
     lines: list[str] = []
-    table = ladders.get(metrics.PRIMARY)
-    if table is None or table.empty:
+    table, question = tables.ladder, tables.question
+    if table.empty:
         return lines
     fewest = int(table["n"].min())
     if fewest < 6:
@@ -53,8 +80,42 @@ def doubts(ladders: Mapping[str, pd.DataFrame], question: Question) -> list[str]
     wide = table[(table["floor_low"] < 1 - delta) | (table["floor_high"] > 1 + delta)]
     if len(wide) and fewest >= 6:
         lines.append(f"The A/A interval is wider than δ = ±{100 * delta:g} %: the noise is larger than what is asked.")
-    lines.append("The order of arms in a block is shuffled by the recorded seed, not balanced over blocks.")
-    return lines
+    lines += list(_unsteady(table))
+    order = balance(tables.plan)
+    return lines if order.ok else [*lines, order.words]
+
+
+def _many(table: pd.DataFrame) -> bool:
+    return len(table.drop_duplicates(list(STRATUM))) > _FEW
+
+
+def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
+    """Show a row a workload and a column an arm, with what the same arm twice differs by."""
+    arms = sorted(set(table["treatment"]), key=climb)
+    lines = []
+    for key, group in table.groupby(list(STRATUM)):
+        row = group.iloc[0]
+        cells = {one["treatment"]: _cell(one) for one in group.to_dict("records")}
+        told = words.bounds(row["floor_low"], row["floor_high"]) if row["floor_n"] else "none"
+        lines.append([_named(dict(zip(STRATUM, key, strict=True)), table), *(cells.get(arm, "") for arm in arms), told])
+    for key, group in overall.groupby(["kernel", "runtime"]):
+        found = {
+            one["treatment"]: f"**{words.overhead(one['ratio'], one['low'], one['high'])}**"
+            for one in group.to_dict("records")
+        }
+        count = int(group["workloads"].max())
+        where = ", ".join(map(str, key)) if len(overall.drop_duplicates(["kernel", "runtime"])) > 1 else ""
+        lines.append([f"geometric mean of {count} {where}".strip(), *(found.get(arm, "") for arm in arms), ""])
+    return [
+        *markdown.table(("workload", *(f"`{arm}`" for arm in arms), "A/A, %"), lines),
+        "",
+        "Without a remark: OVERHEAD, above the noise and not below δ."
+        + (" The mean is taken in each block, its interval over the blocks." if len(overall) else ""),
+    ]
+
+
+def _cell(row: Mapping[Any, Any]) -> str:
+    return words.overhead(row["ratio"], row["low"], row["high"]) + _MARKS.get(row["verdict"], "")
 
 
 def _why_none(question: Question, rows: pd.DataFrame) -> str:
@@ -77,38 +138,95 @@ def _row(row: Mapping[Any, Any]) -> tuple[object, ...]:
     )
 
 
+def _named(row: Mapping[Any, Any], table: pd.DataFrame) -> str:
+    """Name a workload, and of kernel and runtime what differs in the table."""
+    extra = [str(row[name]) for name in ("kernel", "runtime") if len(set(table[name])) > 1]
+    return f"`{row['workload']}`" + (f" ({', '.join(extra)})" if extra else "")
+
+
 def _stratum(row: Mapping[Any, Any]) -> str:
     return f"`{row['workload']}` ({row['kernel']}, {row['runtime']})"
 
 
-def _noise(row: Mapping[Any, Any], question: Question) -> str:
-    if row["floor_n"] == 0:
-        return f"A/A of {_stratum(row)}: none, no block has both `{question.baseline}` and `{question.duplicate}`."
-    told = words.overhead(row["floor"], row["floor_low"], row["floor_high"])
-    pair = f"`{question.duplicate}` over `{question.baseline}`"
-    return f"A/A of {_stratum(row)}: {pair} {told}, n = {row['floor_n']}."
+def _noise(table: pd.DataFrame, question: Question) -> Iterator[str]:
+    """Say what the same arm twice differs by; of many workloads the matrix does, but for those without an A/A."""
+    for row in table.drop_duplicates(list(STRATUM)).to_dict("records"):
+        if row["floor_n"] == 0:
+            both = f"`{question.baseline}` and `{question.duplicate}`"
+            yield f"A/A of {_stratum(row)}: none, no block has both {both}."
+        elif not _many(table):
+            told = words.overhead(row["floor"], row["floor_low"], row["floor_high"])
+            pair = f"`{question.duplicate}` over `{question.baseline}`"
+            yield f"A/A of {_stratum(row)}: {pair} {told}, n = {row['floor_n']}."
 
 
-def _logs(rows: pd.DataFrame) -> list[str]:
-    """Say how the log grew: a cost that no clock shows."""
-    good = rows[
-        (rows["status"] == str(Status.OK))
-        & rows["current"].astype(bool)
-        & (rows["metric"].isin(_LOG_METRICS))
-        & ~rows["warmup"].fillna(value=False).astype(bool)
-    ]
-    if good.empty:
-        return []
-    medians = good.groupby([*_LOG_KEY, "metric"])["value"].median().unstack("metric")  # noqa: PD010 - grouped already
-    grown, lines = list(medians.columns), medians.reset_index().to_dict("records")
-    lines.sort(key=lambda line: (line["workload"], line["attack"], climb(line["measurer"])))
-    cells = ([*(f"`{line[name]}`" for name in _LOG_KEY), *(f"{line[name]:g}" for name in grown)] for line in lines)
-    header = (*_LOG_KEY, *grown)
-    return [
-        "How the log grew, median over timed iterations of good runs (a cost too):",
-        "",
-        *markdown.table(header, cells),
-    ]
+def _operations(tables: Tables) -> list[str]:
+    """Say what an operation is where it is not the iteration, and what of servers is not shown."""
+    names = sorted({str(name) for name in tables.ladder["workload"]})
+    told = [f"`{name}` {operation}" for name in names if (operation := _operation(name)) not in ("", "iteration")]
+    lines = [f"An operation is: {'; '.join(told)}; else an iteration."] if told else []
+    served = sorted(set(tables.rows["metric"].dropna()) & set(metrics.SERVED))
+    if served and tables.question.tier is not Tier.KVM:
+        shown = ", ".join(f"`{name}`" for name in served)
+        lines.append(
+            f"Recorded and not shown: {shown}. They are by the guest's clock, which on tier {tables.question.tier} is "
+            "not time: not comparable."
+        )
+    return lines
 
 
-_LOG_KEY = ("workload", "attack", "measurer")
+def _operation(workload: str) -> str:
+    try:
+        return plugins.workload(workload).operation
+    except SpecError:
+        return ""
+
+
+def _unsteady(table: pd.DataFrame) -> Iterator[str]:
+    """Say where the A/A reaches further than such a workload's should; the wider margin of servers is in words only."""
+    for steady, margin in metrics.EXPECTED_FLOOR.items():
+        beyond = [
+            f"`{row['workload']}`"
+            for row in table.drop_duplicates(list(STRATUM)).to_dict("records")
+            if row["floor_n"] >= 6 and _steady(str(row["workload"])) is steady and _reach(row) > margin
+        ]
+        kind = "steady workloads" if steady else "servers, of which several processes wait for each other,"
+        if beyond:
+            yield f"The A/A of {kind} should lie within ±{100 * margin:g} %; beyond it: {', '.join(beyond)}."
+
+
+def _steady(workload: str) -> bool:
+    try:
+        return plugins.workload(workload).steady
+    except SpecError:
+        return True
+
+
+def _reach(row: Mapping[Any, Any]) -> float:
+    return max(abs(float(row["floor_low"]) - 1), abs(float(row["floor_high"]) - 1))
+
+
+def _grown(rows: pd.DataFrame) -> list[str]:
+    """Say how the log and the kernel's memory grew: costs that no clock shows."""
+    good = frames.counted(rows)
+    timed = good[~good["warmup"].fillna(value=False).astype(bool)]
+    lines: list[str] = []
+    for metric, (name, scale) in _GROWN.items():
+        mine = timed[timed["metric"] == metric]
+        if mine.empty:
+            continue
+        medians = (scale * mine["value"]).groupby([mine["workload"], mine["attack"], mine["measurer"]]).median()
+        wide = medians.unstack("measurer")  # noqa: PD010 - grouped already
+        arms = sorted(map(str, wide.columns), key=climb)
+        cells = [
+            [f"`{workload}`" + (f", attack `{attack}`" if attack != "none" else ""), *map(_plain, wide.loc[key, arms])]
+            for key in wide.index
+            for workload, attack in (key,)
+        ]
+        lines += [f"{name}, median over timed iterations:", ""]
+        lines += [*markdown.table(("workload", *(f"`{arm}`" for arm in arms)), cells), ""]
+    return lines
+
+
+def _plain(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.6g}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed import plugins
-from testbed.analysis import frames, metrics, report, words
+from testbed.analysis import frames, metrics, tables, words
 from testbed.analysis.ladder import Question
 from testbed.analysis.stats import Conclusion
 from testbed.errors import SpecError
@@ -31,8 +31,8 @@ def judge(campaign: Campaign) -> Outcome:
     """Judge every null and every control of a campaign. Raises ``SpecError`` if it has not both."""
     plan = read_plan(campaign)
     question = Question.of(plan.tier, read_facts(campaign))
-    tables = report.ladders(frames.rows(campaign), question)
-    rows = tables[metrics.PRIMARY].to_dict("records") if metrics.PRIMARY in tables else []
+    found = tables.ladders(frames.rows(campaign), question)
+    rows = found[metrics.PRIMARY].to_dict("records") if metrics.PRIMARY in found else []
     told = [row for row in rows if row["treatment"] in (NULL, CONTROL)]
     if {row["treatment"] for row in told} != {NULL, CONTROL}:
         raise SpecError(f"{campaign.path}: no overhead of both {NULL} and {CONTROL} is known on tier {plan.tier}")

@@ -21,7 +21,7 @@ def _table(tmp_path: Path, tier: Tier = Tier.ICOUNT, **options: object) -> pd.Da
 
 
 def _draw(table: pd.DataFrame, tier: Tier = Tier.ICOUNT) -> Figure:
-    return figures.overhead(table, figures.Caption(campaign="fake-icount-0badcafe", tier=tier, notes=("A note.",)))
+    return figures.rungs(table, figures.Caption(campaign="fake-icount-0badcafe", tier=tier, notes=("A note.",)))
 
 
 def _texts(figure: Figure) -> str:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fake_campaign import ARMS, Change, build, failed
 
 from testbed import plugins
-from testbed.analysis import markdown, report
+from testbed.analysis import markdown, material, report
 from testbed.analysis.checks import Judge, Judged
 from testbed.analysis.correctness import Outcome
 from testbed.analysis.report_command import figures_command, report_command
@@ -36,7 +36,7 @@ GHOST = Finding(kind=FindingKind.GHOST, where="entry 12, PCR 11", expected="no e
 
 def _text(tmp_path: Path, judge: Judge | None = None, change: Change | None = None, **options: object) -> str:
     campaign = build(tmp_path, **({"change": change} if change else {}), **options)  # type: ignore[arg-type]
-    return report.render(report.gather(campaign, judge or _judge()))
+    return report.render(material.gather(campaign, judge or _judge()))
 
 
 def _section(text: str, title: str) -> str:
@@ -74,7 +74,8 @@ def test_files_of_a_campaign(tmp_path: Path) -> None:
     assert "(figures/overhead.png)" in written.report.read_text()
     derived = {str(path.relative_to(campaign.path)) for path in campaign.path.rglob("*") if path.is_file()}
     assert {name for name in derived if not name.startswith("runs/")} == {
-        *("plan.json", "campaign.json", "rows.parquet", "checks.parquet", "report.md"),
+        *("plan.json", "campaign.json", "report.md"),
+        *("rows.parquet", "checks.parquet", "events.parquet"),
         *("figures/overhead.pdf", "figures/overhead.png"),
     }
     assert len(pd.read_parquet(campaign.path / "checks.parquet")) == 30

@@ -1,0 +1,127 @@
+"""The report's parts on runs and facts: what was not measured, what failed, with what, and how to do it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis import markdown
+from testbed.analysis.material import Material
+from testbed.record import Status
+
+
+def unmeasured(material: Material) -> list[str]:
+    """Say what the programs themselves could not measure: where that is not 0, a missing entry proves nothing."""
+    counted = [run for run in material.runs.to_dict("records") if run["counters"]]
+    if not counted:
+        return ["## Unmeasured events", "", "No run collected counters (a measurer without programs has none)."]
+    totals: dict[tuple[str, str, str], int] = {}
+    for run in counted:
+        for name, value in run["counters"].items():
+            if name.startswith("unmeasured_") and value:
+                key = (str(run["measurer"]), str(run["workload"]), str(name))
+                totals[key] = totals.get(key, 0) + int(value)
+    if not totals:
+        return ["## Unmeasured events", "", f"None: every `unmeasured_*` counter of {len(counted)} runs is 0."]
+    lines = ((*key, total) for key, total in sorted(totals.items()))
+    return [
+        "## Unmeasured events",
+        "",
+        *markdown.table(("measurer", "workload", "counter", "sum over runs"), lines),
+        "",
+        "Where one of these is not 0, a missing entry proves nothing.",
+    ]
+
+
+def failures(material: Material) -> list[str]:
+    """List the runs that are not good, and how they are shared out over the arms."""
+    bad = material.runs[material.runs["status"] != str(Status.OK)]
+    if bad.empty:
+        return []
+    shares = (
+        (f"`{arm}`", len(of_arm), *(int((of_arm["status"] == str(status)).sum()) for status in Status))
+        for arm, of_arm in material.runs.groupby("measurer")
+    )
+    lines = (
+        (
+            f"`{run['cell']}-{run['block']}`",
+            f"`{run['measurer']}`",
+            f"`{run['workload']}`",
+            _status(run["status"]),
+            markdown.code(run["reason"]),
+        )
+        for run in bad.to_dict("records")
+    )
+    return [
+        "## Runs that failed, were rejected or are missing",
+        "",
+        *markdown.table(("run", "measurer", "workload", "status", "reason"), lines),
+        "",
+        *markdown.table(("measurer", "planned", *(str(status) for status in Status)), shares),
+        "",
+        "Unequal shares among arms mean that a measurer itself makes trouble: a finding, not bad luck.",
+    ]
+
+
+def _status(status: Any) -> str:
+    return "missing" if pd.isna(status) else str(status)
+
+
+def facts(material: Material) -> list[str]:
+    """List what the campaign was done with, and what differs from run to run."""
+    told = dict(_flat(material.facts))
+    of_runs: dict[str, set[str]] = {}
+    for told_by_run in material.runs["facts"]:
+        for name, value in _flat(told_by_run):
+            of_runs.setdefault(name, set()).add(value)
+    shared = {name: values.pop() for name, values in of_runs.items() if len(values) == 1 and name not in told}
+    both = sorted({**told, **shared}.items())
+    lines = ((name, markdown.code(value)) for name, value in both)
+    varying = sorted(name for name, values in of_runs.items() if len(values) > 1)
+    differ = [
+        "",
+        f"Differ from run to run (see each `record.json`): {', '.join(f'`{name}`' for name in varying)}.",
+    ]
+    return ["## Facts", "", *markdown.table(("fact", "value"), lines), *(differ if varying else [])]
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    listed: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            listed += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            listed.append((f"{prefix}{name}", ", ".join(map(str, value))))
+        else:
+            listed.append((f"{prefix}{name}", str(value)))
+    return listed
+
+
+def again(material: Material) -> list[str]:
+    """Give the commands that do it again."""
+    command = (
+        material.facts.get("command") or f"testbed run experiments/{material.tables.plan.campaign.split('-')[0]}.toml"
+    )
+    words = command if isinstance(command, str) else " ".join(map(str, command))
+    lines = ["## Do it again", "", "The whole campaign, then this report from what is on disk:", ""]
+    lines += ["```", words, f"testbed report {material.shown_path}", "```"]
+    bundle = _one_bundle(material)
+    if bundle:
+        lines += ["", "One run's evidence by hand (each run's nonce is in its `record.json`, `facts.nonce`):", ""]
+        lines += ["```", bundle, "```"]
+    return lines
+
+
+def _one_bundle(material: Material) -> str | None:
+    """Return the command that verifies the evidence of the last good run that has any."""
+    good = material.runs[material.runs["status"] == str(Status.OK)]
+    for run in reversed(good.to_dict("records")):
+        record = run["record"]
+        evidence, nonce = record.evidence, record.facts.get("nonce")
+        if evidence.bundle and evidence.ak and nonce:
+            where = Path(material.shown_path) / "runs" / f"{run['cell']}-{run['block']}"
+            return f"testbed verify {where / evidence.bundle} --ak {where / evidence.ak} --nonce {nonce}"
+    return None

@@ -1,0 +1,165 @@
+"""The report's part on what an event costs: attribution, the cost model, and whether it held out of its sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis import events, markdown, stats, words
+from testbed.analysis.attribution import PARTS
+from testbed.analysis.costmodel import Fit
+from testbed.analysis.holdout import MARGIN, Role
+from testbed.analysis.ladder import STRATUM, climb
+from testbed.analysis.tables import Tables
+
+# What a price is of, in words a reader knows.
+EVENTS: Mapping[str, str] = {
+    "decisions": "a decision of the hooks (execve or executable mapping in a container)",
+    "bytes": "a byte hashed",
+    "files": "a new file",
+    "lookups": "a known file found",
+    "extends": "an extend",
+    "launches": "a launch entry",
+    "walked": "a file of a known image, its name looked up again",
+    "image_bytes": "a byte of an image, at its first start",
+    "image_files": "a file of an image, at its first start",
+}
+_STEPS: Mapping[str, str] = {
+    "hook": "hooks alone",
+    "file": "files of containers",
+    "launch": "start of a known image",
+    "image": "first start of an image",
+    "ima": "plain IMA",
+}
+
+
+def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
+    """Return the lines on attribution and the cost model; none where nothing could be fitted."""
+    if not tables.fits:
+        return []
+    lines = ["## What an event costs", "", *_prices(tables.fits), ""]
+    lines += [*_agreement(tables.events), ""]
+    if len(tables.parts):
+        lines += ["### Where the added instructions go", "", *_parts(tables.parts), ""]
+        lines += [f"![attribution]({figures['ladder-stack']})", ""] if "ladder-stack" in figures else []
+    lines += ["### Predicted, of workloads that the fit did not see", "", *_held_out(tables)]
+    if "cost-model" in figures:
+        lines += ["", f"![predicted against observed]({figures['cost-model']})"]
+    return lines
+
+
+def doubts(tables: Tables) -> list[str]:
+    """Return what a reader should hold against the prices."""
+    lines = [f"Events: {words}." for words in events.disagreements(tables.events)]
+    unseen = tables.predictions[tables.predictions["role"] != str(Role.OUTSIDE)]
+    missed = unseen[~unseen["within"].astype(bool)]
+    if len(missed):
+        pairs = ", ".join(f"`{row['arm']}` on `{row['workload']}`" for row in missed.to_dict("records"))
+        lines.append(f"The cost model misses by more than {100 * MARGIN:g} %: {pairs}.")
+    return lines
+
+
+def _prices(fits: tuple[Fit, ...]) -> list[str]:
+    rows, notes = [], []
+    several = len({fit.kernel for fit in fits}) > 1
+    for fit in fits:
+        step = _STEPS[fit.step.name] + (f" ({fit.kernel})" if several else "")
+        arm = f"`{fit.step.arm}`"
+        for term, price in fit.prices.items():
+            bounds = price.interval or stats.Interval(low=float("-inf"), high=float("inf"))
+            cost = words.amount(price.center, bounds.low, bounds.high, fit.unit)
+            rows.append((step, arm, _named(term, fit), cost, price.n, len(fit.workloads)))
+        notes += [f"{step}: no price of {EVENTS[term]}: {why}." for term, why in fit.given_up.items()]
+    header = ("step of the ladder", "arm", "price of", "price, 95 % interval", "n", "workloads")
+    return [
+        "Fitted by least squares on all workloads (relative errors), block by block; the interval is over the blocks.",
+        "",
+        *markdown.table(header, rows),
+        *(["", *markdown.bullets(notes)] if notes else []),
+    ]
+
+
+def _named(term: str, fit: Fit) -> str:
+    """Name what is priced; a term that another runs in step with is told together with it."""
+    together = term == "files" and "extends" in fit.given_up and fit.step.name == "file"
+    return f"{EVENTS[term]}, with its entry and extend" if together else EVENTS[term]
+
+
+def _agreement(table: pd.DataFrame) -> list[str]:
+    agreed, wrong = events.agreed(table), events.disagreements(table)
+    if not agreed and not wrong:
+        return ["Events are those that the measurers counted; no image was at hand to check them."]
+    if wrong:
+        return [
+            f"Events by the measurer's counters and by the images: {agreed} runs agree, others do not (see Doubts)."
+        ]
+    return [f"Events by the measurer's counters and by the images agree in all {agreed} runs in which both are known."]
+
+
+def _parts(table: pd.DataFrame) -> list[str]:
+    """Show a row a workload: the parts in percent of what the whole ladder adds."""
+    shown = [part for part in PARTS if part in set(table["part"])]
+    rows = []
+    for key, group in table.groupby(list(STRATUM)):
+        share = dict(zip(group["part"], group["share"], strict=True))
+        added, base = float(group["value"].sum()), float(group["base"].iloc[0])
+        rows.append(
+            [
+                f"`{key[STRATUM.index('workload')]}`",
+                words.size(added, _short(group["unit"].iloc[0])),
+                f"{100 * added / base:.3g} %",
+                *(words.signed(100 * share[part], 1) if part in share else "" for part in shown),
+            ]
+        )
+    header = ("workload", "added", "of the baseline", *(f"{PARTS[part]}, %" for part in shown))
+    told = (
+        "One timed iteration, all arms of the ladder together. Hooks and launches are differences of two arms; the "
+        "other parts are one difference, shared out by the prices above. A part can be below 0: it is a difference."
+    )
+    return [
+        told,
+        "",
+        *markdown.table(header, rows),
+    ]
+
+
+def _short(unit: str) -> str:
+    return "instr." if unit == "instructions" else unit
+
+
+def _held_out(tables: Tables) -> list[str]:
+    table = tables.predictions
+    if table.empty:
+        return ["Not tested: fewer than four workloads can be fitted."]
+    unseen = table[table["role"] != str(Role.OUTSIDE)]
+    rule = (
+        "The names of the workloads in alphabetical order: the first, third, fifth, ... are fitted, the others are "
+        "held out; then the halves change places. So each workload is predicted by a fit that did not see it."
+    )
+    lines = [rule, ""]
+    for arm, group in sorted(unseen.groupby("arm"), key=lambda pair: climb(str(pair[0]))):
+        by_rule = group[group["role"] == str(Role.HELD_OUT)]
+        worst = max(group.to_dict("records"), key=lambda row: abs(row["ratio"] - 1))
+        lines.append(
+            f"- `{arm}`: {int(by_rule['within'].sum())} of {len(by_rule)} held out, and "
+            f"{int(group['within'].sum())} of all {len(group)} in turn, within ±{100 * MARGIN:g} %; "
+            f"farthest: `{worst['workload']}`, {worst['ratio']:.3f}."
+        )
+    header = ("workload", "arm", "was", "observed, 95 % interval", "predicted", "predicted / observed")
+    return [*lines, "", *markdown.table(header, _predictions(table))]
+
+
+def _predictions(table: pd.DataFrame) -> Iterator[tuple[object, ...]]:
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    for row in sorted(rows, key=lambda row: (row["kernel"], row["workload"], row["runtime"], climb(row["arm"]))):
+        miss = "" if row["within"] or row["role"] == str(Role.OUTSIDE) else " **!**"
+        yield (
+            f"`{row['workload']}`",
+            f"`{row['arm']}`",
+            row["role"],
+            words.amount(row["observed"], row["low"], row["high"], _short(row["unit"])),
+            words.size(row["predicted"], _short(row["unit"])),
+            f"{row['ratio']:.3f}{miss}",
+        )

@@ -1,0 +1,74 @@
+"""Every figure of a campaign by its name: from tables to pictures, and to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from testbed.analysis import figures
+from testbed.analysis.figures import Caption
+from testbed.analysis.figures.canvas import blocks
+from testbed.analysis.ladder import STRATUM
+from testbed.analysis.tables import Tables
+
+# More workloads than this share one figure with a column an arm.
+_FEW = 3
+UNJUDGED = "No verdict of the oracle was at hand: every good run counts. `testbed report` judges."
+
+
+def overhead(tables: Tables) -> Figure | None:
+    """Draw overhead by workload and arm, with the noise of each."""
+    table = tables.ladder
+    if table.empty:
+        return None
+    if len(table.drop_duplicates(list(STRATUM))) <= _FEW:
+        return figures.rungs(table, caption(tables))
+    return figures.grid(table, tables.overall, caption(tables))
+
+
+def stack(tables: Tables) -> Figure | None:
+    """Draw where the added instructions go."""
+    return None if tables.parts.empty else figures.stack(tables.parts, _n(tables), caption(tables))
+
+
+def starts(tables: Tables) -> Figure | None:
+    """Draw what a start of a container takes, by arm."""
+    return None if tables.starts.empty else figures.starts(tables.starts, caption(tables))
+
+
+def scaling(tables: Tables) -> Figure | None:
+    """Draw how cost grows with a number."""
+    return None if tables.scaling.empty else figures.scaling(tables.scaling, caption(tables))
+
+
+def model(tables: Tables) -> Figure | None:
+    """Draw what the cost model predicts of workloads that it did not see."""
+    return None if tables.predictions.empty else figures.model(tables.predictions, _n(tables), caption(tables))
+
+
+# By the name of the file; in the order of a report.
+FIGURES: Mapping[str, Callable[[Tables], Figure | None]] = {
+    "overhead": overhead,
+    "ladder-stack": stack,
+    "cost-model": model,
+    "starts": starts,
+    "scaling": scaling,
+}
+
+
+def write(tables: Tables, directory: Path) -> dict[str, tuple[Path, ...]]:
+    """Write every figure of which there is something to show; return their files by name."""
+    drawn = ((name, draw(tables)) for name, draw in FIGURES.items())
+    return {name: figures.write(figure, directory, name) for name, figure in drawn if figure is not None}
+
+
+def caption(tables: Tables) -> Caption:
+    """Return whose numbers these are, and what must be said with them."""
+    unjudged = bool(tables.rows["oracle"].isna().all())
+    return Caption(campaign=tables.plan.campaign, tier=tables.plan.tier, notes=(UNJUDGED,) if unjudged else ())
+
+
+def _n(tables: Tables) -> str:
+    return blocks(tables.ladder["n"])

@@ -1,0 +1,158 @@
+"""What all figures share: the words below, the look of an arm, an axis that shows small beside large, files."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from testbed.analysis import metrics, words
+from testbed.record import Tier
+
+STYLE = Path(__file__).parents[1] / "style.mplstyle"
+WIDTH = 7.2
+INK, SOFT, BAND = "#222222", "#777777", "#bbbbbb"
+_LINE = 0.155
+_LETTERS = 132 / WIDTH  # of the words below, an inch
+# Beyond this ratio of the largest to the smallest effect, a linear axis would hide the small ones.
+LINEAR_SPAN = 25.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """What stands below a figure: whose numbers these are and how far they can be trusted."""
+
+    campaign: str
+    tier: Tier
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How an arm is drawn: told apart by colour for any colour vision, and by shape and dashes in grey."""
+
+    colour: str
+    marker: str
+    dashes: Any = "-"
+
+
+_LOOKS = {
+    "none": Look(colour="#000000", marker="o"),
+    "none2": Look(colour="#888888", marker="x", dashes=(0, (1, 1))),
+    "ima-exec": Look(colour="#E69F00", marker="s", dashes=(0, (5, 1.5))),
+    "ima-tcb": Look(colour="#CC79A7", marker="P", dashes=(0, (5, 1.5, 1, 1.5))),
+    "hooks-only": Look(colour="#009E73", marker="^", dashes=(0, (2, 1))),
+    "container-file": Look(colour="#0072B2", marker="o"),
+    "container-image": Look(colour="#D55E00", marker="D", dashes=(0, (7, 1.5, 1.5, 1.5))),
+}
+_OTHERS = (
+    Look(colour="#56B4E9", marker="v"),
+    Look(colour="#CC79A7", marker="P", dashes=(0, (5, 1.5, 1, 1.5))),
+    Look(colour="#332288", marker="*", dashes=(0, (2, 1))),
+)
+
+
+def look(arm: str) -> Look:
+    """Return how an arm is drawn: the same in every figure."""
+    return _LOOKS.get(arm) or _OTHERS[sum(arm.encode()) % len(_OTHERS)]
+
+
+def wrapped(width: float, texts: Iterable[str]) -> list[str]:
+    """Return the lines of the words below a figure of this width in inches; each text begins a line."""
+    return [line for text in texts for line in textwrap.wrap(text, int(width * _LETTERS))]
+
+
+def room(lines: list[str], axis: float = 0.42) -> float:
+    """Return the inches below the axes: ``axis`` for the axis' own words, then these lines."""
+    return axis + 0.16 + _LINE * len(lines)
+
+
+def say(figure: Figure, lines: list[str]) -> None:
+    """Write the words below a figure."""
+    height = figure.get_figheight()
+    text, left = "\n".join(lines), 0.15 / figure.get_figwidth()
+    figure.text(left, 0.07 / height, text, fontsize=7.2, color="#444444", va="bottom", linespacing=1.35)
+
+
+def whose(caption: Caption, n: str) -> str:
+    """Return the words that every figure begins with."""
+    return f"Campaign {caption.campaign}; tier {caption.tier}; n = {n} blocks, each a boot of its own."
+
+
+def blocks(counts: Iterable[int]) -> str:
+    """Return how many blocks, in words: ``6`` or ``5 to 6``."""
+    known = sorted({int(count) for count in counts}) or [0]
+    return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def unit(caption: Caption) -> str:
+    """Return the words for the unit of the primary metric."""
+    reading = metrics.reading(metrics.PRIMARY, caption.tier)
+    assert reading is not None, "there is a figure only for a metric that means something on its tier"
+    return reading.label
+
+
+def both_ways(effects: list[float], margin: float) -> dict[str, Any]:
+    """Choose a signed axis: linear, or linear about 0 and logarithmic beyond if 0.1 % and 300 % must share it."""
+    sizes = [abs(effect) for effect in effects]
+    largest = max(sizes)
+    if largest <= LINEAR_SPAN * margin or largest <= LINEAR_SPAN * min(sizes):
+        return {"value": "linear"}
+    return {"value": "symlog", "linthresh": margin, "linscale": 0.9}
+
+
+def signed_ticks(ax: Axes, margin: float) -> None:
+    """Mark 0, the margin and its tenfolds, as far as something is drawn on each side."""
+    steps = [margin * 10**power for power in range(9)]
+    ends = zip((-1, 1), ax.get_xlim(), strict=True)
+    ax.set_xticks([0.0, *(sign * step for sign, end in ends for step in steps if step <= sign * end)])
+    ax.set_xticks([], minor=True)
+
+
+def plain_numbers(ax: Axes) -> None:
+    """Write the numbers of the horizontal axis as people do."""
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", words.MINUS)))
+
+
+def short(value: float, _: object = None) -> str:
+    """Write a number with a prefix: ``20 k``, ``3 M``."""
+    if not value:
+        return "0"
+    factor, prefix = next((f, p) for f, p in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0.0, "")) if abs(value) >= f)
+    return f"{value / (factor or 1):.3g} {prefix}".strip().replace("-", words.MINUS)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Mark 1, 2 and 5 of each decade of a logarithmic axis, written short."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(short))
+
+
+def finite(*values: float) -> bool:
+    """Whether there is an interval to draw."""
+    return all(math.isfinite(value) for value in values)
+
+
+def write(figure: Figure, directory: Path, name: str) -> tuple[Path, ...]:
+    """Write ``name.pdf`` and ``name.png``, beside then renamed; the same figure gives the same PDF bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind in ("pdf", "png"):
+        path = directory / f"{name}.{kind}"
+        spare = directory / f".part-{path.name}"
+        metadata = {"CreationDate": None} if kind == "pdf" else None
+        with mpl.rc_context(fname=STYLE):
+            figure.savefig(spare, format=kind, metadata=metadata)
+        spare.rename(path)
+        written.append(path)
+    return tuple(written)

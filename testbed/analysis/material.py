@@ -1,0 +1,50 @@
+"""All that a report tells, gathered: the tables, the verdicts, the runs, and how the campaign is named to a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis import attacked, checks, events, frames, tables
+from testbed.analysis.attacked import Attacked
+from testbed.analysis.checks import Judge
+from testbed.analysis.events import Truth
+from testbed.analysis.tables import Tables
+from testbed.rundir import Campaign, read_facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the sections of a report read.
+
+    ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: what the
+    verifier said of forgeries of this campaign's evidence. ``shown_path``: how the campaign's directory is written in
+    commands; ``figures``: the picture of each figure by its name, relative to it. ``tpm_ms``: what a reader says that
+    an extend takes, for a model.
+    """
+
+    facts: Mapping[str, Any]
+    tables: Tables
+    runs: pd.DataFrame
+    checks: pd.DataFrame
+    shown_path: str
+    attacked: tuple[Attacked, ...] = ()
+    figures: Mapping[str, str] = field(default_factory=dict)
+    tpm_ms: float | None = None
+
+
+def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None) -> Material:
+    """Read a campaign, judge its runs and compute all tables. ``truth``: of events; by its images if not given."""
+    judged, runs = checks.checks(campaign, judge), frames.runs(campaign)
+    return Material(
+        facts=read_facts(campaign),
+        tables=tables.read(campaign, judged, truth or events.truth_of(campaign)),
+        runs=runs,
+        checks=judged,
+        shown_path=str(campaign.path),
+        attacked=attacked.attack(campaign, runs),
+        tpm_ms=tpm_ms,
+    )

@@ -1,0 +1,141 @@
+"""What a reader must know of how a campaign went: the order of its arms, what was thrown away, how far boots differ."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis import markdown, metrics
+from testbed.analysis.ladder import STRATUM, Question, arm_values, baseline_of
+from testbed.plan import Cell, Plan
+from testbed.record import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """How often an arm stood at a place, and followed another arm, over the blocks: fewest and most of all pairs.
+
+    ``strata``: over how many workloads it was counted. All of planned orders, which resuming does not change.
+    """
+
+    places: tuple[int, int]
+    followers: tuple[int, int]
+    strata: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether each arm is equally often at each place and after each other arm."""
+        return self.places[0] == self.places[1] and self.followers[0] == self.followers[1]
+
+    @property
+    def words(self) -> str:
+        """Say it in plain words."""
+        if self.ok:
+            return (
+                f"Order of arms: balanced. Of each workload every arm stands {self.places[0]} times at every place and "
+                f"follows every other arm {self.followers[0]} times."
+            )
+        return (
+            f"Order of arms: not balanced. Of a workload an arm stands {_span(self.places)} times at a place and "
+            f"follows another arm {_span(self.followers)} times."
+        )
+
+
+def balance(plan: Plan) -> Balance:
+    """Count places and followers in the planned order, of the arms of each workload by themselves."""
+    orders: dict[tuple[str, ...], list[list[str]]] = {}
+    for block in plan.blocks:
+        of_block: dict[tuple[str, ...], list[str]] = {}
+        for cell in block.cells:
+            of_block.setdefault(_stratum(cell), []).append(cell.measurer)
+        for stratum, arms in of_block.items():
+            orders.setdefault(stratum, []).append(arms)
+    places, followers = [], []
+    for blocks in orders.values():
+        arms = sorted({arm for order in blocks for arm in order})
+        at = Counter((arm, place) for order in blocks for place, arm in enumerate(order))
+        after = Counter(pair for order in blocks for pair in itertools.pairwise(order))
+        places += [at[arm, place] for arm in arms for place in range(len(arms))]
+        followers += [after[first, then] for first in arms for then in arms if first != then]
+    return Balance(
+        places=(min(places, default=0), max(places, default=0)),
+        followers=(min(followers, default=0), max(followers, default=0)),
+        strata=len(orders),
+    )
+
+
+def attempts(rows: pd.DataFrame) -> list[str]:
+    """Return the lines on runs that were put aside: an arm a row, with how each of its attempts had ended."""
+    aside = rows[~rows["current"].astype(bool)].drop_duplicates("run")
+    if aside.empty:
+        return ["No run was put aside: every number here is of a first attempt."]
+    header = ("measurer", "put aside", *(str(status) for status in Status), "reasons")
+    told = (
+        "Runs that were put aside and done again, blind to their numbers; none of these is used (an arm that is "
+        "disturbed takes the other arms of its workload with it):"
+    )
+    return [
+        told,
+        "",
+        *markdown.table(header, _put_aside(aside)),
+        "",
+        "Unequal shares of rejected runs mean that a measurer itself makes noise: a finding, not bad luck.",
+    ]
+
+
+def boots(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
+    """Return one row a (kernel, runtime, workload): how far its baseline differs from boot to boot.
+
+    ``sd``: standard deviation of the logarithm over blocks; ``span``: largest over smallest, less 1; ``n`` blocks. It
+    cancels in each ratio; it is what a comparison across boots would have as its noise.
+    """
+    listed: list[dict[str, Any]] = []
+    reading = metrics.reading(metrics.PRIMARY, question.tier)
+    clean = rows[(rows["attack"] == "none") & (rows["metric"] == metrics.PRIMARY)]
+    for key, group in clean.groupby(list(STRATUM)) if reading is not None else ():
+        assert reading is not None, "there is nothing to group without one"
+        values = arm_values(group, metrics.PRIMARY, reading)
+        bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
+        if question.baseline not in bases:
+            continue
+        logs = pd.Series(baseline_of(values, bases)).dropna().map(math.log)
+        if len(logs) > 1:
+            spread = {"sd": float(logs.std()), "span": math.expm1(float(logs.max() - logs.min())), "n": len(logs)}
+            listed.append(dict(zip(STRATUM, map(str, key), strict=True)) | spread)
+    return pd.DataFrame(listed, columns=[*STRATUM, "sd", "span", "n"])
+
+
+def section(plan: Plan, rows: pd.DataFrame, question: Question) -> list[str]:
+    """Return the lines on how the campaign went."""
+    lines = ["## How it went", "", balance(plan).words, "", *attempts(rows), ""]
+    spread = boots(rows, question)
+    if spread.empty:
+        return lines
+    lines += ["How far the baseline differs from boot to boot; each ratio is of one boot, so this cancels:", ""]
+    cells = (
+        (f"`{row['workload']}`", row["n"], f"{100 * row['sd']:.3f} %", f"{100 * row['span']:.3f} %")
+        for row in spread.to_dict("records")
+    )
+    return [*lines, *markdown.table(("workload", "boots", "standard deviation", "largest over smallest"), cells)]
+
+
+def _put_aside(aside: pd.DataFrame) -> Iterator[list[object]]:
+    for arm, group in aside.groupby("measurer"):
+        reasons = Counter(str(reason).split(":")[0] for reason in group["reason"] if reason)
+        counts = [int((group["status"] == str(status)).sum()) for status in Status]
+        told = ", ".join(f"{markdown.code(reason)} x{count}" for reason, count in sorted(reasons.items()))
+        yield [f"`{arm}`", len(group), *counts, told or "none"]
+
+
+def _stratum(cell: Cell) -> tuple[str, ...]:
+    return cell.kernel, cell.runtime, cell.workload, cell.attack
+
+
+def _span(ends: tuple[int, int]) -> str:
+    return f"{ends[0]}" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"

@@ -1,0 +1,86 @@
+"""All tables of a campaign, from raw rows to what a figure shows: computed in one place for report and notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from testbed.analysis import attribution, events, frames, holdout, ladder, metrics, overall, series, waiting
+from testbed.analysis.costmodel import Fit
+from testbed.analysis.events import Truth
+from testbed.analysis.ladder import Question
+from testbed.plan import Plan
+from testbed.rundir import Campaign, read_facts, read_plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """``ladders`` by metric (``ladder.ladder``); ``overall`` over workloads (``overall.overall``).
+
+    ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
+    ``starts``, ``scaling``: of ``series``; ``waiting``: of ``waiting.waiting``.
+    """
+
+    plan: Plan
+    question: Question
+    rows: pd.DataFrame
+    events: pd.DataFrame
+    ladders: Mapping[str, pd.DataFrame]
+    overall: pd.DataFrame
+    observed: Mapping[str, pd.DataFrame]
+    fits: tuple[Fit, ...]
+    predictions: pd.DataFrame
+    parts: pd.DataFrame
+    starts: pd.DataFrame
+    scaling: pd.DataFrame
+    waiting: pd.DataFrame
+
+    @property
+    def ladder(self) -> pd.DataFrame:
+        """The ladder of the primary metric; empty on a tier where it means nothing."""
+        return self.ladders.get(metrics.PRIMARY, pd.DataFrame(columns=[*ladder.STRATUM, "treatment"]))
+
+
+def read(campaign: Campaign, checks: pd.DataFrame | None = None, truth: Truth | None = None) -> Tables:
+    """Compute the tables from a campaign's records.
+
+    ``checks``: of ``checks.checks``, else ``checks.parquet`` if it is there. ``truth``: what the images say of events,
+    else ``events.parquet`` if it is there, else the measurers' counters alone. Nothing is judged. Raises as
+    ``frames.rows`` does.
+    """
+    plan = read_plan(campaign)
+    question = Question.of(plan.tier, read_facts(campaign))
+    happened = events.read(campaign) if truth is None else events.events(campaign, truth)
+    return compute(plan, question, frames.rows(campaign, checks), happened)
+
+
+def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.DataFrame) -> Tables:
+    """Compute all tables from rows and events."""
+    tables = ladders(rows, question)
+    observed = holdout.observe(rows, happened, question)
+    fits = tuple(holdout.fits(observed, question))
+    primary = tables.get(metrics.PRIMARY, pd.DataFrame())
+    return Tables(
+        plan=plan,
+        question=question,
+        rows=rows,
+        events=happened,
+        ladders=tables,
+        overall=overall.overall(overall.effects(rows, question)),
+        observed=observed,
+        fits=fits,
+        predictions=holdout.predictions(rows, observed, question),
+        parts=attribution.parts(observed, fits),
+        starts=series.starts(rows, question),
+        scaling=series.scaling(primary),
+        waiting=waiting.waiting(rows, question),
+    )
+
+
+def ladders(rows: pd.DataFrame, question: Question) -> dict[str, pd.DataFrame]:
+    """Return the ladder of each metric that means something on the tier and that was measured."""
+    measured = set(rows["metric"].dropna())
+    wanted = (metric for metric in metrics.readable(question.tier) if metric in measured)
+    return {metric: ladder.ladder(rows, question, metric) for metric in wanted}
