@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from testbed.errors import SpecError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
+Bank = Literal["sha1", "sha256", "sha384", "sha512"]
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -21,10 +22,24 @@ class _Values(BaseModel):
 
 
 class Shape(_Values):
-    """The machine: virtual CPUs and memory."""
+    """The machine: virtual CPUs, memory, and the banks of PCRs that its TPM has.
+
+    The kernel extends every bank there is, each with a digest of its own; quotes are over ``sha256``.
+    """
 
     vcpus: int = Field(default=1, ge=1, le=64)
     memory_mib: int = Field(default=1024, ge=512, le=65536)
+    pcr_banks: tuple[Bank, ...] = ("sha256",)
+
+    @field_validator("pcr_banks")
+    @classmethod
+    def _one_is_quoted(cls, banks: tuple[Bank, ...]) -> tuple[Bank, ...]:
+        if "sha256" not in banks:
+            raise ValueError("the bank sha256 must be among them, it is the one that is quoted")
+        if len(set(banks)) < len(banks):
+            raise ValueError("a bank is listed twice")
+        # The order means nothing: the same banks are the same machine.
+        return tuple(sorted(banks))
 
 
 class Limits(_Values):

@@ -104,6 +104,7 @@ def build_parts(
         tier=tier,
         vcpus=experiment.machine.vcpus,
         memory_mib=experiment.machine.memory_mib,
+        pcr_banks=experiment.machine.pcr_banks,
         unmasked=recipe.processor,
         store=build_store(images, guest, say).disk if images else None,
     )

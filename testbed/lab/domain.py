@@ -83,6 +83,7 @@ class MachineSpec:
 
     ``unmasked``: features of the model that are left to this machine although its tier masks them. ``store``: a raw
     disk with container images (``lab.store``), which the machine only reads, as do others at the same time.
+    ``pcr_banks``: the active banks of its TPM.
     """
 
     name: str
@@ -95,6 +96,7 @@ class MachineSpec:
     unmasked: tuple[str, ...] = ()
     kernel_words: tuple[str, ...] = ()
     store: Path | None = None
+    pcr_banks: tuple[str, ...] = ("sha256",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

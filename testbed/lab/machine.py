@@ -175,7 +175,7 @@ class Lab:
         with self._place(directory) as place:
 
             def prepare() -> None:
-                tpm.manufacture(place.tpm_state, self._authority, spec.name)
+                tpm.manufacture(place.tpm_state, self._authority, spec.name, spec.pcr_banks)
                 _make_overlay(spec.image.disk, "raw", place.disk)
 
             def run(wiring: Wiring) -> None:

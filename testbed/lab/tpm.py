@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,10 @@ class CertificateAuthority:
         return self.directory / "swtpm-localca-rootca-cert.pem", self.directory / "issuercert.pem"
 
 
-def manufacture(state: Path, authority: CertificateAuthority, name: str) -> None:
-    """Make a new TPM's state in the directory ``state``: SHA-256 bank only, EK (RSA 2048) with a certificate in its NV.
+def manufacture(state: Path, authority: CertificateAuthority, name: str, banks: Sequence[str] = ("sha256",)) -> None:
+    """Make a new TPM's state in the directory ``state``: EK (RSA 2048) with a certificate in its NV.
 
+    ``banks``: the PCR banks that are active, by their hash (``sha1``, ``sha256``, ``sha384``, ``sha512``).
     Raises ``HostError`` if swtpm's tools are missing, ``CommandError`` if they refuse.
     """
     program = shell.which("swtpm_setup")
@@ -52,7 +53,7 @@ def manufacture(state: Path, authority: CertificateAuthority, name: str) -> None
             "--tpm2",
             *("--tpmstate", state.absolute()),
             *("--config", config),
-            *("--pcr-banks", "sha256"),
+            *("--pcr-banks", ",".join(banks)),
             *("--vmid", name),
             "--create-ek-cert",
             "--overwrite",

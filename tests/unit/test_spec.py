@@ -98,6 +98,10 @@ def test_every_mistake_has_its_line(tmp_path: Path) -> None:
         ("exclude", '{ kernel = "x" }'),
         ("machine", "{ vcpus = 0 }"),
         ("machine", "{ memory_mib = 511 }"),
+        ("machine", "{ pcr_banks = [] }"),
+        ("machine", '{ pcr_banks = ["sha1"] }'),
+        ("machine", '{ pcr_banks = ["sha256", "sha256"] }'),
+        ("machine", '{ pcr_banks = ["sha256", "md5"] }'),
     ],
 )
 def test_a_bad_value_is_named_with_its_key(tmp_path: Path, key: str, value: str) -> None:
@@ -133,6 +137,15 @@ def test_no_file_and_a_directory_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SpecError, match="cannot be read") as caught:
             spec.load(path)
         assert str(path) in caught.value.message
+
+
+def test_the_same_banks_are_the_same_machine(tmp_path: Path) -> None:
+    some, other = (
+        load(tmp_path, f"{GOOD}machine.pcr_banks = {list(banks)}\n")
+        for banks in (("sha512", "sha256"), ("sha256", "sha512"))
+    )
+    assert some.machine == other.machine
+    assert load(tmp_path, GOOD).machine.pcr_banks == ("sha256",)
 
 
 def overridden(tmp_path: Path, *overrides: str, text: str = GOOD) -> spec.Experiment:

@@ -56,6 +56,16 @@ def test_the_thread_that_started_it_lives_as_long_as_the_process(
     assert not started[0].is_alive()
 
 
+def test_a_tpm_is_made_with_the_banks_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(tpm.shell, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(tpm.shell, "run", lambda argv, **_: seen.append([str(word) for word in argv]))
+    authority = tpm.CertificateAuthority(directory=tmp_path / "ca")
+    tpm.manufacture(tmp_path / "one", authority, "m")
+    tpm.manufacture(tmp_path / "two", authority, "m", ("sha1", "sha256"))
+    assert [words[words.index("--pcr-banks") + 1] for words in seen] == ["sha256", "sha1,sha256"]
+
+
 def test_a_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tpm, "_argv", lambda *_: ["no-such-swtpm"])
     with pytest.raises(HostError, match="no-such-swtpm"), tpm.emulator(tmp_path, tmp_path / "c", tmp_path / "log"):

@@ -18,8 +18,10 @@ from threading import Barrier
 
 import pytest
 
+from testbed.attest.ima import read_entries
 from testbed.attest.quote import check, parse_selection
 from testbed.attest.tpm import load_key
+from testbed.attest.verify import verify
 from testbed.errors import DeadlineExceeded, LostMachine
 from testbed.guest import Guest
 from testbed.lab import attestation, facts, hypervisor, reap
@@ -104,6 +106,27 @@ def test_clones_are_the_same_machine_and_count_alike(lab: Lab, saved: tuple[Save
         values = json.loads((bundle.directory / "bundle.json").read_text())["pcr_values"]
         assert judged.attest is not None
         assert hashlib.sha256(b"".join(map(bytes.fromhex, values.values()))).digest() == judged.attest.digest
+
+
+def test_the_kernel_extends_every_bank_that_the_tpm_has(lab: Lab, spec: MachineSpec, tmp_path: Path) -> None:
+    banks = ("sha1", "sha256", "sha384", "sha512")
+    with lab.boot(replace(spec, tier=Tier.TCG, pcr_banks=banks), tmp_path / "boot") as booted:
+        ak = attestation.enrol(booted.guest, booted.tpm)
+        machine = booted.save(tmp_path / "saved")
+    with lab.restore(machine, tmp_path / "clone") as clone:
+        clone.guest.put(b"measure func=BPRM_CHECK\n", "/run/policy")
+        clone.guest.run(["sh", "-c", "cat /run/policy >/sys/kernel/security/ima/policy; true"])
+        got = attestation.collect(clone.guest, PCRS, b"challenge", clone.clone_id, tmp_path / "evidence")
+        read = clone.guest.run(["tpm2_pcrread", "+".join(f"{bank}:10" for bank in banks)]).text
+        log = clone.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
+    assert verify(tmp_path / "evidence", ak=ak, nonce=got.nonce).ok
+    entries = [entry for entry in read_entries(log) if entry.pcr == 10]
+    assert len(entries) > 1
+    for bank in banks:
+        value = bytes(hashlib.new(bank).digest_size)
+        for entry in entries:
+            value = hashlib.new(bank, value + hashlib.new(bank, entry.data).digest()).digest()
+        assert f"0x{value.hex().upper()}" in read
 
 
 def test_two_clones_of_one_save_run_at_the_same_time(lab: Lab, saved: tuple[Saved, bytes], tmp_path: Path) -> None:
