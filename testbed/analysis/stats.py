@@ -14,7 +14,6 @@ Wilcoxon (Hollander, Wolfe, Chicken, *Nonparametric Statistical Methods*, 3rd ed
 from __future__ import annotations
 
 import enum
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +22,14 @@ from statistics import median
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from testbed.analysis import power
+from testbed.analysis.signedrank import interval_rank, p_value, walsh_averages
+
 CONFIDENCE = 0.95
 # Two one-sided tests at 5 % are an interval of 90 % inside the margin.
 EQUIVALENCE_CONFIDENCE = 0.90
+# The smallest exact p of 6 blocks is 0.031: below 12 none could survive the correction for several workloads.
+MIN_FOR_P = 12
 MAX_FAILED = 0.05
 MAX_REJECTED = 0.40
 
@@ -56,12 +60,18 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A Hodges-Lehmann estimate with both intervals; ``None`` where so few blocks cannot bound it."""
+    """A Hodges-Lehmann estimate with both intervals; ``None`` where so few blocks cannot bound it.
+
+    ``spread``: the blocks' standard deviation, NaN of one block. ``p``: of the two-sided exact signed-rank test against
+    0, at most 0.05 exactly where the 95 % interval leaves 0 out.
+    """
 
     center: float
     interval: Interval | None
     narrow: Interval | None
     n: int
+    spread: float = math.nan
+    p: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +115,9 @@ class Overhead:
     """What an arm costs: ``ratio`` to the baseline (1.05 is 5 % more) in ``n`` blocks.
 
     ``low`` and ``high`` are the 95 % interval, infinite where ``n`` is too small for one: never a number without it.
+    ``p``: raw, ``None`` below 12 blocks. ``spread``: standard deviation of the blocks' logarithms. ``mde``: smallest
+    true effect (logarithm) that as many blocks with this spread and this floor find in 80 % of campaigns; infinite if
+    they find none. ``settles``: how many blocks would end an INCONCLUSIVE; ``None`` elsewhere, or if nothing would.
     """
 
     metric: str
@@ -115,6 +128,10 @@ class Overhead:
     high: float
     n: int
     verdict: Conclusion
+    p: float | None = None
+    spread: float = math.nan
+    mde: float = math.inf
+    settles: int | None = None
 
 
 def arm_value(timed: Sequence[float]) -> float:
@@ -139,40 +156,6 @@ def log_ratio(treatment: ArrayLike, *baselines: ArrayLike) -> NDArray[np.float64
     return effect
 
 
-def signed_rank_law(n: int) -> NDArray[np.float64]:
-    """Return P(T = t), t = 0 .. n(n+1)/2, of the signed-rank statistic of ``n`` values symmetric about 0.
-
-    Rank r adds r or nothing, each with probability 1/2; so the law of n ranks is that of n-1, half of it shifted by n.
-    Exact up to the rounding of doubles (each step is one addition and one halving).
-    """
-    law = np.ones(1)
-    for rank in range(1, n + 1):
-        wider = np.zeros(len(law) + rank)
-        wider[: len(law)] += law / 2
-        wider[rank:] += law / 2
-        law = wider
-    return law
-
-
-@functools.lru_cache
-def interval_rank(n: int, confidence: float) -> int | None:
-    """Return the largest k with P(T <= k-1) <= (1 - confidence) / 2.
-
-    The k-th smallest and the k-th largest Walsh average bound the centre. ``None``: there is no such k, even the two
-    outermost averages miss it too often (below n = 6 for 95 %).
-    """
-    below = np.cumsum(signed_rank_law(n))
-    k = int(np.searchsorted(below, (1 - confidence) / 2, side="right"))
-    return k or None
-
-
-def walsh_averages(values: ArrayLike) -> NDArray[np.float64]:
-    """Return the means of all pairs, each value with itself too, sorted."""
-    data = np.asarray(values, dtype=np.float64)
-    rows, columns = np.triu_indices(len(data))
-    return np.sort((data[rows] + data[columns]) / 2)
-
-
 def estimate(values: ArrayLike) -> Estimate:
     """Return the Hodges-Lehmann estimate of the centre of the blocks' values. Raises ``ValueError`` for no value."""
     n = np.size(values)
@@ -184,6 +167,8 @@ def estimate(values: ArrayLike) -> Estimate:
         interval=_bounds(averages, n, CONFIDENCE),
         narrow=_bounds(averages, n, EQUIVALENCE_CONFIDENCE),
         n=n,
+        spread=float(np.std(np.sort(values), ddof=1)) if n > 1 else math.nan,
+        p=p_value(averages, n),
     )
 
 
@@ -222,6 +207,7 @@ def overhead(
 ) -> Overhead:
     """Return the effect as a ratio with its interval and its verdict."""
     bounds = effect.interval or Interval(low=-math.inf, high=math.inf)
+    verdict = conclude(effect, floor, delta=delta, losses=losses)
     return Overhead(
         metric=metric,
         baseline=baseline,
@@ -230,7 +216,27 @@ def overhead(
         low=math.exp(bounds.low),
         high=math.exp(bounds.high),
         n=effect.n,
-        verdict=conclude(effect, floor, delta=delta, losses=losses),
+        verdict=verdict,
+        p=effect.p if effect.n >= MIN_FOR_P else None,
+        spread=effect.spread,
+        mde=math.inf
+        if floor is None or floor.height is None
+        else power.mde(effect.spread, effect.n, floor=floor.height),
+        settles=_settles(effect, floor, delta) if verdict is Conclusion.INCONCLUSIVE else None,
+    )
+
+
+def _settles(effect: Estimate, floor: Floor | None, delta: float) -> int | None:
+    """Return how many blocks would settle it, if the truth is what was estimated. Without an A/A none would."""
+    if floor is None:
+        return None
+    return power.settles(
+        effect.center,
+        spread=effect.spread,
+        n=effect.n,
+        delta=delta,
+        aa_spread=floor.estimate.spread,
+        resolution=floor.resolution,
     )
 
 

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.analysis import stats
+from testbed.analysis import signedrank, stats
 from testbed.analysis.stats import Conclusion, Estimate, Floor, Interval, Losses
 
 EFFECTS = st.lists(st.floats(min_value=-3, max_value=3).map(lambda x: round(x, 6)), min_size=6, max_size=24)
@@ -23,27 +23,27 @@ def test_law_is_that_of_all_sign_patterns(n: int) -> None:
     counted = [0] * (n * (n + 1) // 2 + 1)
     for signs in itertools.product((0, 1), repeat=n):
         counted[sum(rank for rank, sign in enumerate(signs, 1) if sign)] += 1
-    assert stats.signed_rank_law(n) == pytest.approx(np.array(counted) / 2**n, abs=1e-15)
+    assert signedrank.signed_rank_law(n) == pytest.approx(np.array(counted) / 2**n, abs=1e-15)
 
 
 def test_law_of_many_blocks_still_sums_to_one() -> None:
-    assert stats.signed_rank_law(200).sum() == pytest.approx(1)
+    assert signedrank.signed_rank_law(200).sum() == pytest.approx(1)
 
 
 # Hollander, Wolfe, Chicken, table A.4: the smallest t with P(T >= t) <= 0.025 for these n; k = M - t + 1.
 @pytest.mark.parametrize(("n", "t"), [(6, 21), (7, 26), (8, 33), (9, 40), (10, 47), (12, 65), (15, 95)])
 def test_rank_is_the_published_critical_value(n: int, t: int) -> None:
-    assert stats.interval_rank(n, 0.95) == n * (n + 1) // 2 - t + 1
+    assert signedrank.interval_rank(n, 0.95) == n * (n + 1) // 2 - t + 1
 
 
 @pytest.mark.parametrize(("n", "confidence"), [(1, 0.95), (5, 0.95), (1, 0.90), (4, 0.90)])
 def test_too_few_blocks_have_no_interval(n: int, confidence: float) -> None:
-    assert stats.interval_rank(n, confidence) is None
+    assert signedrank.interval_rank(n, confidence) is None
 
 
 @pytest.mark.parametrize(("n", "confidence"), [(6, 0.95), (5, 0.90)])
 def test_smallest_n_with_an_interval_has_the_outermost_averages(n: int, confidence: float) -> None:
-    assert stats.interval_rank(n, confidence) == 1
+    assert signedrank.interval_rank(n, confidence) == 1
 
 
 @pytest.mark.parametrize("n", [6, 7, 10, 17, 24])
@@ -55,6 +55,27 @@ def test_interval_is_what_scipys_test_does_not_reject(n: int) -> None:
         inside = scipy.stats.wilcoxon(values - (end + inwards * 1e-9), method="exact").pvalue
         outside = scipy.stats.wilcoxon(values - (end - inwards * 1e-9), method="exact").pvalue
         assert inside > 0.05 >= outside
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 12, 24, 40])
+@pytest.mark.parametrize("shift", [0.0, 0.5, -2.0])
+def test_p_is_that_of_scipy(n: int, shift: float) -> None:
+    values = np.random.default_rng(n).normal(shift, 1, n)
+    assert stats.estimate(values).p == pytest.approx(scipy.stats.wilcoxon(values, method="exact").pvalue)
+
+
+def test_p_of_blocks_that_do_not_differ_at_all_is_one() -> None:
+    assert stats.estimate([0.0] * 6).p == 1
+
+
+TIED = st.lists(st.integers(min_value=-3, max_value=3).map(float), min_size=6, max_size=16)
+
+
+@given(TIED | EFFECTS)
+def test_p_and_interval_say_the_same_also_of_ties_and_zeros(values: list[float]) -> None:
+    got = stats.estimate(values)
+    assert got.interval is not None
+    assert (got.p <= 0.05) == (got.interval.low > 0 or got.interval.high < 0)
 
 
 def test_estimate_is_the_median_of_all_pairs() -> None:
