@@ -1,0 +1,53 @@
+"""``testbed simulate``: how often the verdicts are right, without a machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import click
+
+from testbed.analysis import markdown, simulate, stats
+from testbed.analysis.simulate import COUNTED, TIMED, Design, Rates
+
+_DESIGNS = {"counted": COUNTED, "timed": TIMED}
+_HEADER = ("truth", "found", "within δ", "inconclusive", "invalid", "interval holds the truth")
+
+
+@click.command("simulate")
+@click.argument("noise", type=click.Choice(sorted(_DESIGNS)), default="counted")
+@click.option("--blocks", type=click.IntRange(min=6, max=200), help="Boots in a campaign.")
+@click.option("--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Margin, 0.005 is 0.5 %.")
+@click.option("--fixed-order", is_flag=True, help="All blocks in the same order, to see what that does.")
+@click.option("--campaigns", type=click.IntRange(min=1), default=simulate.CAMPAIGNS, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+def simulate_command(
+    *, noise: str, blocks: int | None, delta: float | None, fixed_order: bool, campaigns: int, seed: int
+) -> None:
+    """Judge campaigns that never ran, disturbed as instructions are (counted) or as seconds are (timed).
+
+    A line for an arm that costs nothing, one for the smallest effect that the design says it finds in 80 % of
+    campaigns, and one for delta in either direction, which must not be called equal in more than 5 %.
+    """
+    known = _DESIGNS[noise]
+    design = replace(known, blocks=blocks or known.blocks, delta=delta or known.delta, balanced=not fixed_order)
+    click.echo("\n".join(table(design, campaigns=campaigns, seed=seed)))
+
+
+def table(design: Design, *, campaigns: int, seed: int) -> Iterator[str]:
+    """Yield the lines of a Markdown table, and what they are about."""
+    yield f"{campaigns} campaigns of {design.blocks} blocks, δ = ±{100 * design.delta:g} %, {design.noise}"
+    yield ""
+    found = simulate.rates(design, simulate.usual_truths(design), campaigns=campaigns, seed=seed)
+    names = ("nothing", "stated smallest effect", "δ", "-δ")
+    yield from markdown.table(_HEADER, (_row(name, rates) for name, rates in zip(names, found, strict=True)))
+    if design.blocks >= stats.MIN_FOR_P:
+        raw, adjusted = simulate.family(design, campaigns=campaigns, seed=seed)
+        yield ""
+        yield f"Any of four arms that cost nothing at p <= 0.05: {100 * raw:.1f} %, after Holm {100 * adjusted:.1f} %"
+
+
+def _row(name: str, rates: Rates) -> tuple[str, ...]:
+    shares = (rates.found, rates.equal, rates.inconclusive, rates.invalid, rates.covered)
+    return f"{name} ({stats.percent(math.exp(rates.truth)):+.3g} %)", *(f"{100 * share:.1f} %" for share in shares)
