@@ -23,35 +23,34 @@ PARTS: Mapping[str, str] = {
     "hash": "SHA-256, by byte",
     "entries": "a new file: template, log, extend",
     "launches": "images: launches, walk over the names (at a first start: the whole tree)",
-    "rest": "not explained by the prices",
+    "rest": "files: not explained by prices",
 }
 _TERMS = {"hash": ("bytes",), "entries": ("files", "extends"), "lookups": ("lookups",)}
 COLUMNS = (*STRATUM, "part", "value", "low", "high", "base", "share", "how", "unit")
 
 
-def parts(observed: Mapping[str, pd.DataFrame], fits: Sequence[Fit]) -> pd.DataFrame:
+def parts(observed: Mapping[str, pd.DataFrame], fits: Sequence[Fit], unit: str) -> pd.DataFrame:
     """Return one row a (kernel, runtime, workload, part): what it adds in one timed iteration.
 
     ``value`` with its 95 % interval ``low high`` (of fitted parts that of the price), ``base`` the baseline's
     iteration, ``share`` of all that was added. ``observed`` of ``holdout.observe``, ``fits`` of ``holdout.fits`` on all
-    workloads.
-    Empty without the step of files, of which there is most to say.
+    workloads, ``unit`` what they count in. Without prices what files add is one part; empty without that step.
     """
     files = observed.get("file")
     fitted = {fit.kernel: fit for fit in fits if fit.step.name == "file"}
     listed: list[dict[str, Any]] = []
     for key, group in files.groupby(list(STRATUM)) if files is not None else ():
         stratum = dict(zip(STRATUM, map(str, key), strict=True))
-        fit = fitted.get(stratum["kernel"])
-        if fit is not None:
-            listed += _of_workload(stratum, group, fit, observed)
+        rows = _of_workload(stratum, group, fitted.get(stratum["kernel"]), observed)
+        listed += [row | {"unit": unit} for row in rows]
     return pd.DataFrame(listed, columns=list(COLUMNS))
 
 
 def _of_workload(
-    stratum: dict[str, str], files: pd.DataFrame, fit: Fit, observed: Mapping[str, pd.DataFrame]
+    stratum: dict[str, str], files: pd.DataFrame, fit: Fit | None, observed: Mapping[str, pd.DataFrame]
 ) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{"part": part, "how": "fitted"} | amounts for part, amounts in _fitted(files, fit)]
+    fitted = _fitted(files, fit) if fit else []
+    rows: list[dict[str, Any]] = [{"part": part, "how": "fitted"} | amounts for part, amounts in fitted]
     explained = sum(row["value"] for row in rows)
     seen = _measured(files)
     rest = {name: seen[name] - explained for name in ("value", "low", "high")}
@@ -67,7 +66,7 @@ def _of_workload(
     whole = sum(row["value"] for row in rows)
     order = list(PARTS)
     rows.sort(key=lambda row: order.index(row["part"]))
-    return [stratum | row | {"base": base, "share": row["value"] / whole, "unit": fit.unit} for row in rows]
+    return [stratum | row | {"base": base, "share": row["value"] / whole} for row in rows]
 
 
 def _fitted(files: pd.DataFrame, fit: Fit) -> list[tuple[str, dict[str, float]]]:

@@ -25,6 +25,8 @@ from testbed.record import Tier
 
 BASE = "(baseline)"
 MAX_CONDITION = 30.0
+# One workload would give all that it adds to one event.
+FEWEST = 3
 # Workloads that add next to nothing must not rule the fit by their relative error: none weighs more than ten times as
 # much as the one in the middle.
 _HEAVIEST = 10.0
@@ -61,7 +63,7 @@ STEPS = (
         terms=("image_bytes", "image_files", "walked", "launches"),
         first=True,
     ),
-    Step(name="ima", arm="ima-exec", over=(BASE,), terms=("bytes", "files", "decisions")),
+    Step(name="ima", arm="ima-exec", over=(BASE,), terms=("bytes", "files", "lookups")),
 )
 # Steps whose sum is what an arm adds over the baseline in a timed iteration.
 CHAINS: Mapping[str, tuple[str, ...]] = {
@@ -135,10 +137,12 @@ def is_cold(workload: str) -> bool:
 
 
 def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:
-    """Fit a step on the rows of ``observations`` given; ``None`` if there is nothing to fit it on."""
+    """Fit a step on the rows of ``observations`` given; ``None`` if there is too little to fit it on."""
     terms, given_up = list(step.terms), {}
     workloads = tuple(sorted(set(seen["workload"].astype(str))))
     mean = seen.groupby(list(STRATUM))[["added", *step.terms]].mean()
+    if len(mean) < FEWEST:
+        return None
     for term in step.terms:
         if not (mean[term] > 0).any():
             terms.remove(term)
@@ -176,10 +180,11 @@ def _counts(events: pd.DataFrame, step: Step) -> pd.DataFrame:
 
 def _not_told_apart(mean: pd.DataFrame, terms: Sequence[str]) -> str:
     """Return why these terms cannot be told apart on these workloads; empty if they can."""
-    if len(mean) < len(terms):
-        return f"{len(mean)} workloads cannot tell {len(terms)} prices"
     if len(terms) == 1:
         return ""
+    # One more than prices, or nothing would be left that could contradict them.
+    if len(mean) <= len(terms):
+        return f"{len(mean)} workloads are too few for {len(terms)} prices"
     design = _weights(mean["added"].to_numpy(dtype=float))[:, None] * mean[list(terms)].to_numpy(dtype=float)
     lengths = np.linalg.norm(design, axis=0)
     condition = float(np.linalg.cond(design / lengths)) if lengths.all() else np.inf

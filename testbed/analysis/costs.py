@@ -9,7 +9,7 @@ import pandas as pd
 
 from testbed.analysis import events, markdown, stats, words
 from testbed.analysis.attribution import PARTS
-from testbed.analysis.costmodel import Fit
+from testbed.analysis.costmodel import FEWEST, Fit
 from testbed.analysis.holdout import MARGIN, Role
 from testbed.analysis.ladder import STRATUM, climb
 from testbed.analysis.tables import Tables
@@ -37,7 +37,7 @@ _STEPS: Mapping[str, str] = {
 
 def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     """Return the lines on attribution and the cost model; none where nothing could be fitted."""
-    if not tables.fits:
+    if tables.parts.empty and not tables.fits:
         return []
     lines = ["## What an event costs", "", *_prices(tables.fits), ""]
     lines += [*_agreement(tables.events), ""]
@@ -62,6 +62,8 @@ def doubts(tables: Tables) -> list[str]:
 
 
 def _prices(fits: tuple[Fit, ...]) -> list[str]:
+    if not fits:
+        return [f"No event is priced: fewer than {FEWEST} workloads would give all that they add to one event."]
     rows, notes = [], []
     several = len({fit.kernel for fit in fits}) > 1
     for fit in fits:
@@ -71,7 +73,10 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
             bounds = price.interval or stats.Interval(low=float("-inf"), high=float("inf"))
             cost = words.amount(price.center, bounds.low, bounds.high, fit.unit)
             rows.append((step, arm, _named(term, fit), cost, price.n, len(fit.workloads)))
-        notes += [f"{step}: no price of {EVENTS[term]}: {why}." for term, why in fit.given_up.items()]
+        if fit.given_up:
+            notes.append(
+                f"{step}, no price of: " + "; ".join(f"{EVENTS[t]} ({why})" for t, why in fit.given_up.items())
+            )
     header = ("step of the ladder", "arm", "price of", "price, 95 % interval", "n", "workloads")
     return [
         "Fitted by least squares on all workloads (relative errors), block by block; the interval is over the blocks.",

@@ -11,6 +11,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines]
 
 
+def folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Return lines that a reader unfolds; where HTML is not rendered they just stand there."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
 def code(text: object) -> str:
     """Return text in code quotes that it cannot break out of: evidence is written by others."""
     plain = " ".join(str(text).split())

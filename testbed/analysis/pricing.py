@@ -52,12 +52,15 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
             lines += [*_matrix(table, tables.overall if primary else tables.overall.iloc[:0]), ""]
         if primary and "overhead" in figures:
             lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""]
-        lines += [*markdown.table(_HEADER, (_row(row) for row in table.to_dict("records"))), ""]
+        every = markdown.table(_HEADER, (_row(row) for row in table.to_dict("records")))
+        lines += [*(markdown.folded("every rung, with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
     lines += [*_operations(tables), ""]
     for name in ("starts", "scaling"):
         lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
-    return [*lines, *_grown(tables.rows)]
+    grown = _grown(tables.rows)
+    fold = len(tables.ladder.drop_duplicates(list(STRATUM))) > _FEW
+    return [*lines, *(markdown.folded("what grew: log, kernel memory, page cache", grown) if fold and grown else grown)]
 
 
 def doubts(tables: Tables) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None =
 def render(told: Material) -> str:
     """Return the report as Markdown."""
     parts = [_head(told), *(section(told) for section in _SECTIONS)]
-    return "\n".join(line for part in parts if part for line in (*part, "")).rstrip() + "\n"
+    text = "\n".join(line for part in parts if part for line in (*part, ""))
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def _head(told: Material) -> list[str]:

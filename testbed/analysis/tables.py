@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from testbed.analysis import attribution, events, frames, holdout, ladder, metrics, overall, series, waiting
+from testbed.analysis import attribution, costmodel, events, frames, holdout, ladder, metrics, overall, series, waiting
 from testbed.analysis.costmodel import Fit
 from testbed.analysis.events import Truth
 from testbed.analysis.ladder import Question
@@ -72,7 +72,7 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         observed=observed,
         fits=fits,
         predictions=holdout.predictions(rows, observed, question),
-        parts=attribution.parts(observed, fits),
+        parts=attribution.parts(observed, fits, costmodel.unit_of(question.tier)),
         starts=series.starts(rows, question),
         scaling=series.scaling(primary),
         waiting=waiting.waiting(rows, question),

@@ -205,7 +205,7 @@ def test_without_the_hooks_arm_the_model_stands_on_the_baseline(tmp_path: Path) 
 
 
 def test_parts_sum_to_what_was_added(plain: Plain) -> None:
-    table = attribution.parts(plain.observed, list(_fits(plain.observed).values()))
+    table = attribution.parts(plain.observed, list(_fits(plain.observed).values()), "instructions")
     assert set(table["part"]) == set(attribution.PARTS)
     shares = table.groupby("workload")["share"].sum()
     assert list(shares) == pytest.approx([1.0] * len(WORKLOADS))
@@ -223,7 +223,7 @@ def test_a_tier_without_a_clock_has_no_prices(tmp_path: Path) -> None:
     question = Question(tier=Tier.TCG)
     observed = holdout.observe(frames.rows(campaign), events.events(campaign, truth()), question)
     assert observed == {}
-    assert attribution.parts(observed, holdout.fits(observed, question)).empty
+    assert attribution.parts(observed, holdout.fits(observed, question), "ns").empty
 
 
 def test_time_is_priced_in_nanoseconds(tmp_path: Path) -> None:

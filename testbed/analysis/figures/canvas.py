@@ -46,7 +46,7 @@ class Look:
 
 
 _LOOKS = {
-    "none": Look(colour="#000000", marker="o"),
+    "none": Look(colour="#000000", marker="+"),
     "none2": Look(colour="#888888", marker="x", dashes=(0, (1, 1))),
     "ima-exec": Look(colour="#E69F00", marker="s", dashes=(0, (5, 1.5))),
     "ima-tcb": Look(colour="#CC79A7", marker="P", dashes=(0, (5, 1.5, 1, 1.5))),
