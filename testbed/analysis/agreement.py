@@ -13,8 +13,9 @@ import click
 import pandas as pd
 
 from testbed import plugins
-from testbed.analysis import frames, markdown, metrics, report, words
+from testbed.analysis import frames, markdown, metrics, words
 from testbed.analysis.ladder import STRATUM, Question, climb
+from testbed.analysis.tables import ladders
 from testbed.errors import IncompatibleRuns, SpecError
 from testbed.plan import Plan
 from testbed.rundir import Campaign, read_facts, read_plan
@@ -146,7 +147,7 @@ def compare_command(context: click.Context, campaigns: tuple[Path, ...]) -> None
 
 
 def _ladder(campaign: Campaign, plan: Plan, facts: Mapping[str, Any]) -> pd.DataFrame:
-    return report.ladders(frames.rows(campaign), Question.of(plan.tier, facts)).get(metrics.PRIMARY, pd.DataFrame())
+    return ladders(frames.rows(campaign), Question.of(plan.tier, facts)).get(metrics.PRIMARY, pd.DataFrame())
 
 
 def _same(first: tuple[Path, dict[str, Any]], other: tuple[Path, dict[str, Any]]) -> None:
