@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from testbed.workloads import Output, Value, Workload, WorkloadFailed
+from testbed.workloads import BATCH, CHRT, Output, Value, Workload, WorkloadFailed
 
 REQUESTS = 2000
 CONNECTIONS = 4
@@ -14,6 +14,7 @@ CONNECTIONS = 4
 SCRIPT = f"""
 {{ nginx -g 'daemon off;' 2>&1; echo "nginx ended with $?"; }} | {{
   while read -r line; do
+    last=$line
     case $line in *'start worker process '*) break ;; esac
   done
   wrk -t 1 -c {CONNECTIONS} -d 60s --latency -s /srv/count.lua http://127.0.0.1:80/index.html -- {REQUESTS} 2>&1
@@ -61,8 +62,8 @@ WORKLOAD = Workload(
     name="nginx",
     summary=f"nginx serves a page of 4 KiB {REQUESTS} times, asked by wrk",
     image="nginx",
-    argv=("/usr/bin/sh", "-c", SCRIPT),
-    executes=tuple(map(PurePosixPath, ("/usr/bin/sh", "/usr/sbin/nginx", "/usr/bin/wrk"))),
+    argv=(*BATCH, "/usr/bin/sh", "-c", SCRIPT),
+    executes=(CHRT, *map(PurePosixPath, ("/usr/bin/sh", "/usr/sbin/nginx", "/usr/bin/wrk"))),
     parse=parse,
     network=True,
     operation="request",

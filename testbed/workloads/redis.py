@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from testbed.workloads import Output, Value, Workload, WorkloadFailed
+from testbed.workloads import BATCH, CHRT, Output, Value, Workload, WorkloadFailed
 
 REQUESTS = 1500
 COMMANDS = ("set", "get")
@@ -14,6 +14,7 @@ COMMANDS = ("set", "get")
 SCRIPT = f"""
 {{ redis-server /etc/redis.conf 2>&1; echo "redis ended with $?"; }} | {{
   while read -r line; do
+    last=$line
     case $line in *'Ready to accept connections'*) break ;; esac
   done
   redis-benchmark -c 4 -n {REQUESTS} -t {",".join(COMMANDS)} -d 64 -r 1000 --seed 1 --csv 2>&1
@@ -60,8 +61,11 @@ WORKLOAD = Workload(
     name="redis",
     summary=f"redis does {REQUESTS} SET and {REQUESTS} GET for redis-benchmark",
     image="redis",
-    argv=("/usr/bin/sh", "-c", SCRIPT),
-    executes=tuple(PurePosixPath("/usr/bin") / name for name in ("sh", "redis-server", "redis-benchmark", "redis-cli")),
+    argv=(*BATCH, "/usr/bin/sh", "-c", SCRIPT),
+    executes=(
+        CHRT,
+        *(PurePosixPath("/usr/bin") / name for name in ("sh", "redis-server", "redis-benchmark", "redis-cli")),
+    ),
     parse=parse,
     network=True,
     operation="request",
