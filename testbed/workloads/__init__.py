@@ -91,13 +91,6 @@ class Workload:
         return self.network or bool(self.beside)
 
 
-# Put before a command whose processes wake one another. Whether one who is woken preempts who woke him is for the
-# scheduler to say by nanoseconds, and costs a switch more or less each time; under this policy he waits until the other
-# sleeps (sched(7)), and equal runs have equal switches. chrt is in package util-linux.
-CHRT = PurePosixPath("/usr/bin/chrt")
-BATCH = (str(CHRT), "--batch", "0")
-
-
 def expect_lines(expected: tuple[str, ...], output: str) -> None:
     """Raise ``WorkloadFailed`` naming the first line of ``output`` that is not the expected one."""
     got = tuple(output.splitlines())

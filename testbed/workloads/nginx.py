@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from testbed.workloads import BATCH, CHRT, Output, Value, Workload, WorkloadFailed
+from testbed.workloads import Output, Value, Workload, WorkloadFailed
 
 REQUESTS = 2000
 CONNECTIONS = 4
@@ -52,8 +52,8 @@ def parse(output: str) -> Output:
         raise WorkloadFailed(f"expected {REQUESTS} requests, got {requests}")
     values = (
         Value(metric="throughput", unit="1/s", value=float(report["rate"])),
-        Value(metric="p50", unit="s", value=float(report["p50"]) * _SECONDS[report["unit50"]]),
-        Value(metric="p99", unit="s", value=float(report["p99"]) * _SECONDS[report["unit99"]]),
+        Value(metric="latency_p50", unit="s", value=float(report["p50"]) * _SECONDS[report["unit50"]]),
+        Value(metric="latency_p99", unit="s", value=float(report["p99"]) * _SECONDS[report["unit99"]]),
     )
     return Output(operations=requests, values=values)
 
@@ -62,8 +62,8 @@ WORKLOAD = Workload(
     name="nginx",
     summary=f"nginx serves a page of 4 KiB {REQUESTS} times, asked by wrk",
     image="nginx",
-    argv=(*BATCH, "/usr/bin/sh", "-c", SCRIPT),
-    executes=(CHRT, *map(PurePosixPath, ("/usr/bin/sh", "/usr/sbin/nginx", "/usr/bin/wrk"))),
+    argv=("/usr/bin/sh", "-c", SCRIPT),
+    executes=tuple(map(PurePosixPath, ("/usr/bin/sh", "/usr/sbin/nginx", "/usr/bin/wrk"))),
     parse=parse,
     network=True,
     operation="request",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from testbed.workloads import BATCH, CHRT, Output, Parse, Role, Workload, WorkloadFailed
+from testbed.workloads import Output, Parse, Role, Workload, WorkloadFailed
 
 QUESTIONS = 200
 # What the client must have read: each answer is the question's number times 1 to 100.
@@ -27,9 +27,7 @@ def _says(who: str, what: str) -> Parse:
 
 def _role(who: str, what: str, *arguments: str) -> Role:
     program = f"/opt/{who}"
-    return Role(
-        argv=(*BATCH, program, *arguments), executes=(CHRT, PurePosixPath(program), *_PERL), parse=_says(who, what)
-    )
+    return Role(argv=(program, *arguments), executes=(PurePosixPath(program), *_PERL), parse=_says(who, what))
 
 
 _SERVER = _role("server", f"{QUESTIONS} questions")

@@ -13,7 +13,7 @@ NGINX = (GOLDEN / "nginx.txt").read_text()
 def test_wrk_tells_requests_throughput_and_latency() -> None:
     output = nginx.parse(NGINX)
     assert output.operations == 2000
-    expected = {("throughput", "1/s"): 58604.62, ("p50", "s"): 64e-6, ("p99", "s"): 109e-6}
+    expected = {("throughput", "1/s"): 58604.62, ("latency_p50", "s"): 64e-6, ("latency_p99", "s"): 109e-6}
     assert {(value.metric, value.unit): value.value for value in output.values} == pytest.approx(expected)
 
 

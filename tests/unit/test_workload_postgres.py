@@ -14,7 +14,11 @@ def test_pgbench_tells_throughput_and_its_log_latency() -> None:
     output = postgres.parse(POSTGRES)
     assert output.operations == 100
     times = sorted(int(line.split()[2]) for line in POSTGRES.splitlines() if line.startswith("0 "))
-    expected = {("throughput", "1/s"): 171.564549, ("p50", "s"): times[49] / 1e6, ("p99", "s"): times[98] / 1e6}
+    expected = {
+        ("throughput", "1/s"): 171.564549,
+        ("latency_p50", "s"): times[49] / 1e6,
+        ("latency_p99", "s"): times[98] / 1e6,
+    }
     assert {(value.metric, value.unit): value.value for value in output.values} == pytest.approx(expected)
 
 

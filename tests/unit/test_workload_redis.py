@@ -15,7 +15,7 @@ def test_redis_tells_both_commands_and_the_worse_latency() -> None:
     output = redis.parse(REDIS)
     assert output.operations == 3000
     both = 2 / (1 / 45454.55 + 1 / 46875.00)
-    expected = {("throughput", "1/s"): both, ("p50", "s"): 55e-6, ("p99", "s"): 167e-6}
+    expected = {("throughput", "1/s"): both, ("latency_p50", "s"): 55e-6, ("latency_p99", "s"): 167e-6}
     assert {(value.metric, value.unit): value.value for value in output.values} == pytest.approx(expected)
 
 
