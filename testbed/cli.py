@@ -36,6 +36,7 @@ _ELSEWHERE = {
     "mutate": "testbed.attest.mutate_command:mutate_command",
     "plan": "testbed.lab.plan_command:plan_command",
     "policy": "testbed.attest.policy_command:policy",
+    "reference": "testbed.analysis.reference:reference_command",
     "report": "testbed.analysis.report_command:report_command",
     "semantics": "testbed.attest.semantics_command:semantics",
     "shell": "testbed.lab.shell_command:shell_command",

@@ -121,7 +121,7 @@ def _one_bundle(material: Material) -> str | None:
     for run in reversed(good.to_dict("records")):
         record = run["record"]
         evidence, nonce = record.evidence, record.facts.get("nonce")
-        if evidence.bundle and evidence.ak and nonce:
+        if evidence.bundle and evidence.ak and nonce and (run["path"] / evidence.bundle).is_dir():
             where = Path(material.shown_path) / "runs" / f"{run['cell']}-{run['block']}"
             return f"testbed verify {where / evidence.bundle} --ak {where / evidence.ak} --nonce {nonce}"
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import attacked, checks, events, frames, tables
+from testbed.analysis import attacked, checks, events, frames, oracle, reference, tables
 from testbed.analysis.attacked import Attacked
 from testbed.analysis.checks import Judge
 from testbed.analysis.events import Truth
@@ -23,7 +23,7 @@ class Material:
     ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: what the
     verifier said of forgeries of this campaign's evidence. ``shown_path``: how the campaign's directory is written in
     commands; ``figures``: the picture of each figure by its name, relative to it. ``tpm_ms``: what a reader says that
-    an extend takes, for a model.
+    an extend takes, for a model. ``reference``: the verdicts are not of now, as most evidence is not here.
     """
 
     facts: Mapping[str, Any]
@@ -34,17 +34,26 @@ class Material:
     attacked: tuple[Attacked, ...] = ()
     figures: Mapping[str, str] = field(default_factory=dict)
     tpm_ms: float | None = None
+    reference: bool = False
 
 
 def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None) -> Material:
     """Read a campaign, judge its runs and compute all tables. ``truth``: of events; by its images if not given."""
-    judged, runs = checks.checks(campaign, judge), frames.runs(campaign)
+    runs = frames.runs(campaign)
+    if reference.is_reference(campaign):
+        # Most of its evidence is elsewhere: what was found there is believed, and the report says so.
+        judged, known = oracle.read(campaign.path), tables.read(campaign)
+    else:
+        judged = checks.checks(campaign, judge)
+        known = tables.read(campaign, judged, truth or events.truth_of(campaign))
+    assert judged is not None, "a reference data set has its checks"
     return Material(
         facts=read_facts(campaign),
-        tables=tables.read(campaign, judged, truth or events.truth_of(campaign)),
+        tables=known,
         runs=runs,
         checks=judged,
         shown_path=str(campaign.path),
         attacked=attacked.attack(campaign, runs),
         tpm_ms=tpm_ms,
+        reference=reference.is_reference(campaign),
     )

@@ -45,9 +45,10 @@ def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None =
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
     """
     told = material.gather(campaign, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
-    frames.write_parquet(told.tables.rows, campaign.path / "rows.parquet")
-    frames.write_parquet(told.tables.events, campaign.path / events.FILE)
-    checks.write_parquet(told.checks, campaign.path / "checks.parquet")
+    if not told.reference:
+        frames.write_parquet(told.tables.rows, campaign.path / "rows.parquet")
+        frames.write_parquet(told.tables.events, campaign.path / events.FILE)
+        checks.write_parquet(told.checks, campaign.path / "checks.parquet")
     drawn = draw.write(told.tables, campaign.path / "figures")
     pictures = {name: str(paths[-1].relative_to(campaign.path)) for name, paths in drawn.items()}
     text = render(dataclasses.replace(told, figures=pictures))
@@ -110,10 +111,16 @@ def _attacked(told: Material) -> list[str]:
     return attacked.section(told.attacked)
 
 
+_REFERENCE = (
+    "A reference data set: its verdicts were found when all evidence was there; here is one bundle of each measurer."
+)
+
+
 def _doubts(told: Material) -> list[str]:
     lines = [
         *pricing.doubts(told.tables),
         *costs.doubts(told.tables),
+        *([_REFERENCE] if told.reference else []),
         *correctness.doubts(told.runs, told.checks),
         *attacked.doubts(told.attacked),
     ]

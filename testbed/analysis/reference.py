@@ -1,0 +1,128 @@
+"""A campaign small enough to keep in a repository: its tables and records whole, its evidence once a rung.
+
+What is made again from it: every table, every figure, the report. What is not: the verdicts of runs whose evidence was
+left out, and the events that only the images tell; those are kept as they were found where all of it was
+(``checks.parquet``, ``events.parquet``), and ``reference.json`` says of which runs the evidence is here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testbed.analysis import events, frames
+from testbed.analysis.ladder import climb
+from testbed.errors import SpecError
+from testbed.record import Status
+from testbed.rundir import Campaign, read_plan, records, write_json
+
+MARK = "reference.json"
+# Bytes, by the sizes of files: it is to be kept in git for good.
+LARGEST = 20_000_000
+_DERIVED = ("rows.parquet", "checks.parquet", events.FILE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A reference data set at ``path``: its size in bytes, its records, and the runs whose evidence it has."""
+
+    path: Path
+    size: int
+    records: int
+    evidence: tuple[str, ...]
+
+
+def make(campaign: Campaign, target: Path) -> Made:
+    """Write the reference data set of a campaign at ``target``, beside it first.
+
+    An older reference data set there is replaced. Raises ``SpecError`` if ``target`` is anything else, if the campaign
+    has no tables yet, or if it is larger than 20 MB.
+    """
+    missing = [name for name in _DERIVED if not (campaign.path / name).exists()]
+    if missing:
+        raise SpecError(f"{campaign.path}: no {', '.join(missing)}", f"run `testbed report {campaign.path}` first")
+    if target.exists() and not is_reference(Campaign(path=target)):
+        raise SpecError(f"{target}: exists and is no reference data set", "give another directory, or remove it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-reference-", dir=target.parent) as spare:
+        made = _fill(campaign, Path(spare) / "whole")
+        if made.size > LARGEST:
+            hint = "make it of a smaller campaign: fewer workloads, fewer blocks"
+            raise SpecError(f"{campaign.path}: {made.size:,} bytes, at most {LARGEST:,} are kept", hint)
+        if target.exists():
+            shutil.rmtree(target)
+        made.path.rename(target)
+    return Made(path=target, size=made.size, records=made.records, evidence=made.evidence)
+
+
+def is_reference(campaign: Campaign) -> bool:
+    """Whether a campaign's directory is a reference data set, whose evidence is not all there."""
+    return (campaign.path / MARK).exists()
+
+
+def _fill(campaign: Campaign, whole: Path) -> Made:
+    (whole / "runs").mkdir(parents=True)
+    for name in ("plan.json", "campaign.json", *_DERIVED):
+        shutil.copyfile(campaign.path / name, whole / name)
+    for facts in sorted(campaign.path.glob("blocks/*/facts.json")):
+        kept = whole / "blocks" / facts.parent.name
+        kept.mkdir(parents=True)
+        shutil.copyfile(facts, kept / facts.name)
+    count = 0
+    for path, _ in records(campaign):
+        (whole / "runs" / path.name).mkdir()
+        _pack(path / "record.json", whole / "runs" / path.name / "record.json")
+        count += 1
+    chosen = tuple(sorted(_chosen(campaign)))
+    for run in chosen:
+        _keep_evidence(campaign.path / "runs" / run, whole / "runs" / run)
+    write_json(whole / MARK, {"schema": 1, "campaign": read_plan(campaign).campaign, "evidence": list(chosen)})
+    size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    return Made(path=whole, size=size, records=count, evidence=chosen)
+
+
+def _pack(source: Path, target: Path) -> None:
+    """Write a record without what is only for the eye: it is a third of the bytes."""
+    record: Any = json.loads(source.read_text(encoding="utf-8"))
+    target.write_text(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def _chosen(campaign: Campaign) -> Iterator[str]:
+    """Yield one run of each measurer: of the first good ones in the order of names, the one with the least evidence."""
+    runs = frames.runs(campaign)
+    good = runs[(runs["status"] == str(Status.OK)) & (runs["attack"] == "none")]
+    for _, group in sorted(good.groupby("measurer"), key=lambda pair: climb(str(pair[0]))):
+        sized = [
+            (sum(file.stat().st_size for file in directory.iterdir()), path.name)
+            for path, record in zip(group["path"], group["record"], strict=True)
+            if record.evidence.bundle and (directory := path / record.evidence.bundle).is_dir()
+        ]
+        if sized:
+            yield min(sized)[1]
+
+
+def _keep_evidence(source: Path, target: Path) -> None:
+    record = json.loads((source / "record.json").read_text(encoding="utf-8"))["evidence"]
+    shutil.copytree(source / record["bundle"], target / record["bundle"])
+    if record["ak"]:
+        shutil.copyfile(source / record["ak"], target / record["ak"])
+
+
+@click.command("reference")
+@click.argument("campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR")
+@click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
+def reference_command(campaign_dir: Path, target: Path) -> None:
+    """Write what of CAMPAIGN_DIR is small enough for git to TARGET: tables, records, one evidence bundle a measurer.
+
+    `testbed figures TARGET` and `testbed report TARGET` work on it; verdicts are kept as they were found.
+    """
+    made = make(Campaign(path=campaign_dir), target)
+    bundles = len(made.evidence)
+    click.echo(f"{made.path}: {made.size / 1e6:.1f} MB, {made.records} records, {bundles} evidence bundles")

@@ -1,0 +1,93 @@
+"""A reference data set: small, whole where it says so, and drawing the same figures as the campaign it was made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from fake_campaign import build
+from test_report_judging import _judged, _one_program  # noqa: F401 - the fixture has images say one program
+
+from testbed import rundir
+from testbed.analysis import frames, reference, report, tables
+from testbed.analysis.reference import reference_command
+from testbed.analysis.report_command import figures_command, report_command
+from testbed.errors import SpecError
+from testbed.rundir import Campaign
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    judged = _judged(tmp_path / "results")
+    report.write(judged)
+    return judged
+
+
+def test_records_and_tables_are_whole_and_evidence_is_once_a_measurer(tmp_path: Path, campaign: Campaign) -> None:
+    made = reference.make(campaign, tmp_path / "reference")
+    small = Campaign(path=made.path)
+    assert made.records == 8
+    assert len(made.evidence) == 4
+    kept = [path.parent.name for path in sorted(made.path.glob("runs/*/evidence"))]
+    assert kept == sorted(made.evidence)
+    assert {len(list((made.path / "runs" / run / "evidence").iterdir())) for run in made.evidence} == {4}
+    pd.testing.assert_frame_equal(frames.rows(small), frames.rows(campaign))
+    assert [record for _, record in rundir.records(small)] == [record for _, record in rundir.records(campaign)]
+    assert not list(made.path.rglob("*.jsonl"))
+    assert not list(made.path.rglob("*.oci.tar"))
+    assert made.size == sum(path.stat().st_size for path in made.path.rglob("*") if path.is_file())
+    assert json.loads((made.path / reference.MARK).read_text())["evidence"] == sorted(made.evidence)
+
+
+def test_the_same_numbers_come_of_it(tmp_path: Path, campaign: Campaign) -> None:
+    made = reference.make(campaign, tmp_path / "reference")
+    small, large = tables.read(Campaign(path=made.path)), tables.read(campaign)
+    pd.testing.assert_frame_equal(small.ladder, large.ladder)
+    pd.testing.assert_frame_equal(small.events, large.events)
+    pd.testing.assert_frame_equal(small.parts, large.parts)
+    done = CliRunner().invoke(figures_command, [str(made.path)])
+    assert done.exit_code == 0
+    assert "overhead.png" in done.output
+
+
+def test_its_report_keeps_the_verdicts_and_says_so(tmp_path: Path, campaign: Campaign) -> None:
+    made = reference.make(campaign, tmp_path / "reference")
+    before = (made.path / "checks.parquet").read_bytes()
+    done = CliRunner().invoke(report_command, [str(made.path)])
+    assert done.exit_code == CliRunner().invoke(report_command, [str(campaign.path)]).exit_code
+    text = (made.path / "report.md").read_text()
+    assert text.startswith("# Correctness OK: all 8 runs")
+    assert "A reference data set" in text
+    assert (made.path / "checks.parquet").read_bytes() == before
+    assert any(f"runs/{run}/evidence" in text for run in made.evidence)
+    assert "A reference data set" not in (campaign.path / "report.md").read_text()
+
+
+def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Path, campaign: Campaign) -> None:
+    target = tmp_path / "reference"
+    reference.make(campaign, target)
+    (target / "old").touch()
+    done = CliRunner().invoke(reference_command, [str(campaign.path), str(target)])
+    assert done.exit_code == 0
+    assert "8 records, 4 evidence bundles" in done.output
+    assert not (target / "old").exists()
+    assert not list(tmp_path.glob(".part-*"))
+    (target / reference.MARK).unlink()
+    with pytest.raises(SpecError, match="no reference data set"):
+        reference.make(campaign, target)
+
+
+def test_a_campaign_without_tables_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"checks\.parquet"):
+        reference.make(build(tmp_path / "results"), tmp_path / "reference")
+
+
+def test_what_is_too_large_is_refused(tmp_path: Path, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "LARGEST", 1000)
+    with pytest.raises(SpecError, match="at most 1,000"):
+        reference.make(campaign, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
+    assert not list(tmp_path.glob(".part-*"))
