@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 BIN := .venv/bin
-PYTHON_FILES := testbed tests benchmarks
+PYTHON_FILES := testbed tests benchmarks notebooks
 
 # The newest campaign, else the small reference data of the repository.
 RESULTS ?= $(or $(patsubst %/plan.json,%,$(firstword $(shell ls -t results/*/plan.json 2>/dev/null))),results/reference)
@@ -24,7 +24,7 @@ EXECS ?= 20000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest test test-vm check kernels fuzz kasan figures doctor shell clean help
+.PHONY: setup desk evaluate selftest test test-vm check kernels fuzz kasan figures notebooks doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -70,6 +70,9 @@ kasan: setup ## compile a kernel that looks for memory and lock errors, once, an
 
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
 	@$(BIN)/testbed figures $(RESULTS)
+
+notebooks: desk ## execute the notebooks anew (TESTBED_RESULTS=... on another campaign than results/reference)
+	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)
 
 doctor: desk ## what this machine can do, and what it lacks
 	@$(BIN)/testbed doctor

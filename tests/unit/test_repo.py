@@ -20,6 +20,7 @@ TARGETS = (
     "fuzz",
     "kasan",
     "figures",
+    "notebooks",
     "doctor",
     "shell",
     "clean",

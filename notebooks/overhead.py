@@ -1,0 +1,111 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What measuring containers costs
+#
+# From a campaign's directory to every figure, in a few lines a cell. Nothing is computed here: every number comes from
+# `testbed.analysis`, as in `report.md`. The default is the small reference campaign of the repository; name another:
+#
+#     TESTBED_RESULTS=results/overhead-icount-... jupyter lab notebooks/overhead.ipynb
+
+# %%
+import os
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import style
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from testbed.analysis import draw, pricing, tables
+from testbed.analysis.figures.canvas import STYLE
+from testbed.rundir import Campaign
+
+style.use(STYLE)
+set_matplotlib_formats("png")
+
+
+# %%
+root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists())
+campaign = Campaign(path=root / os.environ.get("TESTBED_RESULTS", "results/reference"))
+known = tables.read(campaign)
+known.plan.campaign, str(known.plan.tier), len(known.plan.cells), len(known.plan.blocks)
+
+# %% [markdown]
+# ## One row a sample
+#
+# `oracle` says whether the run's evidence was what it had to be: a number counts only then.
+
+# %%
+known.rows[["workload", "measurer", "block", "metric", "value", "operations", "oracle"]].head()
+
+# %% [markdown]
+# ## Overhead by workload
+#
+# The estimate with its 95 % interval, the noise (the baseline twice, A/A), the verdict.
+
+# %%
+columns = ["workload", "treatment", "ratio", "low", "high", "n", "verdict", "floor_low", "floor_high"]
+known.ladder.reindex(columns=columns)
+
+# %%
+draw.overhead(known)
+
+# %%
+known.overall
+
+# %% [markdown]
+# ## Where the added instructions go
+
+# %%
+known.parts.pivot_table(index="workload", columns="part", values="share").round(4)
+
+# %%
+draw.stack(known)
+
+# %% [markdown]
+# ## What an event costs, and whether that holds for workloads that the fit did not see
+
+# %%
+prices = [
+    {"step": fit.step.name, "event": name, "price": price.center, "interval": price.interval, "unit": fit.unit}
+    for fit in known.fits
+    for name, price in fit.prices.items()
+]
+pd.DataFrame(prices)
+
+# %%
+known.predictions.drop(columns=["kernel", "runtime", "fitted_on"])
+
+# %%
+draw.model(known)
+
+# %% [markdown]
+# ## Starts of containers, and curves
+
+# %%
+draw.starts(known)
+
+# %%
+draw.scaling(known)
+
+# %% [markdown]
+# ## Extends and waiting, of an emulated TPM
+
+# %%
+known.waiting
+
+# %% [markdown]
+# ## What to hold against it
+
+# %%
+pricing.doubts(known)
