@@ -1,0 +1,37 @@
+"""Containers that do next to nothing: what is priced is their start, in an image that is known or just arrived."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from testbed.workloads import Output, Workload, expect_lines
+
+
+def parse(output: str) -> Output:
+    """Take the one line that says that the program ran."""
+    expect_lines(("started",), output)
+    return Output()
+
+
+WORKLOADS = (
+    Workload(
+        name="start-warm",
+        summary="eight fresh containers, one after the other, each of one static program that prints a line",
+        image="static",
+        argv=("/usr/bin/busybox", "echo", "started"),
+        executes=(PurePosixPath("/usr/bin/busybox"),),
+        parse=parse,
+        starts=8,
+        operation="start",
+    ),
+    Workload(
+        name="start-cold",
+        summary="the first container of an image after a boot, its files not in memory; bash prints a line",
+        image="base",
+        argv=("/usr/bin/bash", "-c", "echo started"),
+        executes=(PurePosixPath("/usr/bin/bash"),),
+        parse=parse,
+        operation="start",
+        cold=True,
+    ),
+)
