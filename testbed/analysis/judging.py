@@ -18,12 +18,13 @@ from testbed.attest.verify import attested_entries, verify
 from testbed.errors import TestbedError
 from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Ran
 from testbed.plan import Cell
-from testbed.record import Record, Started
+from testbed.record import Record
 from testbed.rundir import Campaign
-from testbed.workloads import Role
 
 # Of an image, a workload and the container's role in it.
 Executions = Callable[[str, str, int], frozenset[Executed]]
+# Of the same: the digest of the image's tree, and the arguments that the first program finds.
+Launches = Callable[[str, str, int], tuple[str, tuple[str, ...]]]
 
 
 def judge_of(campaign: Campaign) -> Judge:
@@ -42,6 +43,11 @@ def judge_of(campaign: Campaign) -> Judge:
     def tree(image: str) -> str:
         return truth.image_tree(campaign.image_path(image))
 
+    @functools.cache
+    def launch(image: str, workload: str, role: int) -> tuple[str, tuple[str, ...]]:
+        argv = plugins.workload(workload).roles[role].argv
+        return tree(image), truth.arguments(campaign.image_path(image), argv)
+
     def judge(cell: Cell, path: Path, record: Record) -> Judged:
         measurer = plugins.measurer(cell.measurer)
         verdict = authentic(path, record)
@@ -52,7 +58,7 @@ def judge_of(campaign: Campaign) -> Judge:
                 _same_images(record, digest)
                 executed = executed_of(record, executions)
                 if measurer.mode in LAUNCHING:
-                    launched = launched_of(record, tree)
+                    launched = launched_of(record, launch)
             except TestbedError as error:
                 return Judged(verdict=_with(verdict, [_no_truth(error)]), promises=True)
         ran: frozenset[Ran] = executed | launched
@@ -109,16 +115,10 @@ def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
     )
 
 
-def launched_of(record: Record, tree: Callable[[str], str]) -> frozenset[Launched]:
+def launched_of(record: Record, launch: Launches) -> frozenset[Launched]:
     """Return how the containers that the harness started began. Raises ``BuildError`` if an image cannot be read."""
-    return frozenset(
-        Launched(container=started.id, image=tree(started.image), argv=_role(started).argv)
-        for started in record.containers
-    )
-
-
-def _role(started: Started) -> Role:
-    return plugins.workload(started.workload).roles[started.role]
+    begun = ((started.id, *launch(started.image, started.workload, started.role)) for started in record.containers)
+    return frozenset(Launched(container=name, image=tree, argv=argv) for name, tree, argv in begun)
 
 
 def truthful(

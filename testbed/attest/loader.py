@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import io
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from elftools.common.exceptions import ELFError
@@ -60,6 +60,22 @@ def mapped_files(image: Image, program: bytes) -> list[bytes]:
             raise BuildError(f"{image.name}: {_show(program)} is neither an ELF file nor a script")
         return [*found, *_closure(image, main)]
     raise BuildError(f"{image.name}: {_show(program)}: interpreters without an end")
+
+
+def found_arguments(image: Image, argv: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return what the first program of ``argv`` (its path, then arguments) finds as its own.
+
+    A script's interpreter finds its own path, the one argument that the script's first line has, and then the script's
+    (``fs/binfmt_script.c``).
+    """
+    words = tuple(argv)
+    for _ in range(_SCRIPTS):
+        content = image.read(words[0]) or b""
+        if content[:2] != b"#!":
+            break
+        line = content[2:].split(b"\n", 1)[0].strip()
+        words = (*line.split(maxsplit=1), *words)
+    return words
 
 
 def read_elf(image: Image, path: bytes, loader: Elf | None) -> Elf | None:

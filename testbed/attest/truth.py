@@ -16,7 +16,7 @@ from testbed.attest.archive import Image, open_image
 from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.launch import ARGS_CUT, NO_RUNTIME
-from testbed.attest.loader import mapped_files
+from testbed.attest.loader import found_arguments, mapped_files
 from testbed.attest.tree import tree_digest
 from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What, arguments_text
 
@@ -60,6 +60,15 @@ def executed(archive: Path, container: str, programs: Iterable[str]) -> frozense
     with open_image(archive) as image:
         paths = {path for program in programs for path in mapped_files(image, os.fsencode(program))}
         return frozenset(_executed(image, container, path) for path in paths)
+
+
+def arguments(archive: Path, argv: Iterable[str]) -> tuple[str, ...]:
+    """Return what the program that runs first finds as its arguments when ``argv`` of an OCI archive is started.
+
+    Of a script these are its interpreter's. Raises ``BuildError`` if the archive cannot be read.
+    """
+    with open_image(archive) as image:
+        return tuple(map(os.fsdecode, found_arguments(image, [os.fsencode(word) for word in argv])))
 
 
 def image_tree(archive: Path) -> str:

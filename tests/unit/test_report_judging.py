@@ -29,6 +29,7 @@ KEY = ec.derive_private_key(0x7E57BED, ec.SECP256R1())
 NONCE = b"\x11" * 32
 CONTAINER = f"{1:064x}"
 PROGRAM = b"/usr/bin/tool"
+INTERPRETER = "/usr/bin/interpreter"
 TREE = hashlib.sha256(b"tree").digest()
 ARMS = {"none": 0.0, "none2": 0.0, "container-file": 0.3, "container-image": 0.4}
 
@@ -44,6 +45,8 @@ def _one_program(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(truth, "executed", executed)
     monkeypatch.setattr(truth, "image_tree", lambda archive: TREE.hex() if archive.exists() else "")
+    # As if the program were a script.
+    monkeypatch.setattr(truth, "arguments", lambda archive, argv: (INTERPRETER, *argv) if archive.exists() else argv)
 
 
 def _archive(path: Path) -> str:
@@ -63,7 +66,7 @@ def _log(content: bytes) -> list[bytes]:
 
 
 def _start(tree: bytes) -> list[bytes]:
-    argv = tuple(word.encode() for word in plugins.workload("tools").argv)
+    argv = tuple(word.encode() for word in (INTERPRETER, *plugins.workload("tools").argv))
     launch = evidence.ctr_launch(tree, argv)
     return [evidence.ima_buf("ctr-image", evidence.ctr_image(tree)), evidence.ima_buf("ctr-launch", launch)]
 

@@ -26,7 +26,7 @@ from testbed.attest.finding import Container
 from testbed.attest.ima import Entry, read_entries
 from testbed.attest.loader import mapped_files
 from testbed.attest.tree import tree_digest
-from testbed.attest.truth import compare, executed, image_tree
+from testbed.attest.truth import arguments, compare, executed, image_tree
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import BuildError
 from testbed.measurers import Claimed, Executed, Launched
@@ -184,6 +184,23 @@ def mapped(tmp_path: Path, program: str, more: Members) -> set[str]:
 
 def program(needed: Iterable[str], **more: str) -> bytes:
     return elf([*needed, "libc.so.6"], interpreter=LOADER, **more)
+
+
+@pytest.mark.parametrize(
+    ("argv", "found"),
+    [
+        (("/bin/sh", "-c", "/script"), ("/bin/sh", "-c", "/script")),
+        (("/script", "a b", ""), ("/bin/sh", "/script", "a b", "")),
+        (("/one", "x"), ("/bin/sh", "-e -u", "/one", "x")),
+        (("/outer", "x"), ("/bin/sh", "-e -u", "/one", "-v", "/outer", "x")),
+        (("/nothing", "x"), ("/nothing", "x")),
+    ],
+)
+def test_a_scripts_interpreter_finds_the_scripts_arguments_after_its_own(
+    tmp_path: Path, argv: tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    scripts: Members = {"script": b"#!/bin/sh\n", "one": b"#! /bin/sh  -e -u \n", "outer": b"#!/one -v"}
+    assert arguments(archive(tmp_path / "image", [layer(BASE | scripts)]), argv) == found
 
 
 A, B = elf(["libc.so.6"], soname="liba.so"), elf(soname="libb.so")
