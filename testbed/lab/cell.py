@@ -18,7 +18,7 @@ from testbed.guest import Guest
 from testbed.lab import attestation, facts, health
 from testbed.lab.block import Ready
 from testbed.lab.health import Host
-from testbed.lab.iterate import Iteration, Job, iterate
+from testbed.lab.iterate import Iteration, Job, crowd, iterate
 from testbed.lab.machine import Machine
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Sample, Started, Status, Tier
@@ -180,19 +180,21 @@ def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> No
     warmups, iterations = (0, 1) if workload.cold else (errand.warmups, errand.iterations)
     share = plugins.measurer(errand.cell.measurer).burn.get(errand.tier, 0.0)
     account.facts["timed_seconds"] = 0.0
-    for number in range(warmups + iterations):
-        begun = time.monotonic()
-        done: Iteration = iterate(guest, job, number, warmup=number < warmups)
-        account.facts["timed_seconds"] += time.monotonic() - begun
-        account.samples += done.samples
-        account.containers += done.started
-        events.add("iterated", number=number, failure=done.failure)
-        if done.failure:
-            account.status, account.reason = Status.WORKLOAD_FAILED, done.failure
-            return
-        if number < warmups:
-            # A share of what this machine was just seen to need.
-            job = replace(job, burn=share * next(one.value for one in done.samples if one.metric == "cpu"))
+    with crowd(guest, job) as alive:
+        account.containers += alive
+        for number in range(warmups + iterations):
+            begun = time.monotonic()
+            done: Iteration = iterate(guest, job, number, warmup=number < warmups)
+            account.facts["timed_seconds"] += time.monotonic() - begun
+            account.samples += done.samples
+            account.containers += done.started
+            events.add("iterated", number=number, failure=done.failure)
+            if done.failure:
+                account.status, account.reason = Status.WORKLOAD_FAILED, done.failure
+                return
+            if number < warmups:
+                # A share of what this machine was just seen to need.
+                job = replace(job, burn=share * next(one.value for one in done.samples if one.metric == "cpu"))
 
 
 def _existing(directory: Path, name: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,9 @@ from testbed.workloads import Output, Workload, WorkloadFailed
 
 DRIVER = "/opt/testbed/drive.py"
 CGROUP = "/testbed"
+# Beside it: what the crowd does is no part of any iteration.
+CROWD = "/testbed-crowd"
+_CROWD_SECONDS = 900.0
 _SOURCE = Path(__file__).with_name("drive.py")
 
 
@@ -58,6 +62,7 @@ def request(job: Job, number: int) -> dict[str, Any]:
     workload = job.workload
     return {
         "cgroup": CGROUP,
+        "crowd": CROWD if workload.crowd else "",
         "timeout": workload.timeout,
         "cold": workload.cold,
         "burn": job.burn,
@@ -68,7 +73,7 @@ def request(job: Job, number: int) -> dict[str, Any]:
 def _group(job: Job, number: int, start: int) -> Iterator[dict[str, Any]]:
     # Names of the form that engines use. The same in every arm: its length and its hashes are part of the work.
     pod = _name(job, number, start, "pod") if job.workload.pod else ""
-    for role, one in enumerate(job.workload.roles):
+    for role, one in enumerate(job.workload.together):
         name = _name(job, number, start, role) if role else _name(job, number, start)
         wish = Start(
             id=name,
@@ -98,13 +103,13 @@ def iterate(guest: Guest, job: Job, number: int, *, warmup: bool) -> Iteration:
         raise LabError(
             f"the driver in the guest printed no account: {said.text[:200]!r}", "look at console.log"
         ) from error
-    roles = list(range(len(workload.roles))) * workload.starts
+    roles = list(range(len(workload.together))) * workload.starts
     started = tuple(
         Started(id=run["id"], image=workload.image, workload=workload.name, exit_status=_status(run["code"]), role=role)
         for run, role in zip(account["runs"], roles, strict=True)
     )
     told = [_told(workload, role, run) for run, role in zip(account["runs"], roles, strict=True)]
-    failure = next((one for one in told if isinstance(one, str)), "")
+    failure = next((one for one in told if isinstance(one, str)), "") or _missed(workload, account["alive"])
     outputs = [one for one, role in zip(told, roles, strict=True) if not role and isinstance(one, Output)]
     samples = _samples(account["before"], account["after"], outputs)
     return Iteration(
@@ -112,6 +117,35 @@ def iterate(guest: Guest, job: Job, number: int, *, warmup: bool) -> Iteration:
         started=started,
         failure=failure,
     )
+
+
+@contextmanager
+def crowd(guest: Guest, job: Job) -> Iterator[tuple[Started, ...]]:
+    """Hold the containers alive that the workload wants beside it, none or many. Raises ``DeployError``.
+
+    They are ended unless something went wrong: then the guest is soon ended itself.
+    """
+    wanted = job.workload.crowd
+    if wanted is None:
+        yield ()
+        return
+    if job.runtime.detached is None:
+        raise LabError(f"runtime {job.runtime.name} leaves no container alive", "use crun or runc")
+    names = [_name(job, "crowd", number) for number in range(wanted.size)]
+    starts = (Start(id=name, image=job.image, argv=wanted.argv, cgroup=CROWD) for name in names)
+    steps = json.dumps([asdict(job.runtime.detached(start)) for start in starts]).encode()
+    guest.run(("python3", DRIVER, "begin"), input=steps, timeout=_CROWD_SECONDS)
+    role = len(job.workload.together)
+    workload = job.workload
+    yield tuple(
+        Started(id=name, image=workload.image, workload=workload.name, exit_status=0, role=role) for name in names
+    )
+    guest.run(("python3", DRIVER, "end"), input=json.dumps(CROWD).encode())
+
+
+def _missed(workload: Workload, alive: int) -> str:
+    wanted = workload.crowd.size if workload.crowd else 0
+    return "" if alive == wanted else f"workload {workload.name}: {alive} of {wanted} containers were alive beside it"
 
 
 def _samples(before: dict[str, int], after: dict[str, int], outputs: list[Output]) -> Iterator[Sample]:

@@ -54,6 +54,8 @@ class Runtime:
     ``load``: the words that bring an OCI archive, whose path is added, into its own store. ``unpacked``: whether it
     also takes images from the disk at ``STORE``, and so needs no load where there is one. ``locate`` asks the guest by
     what name or path ``steps`` must call an image that is known by its digest. ``pods``: whether it starts pods.
+    ``detached``: as ``steps``, but ``run`` returns when the container has begun, and leaves it alive; ``None`` if it
+    cannot.
     """
 
     name: str
@@ -63,3 +65,4 @@ class Runtime:
     steps: Callable[[Start], Steps]
     unpacked: bool = False
     pods: bool = False
+    detached: Callable[[Start], Steps] | None = None

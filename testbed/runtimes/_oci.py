@@ -7,6 +7,7 @@ capabilities, ``/proc``, ``/sys`` and ``/dev`` of its own; the root is a fresh o
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from testbed.errors import DeployError
@@ -40,6 +41,7 @@ def runtime(program: str) -> Runtime:
         steps=lambda start: steps(program, start),
         unpacked=True,
         pods=True,
+        detached=lambda start: detached(program, start),
     )
 
 
@@ -75,6 +77,12 @@ def steps(program: str, start: Start) -> Steps:
         run=(program, "run", "--bundle", bundle, start.id),
         after=(("umount", root), ("rm", "-rf", bundle), *_pod_ends(start)),
     )
+
+
+def detached(program: str, start: Start) -> Steps:
+    """Return what starts one container and leaves it alive."""
+    run = (program, "run", "--detach", "--bundle", f"{_BUNDLES}/{start.id}", start.id)
+    return replace(steps(program, start), run=run)
 
 
 def _pod_begins(start: Start) -> tuple[tuple[str, ...], ...]:

@@ -54,11 +54,24 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """Containers that are alive while a workload runs: ``size`` of its image, begun before and ended after all of it.
+
+    ``argv`` must wait until it is killed; ``executes``: see ``Role``.
+    """
+
+    size: int
+    argv: tuple[str, ...]
+    executes: tuple[PurePosixPath, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What one iteration does: ``starts`` times, one after the other, a container of ``image`` that runs ``argv``.
 
     ``argv``, ``executes``, ``parse``: see ``Role``. ``beside``: further containers, started together with the first as
     one pod (they share network, IPC and UTS namespaces); the start ends when all of them have ended.
+    ``crowd``: further containers that are alive before the first iteration and until after the last.
     ``operation``: what ``Output.operations`` counts; cost is told for one of these. ``cold``: the page cache is dropped
     before the timed iteration, and there is no warm-up: what is priced is the first start after a boot.
     ``network``: loopback is up, as in a pod; one container alone is started as a pod of one then.
@@ -74,6 +87,7 @@ class Workload:
     parse: Parse
     beside: tuple[Role, ...] = ()
     network: bool = False
+    crowd: Crowd | None = None
     starts: int = 1
     operation: str = "iteration"
     cold: bool = False
@@ -81,9 +95,16 @@ class Workload:
     timeout: float = 120
 
     @property
-    def roles(self) -> tuple[Role, ...]:
+    def together(self) -> tuple[Role, ...]:
         """The containers of one start, in the order in which they are started."""
         return (Role(argv=self.argv, executes=self.executes, parse=self.parse), *self.beside)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """All that a container of this workload can be, by its number: those of a start, then the crowd's."""
+        if self.crowd is None:
+            return self.together
+        return (*self.together, Role(argv=self.crowd.argv, executes=self.crowd.executes, parse=lambda _: Output()))
 
     @property
     def pod(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from testbed import plugins
 from testbed.errors import LabError
 from testbed.guest import Completed
-from testbed.lab.iterate import Job, iterate, request
+from testbed.lab.iterate import DRIVER, Job, crowd, iterate, request
 from testbed.workloads import tools
 
 IMAGE = "tools@sha256:00"
@@ -28,9 +28,11 @@ class FakeGuest:
     def __init__(self, out: bytes) -> None:
         self.out = out
         self.asked: bytes = b""
+        self.ran: list[tuple[str, ...]] = []
 
     def run(self, argv: Sequence[str], *, timeout: float = 60, input: bytes = b"", check: bool = True) -> Completed:
         self.asked = input
+        self.ran.append(tuple(argv))
         return Completed(argv=tuple(argv), code=0, out=self.out, err=b"", seconds=0.0)
 
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
@@ -40,7 +42,7 @@ class FakeGuest:
         raise AssertionError("iterate reads nothing")
 
 
-def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "") -> bytes:
+def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "", alive: int = 0) -> bytes:
     before = {
         "monotonic_ns": 10,
         "log_entries": 1,
@@ -62,7 +64,7 @@ def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: 
         "system_usec": 1,
     }
     runs = [{"code": code, "out": out, "err": err, "id": f"c{n}"} for n in range(3)]
-    return json.dumps({"before": before, "after": after, "runs": runs}).encode()
+    return json.dumps({"before": before, "after": after, "runs": runs, "alive": alive}).encode()
 
 
 def run(out: bytes) -> object:
@@ -87,6 +89,47 @@ def test_a_workload_with_network_is_a_pod_of_one() -> None:
         config = json.loads(next(iter(step["files"].values())))
         kept = [word.partition("=")[2] for word in unshare if word.startswith("--net=")]
         assert kept == [one["path"] for one in config["linux"]["namespaces"] if one["type"] == "network"]
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_a_crowd_is_begun_before_and_ended_after(runtime: str) -> None:
+    guest = FakeGuest(b"")
+    wish = replace(job(runtime, "/layer"), workload=plugins.workload("alive-10"))
+    with crowd(guest, wish) as alive:
+        assert guest.ran == [("python3", DRIVER, "begin")]
+        begun = json.loads(guest.asked)
+    assert guest.ran == [("python3", DRIVER, "begin"), ("python3", DRIVER, "end")]
+    assert json.loads(guest.asked) == "/testbed-crowd"
+    assert len({one.id for one in alive}) == len(alive) == 10
+    for started, step in zip(alive, begun, strict=True):
+        assert {"run", "--detach", started.id} <= set(step["run"])
+        config = json.loads(next(iter(step["files"].values())))
+        role = wish.workload.roles[started.role]
+        assert tuple(config["process"]["args"]) == role.argv == ("/alive/wait",)
+        # What it does is not counted, and it is what is looked for.
+        assert config["linux"]["cgroupsPath"] == f"/testbed-crowd/{started.id}"
+    asked = request(wish, 0)
+    assert asked["crowd"] == "/testbed-crowd"
+    assert not {step["id"] for step in steps(asked)} & {one.id for one in alive}
+
+
+def test_without_a_crowd_nothing_is_asked_of_the_guest() -> None:
+    guest = FakeGuest(b"")
+    with crowd(guest, job("podman")) as alive:
+        assert alive == ()
+    assert guest.ran == []
+    assert request(job("crun"), 0)["crowd"] == ""
+
+
+def test_a_crowd_that_shrank_is_a_failure() -> None:
+    said = account(out="done\n", alive=9)
+    for name in ("alive-10", "alive-1"):
+        wish = replace(job("crun"), workload=replace(plugins.workload(name), starts=3))
+        assert wish.workload.crowd
+        done = iterate(FakeGuest(said), wish, 1, warmup=False)
+        assert "9 of 1" in done.failure
+        whole = iterate(FakeGuest(account(out="done\n", alive=wish.workload.crowd.size)), wish, 1, warmup=False)
+        assert whole.failure == ""
 
 
 def test_podman_tells_its_own_id() -> None:

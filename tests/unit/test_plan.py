@@ -43,6 +43,15 @@ def test_the_cells_are_the_product_of_the_axes() -> None:
     assert len(cells) == len(points) == len({c.id for c in cells}) == 2 * 2 * 3
 
 
+def test_a_crowd_wants_a_runtime_that_leaves_containers_alone() -> None:
+    both = {"runtimes": ("crun", "podman"), "workloads": ("alive-10",)}
+    with pytest.raises(SpecError, match="runtime 'podman' cannot") as caught:
+        plan(**both)
+    assert "[[exclude]]" in caught.value.hint
+    left = plan(**both, exclude=({"runtime": "podman", "workload": "alive-10"},))
+    assert {cell.runtime for cell in left.cells} == {"crun"}
+
+
 def test_the_same_inputs_give_the_same_plan() -> None:
     assert plan() == plan()
 
