@@ -69,9 +69,11 @@ def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], i
     """Resolve an experiment into cells and blocks.
 
     ``kernels``: the digest of what is booted and deployed, by name of the kernel; ``inputs``: digests that all cells
-    share (container images, emulator). Raises ``SpecError`` for a name that does not exist and for an empty product.
+    share (container images, emulator). Raises ``SpecError`` for a name that does not exist, for a machine that the tier
+    does not have, and for an empty product.
     """
     check_names(experiment, kernels)
+    _check_machine(experiment, tier)
     shared = {
         "inputs": dict(inputs),
         "tier": tier,
@@ -126,6 +128,16 @@ def check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
             if name not in known:
                 raise SpecError(f"key {axis!r}: no {axis[:-1]} {name!r}", f"there are: {', '.join(known)}")
     _check_pairs(experiment)
+
+
+def _check_machine(experiment: Experiment, tier: Tier) -> None:
+    # The clock of that tier counts what all processors execute: it would be the instructions of none of them.
+    count = experiment.machine.vcpus
+    if tier is Tier.ICOUNT and count > 1:
+        raise SpecError(
+            f"key 'machine.vcpus': the tier icount has one virtual CPU, got {count}",
+            "--tier kvm if `testbed doctor` says that it works, or --tier tcg, which shows correctness only",
+        )
 
 
 def _check_pairs(experiment: Experiment) -> None:

@@ -105,7 +105,7 @@ def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
         {"inputs": {"tools": "cc", "qemu": "9"}},
         {"warmups": 2},
         {"iterations": 2},
-        {"machine": {"vcpus": 2}},
+        {"machine": {"pcr_banks": ("sha1", "sha256")}},
         {"machine": {"memory_mib": 2048}},
     ],
     ids=str,
@@ -113,6 +113,13 @@ def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
 def test_whatever_can_change_a_result_changes_its_cell(change: dict[str, Any]) -> None:
     before, after = ({c.id for c in p.cells if c.kernel == "debian-6.12"} for p in (plan(), plan(**change)))
     assert not before & after
+
+
+def test_a_counted_clock_has_one_processor() -> None:
+    several = {"machine": {"vcpus": 2}}
+    with pytest.raises(SpecError, match="has one virtual CPU, got 2"):
+        plan(**several)
+    assert not {c.id for c in plan(tier=Tier.TCG, **several).cells} & {c.id for c in plan(tier=Tier.TCG).cells}
 
 
 @pytest.mark.parametrize("change", [{"seed": 8}, {"blocks": 5}, {"question": "!"}, {"delta": 0.1}], ids=str)
