@@ -1,10 +1,9 @@
 """What one event costs: T = a files + b extends + c bytes + d lookups, fitted by least squares on what arms add.
 
 The ladder is taken step by step (``STEPS``): what an arm adds over the one below it, as a sum over events. A step is
-fitted block by block, each workload weighing by its relative error; the estimate and interval of a price are those of
-Hodges and Lehmann over the blocks, as for every other number here. What cannot be told apart is not: if the events of
-the workloads run in step (condition number of the scaled design over 30, after Belsley, Kuh, Welsch, *Regression
-Diagnostics*, 1980, chapter 3) or a price would come out below 0, the last term of the step is given up and said so.
+fitted block by block (``regression``), each workload weighing by its relative error. What cannot be told apart is not:
+if the events of the workloads run in step (condition number over 30), or a price would come out below 0, the last term
+of the step is given up and said so.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from testbed import plugins
-from testbed.analysis import metrics, stats
+from testbed.analysis import metrics, regression
 from testbed.analysis.ladder import STRATUM, Question, arm_values, baseline_of
+from testbed.analysis.regression import Form, Model
 from testbed.analysis.stats import Estimate
 from testbed.errors import SpecError
 from testbed.record import Tier
@@ -148,14 +148,14 @@ def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:
             terms.remove(term)
             given_up[term] = "did not occur"
     while terms:
-        reason = _not_told_apart(mean, terms)
-        prices = {} if reason else _prices(seen, terms)
-        below = [term for term in terms if not reason and prices[term].center < 0]
-        if not reason and not below:
+        solved = _solved(seen, terms, len(mean))
+        prices = {} if isinstance(solved, str) else dict(solved.coefficients)
+        below = [term for term, price in prices.items() if price.center < 0]
+        if prices and not below:
             return Fit(step=step, kernel=kernel, prices=prices, given_up=given_up, workloads=workloads, unit=unit)
         lost = below[-1] if below else terms[-1]
         terms.remove(lost)
-        given_up[lost] = reason or "would have a price below 0"
+        given_up[lost] = solved if isinstance(solved, str) else "would have a price below 0"
     return None
 
 
@@ -178,35 +178,21 @@ def _counts(events: pd.DataFrame, step: Step) -> pd.DataFrame:
     return timed.groupby([*STRATUM, "block"])[list(step.terms)].median().reset_index()
 
 
-def _not_told_apart(mean: pd.DataFrame, terms: Sequence[str]) -> str:
-    """Return why these terms cannot be told apart on these workloads; empty if they can."""
-    if len(terms) == 1:
-        return ""
+def _solved(seen: pd.DataFrame, terms: Sequence[str], workloads: int) -> Model | str:
+    """Return the fit of these terms, or why they cannot be told apart on these workloads."""
     # One more than prices, or nothing would be left that could contradict them.
-    if len(mean) <= len(terms):
-        return f"{len(mean)} workloads are too few for {len(terms)} prices"
-    design = _weights(mean["added"].to_numpy(dtype=float))[:, None] * mean[list(terms)].to_numpy(dtype=float)
-    lengths = np.linalg.norm(design, axis=0)
-    condition = float(np.linalg.cond(design / lengths)) if lengths.all() else np.inf
-    if condition <= MAX_CONDITION:
-        return ""
-    return f"runs in step with the others (condition number {condition:.0f}, at most {MAX_CONDITION:.0f})"
+    if len(terms) > 1 and workloads <= len(terms):
+        return f"{workloads} workloads are too few for {len(terms)} prices"
+    weights = seen.groupby("block")["added"].transform(_weights)
+    form = Form(events=tuple(terms), cost="added", weight="weight")
+    try:
+        model = regression.fit(seen.assign(weight=weights), form)
+    except ValueError:
+        return "runs in step with the others in every block"
+    if len(terms) > 1 and model.condition > MAX_CONDITION:
+        return f"runs in step with the others (condition number {model.condition:.0f}, at most {MAX_CONDITION:.0f})"
+    return model
 
 
-def _prices(seen: pd.DataFrame, terms: Sequence[str]) -> dict[str, Estimate]:
-    """Return each term's price: solved block by block, then the estimate over the blocks."""
-    solved = []
-    for _, block in seen.groupby("block"):
-        if len(block) >= len(terms):
-            added = block["added"].to_numpy(dtype=float)
-            weights = _weights(added)
-            design = weights[:, None] * block[list(terms)].to_numpy(dtype=float)
-            solved.append(np.linalg.lstsq(design, weights * added, rcond=None)[0])
-    values = np.array(solved)
-    return {term: stats.estimate(values[:, place]) for place, term in enumerate(terms)}
-
-
-def _weights(added: NDArray[np.float64]) -> NDArray[np.float64]:
-    size = np.abs(added)
-    weights: NDArray[np.float64] = 1 / np.maximum(size, max(float(np.median(size)) / _HEAVIEST, 1e-9))
-    return weights
+def _weights(added: pd.Series[float]) -> pd.Series[float]:
+    return 1 / added.abs().clip(lower=max(float(added.abs().median()) / _HEAVIEST, 1e-9))

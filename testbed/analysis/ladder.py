@@ -57,13 +57,65 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
     """
     reading = metrics.reading(metric, question.tier)
     listed: list[dict[str, Any]] = []
-    if reading is not None:
-        clean = rows[(rows["attack"] == "none") & rows["current"].astype(bool)]
-        for key, group in clean.groupby(list(STRATUM)):
-            stratum = dict(zip(STRATUM, key, strict=True))
-            listed += [stratum | row for row in _rungs(group, question, metric, reading)]
+    for one in contrasts(rows, question, metric):
+        assert reading is not None, "there is a contrast only of a metric that means something on its tier"
+        result = stats.overhead(
+            stats.estimate(one.logs),
+            one.floor,
+            metric=metric,
+            baseline=question.baseline,
+            treatment=one.treatment,
+            delta=question.delta,
+            losses=one.losses,
+        )
+        listed.append(one.stratum | asdict(result) | _cost(one, reading) | _aa(one.floor) | {"delta": question.delta})
     columns = [*STRATUM, *stats.Overhead.__slots__, *_COST, *_FLOOR]
     return pd.DataFrame(listed, columns=columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """One treatment and the baseline in one stratum: ``arms`` has the blocks that have them all, a column an arm.
+
+    ``bases``: the baseline's columns; ``floor``: what the same arm twice showed, ``None`` without a duplicate.
+    """
+
+    stratum: dict[str, Any]
+    treatment: str
+    bases: list[str]
+    arms: pd.DataFrame
+    floor: stats.Floor | None
+    losses: stats.Losses
+
+    @property
+    def logs(self) -> NDArray[np.float64]:
+        """The blocks' effects, ln of the ratio to the baseline."""
+        return stats.log_ratio(self.arms[self.treatment], *(self.arms[base] for base in self.bases))
+
+
+def contrasts(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> Iterator[Contrast]:
+    """Yield each stratum's contrasts as the ladder climbs; none on a tier where the metric's overhead means nothing."""
+    reading = metrics.reading(metric, question.tier)
+    if reading is None:
+        return
+    clean = rows[(rows["attack"] == "none") & rows["current"].astype(bool)]
+    for key, group in clean.groupby(list(STRATUM)):
+        values = arm_values(group, metric, reading)
+        bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
+        if question.baseline not in values:
+            continue
+        floor = _floor(values, question) if len(bases) == 2 else None
+        for treatment in sorted({str(arm) for arm in values} - {question.baseline, question.duplicate}, key=climb):
+            complete = values[[*bases, treatment]].dropna()
+            if len(complete):
+                yield Contrast(
+                    stratum=dict(zip(STRATUM, key, strict=True)),
+                    treatment=treatment,
+                    bases=bases,
+                    arms=complete,
+                    floor=floor,
+                    losses=_losses(group, {*bases, treatment}),
+                )
 
 
 _COST = ("cost", "cost_low", "cost_high", "base", "unit")
@@ -92,29 +144,6 @@ def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, war
     return values.unstack("measurer")  # noqa: PD010 - a pivot of what is grouped already
 
 
-def _rungs(group: pd.DataFrame, question: Question, metric: str, reading: metrics.Reading) -> Iterator[dict[str, Any]]:
-    values = arm_values(group, metric, reading)
-    bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
-    if question.baseline not in values:
-        return
-    floor = _floor(values, question) if len(bases) == 2 else None
-    for treatment in sorted({str(arm) for arm in values} - {question.baseline, question.duplicate}, key=climb):
-        complete = values[[*bases, treatment]].dropna()
-        if complete.empty:
-            continue
-        effect = stats.estimate(stats.log_ratio(complete[treatment], *(complete[base] for base in bases)))
-        result = stats.overhead(
-            effect,
-            floor,
-            metric=metric,
-            baseline=question.baseline,
-            treatment=treatment,
-            delta=question.delta,
-            losses=_losses(group, {*bases, treatment}),
-        )
-        yield asdict(result) | _cost(complete, bases, treatment, reading) | _aa(floor) | {"delta": question.delta}
-
-
 def _floor(values: pd.DataFrame, question: Question) -> stats.Floor | None:
     pairs = values[[question.baseline, question.duplicate]].dropna()
     if pairs.empty:
@@ -135,10 +164,10 @@ def _aa(floor: stats.Floor | None) -> dict[str, Any]:
     }
 
 
-def _cost(complete: pd.DataFrame, bases: list[str], treatment: str, reading: metrics.Reading) -> dict[str, Any]:
+def _cost(one: Contrast, reading: metrics.Reading) -> dict[str, Any]:
     """Return the absolute cost of one operation: a percentage of 20 ms and of 60 s mean different things."""
-    base = baseline_of(complete, bases)
-    cost = stats.estimate(complete[treatment].to_numpy(dtype=float) - base)
+    base = baseline_of(one.arms, one.bases)
+    cost = stats.estimate(one.arms[one.treatment].to_numpy(dtype=float) - base)
     bounds = cost.interval or stats.Interval(low=-math.inf, high=math.inf)
     return {
         "cost": cost.center,

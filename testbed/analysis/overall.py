@@ -1,4 +1,4 @@
-"""One number over all workloads: the geometric mean of their ratios, never of percentages."""
+"""All contrasts of a campaign together: one number over all workloads, and whether other methods would agree."""
 
 from __future__ import annotations
 
@@ -7,58 +7,53 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import metrics, stats
-from testbed.analysis.ladder import STRATUM, Question, arm_values, climb
+from testbed.analysis import multiple, sensitivity
+from testbed.analysis.ladder import STRATUM, Contrast, climb
 
-COLUMNS = ("kernel", "runtime", "treatment", "ratio", "low", "high", "n", "workloads")
-
-
-def effects(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, treatment, block): ``effect``, ln of its ratio to the baseline."""
-    reading = metrics.reading(metric, question.tier)
-    listed: list[pd.DataFrame] = []
-    if reading is None:
-        return pd.DataFrame(columns=[*STRATUM, "treatment", "block", "effect"])
-    clean = rows[(rows["attack"] == "none") & (rows["metric"] == metric)]
-    for key, group in clean.groupby(list(STRATUM)):
-        values = arm_values(group, metric, reading)
-        bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
-        if question.baseline not in values:
-            continue
-        for treatment in set(map(str, values)) - {question.baseline, question.duplicate}:
-            complete = values[[*bases, treatment]].dropna()
-            if len(complete):
-                logs = stats.log_ratio(complete[treatment], *(complete[base] for base in bases))
-                named = dict(zip(STRATUM, map(str, key), strict=True)) | {"treatment": treatment}
-                listed.append(pd.DataFrame({"block": complete.index, "effect": logs, **named}))
-    return pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=[*STRATUM, "treatment", "block"])
+OVERALL = ("kernel", "runtime", "treatment", "ratio", "low", "high", "n", "workloads")
+METHODS = (*STRATUM, "treatment", "method", "ratio", "low", "high", "verdict", "agree")
 
 
-def overall(table: pd.DataFrame) -> pd.DataFrame:
+def overall(contrasts: list[Contrast]) -> pd.DataFrame:
     """Return one row a (kernel, runtime, treatment): the geometric mean over its workloads, with its 95 % interval.
 
-    ``table`` of ``effects``. The unit is the block here too: the workloads of a block share its boot, so the mean is
-    taken in each block and the interval over the blocks. A block that lost one of the workloads is left out.
+    The unit is the block here too: the workloads of a block share its boot. A block that lost one of the workloads is
+    left out. Of a single workload there is no row.
     """
+    groups: dict[tuple[str, str, str], dict[str, pd.Series[float]]] = {}
+    for one in contrasts:
+        key = (str(one.stratum["kernel"]), str(one.stratum["runtime"]), one.treatment)
+        logs = pd.Series(one.logs, index=one.arms.index)
+        groups.setdefault(key, {})[str(one.stratum["workload"])] = logs
     listed: list[dict[str, Any]] = []
-    for key, group in table.groupby(["kernel", "runtime", "treatment"]) if len(table) else ():
-        wide = group.pivot_table(index="block", columns="workload", values="effect").dropna()
-        if wide.empty or wide.shape[1] < 2:
-            continue
-        found = stats.estimate(wide.mean(axis=1))
-        bounds = found.interval or stats.Interval(low=-math.inf, high=math.inf)
-        kernel, runtime, treatment = map(str, key)
-        listed.append(
-            {
-                "kernel": kernel,
-                "runtime": runtime,
-                "treatment": treatment,
-                "ratio": math.exp(found.center),
-                "low": math.exp(bounds.low),
-                "high": math.exp(bounds.high),
-                "n": found.n,
-                "workloads": wide.shape[1],
-            }
-        )
-    listed.sort(key=lambda row: (row["kernel"], row["runtime"], climb(row["treatment"])))
-    return pd.DataFrame(listed, columns=list(COLUMNS))
+    for key in sorted(groups, key=lambda key: (key[0], key[1], climb(key[2]))):
+        wide = pd.DataFrame(groups[key]).dropna()
+        if len(wide) and wide.shape[1] > 1:
+            mean = multiple.geometric_mean({str(name): wide[name] for name in wide}, together=True)
+            kernel, runtime, treatment = key
+            listed.append(
+                {"kernel": kernel, "runtime": runtime, "treatment": treatment, "n": len(wide)}
+                | {name: getattr(mean, name) for name in ("ratio", "low", "high", "workloads")}
+            )
+    return pd.DataFrame(listed, columns=list(OVERALL))
+
+
+def methods(contrasts: list[Contrast], delta: float) -> pd.DataFrame:
+    """Return one row a (contrast, method): what each estimator makes of the same blocks; ``agree``: all alike."""
+    listed: list[dict[str, Any]] = []
+    for one in contrasts:
+        bases = (one.arms[base] for base in one.bases)
+        found = sensitivity.rows(one.arms[one.treatment], *bases, floor=one.floor, delta=delta, losses=one.losses)
+        agree = sensitivity.disagreement(found) is None
+        for row in found:
+            bounds = row.estimate.interval
+            listed.append(
+                one.stratum
+                | {"treatment": one.treatment, "method": row.method, "ratio": math.exp(row.estimate.center)}
+                | {
+                    "low": math.exp(bounds.low) if bounds else 0.0,
+                    "high": math.exp(bounds.high) if bounds else math.inf,
+                }
+                | {"verdict": row.verdict, "agree": agree}
+            )
+    return pd.DataFrame(listed, columns=list(METHODS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,10 @@ from testbed.analysis.tables import Tables
 from testbed.errors import SpecError
 from testbed.record import Status, Tier
 
-_HEADER = ("workload", "measurer", "overhead, 95 % interval", "n", "verdict", "cost of one operation", "baseline")
+_HEADER = (
+    *("workload", "measurer", "overhead, 95 % interval", "n", "verdict"),
+    *("cost of one operation", "baseline", "could be found"),
+)
 # What grows: of the log always, of memory where it was looked at.
 _GROWN = {
     "log_entries": ("IMA log, entries an iteration", 1.0),
@@ -52,7 +56,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
             lines += [*_matrix(table, tables.overall if primary else tables.overall.iloc[:0]), ""]
         if primary and "overhead" in figures:
             lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""]
-        every = markdown.table(_HEADER, (_row(row) for row in table.to_dict("records")))
+        every = _every(table)
         lines += [*(markdown.folded("every rung, with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
     lines += [*_operations(tables), ""]
@@ -84,6 +88,7 @@ def doubts(tables: Tables) -> list[str]:
     if len(wide) and fewest >= 6:
         lines.append(f"The A/A interval is wider than δ = ±{100 * delta:g} %: the noise is larger than what is asked.")
     lines += list(_unsteady(table))
+    lines += list(_other_methods(tables.methods))
     order = balance(tables.plan)
     return lines if order.ok else [*lines, order.words]
 
@@ -135,10 +140,35 @@ def _row(row: Mapping[Any, Any]) -> tuple[object, ...]:
         f"`{row['treatment']}`",
         words.overhead(row["ratio"], row["low"], row["high"]),
         row["n"],
-        words.conclusion(row["verdict"], row["delta"]),
+        _verdict(row),
         words.amount(row["cost"], row["cost_low"], row["cost_high"], row["unit"]),
         words.size(row["base"], row["unit"]),
+        f"{100 * math.expm1(row['mde']):.2g} %" if math.isfinite(row["mde"]) else "nothing",
     )
+
+
+def _every(table: pd.DataFrame) -> list[str]:
+    """Show every rung; p only where there are blocks enough to correct it for the number of workloads."""
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    has_p = bool(table["p_adjusted"].notna().any())
+    header = (*_HEADER, "p", "p, Holm") if has_p else _HEADER
+    shown = ((*_row(row), *((_p(row["p"]), _p(row["p_adjusted"])) if has_p else ())) for row in rows)
+    lines = [*markdown.table(header, shown), ""]
+    found = (
+        "*Could be found*: the smallest true overhead that as many blocks with this noise find in 80 % of campaigns."
+    )
+    return [*lines, found]
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None or pd.isna(value) else f"{value:.2g}"
+
+
+def _verdict(row: Mapping[Any, Any]) -> str:
+    """Return the verdict, of an inconclusive one with what would settle it."""
+    told = words.conclusion(row["verdict"], row["delta"])
+    settled = row["verdict"] == Conclusion.INCONCLUSIVE and not pd.isna(row["settles"])
+    return f"{told}; {int(row['settles'])} blocks would settle it" if settled else told
 
 
 def _named(row: Mapping[Any, Any], table: pd.DataFrame) -> str:
@@ -176,6 +206,17 @@ def _operations(tables: Tables) -> list[str]:
             "not time: not comparable."
         )
     return lines
+
+
+def _other_methods(table: pd.DataFrame) -> Iterator[str]:
+    """Tell each contrast of which another method would have come to another verdict."""
+    for key, group in table[~table["agree"].astype(bool)].groupby([*STRATUM, "treatment"]):
+        stratum = dict(zip((*STRATUM, "treatment"), key, strict=True))
+        told = "; ".join(
+            f"{row['method']}: {words.overhead(row['ratio'], row['low'], row['high'])}, {row['verdict']}"
+            for row in group.to_dict("records")
+        )
+        yield f"Methods disagree about `{stratum['treatment']}` on {_stratum(stratum)}: {told}."
 
 
 def _operation(workload: str) -> str:

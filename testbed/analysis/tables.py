@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from testbed.analysis import attribution, costmodel, events, frames, holdout, ladder, metrics, overall, series, waiting
+from testbed.analysis import (
+    attribution,
+    costmodel,
+    events,
+    frames,
+    holdout,
+    ladder,
+    metrics,
+    multiple,
+    overall,
+    series,
+    waiting,
+)
 from testbed.analysis.costmodel import Fit
 from testbed.analysis.events import Truth
 from testbed.analysis.ladder import Question
@@ -17,7 +29,7 @@ from testbed.rundir import Campaign, read_facts, read_plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """``ladders`` by metric (``ladder.ladder``); ``overall`` over workloads (``overall.overall``).
+    """``ladders`` by metric (``ladder.ladder``, with ``p_adjusted``); ``overall methods`` of ``overall``.
 
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
     ``starts``, ``scaling``: of ``series``; ``waiting``: of ``waiting.waiting``.
@@ -29,6 +41,7 @@ class Tables:
     events: pd.DataFrame
     ladders: Mapping[str, pd.DataFrame]
     overall: pd.DataFrame
+    methods: pd.DataFrame
     observed: Mapping[str, pd.DataFrame]
     fits: tuple[Fit, ...]
     predictions: pd.DataFrame
@@ -62,13 +75,15 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
     observed = holdout.observe(rows, happened, question)
     fits = tuple(holdout.fits(observed, question))
     primary = tables.get(metrics.PRIMARY, pd.DataFrame())
+    contrasts = list(ladder.contrasts(rows, question))
     return Tables(
         plan=plan,
         question=question,
         rows=rows,
         events=happened,
         ladders=tables,
-        overall=overall.overall(overall.effects(rows, question)),
+        overall=overall.overall(contrasts),
+        methods=overall.methods(contrasts, question.delta),
         observed=observed,
         fits=fits,
         predictions=holdout.predictions(rows, observed, question),
@@ -83,4 +98,4 @@ def ladders(rows: pd.DataFrame, question: Question) -> dict[str, pd.DataFrame]:
     """Return the ladder of each metric that means something on the tier and that was measured."""
     measured = set(rows["metric"].dropna())
     wanted = (metric for metric in metrics.readable(question.tier) if metric in measured)
-    return {metric: ladder.ladder(rows, question, metric) for metric in wanted}
+    return {metric: multiple.adjust(ladder.ladder(rows, question, metric)) for metric in wanted}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from test_attribution import truth
 
 from testbed import rundir
-from testbed.analysis import draw, figures, ladder, overall, series, surroundings, tables, waiting
+from testbed.analysis import draw, figures, ladder, overall, pricing, series, surroundings, tables, waiting
 from testbed.analysis.figures import canvas
 from testbed.analysis.ladder import Question
 from testbed.analysis.tables import Tables
@@ -178,10 +178,28 @@ def test_the_geometric_mean_is_of_ratios_and_over_blocks(many: Tables) -> None:
 
 
 def test_a_block_that_lost_a_workload_is_not_in_the_mean(many: Tables) -> None:
-    effects = overall.effects(many.rows, QUESTION)
-    lost = effects[~((effects["block"] == 2) & (effects["workload"] == "mmap"))]
+    every = list(ladder.contrasts(many.rows, QUESTION))
+    mmap = [one for one in every if one.stratum["workload"] == "mmap"]
+    lost = [replace(one, arms=one.arms.drop(index=2)) if one in mmap else one for one in every]
     assert set(overall.overall(lost)["n"]) == {5}
-    assert overall.overall(effects[effects["workload"] == "mmap"]).empty
+    assert overall.overall(mmap).empty
+
+
+def test_other_methods_are_asked_and_their_disagreement_is_told(many: Tables, tmp_path: Path) -> None:
+    assert len(many.methods) == 3 * len(many.ladder)
+    spiky = _read(tmp_path, {"mmap": WORKLOADS["mmap"]}, arms=("none", "none2", "hooks-only"), change=_spike)
+    told = spiky.methods[spiky.methods["workload"] == "mmap"]
+    assert not told["agree"].any()
+    assert any("Methods disagree about `hooks-only`" in line for line in pricing.doubts(spiky))
+    assert not any("disagree" in line for line in pricing.doubts(replace(spiky, methods=many.methods.iloc[:0])))
+
+
+def _spike(cell: Cell, record: Record) -> Record:
+    """Ten times dearer in one block: no matter to ranks, the end of a mean."""
+    hit = cell.measurer == "hooks-only" and record.block == 0
+    factor = 10.0 if hit else 1.01 if cell.measurer == "hooks-only" else 1.0
+    samples = tuple(replace(one, value=factor * one.value) if one.metric == "cpu" else one for one in record.samples)
+    return replace(record, samples=samples)
 
 
 def test_extends_are_counted_and_waiting_stands_apart(many: Tables) -> None:
