@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,3 +122,16 @@ def test_an_overhead_tells_its_spread_p_and_what_it_could_have_found() -> None:
     assert (few.p, many.p) == (None, pytest.approx(many.p, abs=0.01))
     assert many.mde < few.mde < math.inf
     assert 0.01 < few.spread < 0.05
+
+
+def test_the_page_on_statistics_has_these_numbers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", page, flags=re.MULTILINE)
+    assert len(rows) == 6
+    for n, *told in rows:
+        known = (
+            power.mde(1.0, int(n)),
+            power.mde(1.0, int(n), aa_spread=math.sqrt(2 / 1.5)),
+            power.margin(1.0, int(n)),
+        )
+        assert [float(number) for number in told] == pytest.approx(known, abs=0.006)
