@@ -40,6 +40,7 @@ _ELSEWHERE = {
     "report": "testbed.analysis.report_command:report_command",
     "semantics": "testbed.attest.semantics_command:semantics",
     "shell": "testbed.lab.shell_command:shell_command",
+    "simulate": "testbed.analysis.simulate_command:simulate_command",
     "verify": "testbed.attest.command:command",
 }
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 TARGETS = (
     "setup",
     "evaluate",
+    "selftest",
     "test",
     "check",
     "kernels",
