@@ -83,7 +83,7 @@ class MachineSpec:
 
     ``unmasked``: features of the model that are left to this machine although its tier masks them. ``store``: a raw
     disk with container images (``lab.store``), which the machine only reads, as do others at the same time.
-    ``pcr_banks``: the active banks of its TPM.
+    ``pcr_banks``: the active banks of its TPM; without ``tpm`` it has none, and IMA extends nothing.
     """
 
     name: str
@@ -97,6 +97,7 @@ class MachineSpec:
     kernel_words: tuple[str, ...] = ()
     store: Path | None = None
     pcr_banks: tuple[str, ...] = ("sha256",)
+    tpm: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ def domain_xml(spec: MachineSpec, wiring: Wiring, kernel_command_line: str) -> s
     # A guest that stops, however it does, ends its machine: libvirt's event then tells us.
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _add(domain, event, text="destroy")
-    _add_devices(domain, wiring, spec.store)
+    _add_devices(domain, wiring, spec)
     _add_qemu_words(domain, (*network_words(wiring.port), *row.qemu))
     return etree.tostring(domain, pretty_print=True, encoding="unicode")
 
@@ -161,7 +162,8 @@ def rewire(xml: str, wiring: Wiring) -> str:
     for device in ("serial", "console"):
         for source in domain.iterfind(f"devices/{device}/source"):
             source.set("path", str(wiring.console))
-    _find(domain, "devices/tpm/backend/source").set("path", str(wiring.tpm_socket))
+    for source in domain.iterfind("devices/tpm/backend/source"):
+        source.set("path", str(wiring.tpm_socket))
     for word in domain.iterfind(f"{{{QEMU_NAMESPACE}}}commandline/{{{QEMU_NAMESPACE}}}arg"):
         if word.get("value", "").startswith("user,"):
             word.set("value", network_words(wiring.port)[1])
@@ -192,24 +194,25 @@ def _add_cpu(domain: etree._Element, spec: MachineSpec) -> None:
             _add(cpu, "feature", policy="disable", name=feature)
 
 
-def _add_devices(domain: etree._Element, wiring: Wiring, store: Path | None) -> None:
+def _add_devices(domain: etree._Element, wiring: Wiring, spec: MachineSpec) -> None:
     devices = _add(domain, "devices")
     disk = _add(devices, "disk", type="file", device="disk")
     # cache=unsafe: nobody needs the disk of a machine whose host died, and flushes would time the host's disk.
     _add(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
     _add(disk, "source", file=str(wiring.disk))
     _add(disk, "target", dev="vda", bus="virtio")
-    if store:
+    if spec.store:
         images = _add(devices, "disk", type="file", device="disk")
         _add(images, "driver", name="qemu", type="raw")
-        _add(images, "source", file=str(store))
+        _add(images, "source", file=str(spec.store))
         _add(images, "target", dev="vdb", bus="virtio")
         _add(images, "readonly")
     serial = _add(devices, "serial", type="file")
     _add(serial, "source", path=str(wiring.console), append="on")
-    tpm = _add(devices, "tpm", model="tpm-crb")
-    backend = _add(tpm, "backend", type="external")
-    _add(backend, "source", type="unix", path=str(wiring.tpm_socket), mode="connect")
+    if spec.tpm:
+        tpm = _add(devices, "tpm", model="tpm-crb")
+        backend = _add(tpm, "backend", type="external")
+        _add(backend, "source", type="unix", path=str(wiring.tpm_socket), mode="connect")
     rng = _add(devices, "rng", model="virtio")
     _add(rng, "backend", text="/dev/urandom", model="random")
     _add(devices, "memballoon", model="none")

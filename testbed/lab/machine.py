@@ -11,7 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ class Machine:
     private_key: str = field(repr=False)
     _place: _Place = field(repr=False)
     _domain: libvirt.virDomain = field(repr=False)
-    _emulator: subprocess.Popen[bytes] = field(repr=False)
+    _emulator: subprocess.Popen[bytes] | None = field(repr=False)
     _versions: dict[str, int]
 
     def save(self, to: Path) -> Saved:
@@ -149,10 +149,11 @@ class Machine:
             self._domain.save(str(target / "memory"))
         except libvirt.libvirtError as error:
             raise LabError(f"libvirt cannot save {self.spec.name}: {error}") from error
-        # The TPM's process leaves with QEMU's connection; only then is its state whole.
-        self._emulator.wait(_SWTPM_SECONDS)
         shutil.move(self._place.disk, target / "disk.qcow2")
-        tpm.copy_state(self._place.tpm_state, target / "tpm")
+        if self._emulator:
+            # The TPM's process leaves with QEMU's connection; only then is its state whole.
+            self._emulator.wait(_SWTPM_SECONDS)
+            tpm.copy_state(self._place.tpm_state, target / "tpm")
 
 
 class Lab:
@@ -175,7 +176,8 @@ class Lab:
         with self._place(directory) as place:
 
             def prepare() -> None:
-                tpm.manufacture(place.tpm_state, self._authority, spec.name, spec.pcr_banks)
+                if spec.tpm:
+                    tpm.manufacture(place.tpm_state, self._authority, spec.name, spec.pcr_banks)
                 _make_overlay(spec.image.disk, "raw", place.disk)
 
             def run(wiring: Wiring) -> None:
@@ -204,7 +206,8 @@ class Lab:
             memory = place.live / "memory"
 
             def prepare() -> None:
-                tpm.copy_state(saved.tpm_state, place.tpm_state)
+                if saved.spec.tpm:
+                    tpm.copy_state(saved.tpm_state, place.tpm_state)
                 _make_overlay(saved.disk, "qcow2", place.disk)
 
             def run(wiring: Wiring) -> None:
@@ -285,7 +288,7 @@ class Lab:
                 _versions=self.versions,
             )
 
-    def _start(self, stack: ExitStack, start: _Start) -> tuple[subprocess.Popen[bytes], int]:
+    def _start(self, stack: ExitStack, start: _Start) -> tuple[subprocess.Popen[bytes] | None, int]:
         # A port that is free now may be taken when QEMU binds it: then all is begun again, for the TPM's process leaves
         # with the QEMU that failed.
         place = start.place
@@ -293,7 +296,7 @@ class Lab:
             start.prepare()
             port = _free_port()
             with ExitStack() as once:
-                emulator = once.enter_context(tpm.emulator(place.tpm_state, place.socket, place.live / "swtpm.log"))
+                emulator = once.enter_context(_emulator(start.spec, place))
                 once.callback(self._destroy, place.uuid)
                 try:
                     start.run(place.wiring(port))
@@ -347,6 +350,10 @@ def last_words(console: Path) -> str:
         tail = lines[-_CONSOLE_LINES:]
         return "\n".join(["last lines of its console:", *causes, *tail]) if lines else "its console is empty"
     return "its console cannot be read"
+
+
+def _emulator(spec: MachineSpec, place: _Place) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
+    return tpm.emulator(place.tpm_state, place.socket, place.live / "swtpm.log") if spec.tpm else nullcontext()
 
 
 def _make_overlay(base: Path, form: str, overlay: Path) -> None:

@@ -82,6 +82,14 @@ def test_only_icount_counts(tier: Tier, counted: bool) -> None:
     assert ("shift=0,sleep=on" in words) is counted
 
 
+def test_a_machine_without_a_tpm_differs_in_nothing_else() -> None:
+    whole, less = made(machine(Tier.ICOUNT)), made(machine(Tier.ICOUNT, tpm=False))
+    (device,) = whole.findall("devices/tpm")
+    device.getparent().remove(device)
+    assert [one.tag for one in whole.iter()] == [one.tag for one in less.iter()]
+    assert rewire(etree.tostring(less, encoding="unicode"), WIRING)
+
+
 def test_the_guest_gets_the_key_as_a_credential() -> None:
     words = dict(word.partition("=")[::2] for word in command_line(machine(Tier.TCG), KEY).split())
     name, _, value = words["systemd.set_credential_binary"].partition(":")

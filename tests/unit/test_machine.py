@@ -190,6 +190,14 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path, bench: list
     assert bench[-1] == "swtpm ended"
 
 
+def test_a_machine_without_a_tpm_starts_none(tmp_path: Path, bench: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tpm, "manufacture", None)
+    with lab_of(_Connection(0, ""), tmp_path).boot(machine(Tier.TCG, tpm=False), tmp_path / "m") as booted:
+        assert bench == []
+        assert "<tpm" not in booted.domain_xml.read_text()
+    assert bench == []
+
+
 def test_a_refusal_is_told_and_leaves_only_texts(tmp_path: Path, bench: list[str]) -> None:
     connection = _Connection(1, "out of luck")
     with (
