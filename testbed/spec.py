@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from testbed.errors import SpecError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
 Bank = Literal["sha1", "sha256", "sha384", "sha512"]
+BANKS: tuple[str, ...] = get_args(Bank)
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 
 

@@ -5,6 +5,10 @@
  *   bench make DIR    files of all sizes, each with bytes of its own
  *   bench run DIR     events of a process: run it in a container
  *   bench floor DIR   the kernel's SHA-256 over the same cached pages
+ *   bench fill COUNT  so many new entries of the IMA log; prints nothing
+ *   bench log LENGTH COUNT             single entries of a log of this length, of
+ *                                      which COUNT are by `fill`
+ *   bench new DIR LENGTH               code of new small files: in a container
  *   bench tree DIR FILES BYTES         a tree of so many files of so many bytes
  *   bench verity DIR FILES BYTES       the same, each with fs-verity enabled
  *   bench child EVENT SIZE PROGRAM...  CPU time of a program and its children
@@ -34,7 +38,12 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-#define FLOOR "/sys/module/testbed_floor/parameters/fd"
+#define PARAMETERS "/sys/module/testbed_floor/parameters/"
+#define REPEATS 15
+#define NEW_FILES 9
+#define NEW_BYTES 64
+/* Entries in one write: a second or so, when emulated. */
+#define FILL_STEP 2000
 #define COPIES 5
 #define STARTS 1000
 #define MAPS 1000
@@ -235,20 +244,38 @@ static void run(const char *dir)
 		start("start", "/true");
 }
 
-static void floor_one(const char *dir, size_t size, int copy)
+static int open_parameter(const char *name)
 {
-	int fd = open_cached(dir, size, copy), control = open(FLOOR, O_WRONLY);
-	uint64_t begun;
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", fd);
+	char path[128];
+	int control;
 
+	snprintf(path, sizeof(path), PARAMETERS "%s", name);
+	control = open(path, O_WRONLY);
 	if (control < 0)
-		fail(FLOOR);
-	let_clock_settle();
+		fail(path);
+	return control;
+}
+
+static void set_parameter(int control, unsigned long long value, const char *event, size_t size)
+{
+	char text[24];
+	int len = snprintf(text, sizeof(text), "%llu", value);
+	uint64_t begun;
+
+	if (event)
+		let_clock_settle();
 	begun = thread_ns();
 	if (write(control, text, len) != len)
-		fail(FLOOR);
-	note("floor", size, thread_ns() - begun);
+		fail("testbed_floor");
+	if (event)
+		note(event, size, thread_ns() - begun);
+}
+
+static void floor_one(const char *dir, size_t size, int copy)
+{
+	int fd = open_cached(dir, size, copy), control = open_parameter("fd");
+
+	set_parameter(control, fd, "floor", size);
 	close(control);
 	close(fd);
 }
@@ -258,6 +285,45 @@ static void all_floors(const char *dir)
 	for (size_t i = 0; i < SIZES; i++)
 		for (int copy = 0; copy < COPIES; copy++)
 			floor_one(dir, sizes[i], copy);
+}
+
+/* ---- the length of the log ---- */
+
+static void fill(unsigned long long count)
+{
+	int control = open_parameter("log_add");
+
+	for (; count; count -= count < FILL_STEP ? count : FILL_STEP)
+		set_parameter(control, count < FILL_STEP ? count : FILL_STEP, NULL, 0);
+	close(control);
+}
+
+/* A new entry, one that is there (from the oldest to the newest), and the write alone. */
+static void log_events(size_t length, unsigned long long filled)
+{
+	int add = open_parameter("log_add"), again = open_parameter("log_again");
+
+	for (int i = 0; i < REPEATS; i++) {
+		set_parameter(add, 0, "write", length);
+		set_parameter(add, 1, "entry", length);
+		set_parameter(again, filled * i / REPEATS, "again", length);
+	}
+	close(add);
+	close(again);
+}
+
+static void new_files(const char *dir, size_t length)
+{
+	for (int copy = 0; copy < NEW_FILES; copy++) {
+		int fd = open_cached(dir, NEW_BYTES, copy);
+		uint64_t begun;
+
+		let_clock_settle();
+		begun = thread_ns();
+		map_code(fd, NEW_BYTES);
+		note("new-file", length, thread_ns() - begun);
+		close(fd);
+	}
 }
 
 /* What the kernel adds up is exact, and in microseconds: for what takes many. */
@@ -290,6 +356,12 @@ int main(int argc, char **argv)
 		make_tree(argv[2], atoi(argv[3]), strtoull(argv[4], NULL, 0), argv[1][0] == 'v');
 	else if (!strcmp(argv[1], "child") && argc > 4)
 		time_child(argv[2], strtoull(argv[3], NULL, 0), argv + 4);
+	else if (!strcmp(argv[1], "fill"))
+		fill(strtoull(argv[2], NULL, 0));
+	else if (!strcmp(argv[1], "log") && argc == 4)
+		log_events(strtoull(argv[2], NULL, 0), strtoull(argv[3], NULL, 0));
+	else if (!strcmp(argv[1], "new") && argc == 4)
+		new_files(argv[2], strtoull(argv[3], NULL, 0));
 	else if (!strcmp(argv[1], "make"))
 		make(argv[2]);
 	else if (!strcmp(argv[1], "run"))

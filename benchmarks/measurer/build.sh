@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Build what `testbed bench measurer` brings into a guest. Runs INSIDE the build
+# Build what `testbed bench` brings into a guest. Runs INSIDE the build
 # root of a kernel (see bpf/build.sh), as any user, without network.
 #
 #   sh build.sh SOURCE OUT RELEASE

@@ -25,9 +25,9 @@ ARMS = ("none", "hooks-only", "container-file", "container-image", "prototype-fi
 _FLOOR_ARM = "container-file"
 _NEEDED = 64 << 20
 _SECONDS = 300.0
-_ROOT = "/opt/testbed/bench"
-_FILES = "/files"
-_MODULE = "testbed_floor.ko"
+ROOT = "/opt/testbed/bench"
+FILES = "/files"
+MODULE = "testbed_floor.ko"
 _PROGRAMS = ("bench", "true")
 # Trees whose digest an arm with images makes at each start of a container: event, its size, files, bytes of each.
 _BYTES = (1 << 16, 1 << 18, 1 << 20)
@@ -60,16 +60,21 @@ def prepare(lab: Lab, parts: block.Parts, tools: Path, directory: Path) -> Saved
     with lab.boot(parts.machine, directory / "boot") as machine:
         guest = machine.guest
         block.deploy(guest, parts.bundle)
-        for name in _PROGRAMS:
-            guest.put((tools / name).read_bytes(), f"{_ROOT}/{name}", mode=0o755)
-        guest.put((tools / _MODULE).read_bytes(), f"{DEPLOYED}/{_MODULE}")
-        # What a runtime mounts over: it would make them, which is no part of any event.
-        guest.run(("mkdir", "-p", *(f"{_ROOT}{name}" for name in (_FILES, "/dev", "/proc", "/sys"))))
-        guest.run((f"{_ROOT}/bench", "make", f"{_ROOT}{_FILES}"), timeout=_SECONDS)
+        bring(guest, tools)
+        guest.run((f"{ROOT}/bench", "make", f"{ROOT}{FILES}"), timeout=_SECONDS)
         if _IMAGE_ARM in arms():
             _make_trees(guest)
         guest.run(("sync",))
         return machine.save(directory / "saved")
+
+
+def bring(guest: Guest, tools: Path) -> None:
+    """Bring the programs of ``build_tools`` into the guest, as the root of a container, and the module."""
+    for name in _PROGRAMS:
+        guest.put((tools / name).read_bytes(), f"{ROOT}/{name}", mode=0o755)
+    guest.put((tools / MODULE).read_bytes(), f"{DEPLOYED}/{MODULE}")
+    # What a runtime mounts over: it would make them, which is no part of any event.
+    guest.run(("mkdir", "-p", *(f"{ROOT}{name}" for name in (FILES, "/dev", "/proc", "/sys"))))
 
 
 def arms() -> tuple[str, ...]:
@@ -83,27 +88,27 @@ def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> list[Row]:
     with lab.restore(saved, directory) as machine:
         guest = machine.guest
         with measurer.attach(measurer, guest):
-            text = _in_container(guest, "/bench", "run", _FILES)
+            text = in_container(guest, "/bench", "run", FILES)
             if _IMAGE_ARM in arms() and arm in (_IMAGE_ARM, _FLOOR_ARM):
                 text += _start_trees(guest)
         if arm == _FLOOR_ARM:
-            guest.run(("insmod", f"{DEPLOYED}/{_MODULE}"))
-            text += guest.run((f"{_ROOT}/bench", "floor", f"{_ROOT}{_FILES}"), timeout=_SECONDS).text
+            guest.run(("insmod", f"{DEPLOYED}/{MODULE}"))
+            text += guest.run((f"{ROOT}/bench", "floor", f"{ROOT}{FILES}"), timeout=_SECONDS).text
             _same_hash(guest)
     return summarize(arm, text)
 
 
 def _tree(event: str, size: int) -> str:
-    return f"{_ROOT}-trees/{event}-{size}"
+    return f"{ROOT}-trees/{event}-{size}"
 
 
 def _make_trees(guest: Guest) -> None:
     for event, size, files, bytes_each in _TREES:
         root = _tree(event, size)
-        guest.run(("mkdir", "-p", *(f"{root}{name}" for name in (_FILES, "/dev", "/proc", "/sys"))))
-        guest.run(("cp", f"{_ROOT}/true", root))
+        guest.run(("mkdir", "-p", *(f"{root}{name}" for name in (FILES, "/dev", "/proc", "/sys"))))
+        guest.run(("cp", f"{ROOT}/true", root))
         kind = "verity" if event == "verity" else "tree"
-        make = (f"{_ROOT}/bench", kind, f"{root}{_FILES}", str(files), str(bytes_each))
+        make = (f"{ROOT}/bench", kind, f"{root}{FILES}", str(files), str(bytes_each))
         guest.run(make, timeout=_SECONDS)
 
 
@@ -112,13 +117,14 @@ def _start_trees(guest: Guest) -> str:
     for start in _STARTS:
         for event, size, *_ in _TREES:
             with _container(guest, ("/true",), _tree(event, size)) as command:
-                child = (f"{_ROOT}/bench", "child", f"{start}-{event}", str(size), *command)
+                child = (f"{ROOT}/bench", "child", f"{start}-{event}", str(size), *command)
                 text += guest.run(child, timeout=_SECONDS).text
     return text
 
 
-def _in_container(guest: Guest, *argv: str) -> str:
-    with _container(guest, argv, _ROOT) as command:
+def in_container(guest: Guest, *argv: str) -> str:
+    """Return what a program of ``ROOT`` prints in a container."""
+    with _container(guest, argv, ROOT) as command:
         return guest.run(command, timeout=_SECONDS).text
 
 

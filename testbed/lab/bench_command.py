@@ -12,8 +12,10 @@ import click
 
 from testbed import progress, spec
 from testbed.lab import bench_table
+from testbed.lab.domain import MachineSpec
 from testbed.lab.recipes import load_kernels
 from testbed.record import Tier
+from testbed.spec import BANKS
 
 
 @click.group("bench")
@@ -21,10 +23,15 @@ def bench() -> None:
     """Count what single events cost, in guest instructions."""
 
 
+_KERNEL = click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
+_CONNECT = click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
 @bench.command()
-@click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
-@click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@_KERNEL
+@_CONNECT
+@_JSON
 def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     """Price the measurer's events: the hook alone, a known file, a new one by its size, fork+exec+exit.
 
@@ -36,14 +43,13 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     from testbed.lab import campaign, facts  # noqa: PLC0415
     from testbed.lab.machine import open_lab  # noqa: PLC0415
 
-    wish = spec.Experiment(name="bench", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
     arms = benchmark.arms()
     rows = []
     with (
         progress.reporter("bench", len(arms) + 1) as reporter,
         tempfile.TemporaryDirectory(prefix="testbed-") as directory,
     ):
-        parts = campaign.build_parts(kernel, (), wish, Tier.ICOUNT, reporter.say)
+        parts = campaign.build_parts(kernel, (), _wish(kernel), Tier.ICOUNT, reporter.say)
         tools = benchmark.build_tools(parts.machine.kernel, reporter.say)
         with open_lab(connect) as lab:
             saved = benchmark.prepare(lab, parts, tools, Path(directory))
@@ -53,10 +59,59 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
                 reporter.advance(arm)
     ratios = bench_table.ratios(rows)
     if as_json:
-        known = {"kernel": parts.machine.kernel.release, "tier": Tier.ICOUNT, "cpu": parts.machine.cpu}
         said = {"rows": [asdict(row) for row in rows], "ratios": [asdict(one) | {"ok": one.ok} for one in ratios]}
-        click.echo(json.dumps({"schema": 1} | known | facts.emulator() | said, indent=1))
+        click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         click.echo(f"guest instructions an event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
         click.echo(bench_table.markdown(rows))
     sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
+
+
+@bench.command("log")
+@_KERNEL
+@_CONNECT
+@_JSON
+@click.option(
+    "--to", type=click.IntRange(min=1000), default=1_000_000, show_default=True, help="Entries of the longest log."
+)
+@click.option(
+    "--bank", "banks", multiple=True, type=click.Choice(BANKS), help="With a TPM that has this bank; repeatable."
+)
+def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...], *, as_json: bool) -> None:
+    """Price one further entry of the IMA log at 1,000, 10,000, 100,000 and 1,000,000 entries.
+
+    Counted in guest instructions (tier icount). Without --bank the machine has no TPM and IMA extends nothing: that
+    leaves the rest of the price as it is, and a million entries take minutes. With one each entry waits a millisecond.
+    """
+    from testbed.lab import bench as benchmark  # noqa: PLC0415
+    from testbed.lab import bench_log, bench_log_table, campaign, facts  # noqa: PLC0415
+    from testbed.lab.machine import open_lab  # noqa: PLC0415
+
+    steps = sum(length <= to for length in bench_log.LENGTHS)
+    with (
+        progress.reporter("bench log", steps) as reporter,
+        tempfile.TemporaryDirectory(prefix="testbed-") as directory,
+        open_lab(connect) as lab,
+    ):
+        parts = campaign.build_parts(kernel, (), _wish(kernel), Tier.ICOUNT, reporter.say)
+        tools = benchmark.build_tools(parts.machine.kernel, reporter.say)
+        found = []
+        for length in bench_log.run(lab, parts, tools, Path(directory), to=to, banks=banks):
+            found.append(length)
+            reporter.advance(f"{length.entries:,} entries")
+    if as_json:
+        line = bench_log_table.lookup(found)
+        said = {"banks": banks, "lengths": [asdict(one) for one in found], "lookup": asdict(line) if line else None}
+        click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
+    else:
+        extend = f"PCR banks {', '.join(banks)}" if banks else "no TPM, so nothing is extended"
+        click.echo(f"guest instructions, {parts.machine.kernel.release}, tier {Tier.ICOUNT}, {extend}\n")
+        click.echo(bench_log_table.markdown(found))
+
+
+def _wish(kernel: str) -> spec.Experiment:
+    return spec.Experiment(name="bench", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
+
+
+def _known(machine: MachineSpec) -> dict[str, object]:
+    return {"schema": 1, "kernel": machine.kernel.release, "tier": Tier.ICOUNT, "cpu": machine.cpu}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed import spec
-from testbed.lab import bench, bench_table, campaign
+from testbed.lab import bench, bench_log, bench_log_table, bench_table, campaign
 from testbed.lab.machine import Lab
 from testbed.record import Tier
 
@@ -32,3 +32,20 @@ def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
         assert cold
         assert floor
         assert cold.median > 0.9 * floor.median
+
+
+def test_an_entry_costs_more_as_the_log_grows(lab: Lab, tmp_path: Path) -> None:
+    wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
+    parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
+    tools = bench.build_tools(parts.machine.kernel, print)
+    lengths = list(bench_log.run(lab, parts, tools, tmp_path, to=100_000))
+    assert [one.entries for one in lengths] == [1000, 10_000, 100_000]
+    line = bench_log_table.lookup(lengths)
+    assert line
+    # To pass an entry is to load it and to compare 32 bytes.
+    assert 3 < line.step < 100
+    for one in lengths:
+        entry, again, file = (one.cost(event) or 0 for event in ("entry", "again", "new-file"))
+        # A file's entry is one of these, and its hash. The kernel audits one that is there, which costs more than it.
+        assert line.base / 2 < entry < min(again, file)
+    assert 200 < (lengths[-1].entry_bytes or 0) < 2000
