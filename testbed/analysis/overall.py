@@ -10,7 +10,7 @@ import pandas as pd
 from testbed.analysis import multiple, sensitivity
 from testbed.analysis.ladder import STRATUM, Contrast, climb
 
-OVERALL = ("kernel", "runtime", "treatment", "ratio", "low", "high", "n", "workloads")
+OVERALL = ("kernel", "runtime", "treatment", "ratio", "low", "high", "n", "workloads", "apart_low", "apart_high")
 METHODS = (*STRATUM, "treatment", "method", "ratio", "low", "high", "verdict", "agree")
 
 
@@ -18,7 +18,8 @@ def overall(contrasts: list[Contrast]) -> pd.DataFrame:
     """Return one row a (kernel, runtime, treatment): the geometric mean over its workloads, with its 95 % interval.
 
     The unit is the block here too: the workloads of a block share its boot. A block that lost one of the workloads is
-    left out. Of a single workload there is no row.
+    left out. ``apart_low apart_high``: the interval if they did not, by a bootstrap within each workload, which has
+    those blocks too. Of a single workload there is no row.
     """
     groups: dict[tuple[str, str, str], dict[str, pd.Series[float]]] = {}
     for one in contrasts:
@@ -30,10 +31,12 @@ def overall(contrasts: list[Contrast]) -> pd.DataFrame:
         wide = pd.DataFrame(groups[key]).dropna()
         if len(wide) and wide.shape[1] > 1:
             mean = multiple.geometric_mean({str(name): wide[name] for name in wide}, together=True)
+            apart = multiple.geometric_mean(groups[key])
             kernel, runtime, treatment = key
             listed.append(
                 {"kernel": kernel, "runtime": runtime, "treatment": treatment, "n": len(wide)}
                 | {name: getattr(mean, name) for name in ("ratio", "low", "high", "workloads")}
+                | {"apart_low": apart.low, "apart_high": apart.high}
             )
     return pd.DataFrame(listed, columns=list(OVERALL))
 

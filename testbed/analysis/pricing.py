@@ -119,7 +119,18 @@ def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
         "",
         "Without a remark: OVERHEAD, above the noise and not below δ."
         + (" The mean is taken in each block, its interval over the blocks." if len(overall) else ""),
+        *_apart(overall),
     ]
+
+
+def _apart(overall: pd.DataFrame) -> Iterator[str]:
+    told = [
+        f"`{row['treatment']}` {words.bounds(row['apart_low'], row['apart_high'])}"
+        for row in overall.to_dict("records")
+        if math.isfinite(row["apart_high"])
+    ]
+    if told:
+        yield f"Its interval in %, if workloads did not share their boots (bootstrap within each): {', '.join(told)}."
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
