@@ -7,12 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from testbed import plugins
 from testbed.analysis import frames, metrics
 from testbed.analysis.ladder import STRATUM, Question
-from testbed.errors import SpecError
 
-# Workloads that do nothing but start: of these a start is the operation.
+# Workloads that do nothing but start containers: of these a start is the operation.
 _STARTING = ("start", "pod")
 _NUMBERED = re.compile(r"(?P<family>.+)-(?P<number>\d+)(?P<prefix>[km]?)")
 _PREFIXES = {"": 1, "k": 1024, "m": 1024**2}
@@ -35,8 +33,7 @@ def starts(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
     mine = timed[timed["workload"].map(lambda name: str(name).startswith(_STARTING)).astype(bool)]
     if reading is None or mine.empty:
         return pd.DataFrame(columns=columns)
-    counts = mine["workload"].map(lambda name: _starts(str(name)))
-    starts = counts.where(counts > 0, mine["operations"]).astype(float)
+    starts = mine["operations"].astype(float)
     return mine.assign(value=reading.scale * mine["value"] / starts, starts=starts)[columns].reset_index(drop=True)
 
 
@@ -63,11 +60,3 @@ def scaling(ladder: pd.DataFrame) -> pd.DataFrame:
         return table
     sizes = table.groupby(["kernel", "runtime", "family"])["number"].transform("nunique")
     return table[sizes >= 3].sort_values(["kernel", "runtime", "family", "treatment", "number"]).reset_index(drop=True)
-
-
-def _starts(workload: str) -> int:
-    """Return how many starts an iteration has; 0 if this version does not know the workload."""
-    try:
-        return plugins.workload(workload).starts
-    except SpecError:
-        return 0
