@@ -29,8 +29,9 @@ def overhead(tables: Tables) -> Figure | None:
 
 
 def stack(tables: Tables) -> Figure | None:
-    """Draw where the added instructions go."""
-    return None if tables.parts.empty else figures.stack(tables.parts, _n(tables), caption(tables))
+    """Draw where the added instructions go; nothing where no event could be priced, as one part is no stack."""
+    priced = "fitted" in set(tables.parts["how"])
+    return figures.stack(tables.parts, _n(tables), caption(tables)) if priced else None
 
 
 def starts(tables: Tables) -> Figure | None:

@@ -109,7 +109,9 @@ def test_a_scaling_curve_has_the_costs_of_the_ladder(families: Tables) -> None:
 
 def test_what_is_not_there_is_not_drawn(tmp_path: Path, families: Tables) -> None:
     assert draw.starts(families) is None
-    few = _read(tmp_path, {"mmap": WORKLOADS["mmap"]}, blocks=1, tier=Tier.TCG)
+    one = {"mmap": WORKLOADS["mmap"]}
+    assert draw.stack(_read(tmp_path / "one", one)) is None
+    few = _read(tmp_path, one, blocks=1, tier=Tier.TCG)
     assert draw.write(few, tmp_path / "figures") == {}
     assert not (tmp_path / "figures").exists()
 
