@@ -22,9 +22,14 @@ KERNEL_TESTS := $(addprefix tests/vm/test_,kernels.py alive.py code.py image.py 
 MODE ?= file
 EXECS ?= 20000
 
+# `make scaling`: machines that differ. Several processors have no counted clock: VCPU_TIER=kvm where that works.
+BANKS := "sha256" "sha1","sha256" "sha1","sha256","sha384" "sha1","sha256","sha384","sha512"
+VCPUS := 1 2 4
+VCPU_TIER ?= tcg
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest test test-vm check kernels fuzz kasan figures notebooks doctor shell clean help
+.PHONY: setup desk evaluate selftest scaling test test-vm check kernels fuzz kasan figures notebooks doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -37,6 +42,17 @@ evaluate: setup ## the smoke experiment: machines, verification, figures, report
 
 selftest: setup ## a null campaign, in which nothing may be found, and a positive control, which must be
 	@$(BIN)/testbed selftest
+
+scaling: setup ## curves: files, bytes, containers alive, PCR banks, processors, the log's length (VCPU_TIER=kvm)
+	@$(BIN)/testbed run experiments/scaling.toml --tier icount
+	@for banks in $(foreach banks,$(BANKS),'$(banks)'); do \
+		$(BIN)/testbed run experiments/scaling-machine.toml --tier icount --set "machine.pcr_banks=[$$banks]" || exit; \
+	done
+	@for vcpus in $(VCPUS); do \
+		$(BIN)/testbed run experiments/scaling-machine.toml --tier $(VCPU_TIER) --set machine.vcpus=$$vcpus \
+			$(if $(filter tcg,$(VCPU_TIER)),--set blocks=1) || exit; \
+	done
+	@$(BIN)/testbed bench log
 
 test: check test-vm ## check, then the tests that boot machines (TESTBED_SKIP_VM=1 leaves those out)
 
