@@ -44,20 +44,24 @@ def scaling(table: pd.DataFrame, caption: Caption) -> Figure:
             ax.set_title(", ".join([f"{family}-N", *extra]))
             ax.set_ylabel(f"added, {_unit(mine)}", fontsize=8)
             ax.set_xlabel("N", loc="left")
-        handles = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        names = sorted(handles, key=climb)
-        figure.legend(
-            [handles[name] for name in names],
-            names,
-            loc="upper left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=len(names),
-            fontsize=7.5,
-            frameon=False,
-            columnspacing=1.2,
-        )
+        _legend(figure)
         canvas.say(figure, text)
     return figure
+
+
+def _legend(figure: Figure) -> None:
+    handles = {label: h for ax in figure.axes for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    names = sorted(handles, key=climb)
+    figure.legend(
+        [handles[name] for name in names],
+        names,
+        loc="upper left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=len(names),
+        fontsize=7.5,
+        frameon=False,
+        columnspacing=1.2,
+    )
 
 
 def _panel(ax: Axes, mine: pd.DataFrame) -> None:
