@@ -14,7 +14,7 @@ OUTPUT = (ROOT / "tests/golden/workloads/python_start.txt").read_text()
 
 
 def test_each_start_counts() -> None:
-    assert python_start.parse(OUTPUT).operations == 3
+    assert python_start.parse(OUTPUT).operations == 2
 
 
 def test_the_program_prints_what_is_expected() -> None:
