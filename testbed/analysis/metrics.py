@@ -30,7 +30,13 @@ _READINGS = {
     (Tier.ICOUNT, "cpu"): Reading(
         label="guest instructions (cgroup CPU time under icount)", unit="instructions", scale=1e9
     ),
+    (Tier.ICOUNT, "cpu_running"): Reading(
+        label="guest instructions once it runs (the container's cgroup CPU time, its start left out)",
+        unit="instructions",
+        scale=1e9,
+    ),
     (Tier.KVM, "cpu"): Reading(label="CPU time (cgroup)", unit="s"),
+    (Tier.KVM, "cpu_running"): Reading(label="CPU time once it runs (the container's cgroup)", unit="s"),
     (Tier.KVM, "elapsed"): Reading(label="elapsed time (guest, monotonic)", unit="s"),
     (Tier.KVM, "throughput"): Reading(label="time a request (1/throughput)", unit="s", each=False, inverse=True),
     (Tier.KVM, "latency_p50"): Reading(label="latency, median", unit="s", each=False),

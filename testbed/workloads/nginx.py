@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from testbed.workloads import Output, Value, Workload, WorkloadFailed
+from testbed.workloads import Output, Value, Workload, WorkloadFailed, _running
 
 REQUESTS = 2000
 CONNECTIONS = 4
+_WRK = f"wrk -t 1 -c {CONNECTIONS} -d 60s --latency -s /srv/count.lua http://127.0.0.1:80/index.html --"
 # The server's messages come through a pipe: their reader is woken when it is ready, and sees their end when it is gone,
 # so nothing has to be asked again and again. Nothing is written into that pipe while requests are answered.
 SCRIPT = f"""
@@ -17,8 +18,11 @@ SCRIPT = f"""
     last=$line
     case $line in *'start worker process '*) break ;; esac
   done
-  wrk -t 1 -c {CONNECTIONS} -d 60s --latency -s /srv/count.lua http://127.0.0.1:80/index.html -- {REQUESTS} 2>&1
+  {_WRK} {CONNECTIONS} > /dev/null
+  {_running.BEGIN}
+  {_WRK} {REQUESTS} 2>&1
   echo "wrk ended with $?"
+  {_running.END}
   read -r pid < /run/nginx.pid
   kill -QUIT "$pid"
   while read -r line; do last=$line; done
@@ -35,8 +39,7 @@ _REPORT = re.compile(
     r"  (?P<requests>\d+) requests in [^\n]+ read\n"
     r"Requests/sec:\s+(?P<rate>[\d.]+)\n"
     r"Transfer/sec:[^\n]+\n"
-    r"wrk ended with 0\n"
-    r"nginx ended with 0\n"
+    r"wrk ended with 0\n" + _running.LINE + r"nginx ended with 0\n"
 )
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -51,6 +54,7 @@ def parse(output: str) -> Output:
     if not REQUESTS <= requests < REQUESTS + CONNECTIONS:
         raise WorkloadFailed(f"expected {REQUESTS} requests, got {requests}")
     values = (
+        _running.value(report["running"]),
         Value(metric="throughput", unit="1/s", value=float(report["rate"])),
         Value(metric="latency_p50", unit="s", value=float(report["p50"]) * _SECONDS[report["unit50"]]),
         Value(metric="latency_p99", unit="s", value=float(report["p99"]) * _SECONDS[report["unit99"]]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from testbed.workloads import Output, Value, Workload, WorkloadFailed
+from testbed.workloads import Output, Value, Workload, WorkloadFailed, _running
 
 TRANSACTIONS = 100
 _BIN = PurePosixPath("/usr/lib/postgresql/17/bin")
@@ -23,9 +23,12 @@ PATH={_BIN}:$PATH
     case $line in *'ready to accept connections'*) break ;; esac
   done
   export PGHOST=/tmp PGUSER=postgres PGDATABASE=postgres
+  pgbench -n -c 1 -t 1 --random-seed=1 -f /opt/transaction.sql > /dev/null 2>&1
+  {_running.BEGIN}
   pgbench -n -c 1 -t {TRANSACTIONS} --random-seed=1 -f /opt/transaction.sql --log --log-prefix=/tmp/log 2>&1
   echo "pgbench ended with $?"
-  pgbench -n -c 1 -t 1 -D transactions={TRANSACTIONS} -f /opt/check.sql > /tmp/check 2>&1
+  {_running.END}
+  pgbench -n -c 1 -t 1 -D transactions={TRANSACTIONS + 1} -f /opt/check.sql > /tmp/check 2>&1
   echo "check ended with $?"
   read -r pid < /var/lib/postgresql/data/postmaster.pid
   kill -INT "$pid"
@@ -43,7 +46,7 @@ _REPORT = re.compile(
     r"number of failed transactions: 0 \(0\.000%\)\n"
     r"latency average = [\d.]+ ms\ninitial connection time = [\d.]+ ms\n"
     r"tps = (?P<rate>\d+\.\d+) \(without initial connection time\)\n"
-    r"pgbench ended with 0\ncheck ended with 0\npostgres ended with 0\n"
+    r"pgbench ended with 0\n" + _running.LINE + r"check ended with 0\npostgres ended with 0\n"
     rf"(?P<log>(?:0 \d+ \d+ 0 \d+ \d+\n){{{TRANSACTIONS}}})"
 )
 _MICROSECOND = 1e-6
@@ -58,6 +61,7 @@ def parse(output: str) -> Output:
         )
     times = sorted(int(line.split()[2]) * _MICROSECOND for line in report["log"].splitlines())
     values = (
+        _running.value(report["running"]),
         Value(metric="throughput", unit="1/s", value=float(report["rate"])),
         Value(metric="latency_p50", unit="s", value=_percentile(times, 50)),
         Value(metric="latency_p99", unit="s", value=_percentile(times, 99)),

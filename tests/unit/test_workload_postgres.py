@@ -8,6 +8,7 @@ from testbed.workloads import WorkloadFailed, postgres
 
 GOLDEN = Path(__file__).parents[1] / "golden/workloads"
 POSTGRES = (GOLDEN / "postgres.txt").read_text()
+RUNNING = int(POSTGRES.split("running took ")[1].split()[0])
 
 
 def test_pgbench_tells_throughput_and_its_log_latency() -> None:
@@ -15,6 +16,7 @@ def test_pgbench_tells_throughput_and_its_log_latency() -> None:
     assert output.operations == 100
     times = sorted(int(line.split()[2]) for line in POSTGRES.splitlines() if line.startswith("0 "))
     expected = {
+        ("cpu_running", "s"): RUNNING / 1e6,
         ("throughput", "1/s"): 171.564549,
         ("latency_p50", "s"): times[49] / 1e6,
         ("latency_p99", "s"): times[98] / 1e6,
@@ -27,6 +29,7 @@ def test_pgbench_tells_throughput_and_its_log_latency() -> None:
     [
         ("processed: 100/100", "processed: 99/100"),
         ("transactions: 0 (0.000%)", "transactions: 1 (1.000%)"),
+        (f"took {RUNNING} us", "took 0 us"),
         ("pgbench ended with 0", "pgbench: error: FATAL\npgbench ended with 2"),
         ("check ended with 0", "check ended with 2"),
         ("postgres ended with 0", "postgres ended with 1"),
