@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 BASE = ("errors", "record")
 FAMILIES = ("measurers", "runtimes", "workloads", "attacks")
-STAGES = ("spec", "plan", "rundir", "plugins", "progress")
+STAGES = ("spec", "plan", "rundir", "plugins", "estimate", "progress")
 BELOW_DESK = (*BASE, "guest", "shell", *FAMILIES, *STAGES)
 
 # What each part of the package may import of it. A part may always import itself, and everyone the version.

@@ -15,6 +15,7 @@ TARGETS = (
     "setup",
     "evaluate",
     "selftest",
+    "scaling",
     "test",
     "check",
     "kernels",
