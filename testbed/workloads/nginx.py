@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Value, Workload, WorkloadFailed, _running
 
 REQUESTS = 2000
-CONNECTIONS = 4
+# With more than one, what the server finds ready at once differs from run to run (0.4 % with four).
+CONNECTIONS = 1
 _WRK = f"wrk -t 1 -c {CONNECTIONS} -d 60s --latency -s /srv/count.lua http://127.0.0.1:80/index.html --"
 # The server's messages come through a pipe: their reader is woken when it is ready, and sees their end when it is gone,
 # so nothing has to be asked again and again. Nothing is written into that pipe while requests are answered.
@@ -18,7 +19,7 @@ SCRIPT = f"""
     last=$line
     case $line in *'start worker process '*) break ;; esac
   done
-  {_WRK} {CONNECTIONS} > /dev/null
+  {_WRK} 10 > /dev/null
   {_running.BEGIN}
   {_WRK} {REQUESTS} 2>&1
   echo "wrk ended with $?"
@@ -50,8 +51,7 @@ def parse(output: str) -> Output:
     if report is None:
         raise WorkloadFailed(f"expected wrk's report without errors and two ends with 0, got {output[-400:]!r}")
     requests = int(report["requests"])
-    # Responses that come together with the last one are counted, too.
-    if not REQUESTS <= requests < REQUESTS + CONNECTIONS:
+    if requests != REQUESTS:
         raise WorkloadFailed(f"expected {REQUESTS} requests, got {requests}")
     values = (
         _running.value(report["running"]),

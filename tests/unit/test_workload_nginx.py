@@ -23,15 +23,11 @@ def test_wrk_tells_requests_throughput_and_latency() -> None:
     assert {(value.metric, value.unit): value.value for value in output.values} == pytest.approx(expected)
 
 
-def test_responses_that_come_with_the_last_one_count() -> None:
-    assert nginx.parse(NGINX.replace("2000 requests", "2003 requests")).operations == 2003
-
-
 @pytest.mark.parametrize(
     ("was", "said"),
     [
         ("2000 requests", "1999 requests"),
-        ("2000 requests", "2004 requests"),
+        ("2000 requests", "2001 requests"),
         ("Requests/sec:", "  Non-2xx or 3xx responses: 1\nRequests/sec:"),
         ("Requests/sec:", "  Socket errors: connect 0, read 1, write 0, timeout 0\nRequests/sec:"),
         ("wrk ended with 0", "wrk ended with 1"),

@@ -8,6 +8,7 @@ from testbed.workloads import WorkloadFailed, redis
 
 GOLDEN = Path(__file__).parents[1] / "golden/workloads"
 REDIS = (GOLDEN / "redis.txt").read_text()
+RUNNING = int(REDIS.split("running took ")[1].split()[0])
 CALLS = "cmdstat_get:calls=1500,"
 
 
@@ -15,7 +16,12 @@ def test_redis_tells_both_commands_and_the_worse_latency() -> None:
     output = redis.parse(REDIS)
     assert output.operations == 3000
     both = 2 / (1 / 45454.55 + 1 / 46875.00)
-    expected = {("throughput", "1/s"): both, ("latency_p50", "s"): 55e-6, ("latency_p99", "s"): 167e-6}
+    expected = {
+        ("cpu_running", "s"): RUNNING / 1e6,
+        ("throughput", "1/s"): both,
+        ("latency_p50", "s"): 55e-6,
+        ("latency_p99", "s"): 167e-6,
+    }
     assert {(value.metric, value.unit): value.value for value in output.values} == pytest.approx(expected)
 
 
@@ -27,6 +33,7 @@ def test_redis_tells_both_commands_and_the_worse_latency() -> None:
         ("failed_calls=0", "failed_calls=1"),
         ('"GET",', '"DEL",'),
         ('"46875.00"', '"nan"'),
+        (f"took {RUNNING} us", "took 0 us"),
         ("benchmark ended with 0", "benchmark ended with 1"),
         ("redis ended with 0\n", ""),
         ("redis ended with 0\n", "redis ended with 137\n"),
