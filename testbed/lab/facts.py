@@ -106,6 +106,11 @@ def aftermath(machine: Guest) -> dict[str, Any]:
     return {"clocksource_after": clock, "taint": int(tainted) & ~_OUR_TAINTS}
 
 
+def taint(machine: Guest) -> int:
+    """Return the guest kernel's taint bits but those that our own module sets: not 0 means a warning or worse."""
+    return int(machine.get("/proc/sys/kernel/tainted")) & ~_OUR_TAINTS
+
+
 def _first_match(path: Path, pattern: str) -> str | None:
     try:
         match = re.search(pattern, path.read_text(), re.MULTILINE)
