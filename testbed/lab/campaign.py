@@ -13,7 +13,7 @@ from testbed.errors import SpecError
 from testbed.lab import cache, facts, iterate, probe, runner
 from testbed.lab.block import Parts
 from testbed.lab.bpf import build_bundle
-from testbed.lab.domain import MachineSpec, command_line
+from testbed.lab.domain import MachineSpec, command_line, masked
 from testbed.lab.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
 from testbed.lab.kernel import build_kernel, load_kernels
 from testbed.lab.machine import open_lab
@@ -130,7 +130,7 @@ def _digests(part: Parts) -> dict[str, str]:
         "kernel": machine.kernel.digest,
         "image": machine.image.digest,
         "measurer": part.bundle.digest,
-        "cpu": "+".join((machine.cpu, *machine.unmasked)),
+        "cpu": " -".join((machine.cpu, *masked(machine))),
         "command_line": command_line(machine, ""),
     }
 
