@@ -11,7 +11,9 @@ from testbed.runtimes import Runtime, Start, Steps
 
 LOAD = ("podman", "load", "--quiet", "--input")
 # The cgroupfs manager puts conmon and the container below one parent, so that one `cpu.stat` accounts for both.
-_RUN = ("podman", "--cgroup-manager=cgroupfs", "--runtime=crun", "--log-level=error", "run", "--rm")
+_RUN = ("podman", "--cgroup-manager=cgroupfs", "--runtime=crun", "--log-level=error", "run")
+# It is removed after the timed part, as everybody's containers are. With --rm podman removes the file with the id, too.
+_REMOVE = ("podman", "--cgroup-manager=cgroupfs", "--log-level=error", "rm", "--force")
 _ALONE = ("--network=none", "--pull=never", "--log-driver=none")
 
 
@@ -22,7 +24,11 @@ def _locate(_: Guest, reference: str) -> str:
 def _steps(start: Start) -> Steps:
     cidfile = f"/run/testbed/{start.id}.cid"
     where = (f"--cgroup-parent={start.cgroup}", f"--cidfile={cidfile}", f"--name={start.id}")
-    return Steps(run=(*_RUN, *_ALONE, *where, start.image, *start.argv), cidfile=cidfile)
+    return Steps(
+        run=(*_RUN, *_ALONE, *where, start.image, *start.argv),
+        after=((*_REMOVE, start.id), ("rm", "-f", cidfile)),
+        cidfile=cidfile,
+    )
 
 
 RUNTIME = Runtime(name="podman", summary="podman with crun", load=LOAD, locate=_locate, steps=_steps)

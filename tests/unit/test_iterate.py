@@ -135,6 +135,8 @@ def test_a_crowd_that_shrank_is_a_failure() -> None:
 def test_podman_tells_its_own_id() -> None:
     step = steps(request(job("podman"), 0))[0]
     assert f"--cidfile={step['cidfile']}" in step["run"]
+    assert "--rm" not in step["run"], "podman removes the file with the id then, before it is read"
+    assert any(command[0] == "podman" and command[-1] == step["id"] for command in step["after"])
     assert step["run"][-len(tools.WORKLOAD.argv) - 1] == IMAGE
 
 
