@@ -7,7 +7,10 @@ cd /var/lib/postgresql
 PATH=/usr/lib/postgresql/17/bin:$PATH
 mkdir lib
 
+# Like the real one it has a page of code, if little: the loader maps it, and it is measured.
 as -o /tmp/icu.o << 'ASM'
+.text
+ret
 .data
 .globl icudt76_dat
 .type icudt76_dat, @object
