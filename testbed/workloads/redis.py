@@ -9,7 +9,8 @@ from testbed.workloads import Output, Value, Workload, WorkloadFailed, _running
 
 REQUESTS = 1500
 COMMANDS = ("set", "get")
-# One connection: with more, what the server finds ready at once differs from run to run (an eighth of all with four).
+# One connection: with more, redis-benchmark spins for as long as fewer requests are left than connections, and what the
+# server finds ready at once differs from run to run (together an eighth of all with four).
 _BENCHMARK = f"redis-benchmark -c 1 -t {','.join(COMMANDS)} -d 64 -r 1000 --seed 1 --csv"
 # The server's messages come through a pipe, as those of workload nginx. redis-benchmark looks at no answer: what the
 # server counted is what it did.
