@@ -53,9 +53,9 @@ _CALLBACKS_APART = ("rcu_nocbs=all",)
 _SMALL_PAGES = ("transparent_hugepage=never",)
 
 # Whoever starts a process, a cgroup or a network takes memory that each processor has a copy of, and the kernel looks
-# for it block by block. By default a chunk has 2 MiB, 512 blocks (mm/percpu.c), and how many are passed is for the holes
-# to say that others left: of 60 clones a quarter needed 1.2 % less for a start, all the time. Built of pages a chunk is
-# as small as can be, and the same clones differ by 0.07 % (standard deviation).
+# for it block by block. By default a chunk has 2 MiB, 512 blocks (mm/percpu.c), and how many are passed is for the
+# holes to say that others left: of 60 clones a quarter needed 1.2 % less for a start, all the time. Built of pages a
+# chunk is as small as can be, and the same clones differ by 0.07 % (standard deviation).
 _SMALL_CHUNKS = ("percpu_alloc=page",)
 
 # With "fast strings" the kernel clears and copies by `rep stosb` and `rep movsb`, which QEMU emulates and counts byte

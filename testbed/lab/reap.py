@@ -192,9 +192,16 @@ def _clean(record: Record, destroy: Destroy) -> tuple[list[str], bool]:
                 return [*done, f"left alone: {process.argv[0]} (process {pid}) does not end"], False
             done.append(f"ended {process.argv[0]} (process {pid}), whose owner {record.owner.pid} is gone")
     if _OUR_NAME.fullmatch(record.directory.name) and record.directory.is_dir():
-        shutil.rmtree(record.directory)
+        _remove(record.directory)
         done.append(f"removed {record.directory}")
     return done, True
+
+
+def _remove(directory: Path) -> None:
+    # Another process may clean up after the same owner at the same time: what it took, we do not find.
+    while directory.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory)
 
 
 def _end(process: Process) -> bool:

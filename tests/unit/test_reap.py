@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,23 @@ def test_machine_and_directory_of_a_dead_owner_go(tmp_path: Path, spawned: list[
     done = reap.collect(never)
     assert spawned[0].wait(30) < 0
     assert [line.split()[0] for line in done] == ["ended", "removed"]
+    assert not directory.exists()
+    assert not path.exists()
+
+
+def test_two_may_clean_up_after_the_same_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = live_directory(tmp_path)
+    (directory / "disk.qcow2").touch()
+    path = record(directory)
+    rmtree = shutil.rmtree
+
+    def beaten(where: Path) -> None:
+        (directory / "disk.qcow2").unlink()
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        raise FileNotFoundError(where / "disk.qcow2")
+
+    monkeypatch.setattr(shutil, "rmtree", beaten)
+    assert reap.collect(never) == [f"removed {directory}"]
     assert not directory.exists()
     assert not path.exists()
 
