@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import fcntl
 import json
 import os
 import shutil
@@ -24,11 +25,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import EvidenceError
+from testbed.errors import EvidenceError, LabError
 from testbed.plan import Block, Cell, Plan
 from testbed.record import SCHEMA, Evidence, Record, Sample, Started, Status, Tier
 
 _SPARE = ".part-"
+_LOCK = ".lock"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,21 @@ def retire(path: Path) -> int:
         return number - 1
     path.rename(aside)
     return number
+
+
+@contextmanager
+def alone(campaign: Campaign) -> Iterator[None]:
+    """Own the campaign: no other process may run it meanwhile. Raises ``LabError`` if another does."""
+    campaign.path.mkdir(parents=True, exist_ok=True)
+    with (campaign.path / _LOCK).open("w") as file:
+        try:
+            # The kernel lets go of it when we end, however that happens.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError(
+                f"{campaign.path}: another process runs this campaign", "wait for it, or name another --results"
+            ) from error
+        yield
 
 
 def sweep(campaign: Campaign) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -51,26 +52,36 @@ def conduct(
     decided = decide(experiment, chosen, parts)
     campaign = rundir.Campaign(path=results / decided.campaign)
     known = _shared_facts(chosen, parts)
-    _write_down(campaign, experiment, decided, parts, known)
-    job = runner.Job(
-        experiment=experiment,
-        plan=decided,
-        campaign=campaign,
-        parts=parts,
-        saves=cache.root() / "saves" / decided.campaign,
-        facts=known,
-        refused=refused,
-        wanted=wanted,
-    )
-    at_a_time = machines or default_machines(chosen)
-    todo = [[block.cells[n] for n in (*job.missing(block), *job.disturbed(block))] for block in decided.blocks]
-    expected = estimate.estimate(chosen, todo, estimate.history(results), at_a_time)
-    check_time(expected, max_minutes)
-    if expected.runs:
-        with open_lab(connect) as lab, progress.reporter(decided.campaign, expected.runs) as reporter:
-            reporter.say(f"{expected.runs} runs in {expected.boots} blocks, about {expected.minutes:.0f} min")
-            runner.run(lab, job, reporter, at_a_time)
+    with rundir.alone(campaign):
+        _write_down(campaign, experiment, decided, parts, known)
+        job = runner.Job(
+            experiment=experiment,
+            plan=decided,
+            campaign=campaign,
+            parts=parts,
+            saves=saves(campaign),
+            facts=known,
+            refused=refused,
+            wanted=wanted,
+        )
+        at_a_time = machines or default_machines(chosen)
+        todo = [[block.cells[n] for n in (*job.missing(block), *job.disturbed(block))] for block in decided.blocks]
+        expected = estimate.estimate(chosen, todo, estimate.history(results), at_a_time)
+        check_time(expected, max_minutes)
+        if expected.runs:
+            with open_lab(connect) as lab, progress.reporter(decided.campaign, expected.runs) as reporter:
+                reporter.say(f"{expected.runs} runs in {expected.boots} blocks, about {expected.minutes:.0f} min")
+                runner.run(lab, job, reporter, at_a_time)
     return campaign
+
+
+def saves(campaign: rundir.Campaign) -> Path:
+    """Return where the saved machines of a campaign's unfinished blocks are: no two campaigns have one place.
+
+    Its name alone is no place of its own: an experiment that is run twice, into two directories, has it twice.
+    """
+    where = hashlib.sha256(os.fsencode(campaign.path.absolute())).hexdigest()[:8]
+    return cache.root() / "saves" / f"{campaign.path.name}-{where}"
 
 
 def check_time(expected: estimate.Estimate, max_minutes: float | None) -> None:

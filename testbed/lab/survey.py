@@ -48,5 +48,5 @@ def _try(name: str, experiment: Experiment, *, results: Path, tier: str | None, 
         return replace(tried, problem=error.message.replace(str(cache.root()), "CACHE"))
     if tried.refused:
         # The saved machine of a campaign that is not complete stays, so that it can be resumed: here nothing is.
-        shutil.rmtree(cache.root() / "saves" / ran.path.name, ignore_errors=True)
+        shutil.rmtree(campaign.saves(ran), ignore_errors=True)
     return replace(tried, campaign=ran.path.name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from testbed import rundir
-from testbed.errors import EvidenceError
+from testbed.errors import EvidenceError, LabError
 from testbed.plan import Block, Cell, Plan
 from testbed.record import Evidence, Record, Sample, Started, Status, Tier
 
@@ -167,6 +167,18 @@ def test_the_facts_are_read_as_they_are(campaign: rundir.Campaign) -> None:
     campaign.facts_file.write_text("3")
     with pytest.raises(EvidenceError, match="expected an object"):
         rundir.read_facts(campaign)
+
+
+def test_a_campaign_is_run_by_one_at_a_time(tmp_path: Path) -> None:
+    campaign = rundir.Campaign(path=tmp_path / "c")
+    with (
+        rundir.alone(campaign),
+        pytest.raises(LabError, match="another process runs this campaign"),
+        rundir.alone(campaign),
+    ):
+        pass
+    with rundir.alone(campaign):
+        assert campaign.path.is_dir()
 
 
 def test_an_event_is_on_disk_at_once(tmp_path: Path) -> None:
