@@ -121,7 +121,21 @@ def test_lost_and_missing_runs_are_listed_with_their_reason(tmp_path: Path) -> N
     assert written.exit_status == 3
     assert part.count("| missing | `no record` |") == 5
     assert "no answer in 60 s" in part
-    assert "| `ima-exec` | 6 | 4 | 0 | 0 | 1 | 0 |" in part
+    assert "| `ima-exec` | 6 | 4 | 0 | 0 | 1 | 0 | 1 |" in part
+
+
+def test_of_many_missing_runs_some_are_listed_and_all_counted(tmp_path: Path) -> None:
+    def change(cell: Cell, record: Record) -> Record | None:
+        if record.block == 5 and cell.measurer == "none":
+            return failed(record, Status.MACHINE_LOST, "the last one, and the one that matters")
+        return None if record.block > 0 else record
+
+    written = report.write(build(tmp_path, change=change, tier=Tier.TCG), _judge())
+    part = _section(written.report.read_text(), "Runs that failed, were rejected or are missing")
+    assert "the one that matters" in part
+    assert part.count("| missing | `no record` |") == 20
+    assert "4 more have no record" in part
+    assert "| `ima-exec` | 6 | 1 | 0 | 0 | 0 | 0 | 5 |" in part
 
 
 def test_unmeasured_events_are_summed_and_zero_is_told(tmp_path: Path) -> None:
