@@ -10,6 +10,7 @@ from fake_campaign import ARMS, build
 from matplotlib.figure import Figure
 
 from testbed.analysis import figures, frames, ladder, words
+from testbed.analysis.figures import canvas
 from testbed.analysis.ladder import Question
 from testbed.analysis.stats import Conclusion
 from testbed.record import Tier
@@ -143,3 +144,15 @@ def test_amount_in_words(value: float, low: float, high: float, unit: str, said:
 def test_a_verdict_about_delta_names_it() -> None:
     assert words.conclusion(Conclusion.NO_DETECTABLE_OVERHEAD, 0.005) == "NO DETECTABLE OVERHEAD (±0.5 %)"
     assert words.conclusion(Conclusion.OVERHEAD, 0.005) == "OVERHEAD"
+
+
+@pytest.mark.parametrize(
+    ("end", "ticks"),
+    [(60.0, [0, -0.5, 0.5, 5, 50]), (900.0, [0, -0.5, 0.5, 5, 50, 500]), (9000.0, [0, -0.5, 0.5, 50, 5000])],
+)
+def test_labels_of_a_long_signed_axis_do_not_run_into_each_other(end: float, ticks: list[float]) -> None:
+    ax = Figure().subplots()
+    ax.set_xscale("symlog", linthresh=0.5)
+    ax.set_xlim(-0.9, end)
+    canvas.signed_ticks(ax, 0.5)
+    assert list(ax.get_xticks()) == ticks

@@ -110,11 +110,16 @@ def both_ways(effects: list[float], margin: float) -> dict[str, Any]:
     return {"value": "symlog", "linthresh": margin, "linscale": 0.9}
 
 
+# More labels than these on one side of a panel run into each other.
+_STEPS = 4
+
+
 def signed_ticks(ax: Axes, margin: float) -> None:
-    """Mark 0, the margin and its tenfolds, as far as something is drawn on each side."""
-    steps = [margin * 10**power for power in range(9)]
-    ends = zip((-1, 1), ax.get_xlim(), strict=True)
-    ax.set_xticks([0.0, *(sign * step for sign, end in ends for step in steps if step <= sign * end)])
+    """Mark 0, the margin and its tenfolds, as far as something is drawn; hundredfolds if those are many."""
+    low, high = ax.get_xlim()
+    steps = [step for power in range(9) if (step := margin * 10**power) <= max(-low, high)]
+    kept = steps if len(steps) <= _STEPS else steps[::2]
+    ax.set_xticks([0.0, *(-step for step in kept if step <= -low), *(step for step in kept if step <= high)])
     ax.set_xticks([], minor=True)
 
 
