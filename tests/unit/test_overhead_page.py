@@ -1,0 +1,29 @@
+"""What `docs/overhead.md` tells is what the reference campaign found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed.analysis import judging, material, report
+from testbed.rundir import Campaign
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def told() -> str:
+    campaign = Campaign(path=ROOT / "results/reference")
+    return report.render(material.gather(campaign, judging.judge_of(campaign)))
+
+
+def test_each_line_of_its_tables_is_one_of_the_report(told: str) -> None:
+    page = (ROOT / "docs/overhead.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(lines) > 30
+    assert [line for line in lines if line not in told.splitlines()] == []
+
+
+def test_the_reference_is_a_complete_campaign_that_was_judged_as_it_had_to_be(told: str) -> None:
+    assert told.startswith("# Correctness OK: all 432 runs")
