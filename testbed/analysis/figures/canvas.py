@@ -25,6 +25,8 @@ _LINE = 0.155
 _LETTERS = 132 / WIDTH  # of the words below, an inch
 # Beyond this ratio of the largest to the smallest effect, a linear axis would hide the small ones.
 LINEAR_SPAN = 25.0
+# More labels than these on one side of a panel run into each other.
+_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +110,6 @@ def both_ways(effects: list[float], margin: float) -> dict[str, Any]:
     if largest <= LINEAR_SPAN * margin or largest <= LINEAR_SPAN * min(sizes):
         return {"value": "linear"}
     return {"value": "symlog", "linthresh": margin, "linscale": 0.9}
-
-
-# More labels than these on one side of a panel run into each other.
-_STEPS = 4
 
 
 def signed_ticks(ax: Axes, margin: float) -> None:
