@@ -24,7 +24,6 @@
 #define HASHES_PER_BLOCK (VERITY_BLOCK / TESTBED_SHA256_SIZE)
 /* 128^7 blocks of 4096 bytes are 2^61 bytes; a file has at most 2^63. */
 #define MAX_LEVELS 9
-#define READ_SIZE (64 * 1024)
 
 /* What fs-verity hashes last (Documentation/filesystems/fsverity.rst, fsverity_descriptor). */
 struct descriptor {
@@ -51,7 +50,7 @@ struct level {
 /* One for a whole walk: it is larger than most files. */
 struct testbed_verity {
 	struct level levels[MAX_LEVELS];
-	u8 data[READ_SIZE];
+	u8 data[VERITY_BLOCK];
 };
 
 struct testbed_verity *testbed_new_verity(void)
@@ -134,13 +133,13 @@ static int root_of(struct crypto_shash *tfm, struct testbed_verity *tree, u8 *ro
 	return 0;
 }
 
-/* Read up to @size bytes: fewer only at the end of the file. */
-static ssize_t read_full(struct file *file, u8 *data, size_t size, loff_t *pos)
+/* Read a block: shorter only at the end of the file. */
+static ssize_t read_block(struct file *file, u8 *data, loff_t *pos)
 {
 	size_t had = 0;
 
-	while (had < size) {
-		ssize_t got = kernel_read(file, data + had, size - had, pos);
+	while (had < VERITY_BLOCK) {
+		ssize_t got = kernel_read(file, data + had, VERITY_BLOCK - had, pos);
 
 		if (got < 0)
 			return got;
@@ -151,18 +150,15 @@ static ssize_t read_full(struct file *file, u8 *data, size_t size, loff_t *pos)
 	return had;
 }
 
-static int add_blocks(struct crypto_shash *tfm, struct testbed_verity *tree, size_t size)
+/* Append the hash of the @size bytes of @tree's data, filled with zeros to a block. */
+static int add_block(struct crypto_shash *tfm, struct testbed_verity *tree, size_t size)
 {
 	u8 digest[TESTBED_SHA256_SIZE];
-	int err = 0;
+	int err;
 
-	memset(tree->data + size, 0, round_up(size, VERITY_BLOCK) - size);
-	for (size_t at = 0; !err && at < size; at += VERITY_BLOCK) {
-		err = hash(tfm, tree->data + at, VERITY_BLOCK, digest);
-		if (!err)
-			err = append(tfm, tree, 0, digest);
-	}
-	return err;
+	memset(tree->data + size, 0, VERITY_BLOCK - size);
+	err = hash(tfm, tree->data, VERITY_BLOCK, digest);
+	return err ? err : append(tfm, tree, 0, digest);
 }
 
 static int compute(struct crypto_shash *tfm, struct file *file, struct testbed_verity *tree,
@@ -176,20 +172,23 @@ static int compute(struct crypto_shash *tfm, struct file *file, struct testbed_v
 
 	for (u32 at = 0; at < MAX_LEVELS; at++)
 		tree->levels[at].count = 0;
+	/* A block at a time, as CHUNK_SIZE of main.c has it and for its reason. */
 	do {
-		got = read_full(file, tree->data, READ_SIZE, &pos);
+		got = read_block(file, tree->data, &pos);
 		if (got < 0)
 			return got;
+		if (!got)
+			break;
 		*bytes += got;
 		if (*bytes > limit)
 			return -EFBIG;
-		err = add_blocks(tfm, tree, got);
+		err = add_block(tfm, tree, got);
 		if (err)
 			return err;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
-	} while (got == READ_SIZE);
+	} while (got == VERITY_BLOCK);
 	last.data_size = cpu_to_le64(*bytes);
 	err = root_of(tfm, tree, last.root_hash);
 	return err ? err : hash(tfm, &last, sizeof(last), digest);
