@@ -12,6 +12,9 @@ cgroup of containers that are alive all the time, of which it is said how many t
 Standard output: what each ``run`` printed, and the clock, CPU time, memory and log length before and after all of them.
 Time is taken here, so that ssh is never in the timed part; what prepares a start and cleans up after it is not either.
 
+With the argument ``make`` standard input is ``{"cgroup", "containers"}``: the cgroup below which all this happens, and
+the one of it in which runtimes make theirs. They are made.
+
 With the argument ``begin`` standard input is a list of steps, each of whose ``run`` leaves a container alive below a
 cgroup, and with ``end`` this cgroup, in which all are killed; what else is left of them the machine takes with it.
 """
@@ -26,9 +29,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
+# Below the cgroup asked for: where what starts a container runs.
+START = "start"
 # Before each group, for what the kernel has put off: what ended containers leave and what dropped caches free is taken
 # apart after a grace period of RCU, and who allocates before that finds other pages than who does after it.
 SETTLE_SECONDS = 0.2
@@ -38,13 +44,30 @@ LOG_LENGTH = pathlib.Path("/sys/kernel/security/ima/runtime_measurements_count")
 def main() -> None:
     """Read the request, run it, print the account."""
     request = json.load(sys.stdin)
-    if sys.argv[1:] == ["begin"]:
+    if sys.argv[1:] == ["make"]:
+        _make(CGROUPS / request["cgroup"].lstrip("/"), CGROUPS / request["containers"].lstrip("/"))
+    elif sys.argv[1:] == ["begin"]:
         _begin(request)
     elif sys.argv[1:] == ["end"]:
         # Deleting a container by its runtime takes as long as starting it.
         (CGROUPS / request.lstrip("/") / "cgroup.kill").write_text("1")
     else:
         _iterate(request)
+
+
+def _make(cgroup: pathlib.Path, containers: pathlib.Path) -> None:
+    cgroup.mkdir()
+    _delegate(CGROUPS)
+    _delegate(cgroup)
+    (cgroup / START).mkdir()
+    containers.mkdir()
+    _delegate(containers)
+
+
+def _delegate(cgroup: pathlib.Path) -> None:
+    """Hand all controllers down, as the first container's runtime would."""
+    names = (cgroup / "cgroup.controllers").read_text().split()
+    (cgroup / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
 
 
 def _begin(steps: list[dict[str, Any]]) -> None:
@@ -64,21 +87,19 @@ def _iterate(request: dict[str, Any]) -> None:
     steps = [step for group in request["groups"] for step in group]
     for step in steps:
         _prepare(step)
-    own = cgroup / "start"
-    own.mkdir(parents=True, exist_ok=True)
+    own = cgroup / START
     if request["cold"]:
         os.sync()
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-    runs, spans = [], []
+    runs: list[dict[str, object]] = []
+    spans: list[tuple[dict[str, int], dict[str, int]]] = []
     for group in request["groups"]:
         time.sleep(SETTLE_SECONDS)
-        begin = _account(cgroup)
-        runs += _run(group, own, request["timeout"])
-        spans.append((begin, _account(cgroup)))
+        with _span(cgroup, spans):
+            runs += _run(group, own, request["timeout"])
     if request["burn"]:
-        begin = _account(cgroup)
-        _burn(own, request["burn"])
-        spans.append((begin, _account(cgroup)))
+        with _span(cgroup, spans):
+            _burn(own, request["burn"])
     before, after = spans[0][0], spans[-1][1]
     # What the groups took, not what was waited between them.
     took = sum(end["monotonic_ns"] - begin["monotonic_ns"] for begin, end in spans)
@@ -110,6 +131,13 @@ def _id(step: dict[str, Any]) -> str:
 
 def _alive(crowd: pathlib.Path) -> int:
     return sum("populated 1" in path.read_text() for path in crowd.glob("*/cgroup.events"))
+
+
+@contextlib.contextmanager
+def _span(cgroup: pathlib.Path, spans: list[tuple[dict[str, int], dict[str, int]]]) -> Iterator[None]:
+    begin = _account(cgroup)
+    yield
+    spans.append((begin, _account(cgroup)))
 
 
 def _account(cgroup: pathlib.Path) -> dict[str, int]:

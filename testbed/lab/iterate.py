@@ -19,6 +19,7 @@ from testbed.workloads import Output, Workload, WorkloadFailed
 
 DRIVER = "/opt/testbed/drive.py"
 CGROUP = "/testbed"
+_CONTAINERS = f"{CGROUP}/containers"
 # Beside it: what the crowd does is no part of any iteration.
 CROWD = "/testbed-crowd"
 _CROWD_SECONDS = 900.0
@@ -35,8 +36,14 @@ class Iteration:
 
 
 def deploy(guest: Guest) -> None:
-    """Bring the driver into the guest."""
+    """Bring the driver into the guest, and make its cgroups.
+
+    Now, so that all that is restored from this guest has the same ones: a cgroup's memory is placed as others come and
+    go. Where the first container made them, one restored machine in three took 0.2 % less for each start ever after.
+    """
     guest.put(_SOURCE.read_bytes(), DRIVER)
+    asked = json.dumps({"cgroup": CGROUP, "containers": _CONTAINERS}).encode()
+    guest.run(("python3", DRIVER, "make"), input=asked)
 
 
 def source_digest() -> str:
@@ -79,7 +86,7 @@ def _group(job: Job, number: int, start: int) -> Iterator[dict[str, Any]]:
             id=name,
             image=job.image,
             argv=one.argv,
-            cgroup=f"{CGROUP}/containers",
+            cgroup=_CONTAINERS,
             pod=pod,
             leads=bool(pod) and not role,
         )
