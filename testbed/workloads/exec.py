@@ -44,7 +44,7 @@ def _workload(name: str, command: str, line: str, times: int, what: str) -> Work
 
 # xterm tells its version without a display; of Debian's programs with so many libraries it is a small one.
 WORKLOADS = (
-    _workload("exec-static", f"{_SHELL} echo ran", "ran", 150, "a static program"),
+    _workload("exec-static", f"{_SHELL} echo ran", "ran", 375, "a static program"),
     _workload("exec-3", "/usr/bin/stat -c %n /usr/bin/stat", "/usr/bin/stat", 80, "a program with three libraries"),
     _workload("exec-30", "/usr/bin/xterm -version", r"XTerm\(\d+\)", 25, "a program with 27 libraries"),
 )

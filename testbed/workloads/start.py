@@ -16,12 +16,12 @@ def parse(output: str) -> Output:
 WORKLOADS = (
     Workload(
         name="start-warm",
-        summary="eight fresh containers, one after the other, each of one static program that prints a line",
+        summary="sixteen fresh containers, one after the other, each of one static program that prints a line",
         image="static",
         argv=("/usr/bin/busybox", "echo", "started"),
         executes=(PurePosixPath("/usr/bin/busybox"),),
         parse=parse,
-        starts=8,
+        starts=16,
         operation="start",
     ),
     Workload(

@@ -8,7 +8,7 @@ from testbed import plugins
 from testbed.workloads import Output, WorkloadFailed
 
 # Captured: a line of each, and how often it is printed.
-LINES = {"exec-static": ("ran", 150), "exec-3": ("/usr/bin/stat", 80), "exec-30": ("XTerm(398)", 25)}
+LINES = {"exec-static": ("ran", 375), "exec-3": ("/usr/bin/stat", 80), "exec-30": ("XTerm(398)", 25)}
 
 
 @pytest.mark.parametrize("name", LINES)

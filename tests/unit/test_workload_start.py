@@ -20,5 +20,5 @@ def test_a_start_is_one_operation_and_prints_one_line(name: str) -> None:
 def test_a_cold_start_is_one_of_an_image_that_is_more_than_what_runs() -> None:
     cold, warm = plugins.workload("start-cold"), plugins.workload("start-warm")
     assert (cold.cold, cold.starts) == (True, 1)
-    assert (warm.cold, warm.starts) == (False, 8)
+    assert (warm.cold, warm.starts) == (False, 16)
     assert cold.image != warm.image
