@@ -10,7 +10,7 @@ import pytest
 from testbed import plugins
 from testbed.errors import LabError
 from testbed.guest import Completed
-from testbed.lab.iterate import DRIVER, Job, crowd, iterate, request
+from testbed.lab.iterate import DRIVER, Job, crowd, deploy, iterate, request
 from testbed.workloads import tools
 
 IMAGE = "tools@sha256:00"
@@ -69,6 +69,19 @@ def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: 
 
 def run(out: bytes) -> object:
     return iterate(FakeGuest(out), job("crun"), 1, warmup=False)
+
+
+def test_the_cgroups_are_those_that_were_made_as_the_driver_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = FakeGuest(b"")
+    monkeypatch.setattr(guest, "put", lambda data, path: guest.ran.append((path,)))
+    deploy(guest)
+    assert guest.ran == [(DRIVER,), ("python3", DRIVER, "make")]
+    made = json.loads(guest.asked)
+    asked = request(job("crun"), 0)
+    assert made["cgroup"] == asked["cgroup"]
+    configs = [json.loads(next(iter(step["files"].values()))) for step in steps(asked)]
+    inside = {config["linux"]["cgroupsPath"].rpartition("/")[0] for config in configs}
+    assert inside == {made["containers"]} == {f"{made['cgroup']}/containers"}
 
 
 def test_each_start_has_an_id_of_its_own() -> None:
