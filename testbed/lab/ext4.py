@@ -11,20 +11,19 @@ TOOLS_KIND = "tools"
 # Raise it when this module makes something else of the same packages.
 BUILDER = 1
 _NEEDED = 512 << 20
+# A page, whatever the size of the disk (``mke2fs`` gives one below 512 MiB blocks of 1 KiB): a kernel before 6.3
+# refuses fs-verity on others, and reading a page of four blocks is not what a disk of usual size costs.
+BLOCK = 4096
 # Of no meaning; fixed, so that one content gives one file system.
 _UUID = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000001"
 _HASH_SEED = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000002"
 
 
 def argv(label: str, mib: int, more: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools.
-
-    Blocks of a page, whatever the size (``mke2fs`` gives a disk below 512 MiB blocks of 1 KiB): a kernel before 6.3
-    refuses fs-verity on others, and reading a page of four blocks is not what a disk of usual size costs.
-    """
+    """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools."""
     settled = f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
     return (
-        *("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "verity", "-L", label, "-m", "0"),
+        *("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-O", "verity", "-L", label, "-m", "0"),
         *("-U", _UUID, "-E", settled, *more),
         *("-d", "/out/disk.tar", "/out/disk.raw", f"{mib}M"),
     )

@@ -29,9 +29,9 @@ BUILDER = 1
 _DEVICE = "/dev/vdb"
 _NEEDED = 1 << 30
 # Room for the file system's own tables; many files of an image are smaller than a block.
-_MIB, _SPARE_MIB, _BLOCK = 1 << 20, 64, 4096
+_MIB, _SPARE_MIB = 1 << 20, 64
 # Nothing is ever written to it; small files need an inode each.
-_OPTIONS = ("-O", "^has_journal", "-i", str(_BLOCK))
+_OPTIONS = ("-O", "^has_journal", "-i", str(ext4.BLOCK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ def _nest(out: tarfile.TarFile, top: str, archive: tarfile.TarFile, layer: str) 
     with tarfile.open(fileobj=archive.extractfile(f"blobs/sha256/{layer}"), mode="r:") as members:
         for info in members:
             content = members.extractfile(info) if info.isreg() else None
-            size += -(-info.size // _BLOCK) * _BLOCK + _BLOCK // 4
+            size += -(-info.size // ext4.BLOCK) * ext4.BLOCK + ext4.BLOCK // 4
             info.name = f"{top}/{info.name}"
             if info.islnk():
                 info.linkname = f"{top}/{info.linkname}"
