@@ -45,14 +45,18 @@ def main() -> None:
     """Read the request, run it, print the account."""
     request = json.load(sys.stdin)
     if sys.argv[1:] == ["make"]:
-        _make(CGROUPS / request["cgroup"].lstrip("/"), CGROUPS / request["containers"].lstrip("/"))
+        _make(_cgroup(request["cgroup"]), _cgroup(request["containers"]))
     elif sys.argv[1:] == ["begin"]:
         _begin(request)
     elif sys.argv[1:] == ["end"]:
         # Deleting a container by its runtime takes as long as starting it.
-        (CGROUPS / request.lstrip("/") / "cgroup.kill").write_text("1")
+        (_cgroup(request) / "cgroup.kill").write_text("1")
     else:
         _iterate(request)
+
+
+def _cgroup(name: str) -> pathlib.Path:
+    return CGROUPS / name.lstrip("/")
 
 
 def _make(cgroup: pathlib.Path, containers: pathlib.Path) -> None:
@@ -83,7 +87,7 @@ def _begin(steps: list[dict[str, Any]]) -> None:
 
 
 def _iterate(request: dict[str, Any]) -> None:
-    cgroup = CGROUPS / request["cgroup"].lstrip("/")
+    cgroup = _cgroup(request["cgroup"])
     steps = [step for group in request["groups"] for step in group]
     for step in steps:
         _prepare(step)
@@ -104,7 +108,7 @@ def _iterate(request: dict[str, Any]) -> None:
     # What the groups took, not what was waited between them.
     took = sum(end["monotonic_ns"] - begin["monotonic_ns"] for begin, end in spans)
     after["monotonic_ns"] = before["monotonic_ns"] + took
-    alive = _alive(CGROUPS / request["crowd"].lstrip("/")) if request["crowd"] else 0
+    alive = _alive(_cgroup(request["crowd"])) if request["crowd"] else 0
     for run, step in zip(runs, steps, strict=True):
         run["id"] = _id(step)
     for step in reversed(steps):
