@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import shutil
 import socket
@@ -18,7 +17,7 @@ from typing import Any
 
 from testbed import shell
 from testbed.errors import LabError
-from testbed.lab import hypervisor, reap, save, ssh, tpm
+from testbed.lab import console, hypervisor, reap, save, ssh, tpm
 from testbed.lab.domain import MachineSpec, Wiring, command_line, domain_xml, rewire
 from testbed.lab.hypervisor import libvirt
 from testbed.lab.save import Notes, Saved
@@ -32,10 +31,6 @@ BOOT_SECONDS = 600.0  # 35 s alone on a host, 200 s when emulated beside as many
 RESTORE_SECONDS = 120.0
 _PORT_TRIES = 5
 _PORT_TAKEN = "Could not set up host forwarding rule"  # QEMU's words
-_CONSOLE_LINES = 25
-# A splat's stack is longer than that, and its cause stands above it.
-_CAUSE = re.compile("Kernel panic|Oops|BUG:|general protection|WARNING:")
-_CAUSE_LINES = 5
 _SWTPM_SECONDS = 10
 
 # How a machine ended, by the detail of libvirt's event (virDomainEventStoppedDetailType).
@@ -262,7 +257,7 @@ class Lab:
                 port,
                 start.key,
                 fate,
-                lambda: last_words(place.console),
+                lambda: console.last_words(place.console),
                 timeout=start.timeout,
                 host_key=start.host_key,
             )
@@ -340,16 +335,6 @@ def open_lab(uri: str | None = None) -> Iterator[Lab]:
         finally:
             lab.destroy_all()
             connection.domainEventDeregisterAny(number)
-
-
-def last_words(console: Path) -> str:
-    """Return the end of a machine's console for an error's message, and before it the lines that name a cause."""
-    with suppress(OSError):
-        lines = console.read_bytes().decode(errors="backslashreplace").splitlines()
-        causes = [line for line in lines[:-_CONSOLE_LINES] if _CAUSE.search(line)][-_CAUSE_LINES:]
-        tail = lines[-_CONSOLE_LINES:]
-        return "\n".join(["last lines of its console:", *causes, *tail]) if lines else "its console is empty"
-    return "its console cannot be read"
 
 
 def _emulator(spec: MachineSpec, place: _Place) -> AbstractContextManager[subprocess.Popen[bytes] | None]:

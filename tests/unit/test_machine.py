@@ -16,7 +16,8 @@ libvirt = pytest.importorskip("libvirt")
 from testbed.errors import LabError  # noqa: E402
 from testbed.lab import machine as lab_machine  # noqa: E402
 from testbed.lab import save, ssh, tpm  # noqa: E402
-from testbed.lab.machine import Lab, last_words  # noqa: E402
+from testbed.lab.console import last_words  # noqa: E402
+from testbed.lab.machine import Lab  # noqa: E402
 from testbed.record import Tier  # noqa: E402
 
 STREAM = bytes(range(256)) * 1000

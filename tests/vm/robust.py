@@ -16,7 +16,7 @@ from testbed.attest import entries, verify
 from testbed.attest.entries import FileEntry, Payload, StartEntry
 from testbed.attest.ima import Entry, parse_fields, read_entries
 from testbed.guest import Completed, Guest
-from testbed.lab import attestation, machine
+from testbed.lab import attestation, console
 from testbed.lab.block import Parts, deploy
 from testbed.lab.machine import Lab, Machine
 from testbed.runtimes import Start, Steps
@@ -149,7 +149,7 @@ class Subject:
 
     def splats(self) -> list[str]:
         """Return the lines by which the kernel complains of itself."""
-        return [line for line in self.guest.run(("dmesg",)).text.splitlines() if machine._CAUSE.search(line)]
+        return [line for line in self.guest.run(("dmesg",)).text.splitlines() if console.CAUSE.search(line)]
 
 
 def scenario(call: str) -> Contained:
