@@ -21,21 +21,22 @@ from testbed.record import Tier
 _LOAD_SECONDS = 300.0
 _ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody else is
 
-# Where the clock counts instructions, what differs from clone to clone is held still.
-# Slices: a tick that ends one falls elsewhere in each arm, and who runs next decides which pages a fork copies: of 140
-# processes, 0.07 % instead of 0.03 %. EEVDF (6.6 and later) has one name for their length, its predecessor had two.
-# Free pages of the processor: the kernel (6.7 and later, mm/page_alloc.c) adjusts how many there are, once a second and
-# as they are asked for, and moves up to 2,016 of them at once: 425,000 instructions of whoever asks at that moment, one
-# of ten runs. A share of the memory that is said ends the adjusting; there are so many that none is moved.
-_STILL = """
+# Where the clock counts instructions, a tick that ends a task's slice falls elsewhere in each arm, and who runs next
+# decides which pages a fork copies: of 140 processes, 0.07 % instead of 0.03 %. EEVDF (6.6 and later) has one name for
+# the length of a slice, its predecessor had two.
+_LONG_SLICES = """
 mount -t debugfs debugfs /sys/kernel/debug
 for name in base_slice_ns latency_ns min_granularity_ns; do
     if [ -e /sys/kernel/debug/sched/$name ]; then echo 100000000 >/sys/kernel/debug/sched/$name; fi
 done
 umount /sys/kernel/debug
-echo 8 >/proc/sys/vm/percpu_pagelist_high_fraction
-python3 -c 'bytearray(160 << 20)'
 """
+
+# The kernel (6.7 and later, mm/page_alloc.c) adjusts how many free pages a processor keeps for itself, once a second
+# and as they are asked for, and moves up to 2,016 of them at once: 425,000 instructions of whoever asks at that moment,
+# one of ten runs. Told a share of the memory it does not adjust, and an eighth, the most it takes, is so much that none
+# is moved.
+_FREE_SHARE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ def boot(lab: Lab, parts: Parts, cells: Sequence[Cell], directory: Path) -> Iter
         deploy(guest, parts.bundle)
         ak = attestation.enrol(guest, machine.tpm)
         if parts.machine.tier is Tier.ICOUNT:
-            guest.run(("sh", "-ec", _STILL))
+            _hold_still(guest, parts.machine.memory_mib)
         # What is under way or dirty at the save would be done at another moment in each arm.
         guest.run(("udevadm", "settle"))
         guest.run(("sync",))
@@ -98,6 +99,14 @@ def restore(lab: Lab, saved: Saved, ak: bytes, directory: Path) -> Iterator[Read
     """Hold a clone of a block's saved machine. Raises as ``Lab.restore`` does."""
     with lab.restore(saved, directory) as machine:
         yield Ready(machine=machine, ak=ak)
+
+
+def _hold_still(guest: Guest, memory_mib: int) -> None:
+    """Keep the kernel from what would fall into another moment, and other hands, in each clone."""
+    guest.run(("sh", "-ec", _LONG_SLICES))
+    guest.run(("sysctl", "-qw", f"vm.percpu_pagelist_high_fraction={_FREE_SHARE}"))
+    # What is given back the processor keeps.
+    guest.run(("python3", "-c", f"bytearray({memory_mib // _FREE_SHARE} << 20)"))
 
 
 def deploy(guest: Guest, bundle: Bundle) -> None:
