@@ -1,49 +1,64 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Digests of contents that were read before, by stamp: an image that is started
- * again is walked again, but not read again. Bounded: a new digest takes the
- * place of an older one of its row.
+ * again is walked again, but not read again. Bounded: when all places are taken, one
+ * is drawn for a new digest. Any content may have any place: where a few belonged to
+ * each hash, some of an image's files took turns in one and were read at each start.
+ * And not the oldest's: an image of one file more than places would find none, as
+ * its files come in the same order each time.
  */
 #include <linux/dcache.h>
 #include <linux/fs.h>
 #include <linux/hash.h>
+#include <linux/list.h>
 #include <linux/mm.h>
+#include <linux/prandom.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
 
 #include "compat.h"
 #include "module.h"
 
-#define ROWS_LOG 12
-#define ROW 8
+#define PLACES_LOG 15
+#define PLACES (1u << PLACES_LOG)
 
 struct known {
+	struct hlist_node node; /* unhashed: free */
 	struct testbed_stamp stamp;
 	u8 digest[TESTBED_SHA256_SIZE];
-	u32 kind; /* 0: free */
+	enum testbed_digest_kind kind;
 };
 
-struct row {
-	struct known known[ROW];
-	u32 next;
+struct table {
+	struct hlist_head heads[PLACES];
+	struct known places[PLACES];
+	u32 taken;
+	struct rnd_state random;
 };
 
 static DEFINE_SPINLOCK(lock); /* of all that follows */
-static struct row *rows;
+static struct table *table;
 
-static struct row *row_of(const struct testbed_stamp *stamp)
+static struct hlist_head *head_of(const struct testbed_stamp *stamp)
 {
-	return &rows[hash_64(stamp->inode ^ stamp->ino, ROWS_LOG)];
+	return &table->heads[hash_64(stamp->inode ^ stamp->ino, PLACES_LOG)];
 }
 
-static struct known *find(struct row *row, enum testbed_digest_kind kind,
-			  const struct testbed_stamp *stamp)
+static struct known *find(enum testbed_digest_kind kind, const struct testbed_stamp *stamp)
 {
-	for (u32 at = 0; at < ROW; at++)
-		if (row->known[at].kind == kind &&
-		    !memcmp(&row->known[at].stamp, stamp, sizeof(*stamp)))
-			return &row->known[at];
+	struct known *known;
+
+	hlist_for_each_entry(known, head_of(stamp), node)
+		if (known->kind == kind && !memcmp(&known->stamp, stamp, sizeof(*stamp)))
+			return known;
 	return NULL;
+}
+
+static struct known *place(void)
+{
+	if (table->taken < PLACES)
+		return &table->places[table->taken++];
+	return &table->places[prandom_u32_state(&table->random) % PLACES];
 }
 
 /*
@@ -60,8 +75,8 @@ bool testbed_recall(enum testbed_digest_kind kind, struct dentry *dentry,
 	if (!memo->promised)
 		return false;
 	spin_lock(&lock);
-	if (rows)
-		known = find(row_of(&memo->stamp), kind, &memo->stamp);
+	if (table)
+		known = find(kind, &memo->stamp);
 	if (known)
 		memcpy(digest, known->digest, TESTBED_SHA256_SIZE);
 	spin_unlock(&lock);
@@ -78,18 +93,18 @@ void testbed_memorize(enum testbed_digest_kind kind, struct dentry *dentry,
 {
 	struct testbed_stamp now;
 	struct known *known;
-	struct row *row;
 
 	if (!memo->promised || d_real_inode(dentry) != memo->inode ||
 	    testbed_stamp_inode(memo->inode, &now) || memcmp(&memo->stamp, &now, sizeof(now)))
 		return;
 	spin_lock(&lock);
-	if (rows && !find(row_of(&now), kind, &now)) {
-		row = row_of(&now);
-		known = &row->known[row->next++ % ROW];
+	if (table && !find(kind, &now)) {
+		known = place();
+		hlist_del_init(&known->node);
 		known->kind = kind;
 		known->stamp = now;
 		memcpy(known->digest, digest, TESTBED_SHA256_SIZE);
+		hlist_add_head(&known->node, head_of(&now));
 	}
 	spin_unlock(&lock);
 }
@@ -97,20 +112,23 @@ void testbed_memorize(enum testbed_digest_kind kind, struct dentry *dentry,
 /* Some megabytes, so only where images are measured. Without them all is read each time. */
 void testbed_know_digests(void)
 {
-	struct row *fresh;
+	struct table *fresh;
 
-	if (READ_ONCE(rows))
+	if (READ_ONCE(table))
 		return;
-	fresh = kvzalloc(sizeof(*fresh) << ROWS_LOG, GFP_KERNEL);
+	/* Zeroes are empty lists and nodes that are in none. */
+	fresh = kvzalloc(sizeof(*fresh), GFP_KERNEL);
+	if (fresh)
+		prandom_seed_state(&fresh->random, 1);
 	spin_lock(&lock);
-	if (!rows)
-		swap(rows, fresh);
+	if (!table)
+		swap(table, fresh);
 	spin_unlock(&lock);
 	kvfree(fresh);
 }
 
 void testbed_forget_digests(void)
 {
-	kvfree(rows);
-	rows = NULL;
+	kvfree(table);
+	table = NULL;
 }
