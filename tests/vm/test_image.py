@@ -87,6 +87,13 @@ class Subject(Booted):
     def counters(self) -> dict[str, int]:
         return measurers.counters(MEASURER, self.guest)
 
+    def counted(self, name: str) -> dict[str, int]:
+        """Run one container as ``crun`` does, and return the counters that it raised, and by how much."""
+        before = self.counters()
+        self.crun(name)
+        after = self.counters()
+        return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
 
 @pytest.fixture(scope="module")
 def subject(booted: Booted) -> Iterator[Subject]:
@@ -206,10 +213,7 @@ def test_images_have_the_digest_of_their_archives(
 
 def test_a_second_start_reads_nothing_of_the_image(subject: Subject, trees: dict[str, bytes]) -> None:
     subject.crun("first")
-    before = subject.counters()
-    subject.crun("second")
-    after = subject.counters()
-    grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    grown = subject.counted("second")
     assert grown.pop("bytes_hashed") == len(static_program())
     assert grown == {"files": 1, "starts": 1, "containers": 1, "launches": 1, "images_known": 1, "cache_hits": 1}
 
@@ -331,9 +335,13 @@ def test_limits_are_said_and_large_trees_are_survived(subject: Subject, trees: d
     assert deep.image == bytes(32)
     subject.make("wide_tree('/root/trees/rootfs/many', 20_000)")
     subject.crun("many")
+    # As many as are remembered at most, less those of the images before.
+    again = subject.counted("many-again")
     subject.guest.run(("rm", "-r", "/root/trees/rootfs/many"), timeout=180)
     assert subject.launches()["many"].outcome == 0
     assert subject.images()[-1].files > 20_000
+    assert again["images_known"] == 1
+    assert again["bytes_hashed"] == len(static_program()), "files of a known image were read again"
 
 
 def test_a_container_that_is_killed_meanwhile_says_so(subject: Subject, trees: dict[str, bytes]) -> None:
