@@ -11,7 +11,7 @@ from typing import Any
 
 from testbed import estimate, plan, plugins, progress, rundir
 from testbed.errors import SpecError
-from testbed.lab import cache, facts, iterate, probe, runner
+from testbed.lab import block, cache, facts, iterate, probe, runner
 from testbed.lab.block import Parts
 from testbed.lab.bpf import build_bundle
 from testbed.lab.domain import MachineSpec, command_line, masked
@@ -126,7 +126,7 @@ def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.
     """Resolve the experiment with the digests of what was built and of what runs it."""
     kernels = {name: plan.digest(_digests(part)) for name, part in parts.items()}
     inputs = {image.name: image.digest for part in parts.values() for image in part.images} | facts.emulator()
-    inputs["driver"] = iterate.source_digest()
+    inputs |= {"driver": iterate.source_digest(), "block": block.source_digest()}
     return plan.resolve(experiment, tier=tier, kernels=kernels, inputs=inputs)
 
 
