@@ -20,7 +20,6 @@ from testbed.plan import Block, Cell
 from testbed.record import Tier
 
 _LOAD_SECONDS = 300.0
-_FREEZE_SECONDS = 30.0
 _ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody else is
 
 # Where the clock counts instructions, a tick that ends a task's slice falls elsewhere in each arm, and who runs next
@@ -34,17 +33,14 @@ done
 umount /sys/kernel/debug
 """
 
-# The kernel (6.7 and later, mm/page_alloc.c) adjusts how many free pages a processor keeps for itself, and the more it
-# keeps, the more it fetches or gives back at once, up to 2,016: 620,000 instructions of whoever asks or frees at that
-# moment. Told to keep the smallest share of the memory it keeps four batches of 63 and never moves more.
-_FREE_SHARE = 1 << 30
-
-# The first process looks through all mounts when some have come or gone, and at most so often a second, so up to a
-# second later: 40 ms of its own, in the middle of what is counted or not. A first start took 0.6 % more with it.
-_FREEZE_INIT = """
-cd /sys/fs/cgroup/init.scope
-echo 1 >cgroup.freeze
-until grep -qx 'frozen 1' cgroup.events; do sleep 0.1; done
+# The kernel (6.7 and later, mm/page_alloc.c) adjusts how many free pages a processor keeps for itself, once a second
+# and as they are asked for, and moves up to 2,016 of them at once: 425,000 instructions of whoever asks at that moment,
+# one of ten runs. Told a share of the memory it does not adjust, and an eighth, the most it takes, is so much that none
+# is moved,
+_FREE_SHARE = 8
+# unless slabs are freed one after the other: then it gives back as many, whatever it may keep. So empty slabs are kept.
+_KEEP_SLABS = """
+for file in /sys/kernel/slab/*/min_partial; do echo 10000 >$file; done
 """
 
 
@@ -101,7 +97,7 @@ def boot(lab: Lab, parts: Parts, cells: Sequence[Cell], directory: Path) -> Iter
         deploy(guest, parts.bundle)
         ak = attestation.enrol(guest, machine.tpm)
         if parts.machine.tier is Tier.ICOUNT:
-            _hold_still(guest)
+            _hold_still(guest, parts.machine.memory_mib)
         # What is under way or dirty at the save would be done at another moment in each arm.
         guest.run(("udevadm", "settle"))
         guest.run(("sync",))
@@ -115,11 +111,13 @@ def restore(lab: Lab, saved: Saved, ak: bytes, directory: Path) -> Iterator[Read
         yield Ready(machine=machine, ak=ak)
 
 
-def _hold_still(guest: Guest) -> None:
+def _hold_still(guest: Guest, memory_mib: int) -> None:
     """Keep the kernel from what would fall into another moment, and other hands, in each clone."""
     guest.run(("sh", "-ec", _LONG_SLICES))
     guest.run(("sysctl", "-qw", f"vm.percpu_pagelist_high_fraction={_FREE_SHARE}"))
-    guest.run(("sh", "-ec", _FREEZE_INIT), timeout=_FREEZE_SECONDS)
+    guest.run(("sh", "-ec", _KEEP_SLABS))
+    # What is given back the processor keeps.
+    guest.run(("python3", "-c", f"bytearray({memory_mib // _FREE_SHARE} << 20)"))
 
 
 def deploy(guest: Guest, bundle: Bundle) -> None:
