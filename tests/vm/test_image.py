@@ -335,7 +335,7 @@ def test_limits_are_said_and_large_trees_are_survived(subject: Subject, trees: d
     assert deep.image == bytes(32)
     subject.make("wide_tree('/root/trees/rootfs/many', 20_000)")
     subject.crun("many")
-    # As many as are remembered at most, less those of the images before.
+    # With those of the images before, fewer than are remembered.
     again = subject.counted("many-again")
     subject.guest.run(("rm", "-r", "/root/trees/rootfs/many"), timeout=180)
     assert subject.launches()["many"].outcome == 0
