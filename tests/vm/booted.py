@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
+from testbed import measurers
 from testbed.attest import entries, verify
 from testbed.attest.entries import Payload
 from testbed.attest.ima import parse_fields, read_entries
@@ -16,6 +17,7 @@ from testbed.guest import Guest
 from testbed.lab import attestation, block
 from testbed.lab.block import Parts
 from testbed.lab.machine import Lab, Machine
+from testbed.measurers import Measurer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,16 @@ class Booted:
         where = self.directory / secrets.token_hex(4)
         got = attestation.collect(self.guest, (10, 11), secrets.token_bytes(32), self.machine.clone_id, where)
         return where, verify.verify(where, ak=self.ak, nonce=got.nonce)
+
+
+@contextmanager
+def changes(measurer: Measurer, guest: Guest) -> Iterator[dict[str, int]]:
+    """Hold a dictionary that has, at the end, the counters that changed meanwhile, and by how much."""
+    before = measurers.counters(measurer, guest)
+    changed: dict[str, int] = {}
+    yield changed
+    after = measurers.counters(measurer, guest)
+    changed.update({name: n - before[name] for name, n in after.items() if n != before[name]})
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from booted import changes
+
 from testbed import measurers, plugins
 from testbed.attest import entries, verify
 from testbed.attest.entries import FileEntry, Payload, StartEntry
@@ -132,10 +134,8 @@ class Subject:
     @contextmanager
     def counting(self, **expected: int) -> Iterator[None]:
         """Check that no ``unmeasured_*`` counter changes meanwhile but as expected, and others that are named."""
-        before = self.counters()
-        yield
-        after = self.counters()
-        changed = {name: n - before[name] for name, n in after.items() if n != before[name]}
+        with changes(MEASURER, self.guest) as changed:
+            yield
         told = {name: n for name, n in changed.items() if name.startswith("unmeasured_") or name in expected}
         assert told == expected, changed
 

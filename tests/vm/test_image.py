@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from booted import Booted
+from booted import Booted, changes
 
 from testbed import measurers, plugins
 from testbed.attest import archive
@@ -89,10 +89,9 @@ class Subject(Booted):
 
     def counted(self, name: str) -> dict[str, int]:
         """Run one container as ``crun`` does, and return the counters that it raised, and by how much."""
-        before = self.counters()
-        self.crun(name)
-        after = self.counters()
-        return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+        with changes(MEASURER, self.guest) as changed:
+            self.crun(name)
+        return changed
 
 
 @pytest.fixture(scope="module")
