@@ -162,7 +162,7 @@ def _write_config(authority: CertificateAuthority) -> Path:
     for name, text in files.items():
         path = home / name
         if not path.exists() or path.read_text() != text:
-            beside = path.with_suffix(f".{threading.get_ident()}")
+            beside = path.with_suffix(f".{threading.get_native_id()}")
             beside.write_text(text)
             beside.rename(path)
     return home / "swtpm_setup.conf"
