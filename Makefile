@@ -15,6 +15,9 @@ COVER := --cov=testbed.attest --cov-branch --cov-report=term-missing:skip-covere
 FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
 SECONDS ?= 600
 
+# Tests that boot: how many machines they have at a time. tests/vm/conftest.py keeps those of one machine together.
+VM_WORKERS ?= 2
+
 # `make kernels`: what is tested on each.
 KERNEL_TESTS := $(addprefix tests/vm/test_,kernels.py alive.py code.py image.py prototypes.py)
 
@@ -29,7 +32,7 @@ VCPU_TIER ?= tcg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest scaling test test-vm check kernels fuzz kasan figures notebooks doctor shell clean help
+.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@setup/setup.sh lab
@@ -54,7 +57,7 @@ scaling: setup ## curves: files, bytes, containers alive, PCR banks, processors,
 	done
 	@$(BIN)/testbed bench log
 
-test: check test-vm ## check, then the tests that boot machines (TESTBED_SKIP_VM=1 leaves those out)
+test: check test-vm ## check, then the tests that boot machines, VM_WORKERS=2 at a time (TESTBED_SKIP_VM=1 leaves those out)
 
 # Skipping is a person's choice on a person's machine; CI and TESTBED_FORCE_VM overrule it.
 test-vm: export TESTBED_FORCE_VM := 1
@@ -62,7 +65,7 @@ test-vm: check
 ifneq ($(and $(TESTBED_SKIP_VM),$(if $(CI)$(TESTBED_FORCE_VM),,1)),)
 	@echo '**** NOT TESTED: the tests that boot machines were left out (TESTBED_SKIP_VM is set). ****'
 else
-	$(BIN)/pytest tests/vm -m vm
+	$(BIN)/pytest tests/vm -m 'vm and not variant' -n $(VM_WORKERS)
 endif
 
 check: setup ## format, lint, types, unit tests; no root, no machine
@@ -71,9 +74,12 @@ check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/mypy --strict testbed
 	$(BIN)/pytest tests/unit -q -n 2 $(COVER)
 
+holes: setup ## every attack on the measurer, in all its variants, on both kernels
+	TESTBED_FORCE_VM=1 $(BIN)/pytest tests/vm/test_holes.py -m vm -n $(VM_WORKERS)
+
 kernels: setup ## boot every kernel with every measurer, and the tests on each; writes docs/kernels.md
 	@$(BIN)/testbed kernels
-	TESTBED_KERNELS=all TESTBED_FORCE_VM=1 $(BIN)/pytest $(KERNEL_TESTS) -m vm
+	TESTBED_KERNELS=all TESTBED_FORCE_VM=1 $(BIN)/pytest $(KERNEL_TESTS) -m 'vm and not variant' -n $(VM_WORKERS)
 
 fuzz: setup ## hostile bytes for the verifier, SECONDS=600 for each kind of them
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} $(BIN)/python tests/fuzz/run.py {} --seconds $(SECONDS)

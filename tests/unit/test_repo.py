@@ -18,6 +18,7 @@ TARGETS = (
     "scaling",
     "test",
     "check",
+    "holes",
     "kernels",
     "fuzz",
     "kasan",
@@ -116,13 +117,30 @@ def test_evaluate_and_test_set_the_machine_up_first() -> None:
 
 
 def test_vm_tests_are_part_of_test_and_only_a_person_can_leave_them_out() -> None:
-    vm_tests = "pytest tests/vm -m vm"
+    vm_tests = "pytest tests/vm -m 'vm and not variant'"
     assert vm_tests in make("-n", "test").stdout
     left_out = make("-n", "test", "TESTBED_SKIP_VM=1").stdout
     assert vm_tests not in left_out
     assert "NOT TESTED" in left_out
     assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "CI=true").stdout
     assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "TESTBED_FORCE_VM=1").stdout
+
+
+def test_machines_run_two_at_a_time_unless_a_person_wants_another_number() -> None:
+    for target in ("test-vm", "holes", "kernels"):
+        for workers, words in ((2, ()), (1, ("VM_WORKERS=1",))):
+            commands = [line for line in make("-n", target, *words).stdout.splitlines() if "tests/vm" in line]
+            assert [re.findall(r" -n (\d+)$", line) for line in commands] == [[str(workers)]]
+
+
+def test_only_holes_runs_all_variants_of_the_attacks() -> None:
+    (command,) = (line for line in make("-n", "holes").stdout.splitlines() if "pytest" in line)
+    assert command.startswith("TESTBED_FORCE_VM=1 ")
+    assert "tests/vm/test_holes.py -m vm " in command
+    for target in ("test", "kernels"):
+        commands = [line for line in make("-n", target).stdout.splitlines() if "tests/vm" in line]
+        assert commands
+        assert [line for line in commands if "-m 'vm and not variant'" not in line] == []
 
 
 def test_only_kasan_runs_the_soak() -> None:

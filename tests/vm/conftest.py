@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
 from booted import Booted, boot
+from xdist.scheduler import LoadScopeScheduling
 
 from testbed import spec
 from testbed.lab import campaign, probe
@@ -17,12 +19,38 @@ from testbed.record import Tier
 
 # `make kernels` wants others: names with commas between, or all that there are.
 _WISH = os.environ.get("TESTBED_KERNELS", "debian-6.1,debian-6.12")
-KERNELS = tuple(load_kernels()) if _WISH == "all" else tuple(_WISH.split(","))
+_ALL = tuple(load_kernels())
+KERNELS = _ALL if _WISH == "all" else tuple(_WISH.split(","))
+# A kernel among a test's parameters: `test_it[debian-6.1-crun]`.
+_KERNEL = re.compile(rf"(?<=[\[-])(?:{'|'.join(map(re.escape, _ALL))})(?=[]-])")
+
+
+# The modules that take least time come last, so that two workers end at about the same time. In what comes first,
+# test_bench counts instructions beside the machine of one processor of test_campaign; that of test_robust has two.
+LAST = ("test_kernels", "test_alive", "test_prototypes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.vm)
+    items.sort(key=lambda item: LAST.index(item.path.stem) if item.path.stem in LAST else -1)
+
+
+class ByMachine(LoadScopeScheduling):
+    """Gives the tests that share a machine, those of one module and kernel, to one worker.
+
+    `--dist loadgroup` would do, but pytest-xdist 3.8 writes the groups into an attribute that pytest 9.2 does not read.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        kernel = _KERNEL.search(nodeid)
+        return " ".join([nodeid.partition("::")[0], *([kernel[0]] if kernel else [])])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByMachine:
+    config.option.loadscopereorder = False  # the order is ours, and not that of their numbers of tests
+    return ByMachine(config, log)
 
 
 def forced() -> bool:
