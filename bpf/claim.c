@@ -91,16 +91,12 @@ static int parse_state(const char *state, __u32 *pid, char bundle[PATH_MAX])
 
 static int hand_in(const char *dir, struct testbed_claim claim)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &claim, .ctx_size_in = sizeof(claim));
-	int prog = open_pin(dir, "prog", "claim");
-	int err;
+	int prog = open_pin(dir, "prog", "claim"), err;
 
 	if (prog < 0)
 		return EXIT_LACKING;
-	err = bpf_prog_test_run_opts(prog, &opts);
+	err = run_program(prog, &claim, sizeof(claim));
 	close(prog);
-	if (!err)
-		err = (int)opts.retval;
 	return err ? lacking("the kernel took no claim about process %u: %s", claim.pid,
 			     strerror(-err)) : 0;
 }

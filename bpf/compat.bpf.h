@@ -6,15 +6,21 @@
 #include "measurer.h"
 
 /* Constants are no types, so vmlinux.h does not have them. */
+#define PROT_WRITE 0x2
 #define PROT_EXEC 0x4
+#define MAP_TYPE 0xf
+#define MAP_PRIVATE 0x2
 #define VM_EXEC 0x4
+#define VM_SHARED 0x8
 #define FMODE_WRITE 0x2
 #define ATTR_SIZE (1 << 3)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
-#define SB_I_VERSION (1 << 23)
 #define I_VERSION_QUERIED 1
 #define PF_KTHREAD 0x00200000
 #define BPF_FS_MAGIC 0xcafe4a11
+#define PROC_SUPER_MAGIC 0x9fa0
+#define S_IFMT 00170000
+#define S_IFREG 0100000
 
 /*
  * Is there a file? lsm.s/mmap_file gets NULL for every anonymous mapping, but
@@ -120,10 +126,6 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 /* What tells whether a file has changed, or could be changed right now. */
 struct inode_state {
-	__u64 sb;
-	__u64 sb_flags;
-	__u64 ino;
-	__u64 generation;
 	__u64 version;
 	__u64 size;
 	__u64 ctime_sec;
@@ -134,10 +136,6 @@ struct inode_state {
 
 #define FILL_INODE_STATE(READ, state, inode, split, later, early)                        \
 	do {                                                                              \
-		(state)->sb = (__u64)READ(inode, i_sb);                                   \
-		(state)->sb_flags = READ(inode, i_sb, s_flags);                           \
-		(state)->ino = READ(inode, i_ino);                                        \
-		(state)->generation = READ(inode, i_generation);                          \
 		(state)->version = READ(inode, i_version.counter);                        \
 		(state)->size = READ(inode, i_size);                                      \
 		if (bpf_core_field_exists((split)->i_ctime_sec)) {                        \
@@ -206,77 +204,92 @@ static __always_inline void fill_verity_layout(struct testbed_verity_layout *lay
 }
 
 /*
- * The overlay file system is a module: its types are not in vmlinux.h, and
- * libbpf finds them in the module's BTF if that is loaded. Where it is not, these
- * fields do not exist and the kfunc decides.
+ * The overlay file system is a module: its types are not in vmlinux.h, and libbpf finds
+ * them in the module's BTF if that is loaded. A file of an overlay holds the real file
+ * that it was opened with, which is what it maps: itself until 6.12, in a struct ovl_file
+ * since commit 18e48d0e2c7b (6.13).
  */
-struct ovl_path___any {
-	struct dentry *dentry;
+struct ovl_file___any {
+	struct file *realfile;
 } __attribute__((preserve_access_index));
 
-/* From 6.5 on the lower files are in a struct of their own. */
-struct ovl_entry___6_5 {
-	unsigned int __numlower;
-	struct ovl_path___any __lowerstack[1];
-} __attribute__((preserve_access_index));
-
-struct ovl_inode___6_5 {
-	struct ovl_entry___6_5 *oe;
-} __attribute__((preserve_access_index));
-
-struct ovl_inode___6_1 {
-	struct inode *lowerdata;
-	struct ovl_path___any lowerpath;
-} __attribute__((preserve_access_index));
-
-struct ovl_inode___any {
-	unsigned long flags;
-	struct inode vfs_inode;
-	struct dentry *__upperdentry;
-} __attribute__((preserve_access_index));
-
-enum ovl_inode_flag___any {
-	OVL_UPPERDATA___any = 3,
-};
-
-static __always_inline struct dentry *ovl_lower(void *ovl)
+static __always_inline struct file *ovl_real_file(struct file *file)
 {
-	struct ovl_inode___6_5 *later = ovl;
-	struct ovl_inode___6_1 *early = ovl;
+	void *private = file->private_data;
 
-	/* More than one, or lowerdata: another file has the content (metacopy). */
-	if (bpf_core_field_exists(later->oe)) {
-		struct ovl_entry___6_5 *oe = BPF_CORE_READ(later, oe);
-
-		if (BPF_CORE_READ(oe, __numlower) != 1)
-			return NULL;
-		return BPF_CORE_READ(oe, __lowerstack[0].dentry);
-	}
-	if (!bpf_core_field_exists(early->lowerpath) || BPF_CORE_READ(early, lowerdata))
-		return NULL;
-	return BPF_CORE_READ(early, lowerpath.dentry);
+	if (bpf_core_type_exists(struct ovl_file___any))
+		return BPF_CORE_READ((struct ovl_file___any *)private, realfile);
+	return private;
 }
 
-/*
- * The inode that has the content of an overlay's file, NULL if that is not
- * plain to see. What is found lives as long as the overlay's inode does.
- */
-static __always_inline struct inode *ovl_real(struct inode *inode)
+/* The inode that is mapped where @file is. On a second overlay the module must say. */
+static __always_inline struct inode *real_inode(struct file *file)
 {
-	struct ovl_inode___any *ovl = (void *)inode;
-	struct dentry *dentry;
+	struct inode *inode = file->f_inode;
 
-	if (!bpf_core_field_exists(ovl->__upperdentry) ||
-	    !bpf_core_enum_value_exists(enum ovl_inode_flag___any, OVL_UPPERDATA___any))
+	if (inode->i_sb->s_magic != OVERLAYFS_SUPER_MAGIC)
+		return inode;
+	/* A directory has something else there. */
+	if ((inode->i_mode & S_IFMT) != S_IFREG)
 		return NULL;
-	ovl = (void *)inode - bpf_core_field_offset(ovl->vfs_inode);
-	dentry = BPF_CORE_READ(ovl, __upperdentry);
-	if (!dentry)
-		dentry = ovl_lower(ovl);
-	else if (!(BPF_CORE_READ(ovl, flags) &
-		   (1ul << bpf_core_enum_value(enum ovl_inode_flag___any, OVL_UPPERDATA___any))))
-		return NULL;
-	return dentry ? BPF_CORE_READ(dentry, d_inode) : NULL;
+	return BPF_CORE_READ(ovl_real_file(file), f_inode);
+}
+
+/* The file systems below an overlay; where there is no upper one the first has no `sb`. */
+struct ovl_sb___any {
+	struct super_block *sb;
+} __attribute__((preserve_access_index));
+
+struct ovl_fs___any {
+	unsigned int numfs;
+	struct ovl_sb___any *fs;
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_layers_layout(struct testbed_layers_layout *layout)
+{
+	struct ovl_fs___any *fs = NULL;
+	struct ovl_sb___any *one = NULL;
+
+	if (!bpf_core_field_exists(fs->numfs) || !bpf_core_field_exists(fs->fs) ||
+	    !bpf_core_field_exists(one->sb) || bpf_core_field_size(fs->numfs) != sizeof(__u32))
+		return;
+	layout->count = bpf_core_field_offset(fs->numfs);
+	layout->list = bpf_core_field_offset(fs->fs);
+	layout->size = bpf_core_type_size(struct ovl_sb___any);
+	layout->sb = bpf_core_field_offset(one->sb);
+	layout->known = 1;
+}
+
+static __always_inline void fill_layout(struct testbed_layout *layout)
+{
+	fill_verity_layout(&layout->verity);
+	fill_layers_layout(&layout->layers);
+	if (!bpf_core_type_exists(struct ovl_file___any))
+		return;
+	layout->overlay_file = 1;
+	layout->overlay_real = bpf_core_field_offset(((struct ovl_file___any *)0)->realfile);
+}
+
+/* How often the mounts of a namespace have changed. */
+struct mnt_namespace___with_event {
+	__u64 event;
+} __attribute__((preserve_access_index));
+
+static __always_inline __u64 mntns_event(struct mnt_namespace *ns)
+{
+	return BPF_CORE_READ((struct mnt_namespace___with_event *)ns, event);
+}
+
+/* execveat(AT_EXECVE_CHECK) came in 6.14. */
+struct linux_binprm___with_check {
+	unsigned int is_check : 1;
+} __attribute__((preserve_access_index));
+
+static __always_inline bool is_only_check(struct linux_binprm *bprm)
+{
+	struct linux_binprm___with_check *with = (void *)bprm;
+
+	return bpf_core_field_exists(with->is_check) && BPF_CORE_READ_BITFIELD_PROBED(with, is_check);
 }
 
 #endif

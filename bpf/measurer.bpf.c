@@ -6,10 +6,14 @@
  *
  *   lsm/task_alloc             fork, clone: the child gets its parent's identity;
  *                              marks the children of process 1
- *   lsm/bprm_creds_for_exec    execve: has memory ready for an identity
+ *   tp_btf/sched_process_fork  counts the tasks of a container
+ *   lsm/bprm_creds_for_exec    execve: has memory ready for an identity (kernel 6.1)
+ *   lsm.s/bprm_creds_for_exec  execveat(AT_EXECVE_CHECK): measures the file (6.14)
  *   lsm.s/bprm_check_security  execve: gives an identity to the first program of
  *                              a container; measures the file, and with #! the
  *                              script and then its interpreter
+ *   lsm/bprm_committed_creds   execve again, when it can fail no more: the first
+ *                              program of a container has been launched
  *   lsm.s/mmap_file            mmap: measures what is mapped with PROT_EXEC, also
  *                              when READ_IMPLIES_EXEC asks for it; this is how
  *                              the dynamic linker and libraries are seen
@@ -17,30 +21,30 @@
  *                              measured when the task leaves the kernel
  *   lsm.s/kernel_read_file     measures what the kernel reads for a container:
  *                              modules, firmware, kernels, policies, keys
- *   lsm/kernel_load_data       counts what it takes from memory instead
- *   lsm.s/file_open            says so in the log when code of a container that is
- *                              in use is opened for writing, by anybody
+ *   lsm/kernel_load_data       says that it is lost if it takes it from memory
+ *   lsm.s/bpf                  logs what a container does with BPF
+ *   lsm.s/file_open            voids what is promised of a file that is opened for
+ *                              writing, by anybody, and says so in the log when it
+ *                              is code in use; says that the programs are detached
+ *                              when somebody is about to switch them off
  *   lsm.s/inode_setattr        likewise when it is truncated by its name
- *   lsm/bprm_committed_creds   execve again, when it can fail no more: the first
- *                              program of a container has been launched
- *   lsm.s/inode_free_security  says so in the log when a pin of these programs goes
+ *   lsm.s/inode_free_security  forgets what is known of an inode; says in the log
+ *                              that a pin of these programs goes
+ *   tp_btf/sched_process_exit  the last task of a container ends
  *
  * and, run by the loader, not attached:
  *
  *   iter.s/task                gives an identity to the containers that run
- *                              already, and measures their running programs
- *   syscall                    logs a beat; fetches the module's counters
+ *                              already, and measures their running programs;
+ *                              lists the mounts of containers that changed them
+ *   syscall                    logs a beat; hands in what the module must know;
+ *                              fetches the module's counters
  *
  * The hooks are attached in every mode; in mode "hooks" they decide nothing.
  * Nothing is ever denied: these programs watch.
  *
  * In mode image the first execve of a container also has its image and its launch
  * logged: not here, but by the module, when the process returns to user mode.
- *
- * In the modes prototype-file and prototype-image the two rules of the public
- * prototypes are followed instead, with their identity: a container is a task in
- * another UTS namespace than process 1. Nothing is cached there. Their logs tell
- * neither contents nor containers apart; see docs/semantics.md.
  *
  * Identity. A container is a task whose root directory is not that of process 1
  * (superblock or dentry differ) and whose mount namespace is not either: its
@@ -87,17 +91,12 @@
  *     with RootDirectory= that ran already cannot be told from containers by
  *     then: they are listed as such. Attached again, the programs know nobody and
  *     list all anew.
- *   - mprotect runs under mmap_lock, where reading the file can deadlock: it is
- *     measured on the way back to user mode, when other threads can run it
- *     already. What is counted as lost there is in module/late.c.
- *   - Code that is not a file (JIT, anonymous memory) is counted, not measured.
+ *   - Code that is not a file (JIT, anonymous memory), and pages of a private mapping
+ *     that are rewritten, are counted, not measured.
  *   - A kernel without commit 271de525e1d7 ("bpf: Remove prog->active check for
  *     bpf_lsm and bpf_iter", 6.2, also in Debian's 6.1) skips a program that
  *     sleeps on the same CPU already. The kernel counts that, and the loader
  *     shows it as unmeasured_skipped.
- *   - A descriptor opened on an overlay before its file was copied up maps the
- *     lower file, while reading it gives the upper one: the entry then tells of
- *     the upper one. IMA has the same limit.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -105,52 +104,57 @@
 #include <bpf/bpf_tracing.h>
 
 #include "compat.bpf.h"
+#include "counters.bpf.h"
 #include "measurer.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 extern __u64 testbed_new_seq(void) __ksym;
-extern int testbed_stamp_file(struct file *file, struct testbed_stamp *stamp) __ksym;
-extern int testbed_measure_file(struct file *file, const struct testbed_ident *ident,
-				struct testbed_work *work) __ksym;
+extern int testbed_measure_exec(struct linux_binprm *bprm, const struct testbed_ident *ident,
+				struct testbed_stamp *stamp) __ksym;
+extern int testbed_measure_file(struct file *file, const struct testbed_ident *ident, __u32 route,
+				struct testbed_stamp *stamp) __ksym;
+extern int testbed_measure_mprotect(struct vm_area_struct *vma,
+				    const struct testbed_ident *ident) __ksym;
+extern int testbed_measure_exe(struct task_struct *task,
+			       const struct testbed_ident *ident) __ksym;
 extern int testbed_measure_start(const struct testbed_ident *ident,
 				 struct task_struct *task) __ksym;
-extern int testbed_measure_exe(struct task_struct *task, const struct testbed_ident *ident,
-			       struct testbed_work *work) __ksym;
 extern int testbed_measure_join(const struct testbed_ident *ident, __u64 joined,
 				__u64 from) __ksym;
-extern int testbed_measure_launch(const struct testbed_ident *ident,
-				  const struct testbed_verity_layout *layout) __ksym;
-extern int testbed_commit_launch(const struct testbed_ident *ident,
-				 const struct testbed_verity_layout *layout) __ksym;
-extern int testbed_claim(const struct testbed_claim *claim) __ksym;
-extern int testbed_beat(__u32 event, __u64 interval, __u64 skipped) __ksym;
-extern void testbed_count_lost(__u64 n) __ksym;
-extern int testbed_measure_later(struct vm_area_struct *vma,
-				 const struct testbed_ident *ident) __ksym;
+extern int testbed_measure_launch(const struct testbed_ident *ident) __ksym;
+extern int testbed_commit_launch(const struct testbed_ident *ident) __ksym;
+extern int testbed_measure_mounts(struct task_struct *task, const struct testbed_ident *ident,
+				  __u64 event) __ksym;
+extern int testbed_measure_program(const struct testbed_ident *ident, __u32 command,
+				   __u64 instructions, __u32 count) __ksym;
 extern void testbed_watch_writer(struct file *file) __ksym;
 extern void testbed_watch_size(struct dentry *dentry) __ksym;
-extern __u64 testbed_take_tally(__u32 counter) __ksym;
-extern int testbed_prototype_file(struct file *file, __u32 utsns) __ksym;
-extern int testbed_prototype_image(__u32 utsns) __ksym;
+extern void testbed_watch_inode(struct inode *inode) __ksym;
+extern void testbed_end_container(__u64 seq) __ksym;
+extern void testbed_count_lost(__u32 n) __ksym;
+extern void testbed_count_of(const struct testbed_ident *ident, __u32 counter) __ksym;
+extern int testbed_beat(__u32 event, __u64 interval, __u64 skipped, __u32 proved) __ksym;
+extern int testbed_set_layout(const struct testbed_layout *layout) __ksym;
+extern int testbed_measure_part(const struct testbed_part_file *part) __ksym;
+extern int testbed_claim(const struct testbed_claim *claim) __ksym;
+
+/* A variable of the module: stamps with an id below it are void. Its address is known by its name. */
+extern const void testbed_oldest_id __ksym;
 
 /* Set by the loader before the programs are verified. */
 const volatile __u32 mode = TESTBED_MODE_HOOKS;
 const volatile __u32 host_mntns = 0;
-const volatile __u32 host_utsns = 0;
-/* Set by the loader when all that ran before is listed. */
-volatile __u32 listed = 0;
-/* Tasks to which a pass over all tasks gave an identity; read by the loader. */
-volatile __u32 found = 0;
+
+/* All that ran before is listed. */
+__u32 listed;
+/* Tasks to which a pass over all tasks gave an identity. */
+__u32 found;
+/* The process whose acts prove the hooks, and which of them have seen it. */
+int canary;
+__u32 proved;
 
 /* ---- maps ---- */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TESTBED_COUNTER_MAX);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
 
 /*
  * Where a container lives. `mntns` is never used again in a boot, so a key of a
@@ -178,6 +182,7 @@ struct member {
 	struct testbed_ident ident;
 	struct place home;
 	__u64 room;
+	__u64 counted; /* the container among whose tasks it is counted */
 };
 
 struct {
@@ -194,6 +199,19 @@ struct {
 	__type(value, struct testbed_ident);
 } places SEC(".maps");
 
+/* The tasks of a container, and where it lives. One that is not here never ends. */
+struct population {
+	__u64 tasks;
+	struct place home;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct population);
+} populations SEC(".maps");
+
 /* The inodes of our pinned links, filled by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -202,11 +220,7 @@ struct {
 	__type(value, __u8);
 } pins SEC(".maps");
 
-/*
- * What a container is known to have got, by the address of the real inode, and
- * the content it had then. Another inode may have come to that address: it has
- * another stamp.
- */
+/* What a container is known to have got, by the address of the inode that is mapped. */
 struct cache_key {
 	__u64 seq;
 	__u64 inode;
@@ -219,20 +233,17 @@ struct {
 	__type(value, struct testbed_stamp);
 } cache SEC(".maps");
 
-/* What a container got of a file that is hashed each time: its last entry's content. */
-struct content {
-	__u64 sb;
-	__u64 ino;
-	__u64 generation;
-	__u8 digest[TESTBED_SHA256_SIZE];
-};
-
+/*
+ * Which inode is at an address: the id of the stamps that are true of it. It goes with
+ * the inode (forget_inode), so a stamp of the one that was there before is equal to
+ * none.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct cache_key);
-	__type(value, struct content);
-} contents SEC(".maps");
+	__uint(max_entries, 32768);
+	__type(key, __u64);
+	__type(value, __u64);
+} ids SEC(".maps");
 
 /* Containers whose launch is committed. */
 struct {
@@ -242,44 +253,40 @@ struct {
 	__type(value, __u8);
 } launched SEC(".maps");
 
+/* How often the mounts of a mount namespace had changed when they were listed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u64);
+} mount_events SEC(".maps");
+
 /* ---- counting ---- */
-
-/* Folded to a constant, or to a few comparisons, by the compiler. */
-static __always_inline bool is_unmeasured(__u32 counter)
-{
-	switch (counter) {
-#define CASE(id, name)                  \
-	case TESTBED_COUNT_##id:        \
-		return !__builtin_memcmp(name "           ", "unmeasured_", 11);
-		TESTBED_COUNTERS(CASE)
-#undef CASE
-	}
-	return true;
-}
-
-static __always_inline void add(__u32 counter, __u64 n)
-{
-	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
-
-	if (value)
-		__sync_fetch_and_add(value, n);
-}
-
-/*
- * The module must know how much was lost whenever a beat is due, but cannot read
- * these counters. So what is lost is counted there, too: that is never the hot
- * path, so it may cost a call.
- */
-static __always_inline void count_many(__u32 counter, __u64 n)
-{
-	add(counter, n);
-	if (is_unmeasured(counter))
-		testbed_count_lost(n);
-}
 
 static __always_inline void count(__u32 counter)
 {
-	count_many(counter, 1);
+	add(counter, 1);
+}
+
+/* Nobody knows of which container. */
+static __always_inline void count_lost(__u32 counter)
+{
+	add(counter, 1);
+	testbed_count_lost(1);
+}
+
+/* ---- proofs ---- */
+
+/* The loader, or its child, does what @hook watches, to see whether it is seen. */
+static __always_inline void prove(__u32 hook)
+{
+	struct task_struct *task;
+
+	if (!canary)
+		return;
+	task = bpf_get_current_task_btf();
+	if (task->tgid == canary || BPF_CORE_READ(task, real_parent, tgid) == canary)
+		__sync_fetch_and_or(&proved, hook);
 }
 
 /* ---- identity ---- */
@@ -345,7 +352,6 @@ static __always_inline void log_start(struct testbed_ident *ident, struct task_s
 	if (ident->start_logged)
 		return;
 	outcome = testbed_measure_start(ident, task);
-	count(outcome);
 	if (outcome == TESTBED_COUNT_STARTS || outcome == TESTBED_COUNT_DUPLICATES)
 		ident->start_logged = 1;
 }
@@ -362,26 +368,65 @@ static __always_inline void log_start_at(struct place *place, struct testbed_ide
 		known->start_logged = 1;
 }
 
+/* Begin to count the tasks of the container that begins at @place. */
+static __always_inline void populate(__u64 seq, const struct place *place)
+{
+	struct population none = { .home = *place };
+
+	bpf_map_update_elem(&populations, &seq, &none, BPF_NOEXIST);
+}
+
+static __always_inline void count_task(__u64 seq)
+{
+	struct population *population = bpf_map_lookup_elem(&populations, &seq);
+
+	if (population)
+		__sync_fetch_and_add(&population->tasks, 1);
+}
+
 /*
- * Begin a container at @place, started from container @parent. Two tasks may come
- * here at once: the one that loses takes the winner's identity. It may log the
- * same start again, which IMA drops as a duplicate.
+ * A task of container @seq ends, or is of another one from now on. With the last one
+ * the place goes, too: who enters it later, by a namespace that was kept, begins a new
+ * container.
+ */
+static __always_inline void leave(__u64 seq)
+{
+	struct population *population = bpf_map_lookup_elem(&populations, &seq);
+	struct place home;
+
+	if (!population || __sync_fetch_and_add(&population->tasks, -1) != 1)
+		return;
+	home = population->home;
+	bpf_map_delete_elem(&places, &home);
+	bpf_map_delete_elem(&populations, &seq);
+	bpf_map_delete_elem(&launched, &seq);
+	testbed_end_container(seq);
+}
+
+/*
+ * Begin a container at @place, started from container @parent (NULL: the host). Two
+ * tasks may come here at once: the one that loses takes the winner's identity. It may
+ * log the same start again, which IMA drops as a duplicate.
  */
 static __always_inline void begin(struct task_struct *task, struct place *place,
-				  struct testbed_ident *ident, __u64 parent)
+				  struct testbed_ident *ident, const struct testbed_ident *parent)
 {
 	struct testbed_ident *known;
 
 	describe(task, ident);
-	ident->parent = parent;
 	ident->seq = testbed_new_seq();
-	if (bpf_map_update_elem(&places, place, ident, BPF_NOEXIST) == 0)
+	ident->parent = parent ? parent->seq : 0;
+	ident->outermost = parent ? parent->outermost : ident->seq;
+	if (bpf_map_update_elem(&places, place, ident, BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&places, place);
+		if (known)
+			*ident = *known;
+		else
+			count_lost(TESTBED_COUNT_PLACES_FULL);
+	} else {
+		populate(ident->seq, place);
 		count(TESTBED_COUNT_CONTAINERS);
-	known = bpf_map_lookup_elem(&places, place);
-	if (!known)
-		count(TESTBED_COUNT_PLACES_FULL);
-	else if (known->seq)
-		*ident = *known;
+	}
 	log_start_at(place, ident, task);
 	ident->launching = 1;
 }
@@ -394,19 +439,19 @@ static __always_inline bool settle(struct task_struct *task, struct member *memb
 				   struct member *fresh)
 {
 	struct testbed_ident *known = bpf_map_lookup_elem(&places, &fresh->home);
-	__u64 from = member ? member->ident.seq : 0;
+	const struct testbed_ident *from = member && member->ident.seq ? &member->ident : NULL;
 
 	if (known && known->seq) {
 		fresh->ident = *known;
 		log_start_at(&fresh->home, &fresh->ident, task);
-		if (known->seq != from)
-			count(testbed_measure_join(&fresh->ident,
-						   BPF_CORE_READ(task, group_leader, start_boottime),
-						   from));
+		if (!from || known->seq != from->seq)
+			testbed_measure_join(&fresh->ident,
+					     BPF_CORE_READ(task, group_leader, start_boottime),
+					     from ? from->seq : 0);
 		return true;
 	}
 	if (from) {
-		if (known || cgroup_of(task) == member->ident.cgroup)
+		if (known || cgroup_of(task) == from->cgroup)
 			return false;
 	} else if (known || (member && !has_home(member))) {
 		/* `ident` is all zero, in the map as well: of the host. */
@@ -427,12 +472,22 @@ static __always_inline struct member *member_of(struct task_struct *task)
 static __always_inline struct member *enlist(struct task_struct *task, struct member *fresh)
 {
 	struct member *member;
+	__u64 before;
 
 	member = bpf_task_storage_get(&members, task, fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!member)
-		count(TESTBED_COUNT_NO_IDENTITY);
-	else
-		*member = *fresh;
+	if (!member) {
+		count_lost(TESTBED_COUNT_NO_IDENTITY);
+		return NULL;
+	}
+	before = member->counted;
+	*member = *fresh;
+	member->counted = fresh->ident.seq;
+	if (before != fresh->ident.seq) {
+		if (fresh->ident.seq)
+			count_task(fresh->ident.seq);
+		if (before)
+			leave(before);
+	}
 	return member;
 }
 
@@ -440,6 +495,11 @@ static __always_inline struct member *enlist(struct task_struct *task, struct me
 static __always_inline struct testbed_ident *ident_of(struct member *member)
 {
 	return member && member->ident.seq ? &member->ident : NULL;
+}
+
+static __always_inline struct testbed_ident *own_ident(void)
+{
+	return ident_of(member_of(bpf_get_current_task_btf()));
 }
 
 /* The identity of the task that executes a program, NULL for the host. */
@@ -461,162 +521,120 @@ static __always_inline struct testbed_ident *identify(struct task_struct *task)
 	return ident_of(member);
 }
 
-/* ---- measuring ---- */
-
-static __always_inline bool same_stamp(const struct testbed_stamp *a,
-				       const struct testbed_stamp *b)
-{
-	return a->inode == b->inode && a->sb == b->sb && a->ino == b->ino &&
-	       a->generation == b->generation && a->iversion == b->iversion &&
-	       a->size == b->size && a->ctime_sec == b->ctime_sec &&
-	       a->ctime_nsec == b->ctime_nsec;
-}
-
-/* The inode that has the content, NULL if the kfunc must say. */
-static __always_inline struct inode *real_inode(struct file *file)
-{
-	struct inode *inode = file->f_path.dentry->d_inode;
-
-	return inode->i_sb->s_magic == OVERLAYFS_SUPER_MAGIC ? ovl_real(inode) : inode;
-}
+/* ---- known content ---- */
 
 /*
- * Does the real inode still have the stamp that the kfunc took? The kfunc has
- * queried the version, and the kernel marks that in the counter: a change clears
- * the mark and raises the number. Who could change the content without raising
- * it once more (who has it open for writing, or mapped so) is looked for last.
+ * Is what the module promised of @stamp's content still true of the inode? It has
+ * queried the version, and the kernel marks that in the counter: a change, or an open
+ * for writing, clears the mark and raises the number. Who could change the content
+ * without raising it once more (who has it open for writing, or mapped so) is looked
+ * for last.
  */
 static __always_inline bool unchanged(struct inode *inode, const struct testbed_stamp *stamp)
 {
 	struct inode_state now;
 
 	read_inode_state(inode, &now);
-	return (now.version & I_VERSION_QUERIED) && now.version >> 1 == stamp->iversion &&
-	       now.sb == stamp->sb && (now.sb_flags & SB_I_VERSION) &&
-	       now.ino == stamp->ino && now.generation == stamp->generation &&
+	return (now.version & I_VERSION_QUERIED) && now.version >> 1 == stamp->version &&
 	       now.size == stamp->size && now.ctime_sec == stamp->ctime_sec &&
 	       now.ctime_nsec == stamp->ctime_nsec &&
 	       now.writers <= 0 && now.writable_mappings <= 0;
 }
 
+static __always_inline __u64 oldest_id(void)
+{
+	__u64 id = ~0ull;
+
+	bpf_probe_read_kernel(&id, sizeof(id), &testbed_oldest_id);
+	return id;
+}
+
 /* The hot path: this container has got this content already. */
-static __always_inline bool is_known(struct inode *inode, struct testbed_ident *ident)
+static __always_inline bool is_known(struct inode *inode, const struct testbed_ident *ident)
 {
 	struct cache_key key = { .seq = ident->seq, .inode = (__u64)inode };
 	struct testbed_stamp *known = bpf_map_lookup_elem(&cache, &key);
+	__u64 *id;
 
-	return inode && known && unchanged(inode, known);
+	if (!known || !inode)
+		return false;
+	id = bpf_map_lookup_elem(&ids, &key.inode);
+	return id && *id == known->id && known->id >= oldest_id() && unchanged(inode, known);
 }
 
-/* Without this the same content would be an entry for each route to it. */
-static __always_inline void recall(struct cache_key *key, struct testbed_stamp *stamp,
-				   struct testbed_work *work)
+static __always_inline void remember(const struct testbed_ident *ident, struct testbed_stamp *stamp)
 {
-	struct content *last = bpf_map_lookup_elem(&contents, key);
+	struct cache_key key = { .seq = ident->seq, .inode = stamp->inode };
 
-	if (!last || last->sb != stamp->sb || last->ino != stamp->ino ||
-	    last->generation != stamp->generation)
-		return;
-	__builtin_memcpy(work->digest, last->digest, sizeof(work->digest));
-	work->known = 1;
+	bpf_map_update_elem(&ids, &stamp->inode, &stamp->id, BPF_ANY);
+	bpf_map_update_elem(&cache, &key, stamp, BPF_ANY);
 }
 
-static __always_inline void remember(struct cache_key *key, struct testbed_stamp *stamp,
-				     struct testbed_work *work)
-{
-	struct content last = {
-		.sb = stamp->sb,
-		.ino = stamp->ino,
-		.generation = stamp->generation,
-	};
+/* ---- measuring ---- */
 
-	__builtin_memcpy(last.digest, work->digest, sizeof(last.digest));
-	bpf_map_update_elem(&contents, key, &last, BPF_ANY);
-}
-
-/*
- * The stamp is taken before and after the content is read, and only one that
- * did not change is remembered: what is in the cache was true of all the bytes.
- */
-static __always_inline void measure(struct file *file, struct testbed_ident *ident,
-				    __u32 route)
+static __always_inline void measure(struct file *file, struct testbed_ident *ident, __u32 route)
 {
-	struct testbed_work work = { .route = route };
-	struct testbed_stamp stamp = {}, after = {};
-	struct testbed_stamp *known;
-	struct cache_key key = {};
-	bool can_cache;
-	int outcome;
+	struct testbed_stamp stamp = {};
 
 	if (is_known(real_inode(file), ident)) {
 		count(TESTBED_COUNT_CACHE_HITS);
 		return;
 	}
-	can_cache = testbed_stamp_file(file, &stamp) == 0;
-	key.seq = ident->seq;
-	key.inode = stamp.inode;
-	if (can_cache) {
-		/* A real inode that the programs do not find: metacopy, an overlay on another. */
-		known = bpf_map_lookup_elem(&cache, &key);
-		if (known && same_stamp(known, &stamp)) {
-			count(TESTBED_COUNT_CACHE_HITS);
-			count(TESTBED_COUNT_SLOW_HITS);
-			return;
-		}
-	} else {
-		count(TESTBED_COUNT_UNCACHEABLE);
-		recall(&key, &stamp, &work);
-	}
-
 	log_start(ident, bpf_get_current_task_btf());
-	outcome = testbed_measure_file(file, ident, &work);
-	count(outcome);
-	count_many(TESTBED_COUNT_BYTES, work.bytes);
-	if (work.no_path)
-		count(TESTBED_COUNT_NO_PATH);
-	if (outcome != TESTBED_COUNT_FILES && outcome != TESTBED_COUNT_DUPLICATES)
-		return;
-	if (!can_cache) {
-		remember(&key, &stamp, &work);
+	if (testbed_measure_file(file, ident, route, &stamp))
+		remember(ident, &stamp);
+}
+
+/* Before the kernel goes by what it has read of the file. */
+static __always_inline void measure_program(struct linux_binprm *bprm, struct testbed_ident *ident)
+{
+	struct testbed_stamp stamp = {};
+
+	if (is_known(real_inode(bprm->file), ident)) {
+		count(TESTBED_COUNT_CACHE_HITS);
 		return;
 	}
-	if (testbed_stamp_file(file, &after) == 0 && same_stamp(&stamp, &after))
-		bpf_map_update_elem(&cache, &key, &stamp, BPF_ANY);
-	else
-		count(TESTBED_COUNT_CHANGED);
+	log_start(ident, bpf_get_current_task_btf());
+	if (testbed_measure_exec(bprm, ident, &stamp))
+		remember(ident, &stamp);
 }
 
-static __always_inline void launch(struct testbed_ident *ident)
+/* List the mounts that @task sees, if they have changed since they were listed. */
+static __always_inline void measure_mounts(struct task_struct *task,
+					   const struct testbed_ident *ident)
 {
-	struct testbed_verity_layout layout = {};
-	int outcome;
+	struct mnt_namespace *ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+	__u64 key, event, *known;
 
-	fill_verity_layout(&layout);
-	outcome = testbed_measure_launch(ident, &layout);
-	if (outcome)
-		count(outcome);
+	if (!ns)
+		return;
+	key = mntns_unique(ns);
+	event = mntns_event(ns);
+	known = bpf_map_lookup_elem(&mount_events, &key);
+	if (known && *known == event)
+		return;
+	bpf_map_update_elem(&mount_events, &key, &event, BPF_ANY);
+	testbed_measure_mounts(task, ident, event);
 }
 
-/* ---- the prototypes' rules ---- */
-
-static __always_inline bool is_prototype(void)
+/* What is mapped now the launch tells. */
+static __always_inline void note_mounts(struct task_struct *task)
 {
-	return mode == TESTBED_MODE_PROTOTYPE_FILE || mode == TESTBED_MODE_PROTOTYPE_IMAGE;
-}
+	struct mnt_namespace *ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
+	__u64 key, event;
 
-/* The number by which the prototypes know a container, 0 for the host. */
-static __always_inline __u32 prototype_ns(struct task_struct *task)
-{
-	__u32 ns = BPF_CORE_READ(task, nsproxy, uts_ns, ns.inum);
-
-	return ns == host_utsns ? 0 : ns;
+	if (!ns)
+		return;
+	key = mntns_unique(ns);
+	event = mntns_event(ns);
+	bpf_map_update_elem(&mount_events, &key, &event, BPF_ANY);
 }
 
 /* ---- programs ---- */
 
 static __always_inline bool is_measuring(void)
 {
-	return mode != TESTBED_MODE_HOOKS && !is_prototype();
+	return mode != TESTBED_MODE_HOOKS;
 }
 
 /*
@@ -627,18 +645,56 @@ SEC("lsm/task_alloc")
 int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 {
 	struct task_struct *parent;
+	struct member *member, child = {};
+
+	if (!is_measuring())
+		return 0;
+	prove(TESTBED_PROOF_FORK);
+	parent = bpf_get_current_task_btf();
+	member = member_of(parent);
+	if (member && has_home(member)) {
+		child = *member;
+		child.counted = 0;
+	} else if (parent->tgid != 1) {
+		return 0;
+	}
+	if (!bpf_task_storage_get(&members, task, &child, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		count_lost(TESTBED_COUNT_NO_IDENTITY);
+	return 0;
+}
+
+/* A fork can fail after task_alloc: a task is counted when it is there. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(count_fork, struct task_struct *parent, struct task_struct *child)
+{
 	struct member *member;
 
 	if (!is_measuring())
 		return 0;
-	parent = bpf_get_current_task_btf();
-	member = member_of(parent);
-	if (member && !has_home(member))
-		member = NULL;
-	if (!member && parent->tgid != 1)
+	member = bpf_task_storage_get(&members, child, NULL, 0);
+	if (!member || !member->ident.seq)
 		return 0;
-	if (!bpf_task_storage_get(&members, task, member, BPF_LOCAL_STORAGE_GET_F_CREATE))
-		count(TESTBED_COUNT_NO_IDENTITY);
+	member->counted = member->ident.seq;
+	count_task(member->ident.seq);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(count_exit, struct task_struct *task)
+{
+	struct member *member;
+	__u64 seq;
+
+	if (!is_measuring())
+		return 0;
+	member = bpf_task_storage_get(&members, task, NULL, 0);
+	if (!member)
+		return 0;
+	/* Threads of the kernel that work for the task were never counted. */
+	seq = member->counted;
+	member->counted = 0;
+	if (seq)
+		leave(seq);
 	return 0;
 }
 
@@ -655,10 +711,24 @@ int BPF_PROG(make_room, struct linux_binprm *bprm)
 	struct member room = { .room = 1 };
 	struct place place = {};
 
-	if (mode == TESTBED_MODE_HOOKS || is_prototype() || member_of(task))
+	if (!is_measuring() || member_of(task))
 		return 0;
 	if (outside_host(task, &place))
 		bpf_task_storage_get(&members, task, &room, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return 0;
+}
+
+/* An interpreter asks whether it may run a script: nothing is executed, no identity given. */
+SEC("lsm.s/bprm_creds_for_exec")
+int BPF_PROG(measure_check, struct linux_binprm *bprm)
+{
+	struct testbed_ident *ident;
+
+	if (!is_measuring() || !is_only_check(bprm))
+		return 0;
+	ident = own_ident();
+	if (ident)
+		measure_program(bprm, ident);
 	return 0;
 }
 
@@ -666,22 +736,22 @@ SEC("lsm.s/bprm_check_security")
 int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 {
 	struct testbed_ident *ident;
-	__u32 ns;
+	struct task_struct *task;
 
-	if (mode == TESTBED_MODE_HOOKS)
+	if (!is_measuring())
 		return 0;
-	if (is_prototype()) {
-		ns = prototype_ns(bpf_get_current_task_btf());
-		if (ns && mode == TESTBED_MODE_PROTOTYPE_IMAGE)
-			count(testbed_prototype_image(ns));
-		return 0;
-	}
-	ident = identify(bpf_get_current_task_btf());
+	prove(TESTBED_PROOF_EXEC);
+	task = bpf_get_current_task_btf();
+	ident = identify(task);
 	if (!ident)
 		return 0;
-	measure(bprm->file, ident, TESTBED_ROUTE_EXEC);
-	if (mode == TESTBED_MODE_IMAGE && ident->launching)
-		launch(ident);
+	measure_program(bprm, ident);
+	if (mode != TESTBED_MODE_IMAGE)
+		return 0;
+	if (ident->launching)
+		testbed_measure_launch(ident);
+	else
+		measure_mounts(task, ident);
 	return 0;
 }
 
@@ -689,23 +759,23 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 SEC("lsm/bprm_committed_creds")
 int BPF_PROG(note_launch, struct linux_binprm *bprm)
 {
-	struct testbed_verity_layout layout = {};
 	struct testbed_ident *ident;
-	int outcome;
+	struct task_struct *task;
 	__u8 one = 1;
 
+	if (is_measuring())
+		prove(TESTBED_PROOF_COMMITTED);
 	if (mode != TESTBED_MODE_IMAGE)
 		return 0;
-	ident = ident_of(member_of(bpf_get_current_task_btf()));
+	task = bpf_get_current_task_btf();
+	ident = ident_of(member_of(task));
 	if (!ident || !ident->launching)
 		return 0;
 	ident->launching = 0;
 	if (bpf_map_update_elem(&launched, &ident->seq, &one, BPF_NOEXIST))
 		return 0;
-	fill_verity_layout(&layout);
-	outcome = testbed_commit_launch(ident, &layout);
-	if (outcome)
-		count(outcome);
+	note_mounts(task);
+	testbed_commit_launch(ident);
 	return 0;
 }
 
@@ -716,29 +786,25 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 	struct testbed_ident *ident;
 	struct task_struct *task;
 	struct place place = {};
-	__u32 ns;
 	struct member *member;
 
-	if (mode == TESTBED_MODE_HOOKS || !(prot & PROT_EXEC))
+	if (!is_measuring() || !(prot & PROT_EXEC))
 		return 0;
+	prove(TESTBED_PROOF_MMAP);
 	task = bpf_get_current_task_btf();
-	if (is_prototype()) {
-		ns = prototype_ns(task);
-		if (ns && mode == TESTBED_MODE_PROTOTYPE_FILE && have_file(file))
-			count(testbed_prototype_file(file, ns));
-		return 0;
-	}
 	member = member_of(task);
 	ident = ident_of(member);
 	if (!ident) {
 		if (!member && outside_host(task, &place))
-			count(TESTBED_COUNT_BEFORE_EXEC);
+			count_lost(TESTBED_COUNT_BEFORE_EXEC);
 		return 0;
 	}
 	if (!have_file(file)) {
 		count(TESTBED_COUNT_ANON_EXEC);
 		return 0;
 	}
+	if ((prot & PROT_WRITE) && (flags & MAP_TYPE) == MAP_PRIVATE)
+		count(TESTBED_COUNT_PRIVATE_EXEC);
 	measure(file, ident, TESTBED_ROUTE_MMAP);
 	return 0;
 }
@@ -750,19 +816,32 @@ int BPF_PROG(measure_mprotect, struct vm_area_struct *vma, unsigned long reqprot
 {
 	struct testbed_ident *ident;
 	struct file *file;
+	bool was;
 
-	if (!is_measuring() || !(prot & PROT_EXEC) || (vma->vm_flags & VM_EXEC))
+	if (!is_measuring() || !(prot & PROT_EXEC))
 		return 0;
-	ident = ident_of(member_of(bpf_get_current_task_btf()));
+	prove(TESTBED_PROOF_MPROTECT);
+	was = vma->vm_flags & VM_EXEC;
+	if (was && !(prot & PROT_WRITE))
+		return 0;
+	ident = own_ident();
 	if (!ident)
 		return 0;
 	file = vma->vm_file;
-	if (!file)
-		count(TESTBED_COUNT_ANON_EXEC);
-	else if (is_known(file->f_inode, ident))
+	if (!file) {
+		if (!was)
+			count(TESTBED_COUNT_ANON_EXEC);
+		return 0;
+	}
+	/* Pages of its own, that were written or can be. */
+	if (!(vma->vm_flags & VM_SHARED) && ((prot & PROT_WRITE) || vma->anon_vma))
+		count(TESTBED_COUNT_PRIVATE_EXEC);
+	if (was)
+		return 0;
+	if (is_known(file->f_inode, ident))
 		count(TESTBED_COUNT_CACHE_HITS);
 	else
-		count(testbed_measure_later(vma, ident));
+		testbed_measure_mprotect(vma, ident);
 	return 0;
 }
 
@@ -774,7 +853,8 @@ int BPF_PROG(measure_kernel_read, struct file *file, enum kernel_read_file_id id
 
 	if (!is_measuring())
 		return 0;
-	ident = ident_of(member_of(bpf_get_current_task_btf()));
+	prove(TESTBED_PROOF_READ);
+	ident = own_ident();
 	if (ident)
 		measure(file, ident, TESTBED_ROUTE_KERNEL);
 	return 0;
@@ -783,16 +863,77 @@ int BPF_PROG(measure_kernel_read, struct file *file, enum kernel_read_file_id id
 SEC("lsm/kernel_load_data")
 int BPF_PROG(count_load_data, enum kernel_load_data_id id, bool contents)
 {
-	if (is_measuring() && ident_of(member_of(bpf_get_current_task_btf())))
-		count(TESTBED_COUNT_LOAD_DATA);
+	struct testbed_ident *ident;
+
+	if (!is_measuring())
+		return 0;
+	prove(TESTBED_PROOF_LOAD);
+	ident = own_ident();
+	if (ident)
+		testbed_count_of(ident, TESTBED_COUNT_LOAD_DATA);
 	return 0;
+}
+
+/* Commands that only ask, by a descriptor that the caller has. */
+static __always_inline bool only_asks(int cmd)
+{
+	return cmd == BPF_MAP_LOOKUP_ELEM || cmd == BPF_MAP_GET_NEXT_KEY ||
+	       cmd == BPF_OBJ_GET_INFO_BY_FD || cmd == BPF_BTF_LOAD;
+}
+
+SEC("lsm.s/bpf")
+int BPF_PROG(measure_bpf, int cmd, union bpf_attr *attr, unsigned int size)
+{
+	struct testbed_ident *ident;
+	__u64 instructions = 0;
+	__u32 count = 0;
+
+	if (!is_measuring())
+		return 0;
+	prove(TESTBED_PROOF_BPF);
+	ident = own_ident();
+	if (!ident || only_asks(cmd))
+		return 0;
+	if (cmd == BPF_PROG_LOAD) {
+		bpf_probe_read_kernel(&instructions, sizeof(instructions), &attr->insns);
+		bpf_probe_read_kernel(&count, sizeof(count), &attr->insn_cnt);
+	}
+	testbed_measure_program(ident, cmd, instructions, count);
+	return 0;
+}
+
+static __always_inline bool has_name(struct dentry *dentry, const char *name, __u32 size)
+{
+	const unsigned char *at = BPF_CORE_READ(dentry, d_name.name);
+	char found[16] = {};
+
+	return !bpf_probe_read_kernel(found, size, at) && !bpf_strncmp(found, size, name);
+}
+
+/* Files of proc by which code can be changed, or these programs be switched off. */
+static __always_inline void watch_proc(struct file *file)
+{
+	struct dentry *dentry = file->f_path.dentry;
+	struct testbed_ident *ident;
+
+	if (has_name(dentry, "ftrace_enabled", sizeof("ftrace_enabled"))) {
+		testbed_beat(TESTBED_BEAT_DETACHED, 0, 0, 0);
+	} else if (has_name(dentry, "mem", sizeof("mem"))) {
+		ident = own_ident();
+		if (ident)
+			count(TESTBED_COUNT_MEMORY_OPENED);
+	}
 }
 
 SEC("lsm.s/file_open")
 int BPF_PROG(watch_writer, struct file *file)
 {
-	if (is_measuring() && (file->f_mode & FMODE_WRITE))
-		testbed_watch_writer(file);
+	if (!is_measuring() || !(file->f_mode & FMODE_WRITE))
+		return 0;
+	prove(TESTBED_PROOF_OPEN);
+	if (file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC)
+		watch_proc(file);
+	testbed_watch_writer(file);
 	return 0;
 }
 
@@ -804,8 +945,10 @@ int watch_size(__u64 *ctx)
 	if (!is_measuring())
 		return 0;
 	args = setattr_args(ctx);
-	if (args.attr->ia_valid & ATTR_SIZE)
-		testbed_watch_size(args.dentry);
+	if (!(args.attr->ia_valid & ATTR_SIZE))
+		return 0;
+	prove(TESTBED_PROOF_SIZE);
+	testbed_watch_size(args.dentry);
 	return 0;
 }
 
@@ -817,21 +960,27 @@ int watch_size(__u64 *ctx)
  * link is put, so that this program is there to say so. LSM links know neither
  * BPF_LINK_DETACH nor BPF_LINK_UPDATE, so there is no other way to take one away.
  */
-SEC("lsm.s/inode_free_security")
-int BPF_PROG(watch_pins, struct inode *inode)
+static __always_inline void watch_pin(struct inode *inode)
 {
-	struct testbed_pin pin = {};
-	int outcome;
+	struct testbed_pin pin = { .dev = inode->i_sb->s_dev, .ino = inode->i_ino };
 
-	if (mode == TESTBED_MODE_HOOKS || inode->i_sb->s_magic != BPF_FS_MAGIC)
+	if (bpf_map_lookup_elem(&pins, &pin))
+		testbed_beat(TESTBED_BEAT_DETACHED, 0, 0, 0);
+}
+
+SEC("lsm.s/inode_free_security")
+int BPF_PROG(forget_inode, struct inode *inode)
+{
+	__u64 address = (__u64)inode;
+
+	if (!is_measuring())
 		return 0;
-	pin.dev = inode->i_sb->s_dev;
-	pin.ino = inode->i_ino;
-	if (!bpf_map_lookup_elem(&pins, &pin))
+	if (inode->i_sb->s_magic == BPF_FS_MAGIC)
+		watch_pin(inode);
+	if ((inode->i_mode & S_IFMT) != S_IFREG)
 		return 0;
-	outcome = testbed_beat(TESTBED_BEAT_DETACHED, 0, 0);
-	if (outcome >= 0)
-		count(outcome);
+	bpf_map_delete_elem(&ids, &address);
+	testbed_watch_inode(inode);
 	return 0;
 }
 
@@ -841,11 +990,9 @@ int BPF_PROG(watch_pins, struct inode *inode)
 SEC("iter.s/task")
 int list_running(struct bpf_iter__task *ctx)
 {
-	struct testbed_work work = { .route = TESTBED_ROUTE_BEFORE };
 	struct task_struct *task = ctx->task;
 	struct testbed_ident *known;
 	struct member fresh = {};
-	int outcome;
 
 	/* A kernel thread may have a namespace of its own (kdevtmpfs). */
 	if (!task || (task->flags & PF_KTHREAD) || member_of(task))
@@ -857,7 +1004,7 @@ int list_running(struct bpf_iter__task *ctx)
 		fresh.ident = *known;
 		log_start_at(&fresh.home, &fresh.ident, task);
 	} else {
-		begin(task, &fresh.home, &fresh.ident, 0);
+		begin(task, &fresh.home, &fresh.ident, NULL);
 		/* It runs already. */
 		fresh.ident.launching = 0;
 	}
@@ -867,33 +1014,76 @@ int list_running(struct bpf_iter__task *ctx)
 	/* Threads have one program together, also when the first one has ended. */
 	if (task->pid != task->tgid && task->group_leader->mm)
 		return 0;
-	outcome = testbed_measure_exe(task, &fresh.ident, &work);
-	if (outcome < 0)
-		return 0;
-	count(outcome);
-	count_many(TESTBED_COUNT_BYTES, work.bytes);
-	if (work.no_path)
-		count(TESTBED_COUNT_NO_PATH);
+	testbed_measure_exe(task, &fresh.ident);
 	return 0;
 }
 
+/* One task of all, before a beat that is asked for. */
+SEC("iter.s/task")
+int list_mounts(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct testbed_ident copy, *ident;
+
+	if (!task || mode != TESTBED_MODE_IMAGE)
+		return 0;
+	ident = ident_of(member_of(task));
+	if (!ident || ident->launching)
+		return 0;
+	copy = *ident;
+	measure_mounts(task, &copy);
+	return 0;
+}
+
+/* Return how many tasks the last pass has found, and begin another. */
+SEC("syscall")
+int take_found(void *ctx)
+{
+	int n = found;
+
+	found = 0;
+	return n;
+}
+
+SEC("syscall")
+int end_listing(void *ctx)
+{
+	listed = 1;
+	return 0;
+}
+
+SEC("syscall")
+int set_layout(void *ctx)
+{
+	struct testbed_layout layout = {};
+
+	fill_layout(&layout);
+	return testbed_set_layout(&layout);
+}
+
+/* With event 0: what this process does from now on proves the hooks, until a beat is asked for. */
 SEC("syscall")
 int beat(struct testbed_beat_ask *ask)
 {
-	int outcome = testbed_beat(ask->event, ask->interval, ask->skipped);
+	__u32 seen;
 
-	if (outcome >= 0)
-		count(outcome);
-	return outcome;
+	if (!ask->event) {
+		proved = 0;
+		canary = bpf_get_current_pid_tgid() >> 32;
+		return 0;
+	}
+	canary = 0;
+	seen = proved;
+	proved = 0;
+	return testbed_beat(ask->event, ask->interval, ask->skipped, seen);
 }
 
-/* The module cannot write our map: add what it has counted since this ran last. */
 SEC("syscall")
-int collect(void *ctx)
+int part(struct testbed_part_file *file)
 {
-	for (__u32 id = 0; id < TESTBED_COUNTER_MAX; id++)
-		add(id, testbed_take_tally(id));
-	return 0;
+	struct testbed_part_file copy = *file;
+
+	return testbed_measure_part(&copy);
 }
 
 SEC("syscall")

@@ -21,17 +21,16 @@
 	_Static_assert(sizeof(struct type) == (size), \
 		       #type " has a wrong size: see docs/formats.md")
 
-/* ---- the bytes of an entry, docs/formats.md, version 1 ---- */
+/* ---- the bytes of an entry, docs/formats.md, version 2 ---- */
 
 #define TESTBED_LABEL "testbed"
 #define TESTBED_MAGIC 0x4d434254u /* "TBCM" */
-#define TESTBED_VERSION 1
+#define TESTBED_VERSION 2
 #define TESTBED_SHA256_SIZE 32
 #define TESTBED_TPM_ALG_SHA256 0x000b
-#define TESTBED_TREE_VERSION 1
+#define TESTBED_TREE_VERSION 2
 #define TESTBED_ARGS_MAX 4096
-/* Of a mount, what whoever mounts may choose (MNT_*, include/linux/mount.h). */
-#define TESTBED_MOUNT_FLAGS 0xff
+#define TESTBED_MOUNTS_MAX 16384
 
 enum testbed_kind {
 	TESTBED_KIND_FILE = 1,
@@ -41,6 +40,10 @@ enum testbed_kind {
 	TESTBED_KIND_VIOLATION = 5,
 	TESTBED_KIND_BEAT = 6,
 	TESTBED_KIND_JOIN = 7,
+	TESTBED_KIND_LOSS = 8,
+	TESTBED_KIND_MOUNTS = 9,
+	TESTBED_KIND_PROGRAM = 10,
+	TESTBED_KIND_MEASURER = 11,
 };
 
 enum testbed_route {
@@ -56,11 +59,15 @@ enum testbed_file_flags {
 	TESTBED_FILE_UNLINKED = 1 << 1,
 	TESTBED_FILE_ANON = 1 << 2,
 	TESTBED_FILE_LATE = 1 << 3,
+	TESTBED_FILE_NOT_BOUND = 1 << 4,
 };
 
 enum testbed_violation {
 	TESTBED_VIOLATION_OPEN_WRITERS = 1,
 	TESTBED_VIOLATION_TOMTOU = 2,
+	TESTBED_VIOLATION_CHANGED = 3,
+	TESTBED_VIOLATION_TAIL = 4,
+	TESTBED_VIOLATION_UNSETTLED = 5,
 };
 
 enum testbed_start_flags {
@@ -86,6 +93,50 @@ enum testbed_launch_flags {
 	TESTBED_LAUNCH_CONFIG = 1 << 3,
 	TESTBED_LAUNCH_MAPS_CUT = 1 << 4,
 	TESTBED_LAUNCH_NO_ENVIRONMENT = 1 << 5,
+	TESTBED_LAUNCH_NO_MOUNTS = 1 << 6,
+};
+
+enum testbed_mounts_flags {
+	TESTBED_MOUNTS_CUT = 1 << 0,
+	TESTBED_MOUNTS_NONE = 1 << 1,
+};
+
+/* Why a container got code that the log does not show: a set of bits. */
+enum testbed_loss {
+	TESTBED_LOSS_UNREAD = 1 << 0,
+	TESTBED_LOSS_MEMORY = 1 << 1,
+	TESTBED_LOSS_PENDING = 1 << 2,
+	TESTBED_LOSS_LOAD = 1 << 3,
+	TESTBED_LOSS_VIOLATION = 1 << 4,
+	TESTBED_LOSS_FORGOTTEN = 1 << 5,
+	TESTBED_LOSS_FLOODED = 1 << 6,
+};
+
+enum testbed_program {
+	TESTBED_PROGRAM_BPF = 1,     /* BPF_PROG_LOAD: the digest is of its instructions */
+	TESTBED_PROGRAM_COMMAND = 2, /* another command of bpf() that can reach programs or maps */
+	TESTBED_PROGRAM_MODULE = 3,  /* a kernel module from memory */
+};
+
+enum testbed_part {
+	TESTBED_PART_MODULE = 1,
+	TESTBED_PART_OBJECT = 2,
+	TESTBED_PART_LOADER = 3,
+};
+
+/* Which hooks a beat has seen at work: a set of bits. */
+enum testbed_proof {
+	TESTBED_PROOF_FORK = 1 << 0,	  /* task_alloc */
+	TESTBED_PROOF_EXEC = 1 << 1,	  /* bprm_check_security */
+	TESTBED_PROOF_COMMITTED = 1 << 2, /* bprm_committed_creds */
+	TESTBED_PROOF_MMAP = 1 << 3,	  /* mmap_file */
+	TESTBED_PROOF_MPROTECT = 1 << 4,  /* file_mprotect */
+	TESTBED_PROOF_OPEN = 1 << 5,	  /* file_open */
+	TESTBED_PROOF_SIZE = 1 << 6,	  /* inode_setattr */
+	TESTBED_PROOF_READ = 1 << 7,	  /* kernel_read_file */
+	TESTBED_PROOF_LOAD = 1 << 8,	  /* kernel_load_data */
+	TESTBED_PROOF_BPF = 1 << 9,	  /* bpf */
+	TESTBED_PROOF_ALL = (1 << 10) - 1,
 };
 
 enum testbed_beat_event {
@@ -210,7 +261,7 @@ struct testbed_launch_entry {
 	__u32 gid_maps;
 	__u32 mounts;
 	__u32 mounts_len;
-	__u32 reserved;
+	__u32 root_mode;
 	__u8 image[TESTBED_SHA256_SIZE];
 	__u8 environment[TESTBED_SHA256_SIZE];
 	__u8 runtime[TESTBED_SHA256_SIZE];
@@ -219,6 +270,9 @@ struct testbed_launch_entry {
 	__u64 cap_bounding;
 	__u64 cap_inheritable;
 	__u64 cap_ambient;
+	__u32 root_user;
+	__u32 root_group;
+	__u8 root_xattrs[TESTBED_SHA256_SIZE];
 	__u8 variable[]; /* arguments, uid map, gid map, mounts */
 };
 
@@ -232,7 +286,7 @@ TESTBED_OFFSET(testbed_launch_entry, uid_maps, 68);
 TESTBED_OFFSET(testbed_launch_entry, gid_maps, 72);
 TESTBED_OFFSET(testbed_launch_entry, mounts, 76);
 TESTBED_OFFSET(testbed_launch_entry, mounts_len, 80);
-TESTBED_OFFSET(testbed_launch_entry, reserved, 84);
+TESTBED_OFFSET(testbed_launch_entry, root_mode, 84);
 TESTBED_OFFSET(testbed_launch_entry, image, 88);
 TESTBED_OFFSET(testbed_launch_entry, environment, 120);
 TESTBED_OFFSET(testbed_launch_entry, runtime, 152);
@@ -241,15 +295,18 @@ TESTBED_OFFSET(testbed_launch_entry, cap_permitted, 216);
 TESTBED_OFFSET(testbed_launch_entry, cap_bounding, 224);
 TESTBED_OFFSET(testbed_launch_entry, cap_inheritable, 232);
 TESTBED_OFFSET(testbed_launch_entry, cap_ambient, 240);
-TESTBED_OFFSET(testbed_launch_entry, variable, 248);
-TESTBED_SIZE(testbed_launch_entry, 248);
+TESTBED_OFFSET(testbed_launch_entry, root_user, 248);
+TESTBED_OFFSET(testbed_launch_entry, root_group, 252);
+TESTBED_OFFSET(testbed_launch_entry, root_xattrs, 256);
+TESTBED_OFFSET(testbed_launch_entry, variable, 288);
+TESTBED_SIZE(testbed_launch_entry, 288);
 
 struct testbed_beat_entry {
 	struct testbed_header header;
 	__u64 number;
 	__u64 time;
 	__u32 event;
-	__u32 reserved;
+	__u32 proved; /* enum testbed_proof */
 	__u64 interval;
 	__u64 lost;
 	__u64 containers;
@@ -258,7 +315,7 @@ struct testbed_beat_entry {
 TESTBED_OFFSET(testbed_beat_entry, number, 48);
 TESTBED_OFFSET(testbed_beat_entry, time, 56);
 TESTBED_OFFSET(testbed_beat_entry, event, 64);
-TESTBED_OFFSET(testbed_beat_entry, reserved, 68);
+TESTBED_OFFSET(testbed_beat_entry, proved, 68);
 TESTBED_OFFSET(testbed_beat_entry, interval, 72);
 TESTBED_OFFSET(testbed_beat_entry, lost, 80);
 TESTBED_OFFSET(testbed_beat_entry, containers, 88);
@@ -273,6 +330,64 @@ struct testbed_join_entry {
 TESTBED_OFFSET(testbed_join_entry, joined, 48);
 TESTBED_OFFSET(testbed_join_entry, from, 56);
 TESTBED_SIZE(testbed_join_entry, 64);
+
+struct testbed_loss_entry {
+	struct testbed_header header;
+	__u64 lost;
+	__u32 reasons; /* enum testbed_loss */
+	__u32 reserved;
+};
+
+TESTBED_OFFSET(testbed_loss_entry, lost, 48);
+TESTBED_OFFSET(testbed_loss_entry, reasons, 56);
+TESTBED_OFFSET(testbed_loss_entry, reserved, 60);
+TESTBED_SIZE(testbed_loss_entry, 64);
+
+struct testbed_mounts_entry {
+	struct testbed_header header;
+	__u64 event;
+	__u32 mounts;
+	__u32 mounts_len;
+	char list[];
+};
+
+TESTBED_OFFSET(testbed_mounts_entry, event, 48);
+TESTBED_OFFSET(testbed_mounts_entry, mounts, 56);
+TESTBED_OFFSET(testbed_mounts_entry, mounts_len, 60);
+TESTBED_OFFSET(testbed_mounts_entry, list, 64);
+TESTBED_SIZE(testbed_mounts_entry, 64);
+
+struct testbed_program_entry {
+	struct testbed_header header;
+	__u16 what; /* enum testbed_program */
+	__u16 hash_alg;
+	__u32 command;
+	__u64 size;
+	__u8 digest[TESTBED_SHA256_SIZE];
+};
+
+TESTBED_OFFSET(testbed_program_entry, what, 48);
+TESTBED_OFFSET(testbed_program_entry, hash_alg, 50);
+TESTBED_OFFSET(testbed_program_entry, command, 52);
+TESTBED_OFFSET(testbed_program_entry, size, 56);
+TESTBED_OFFSET(testbed_program_entry, digest, 64);
+TESTBED_SIZE(testbed_program_entry, 96);
+
+struct testbed_measurer_entry {
+	struct testbed_header header;
+	__u16 part; /* enum testbed_part */
+	__u16 hash_alg;
+	__u32 reserved;
+	__u64 size;
+	__u8 digest[TESTBED_SHA256_SIZE];
+};
+
+TESTBED_OFFSET(testbed_measurer_entry, part, 48);
+TESTBED_OFFSET(testbed_measurer_entry, hash_alg, 50);
+TESTBED_OFFSET(testbed_measurer_entry, reserved, 52);
+TESTBED_OFFSET(testbed_measurer_entry, size, 56);
+TESTBED_OFFSET(testbed_measurer_entry, digest, 64);
+TESTBED_SIZE(testbed_measurer_entry, 96);
 
 /* ---- between the BPF programs and the kfuncs ---- */
 
@@ -291,6 +406,7 @@ struct testbed_ident {
 	__u64 cgroup;
 	__u64 started;
 	__u64 parent;
+	__u64 outermost; /* seq of the container of the host in which it is, its own if it is that */
 	__u32 pidns;
 	__u32 utsns;
 	__u32 start_logged; /* its ctr-start entry is in the log */
@@ -299,40 +415,22 @@ struct testbed_ident {
 	__u32 reserved;
 };
 
-TESTBED_SIZE(testbed_ident, 64);
+TESTBED_SIZE(testbed_ident, 72);
 
 /*
- * Which content a file has: equal stamps mean equal bytes. It is taken from the
- * real inode below an overlay, and there is none for a file whose changes the
- * kernel does not count.
+ * Which content a file has: equal stamps mean equal bytes, if the stamp was promised
+ * (module/stamp.c). It is taken from the inode that is mapped, below an overlay.
  */
 struct testbed_stamp {
-	__u64 inode; /* address of the real inode: compared, never followed */
-	__u64 sb;    /* likewise, of its file system */
-	__u64 ino;
-	__u64 generation;
-	__u64 iversion;
+	__u64 inode; /* its address: compared, never followed */
+	__u64 id;    /* of this inode as long as it is in memory; never used again in a boot; 0: none */
+	__u64 version;
 	__u64 size;
 	__u64 ctime_sec;
 	__u64 ctime_nsec;
 };
 
-TESTBED_SIZE(testbed_stamp, 64);
-
-/*
- * What a measurement is told and what it tells beside its result. A file whose content
- * is that of an entry already, by whatever route, is no entry again.
- */
-struct testbed_work {
-	__u32 route;	 /* in: enum testbed_route */
-	__u32 no_path;	 /* out: the entry carries no path */
-	__u64 bytes;	 /* out: bytes hashed, also when it failed later */
-	__u32 known;	 /* in: the digest is that of this file's last entry */
-	__u32 reserved;
-	__u8 digest[TESTBED_SHA256_SIZE]; /* in and out */
-};
-
-TESTBED_SIZE(testbed_work, 56);
+TESTBED_SIZE(testbed_stamp, 48);
 
 /* Where fs-verity keeps a file's digest: offsets in the kernel's fsverity_info. */
 struct testbed_verity_layout {
@@ -344,6 +442,27 @@ struct testbed_verity_layout {
 };
 
 TESTBED_SIZE(testbed_verity_layout, 20);
+
+/* Which file systems an overlay is made of: offsets in its ovl_fs and ovl_sb. */
+struct testbed_layers_layout {
+	__u32 known; /* 0: this kernel has it otherwise, and an overlay's layers cannot be told */
+	__u32 count; /* of what is at `list` */
+	__u32 list;
+	__u32 size; /* of one of the list */
+	__u32 sb;
+};
+
+TESTBED_SIZE(testbed_layers_layout, 20);
+
+/* Where this kernel keeps what has no declaration in its headers: told by the loader once. */
+struct testbed_layout {
+	struct testbed_verity_layout verity;
+	struct testbed_layers_layout layers;
+	__u32 overlay_file; /* 1: a file of an overlay has a struct ovl_file, with the real file at */
+	__u32 overlay_real; /* this offset; 0: it has the real file itself */
+};
+
+TESTBED_SIZE(testbed_layout, 48);
 
 /* What an OCI hook tells of a container that is about to start. */
 struct testbed_claim {
@@ -363,7 +482,7 @@ TESTBED_SIZE(testbed_pin, 16);
 
 /* What the loader tells the program that logs a beat. */
 struct testbed_beat_ask {
-	__u32 event;	/* enum testbed_beat_event */
+	__u32 event;	/* enum testbed_beat_event; 0: what follows in this process proves the hooks */
 	__u32 reserved;
 	__u64 interval; /* nanoseconds, with TESTBED_BEAT_ATTACHED */
 	__u64 skipped;	/* times that the kernel skipped a program so far */
@@ -371,50 +490,74 @@ struct testbed_beat_ask {
 
 TESTBED_SIZE(testbed_beat_ask, 24);
 
+/* A part of the measurer, handed in by the loader as an open file. */
+struct testbed_part_file {
+	__u32 part; /* enum testbed_part */
+	__s32 fd;
+};
+
+TESTBED_SIZE(testbed_part_file, 8);
+
 /*
- * Counters. A kfunc that measures returns the counter of what became of it, so
- * that no outcome can be left uncounted. Names that start with "unmeasured_"
- * are code that a container got and that the log does not show (or a start that
- * it does not show): when one of them is not 0, a missing entry proves nothing.
+ * Counters: what became of each event. The third column says where the code, or the
+ * start, or the violation, is that the log does not show:
+ *
+ *   KEPT     the log shows it, or there is nothing to show
+ *   LOST     in a container: its ctr-loss entry says so (or, if there is no memory
+ *            for that, the next beat)
+ *   MACHINE  nobody knows in which container: the next beat says so
  */
-#define TESTBED_COUNTERS(X)                                                    \
-	X(FILES, "files")             /* ctr-file entries written */           \
-	X(STARTS, "starts")           /* ctr-start entries written */          \
-	X(LINES, "lines")             /* ima-ng lines of a prototype */        \
-	X(CONTAINERS, "containers")   /* containers numbered */                \
-	X(CACHE_HITS, "cache_hits")   /* known content: nothing hashed */      \
-	X(SLOW_HITS, "slow_hits")     /* of these, found by the kfunc only */  \
-	X(DUPLICATES, "duplicates")   /* hashed; the log already had it */     \
-	X(BYTES, "bytes_hashed")                                               \
-	X(UNCACHEABLE, "uncacheable") /* hashed, and will be again */          \
-	X(CHANGED, "changed")         /* changed while it was hashed */        \
-	X(NO_PATH, "no_path")         /* entries without a path */             \
-	X(ANON_EXEC, "anon_exec")     /* executable mappings of no file */     \
-	X(BEATS, "beats")             /* ctr-beat entries but periodic ones */ \
-	X(JOINS, "joins")             /* ctr-join entries written */           \
-	X(LATE, "late")               /* mprotect: measured on return from it */ \
-	X(VIOLATIONS, "violations")   /* ctr-violation entries written */      \
-	X(FORGOTTEN, "forgotten")     /* code whose ToMToU would go unseen */  \
-	X(IMAGES, "images")           /* ctr-image entries written */          \
-	X(IMAGES_KNOWN, "images_known") /* of images that the log has */       \
-	X(LAUNCHES, "launches")       /* ctr-launch entries written */         \
-	X(NO_RULE, "unmeasured_no_rule")                                       \
-	X(NO_MEMORY, "unmeasured_no_memory")                                   \
-	X(READ_ERROR, "unmeasured_read_error")                                 \
-	X(NOT_REGULAR, "unmeasured_not_regular")                               \
-	X(NO_FILE, "unmeasured_no_file")                                       \
-	X(NO_NAME, "unmeasured_no_name") /* prototypes: no line for it */      \
-	X(NOT_OVERLAY, "unmeasured_not_overlay") /* prototypes, likewise */    \
-	X(IMA_ERROR, "unmeasured_ima_error")                                   \
-	X(MPROTECT, "unmeasured_mprotect") /* too many of them at once */      \
-	X(LOAD_DATA, "unmeasured_load_data") /* kernel code from memory */     \
-	X(VIOLATION, "unmeasured_violation") /* seen, and not in the log */    \
-	X(BEFORE_EXEC, "unmeasured_before_exec")                               \
-	X(NO_IDENTITY, "unmeasured_no_identity")                               \
-	X(PLACES_FULL, "unmeasured_places_full")
+enum testbed_fate { TESTBED_KEPT, TESTBED_LOST, TESTBED_MACHINE };
+
+#define TESTBED_COUNTERS(X)                                                                    \
+	X(FILES, "files", KEPT)             /* ctr-file entries written */                    \
+	X(STARTS, "starts", KEPT)           /* ctr-start entries written */                   \
+	X(LINES, "lines", KEPT)             /* ima-ng lines of a prototype */                 \
+	X(CONTAINERS, "containers", KEPT)   /* containers numbered */                         \
+	X(ENDED, "ended", KEPT)             /* containers whose last task has ended */        \
+	X(CACHE_HITS, "cache_hits", KEPT)   /* known content: nothing hashed */               \
+	X(SLOW_HITS, "slow_hits", KEPT)     /* of these, found by the module only */          \
+	X(DUPLICATES, "duplicates", KEPT)   /* hashed; the log already had it */              \
+	X(BYTES, "bytes_hashed", KEPT)                                                        \
+	X(UNCACHEABLE, "uncacheable", KEPT) /* hashed, and will be again */                   \
+	X(NOT_BOUND, "not_bound", KEPT)     /* entries with flag NOT_BOUND */                 \
+	X(DROPPED, "dropped", KEPT)         /* files whose pages were dropped to be read */   \
+	X(CHANGED, "changed", KEPT)         /* changed while it was hashed */                 \
+	X(NO_PATH, "no_path", KEPT)         /* entries without a path */                      \
+	X(ANON_EXEC, "anon_exec", KEPT)     /* executable mappings of no file */              \
+	X(PRIVATE_EXEC, "private_exec", KEPT) /* of a file's pages that were or can be rewritten */ \
+	X(MEMORY_OPENED, "memory_opened", KEPT) /* a task's memory opened for writing */      \
+	X(REFUSED, "refused", KEPT)         /* mappings that did not come into being */       \
+	X(KILLED, "killed", KEPT)           /* killed before the code could run */            \
+	X(BEATS, "beats", KEPT)             /* ctr-beat entries but periodic ones */          \
+	X(PARTS, "parts", KEPT)             /* ctr-measurer entries written */                \
+	X(JOINS, "joins", KEPT)             /* ctr-join entries written */                    \
+	X(LATE, "late", KEPT)               /* measured when others could run it already */   \
+	X(VIOLATIONS, "violations", KEPT)   /* ctr-violation entries written */               \
+	X(LOSSES, "losses", KEPT)           /* ctr-loss entries written */                    \
+	X(IMAGES, "images", KEPT)           /* ctr-image entries written */                   \
+	X(IMAGES_KNOWN, "images_known", KEPT) /* of images that the log has */                \
+	X(LAUNCHES, "launches", KEPT)       /* ctr-launch entries written */                  \
+	X(MOUNTS, "mounts", KEPT)           /* ctr-mounts entries written */                  \
+	X(PROGRAMS, "programs", KEPT)       /* ctr-program entries written */                 \
+	X(FORGOTTEN, "unmeasured_forgotten", LOST) /* code whose ToMToU would go unseen */    \
+	X(FLOODED, "unmeasured_flooded", LOST) /* entries beyond a container's budget */      \
+	X(NO_MEMORY, "unmeasured_no_memory", LOST)                                            \
+	X(READ_ERROR, "unmeasured_read_error", LOST)                                          \
+	X(NOT_REGULAR, "unmeasured_not_regular", LOST)                                        \
+	X(PENDING, "unmeasured_pending", LOST) /* too many at once, or not done at a beat */  \
+	X(LOAD_DATA, "unmeasured_load_data", LOST) /* kernel code from memory */              \
+	X(VIOLATION, "unmeasured_violation", LOST) /* seen, and not in the log */             \
+	X(NO_RULE, "unmeasured_no_rule", MACHINE)                                             \
+	X(NO_NAME, "unmeasured_no_name", MACHINE) /* prototypes: no line for it */            \
+	X(NOT_OVERLAY, "unmeasured_not_overlay", MACHINE) /* prototypes, likewise */          \
+	X(IMA_ERROR, "unmeasured_ima_error", MACHINE)                                         \
+	X(BEFORE_EXEC, "unmeasured_before_exec", MACHINE)                                     \
+	X(NO_IDENTITY, "unmeasured_no_identity", MACHINE)                                     \
+	X(PLACES_FULL, "unmeasured_places_full", MACHINE)
 
 enum testbed_counter {
-#define TESTBED_COUNTER_ENUM(id, name) TESTBED_COUNT_##id,
+#define TESTBED_COUNTER_ENUM(id, name, fate) TESTBED_COUNT_##id,
 	TESTBED_COUNTERS(TESTBED_COUNTER_ENUM)
 #undef TESTBED_COUNTER_ENUM
 	TESTBED_COUNTER_MAX,

@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which files are code of which containers, by the real inode: asked when
- * somebody, in a container or on the host, is about to change one.
+ * Which files are code of which containers, by the inode that is mapped: asked when
+ * somebody, in a container or on the host, is about to change one, and when a
+ * container gets a file again.
  *
- * Two things are entries of their own (docs/formats.md, ctr-violation):
+ * ToMToU: code that was measured is opened for writing, or truncated by its name,
+ * while it is in use: mapped, or open for reading. "In use" is what the kernel counts
+ * for each inode. It does not tell a mapping of code from one of data, nor who has
+ * it: IMA's rule has the same limit.
  *
- *   open writers  code is measured while it is open for writing, or mapped shared
- *                 by somebody who may write
- *   ToMToU        code that was measured is opened for writing, or truncated by its
- *                 name, while it is in use: mapped, or open for reading
+ * An opener becomes a writer and then looks here (testbed_watch_writer); who measures
+ * puts the file here before reading it and looks for writers afterwards. So one of
+ * the two sees the other, whoever comes first.
  *
- * "In use" is what the kernel counts for each inode. It does not tell a mapping of
- * code from one of data, nor who has it: IMA's rule has the same limit.
- *
- * An opener becomes a writer and then looks here; who measures puts the file here
- * before reading it and looks for writers afterwards. So one of the two sees the
- * other, whoever comes first.
+ * The table is bounded. Who fills it pays: his container's oldest entries go first,
+ * then those of the containers with which he shares an outermost one, then those of
+ * who has most. What goes is a loss of its container, as its ToMToU would go unseen.
  */
 #include <linux/btf.h>
 #include <linux/fs.h>
 #include <linux/hashtable.h>
+#include <linux/iversion.h>
 #include <linux/kdev_t.h>
 #include <linux/list.h>
+#include <linux/lockdep.h>
+#include <linux/overflow.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
@@ -36,181 +39,381 @@
 #define BUCKET_BITS 12
 /* What is remembered is charged to the container's memory, and bounded for all. */
 #define MAX_CODE 32768
-#define MAX_BYTES (16u << 20)
+#define MAX_CODE_BYTES (16u << 20)
+/* Containers that are in one of the host's may have half of it together. */
+#define MAX_SHARED (MAX_CODE / 2)
+#define MAX_SHARED_BYTES (MAX_CODE_BYTES / 2)
+
+/* All containers that are in one of the host's, with that one. */
+struct code_share {
+	struct hlist_node node;
+	u64 outermost;
+	struct list_head by_age;
+	u32 count;
+	size_t bytes;
+};
+
+/* One container. */
+struct code_owner {
+	struct hlist_node node;
+	u64 seq;
+	struct code_share *share;
+	struct list_head codes; /* the oldest first */
+};
 
 struct code {
 	struct hlist_node node;
-	struct list_head by_age;
+	struct list_head of_owner;
+	struct list_head of_share;
+	struct code_owner *owner;
 	struct rcu_head rcu;
 	refcount_t refs;
-	bool told;  /* its ToMToU is in the log: the same entry again would be dropped */
-	bool known; /* `stamp` is that of content which is in the log */
+	unsigned long inode; /* address: compared, never followed; the entry goes when the inode does */
+	bool told;	     /* its ToMToU is in the log: the same entry again would be dropped */
+	u8 violations;	     /* which of its other violations are in the log, by their number */
+	bool logged;	     /* `digest` is in the log */
+	struct testbed_stamp stamp; /* of that content, if one was promised */
+	u8 digest[TESTBED_SHA256_SIZE];
 	struct testbed_ident ident;
-	struct testbed_stamp stamp; /* without `known`: the first four fields only */
 	u32 flags;
 	u32 path_len;
 	char path[];
 };
 
 static DEFINE_HASHTABLE(codes, BUCKET_BITS);
-static DEFINE_SPINLOCK(code_lock); /* of all that follows; the buckets are read under RCU, too */
-static LIST_HEAD(oldest);
-static unsigned int count;
-static size_t bytes;
+static DEFINE_HASHTABLE(code_owners, 8);
+static DEFINE_HASHTABLE(code_shares, 8);
+/* Of all that is above; the buckets of `codes` are read under RCU, too. */
+static DEFINE_SPINLOCK(code_lock);
+static unsigned int code_count;
+static size_t code_bytes;
 
 /* ---- the table ---- */
 
-static void put(struct code *code)
+static void code_put(struct code *code)
 {
 	if (refcount_dec_and_test(&code->refs))
 		kfree_rcu(code, rcu);
 }
 
-static size_t size_of(const struct code *code)
+static size_t code_size(const struct code *code)
 {
-	return sizeof(*code) + code->path_len;
+	return struct_size(code, path, code->path_len);
 }
 
-static void drop(struct code *code)
+static struct code_share *code_find_share(u64 outermost)
 {
+	struct code_share *share;
+
+	hash_for_each_possible(code_shares, share, node, outermost)
+		if (share->outermost == outermost)
+			return share;
+	return NULL;
+}
+
+static struct code_owner *code_find_owner(u64 seq)
+{
+	struct code_owner *owner;
+
+	hash_for_each_possible(code_owners, owner, node, seq)
+		if (owner->seq == seq)
+			return owner;
+	return NULL;
+}
+
+static void code_drop(struct code *code)
+{
+	struct code_owner *owner = code->owner;
+	struct code_share *share = owner->share;
+
+	lockdep_assert_held(&code_lock);
 	hash_del_rcu(&code->node);
-	list_del(&code->by_age);
-	count--;
-	bytes -= size_of(code);
-	put(code);
+	list_del(&code->of_owner);
+	list_del(&code->of_share);
+	code_count--;
+	code_bytes -= code_size(code);
+	share->count--;
+	share->bytes -= code_size(code);
+	if (list_empty(&owner->codes)) {
+		hash_del(&owner->node);
+		kfree(owner);
+	}
+	if (list_empty(&share->by_age)) {
+		hash_del(&share->node);
+		kfree(share);
+	}
+	code_put(code);
 }
 
-/* An inode that was freed, and another that came to its place, differ. */
-static bool is_of(const struct code *code, const struct inode *inode)
-{
-	return code->stamp.inode == (unsigned long)inode &&
-	       code->stamp.sb == (unsigned long)inode->i_sb &&
-	       code->stamp.ino == inode->i_ino &&
-	       code->stamp.generation == inode->i_generation;
-}
-
-static struct code *find(const struct inode *inode, u64 seq)
+static struct code *code_find(const struct inode *inode, u64 seq)
 {
 	struct code *code;
 
+	lockdep_assert_held(&code_lock);
 	hash_for_each_possible(codes, code, node, (unsigned long)inode)
-		if (code->ident.seq == seq && is_of(code, inode))
+		if (code->ident.seq == seq && code->inode == (unsigned long)inode)
 			return code;
 	return NULL;
 }
 
-static bool same_path(const struct code *a, const struct code *b)
+static bool code_same_path(const struct code *a, const struct code *b)
 {
 	return a->flags == b->flags && a->path_len == b->path_len &&
 	       !memcmp(a->path, b->path, a->path_len);
 }
 
-/* @fresh comes in, unless it is there already: then that is the youngest now. */
-static void insert(struct inode *inode, struct code *fresh)
+/* Who has most: asked only if the table is full and the one who fills it has nothing in it. */
+static struct code_share *code_largest_share(void)
 {
-	unsigned int forgotten = 0;
-	struct code *old;
+	struct code_share *share, *largest = NULL;
+	int bucket;
 
-	spin_lock(&code_lock);
-	old = find(inode, fresh->ident.seq);
-	if (old && same_path(old, fresh)) {
-		list_move_tail(&old->by_age, &oldest);
-		spin_unlock(&code_lock);
-		put(fresh);
-		return;
-	}
-	if (old)
-		drop(old);
-	while (count && (count >= MAX_CODE || bytes + size_of(fresh) > MAX_BYTES)) {
-		drop(list_first_entry(&oldest, struct code, by_age));
-		forgotten++;
-	}
-	hash_add_rcu(codes, &fresh->node, (unsigned long)inode);
-	list_add_tail(&fresh->by_age, &oldest);
-	count++;
-	bytes += size_of(fresh);
-	spin_unlock(&code_lock);
-	if (forgotten)
-		testbed_tally(TESTBED_COUNT_FORGOTTEN, forgotten);
+	lockdep_assert_held(&code_lock);
+	hash_for_each(code_shares, bucket, share, node)
+		if (!largest || share->bytes > largest->bytes)
+			largest = share;
+	return largest;
 }
 
-/* @inode is code of @ident from now on, under the path of @entry. May sleep. */
-void testbed_note_code(struct inode *inode, const struct testbed_ident *ident, u32 flags,
-		       const struct testbed_file_entry *entry)
+/* Which entry gives way to @fresh, NULL if there is room. */
+static struct code *code_victim(const struct code *fresh, const struct code_owner *owner,
+				struct code_share *share)
 {
-	struct code *code;
+	bool full = code_count >= MAX_CODE || code_bytes + code_size(fresh) > MAX_CODE_BYTES;
+	bool shared = share->count >= MAX_SHARED ||
+		      share->bytes + code_size(fresh) > MAX_SHARED_BYTES;
 
-	code = kzalloc(sizeof(*code) + entry->path_len, GFP_KERNEL_ACCOUNT);
-	if (!code) {
-		testbed_tally(TESTBED_COUNT_FORGOTTEN, 1);
-		return;
+	lockdep_assert_held(&code_lock);
+	if (!full && !shared)
+		return NULL;
+	if (!list_empty(&owner->codes))
+		return list_first_entry(&owner->codes, struct code, of_owner);
+	if (list_empty(&share->by_age))
+		share = code_largest_share();
+	return share ? list_first_entry_or_null(&share->by_age, struct code, of_share) : NULL;
+}
+
+struct code_room {
+	struct code_owner *owner;
+	struct code_share *share;
+};
+
+/* Take the owner and the share of @ident from the table, or @room's for it. */
+static struct code_owner *code_owner_of(const struct testbed_ident *ident, struct code_room *room)
+{
+	struct code_owner *owner = code_find_owner(ident->seq);
+	struct code_share *share;
+
+	lockdep_assert_held(&code_lock);
+	if (owner)
+		return owner;
+	share = code_find_share(ident->outermost);
+	if (!share) {
+		share = room->share;
+		room->share = NULL;
+		share->outermost = ident->outermost;
+		INIT_LIST_HEAD(&share->by_age);
+		hash_add(code_shares, &share->node, share->outermost);
+	}
+	owner = room->owner;
+	room->owner = NULL;
+	owner->seq = ident->seq;
+	owner->share = share;
+	INIT_LIST_HEAD(&owner->codes);
+	hash_add(code_owners, &owner->node, owner->seq);
+	return owner;
+}
+
+static void code_link(struct code *fresh, struct code_owner *owner)
+{
+	lockdep_assert_held(&code_lock);
+	fresh->owner = owner;
+	hash_add_rcu(codes, &fresh->node, fresh->inode);
+	list_add_tail(&fresh->of_owner, &owner->codes);
+	list_add_tail(&fresh->of_share, &owner->share->by_age);
+	code_count++;
+	code_bytes += code_size(fresh);
+	owner->share->count++;
+	owner->share->bytes += code_size(fresh);
+}
+
+/*
+ * @fresh comes in, unless it is there already: then that is the youngest now. Return
+ * what had to give way, with a reference, or NULL; call again until it is NULL.
+ */
+static struct code *code_insert(struct inode *inode, struct code *fresh, struct code_room *room)
+{
+	struct code *old, *victim;
+	struct code_owner *owner;
+
+	spin_lock(&code_lock);
+	old = code_find(inode, fresh->ident.seq);
+	if (old && code_same_path(old, fresh)) {
+		list_move_tail(&old->of_owner, &old->owner->codes);
+		list_move_tail(&old->of_share, &old->owner->share->by_age);
+		spin_unlock(&code_lock);
+		code_put(fresh);
+		return NULL;
+	}
+	owner = code_owner_of(&fresh->ident, room);
+	victim = code_victim(fresh, owner, owner->share);
+	if (victim) {
+		refcount_inc(&victim->refs);
+		/* An owner or a share without entries must not stay: it comes again with @fresh. */
+		if (list_empty(&owner->codes)) {
+			hash_del(&owner->node);
+			room->owner = owner;
+			if (list_empty(&owner->share->by_age)) {
+				hash_del(&owner->share->node);
+				room->share = owner->share;
+			}
+		}
+		code_drop(victim);
+	} else {
+		/* Under another path it is another entry. */
+		code_link(fresh, owner);
+		if (old)
+			code_drop(old);
+	}
+	spin_unlock(&code_lock);
+	return victim;
+}
+
+void testbed_note_code(struct inode *inode, const struct testbed_ident *ident, u32 flags,
+		       const char *path, u32 path_len, gfp_t gfp)
+{
+	struct code_room room = {
+		.owner = kzalloc(sizeof(*room.owner), gfp),
+		.share = kzalloc(sizeof(*room.share), gfp),
+	};
+	struct code *code = kzalloc(struct_size(code, path, path_len), gfp), *victim;
+
+	if (!code || !room.owner || !room.share) {
+		testbed_count_for(ident, TESTBED_COUNT_FORGOTTEN, 1);
+		kfree(code);
+		goto out;
 	}
 	refcount_set(&code->refs, 1);
 	code->ident = *ident;
-	code->stamp.inode = (unsigned long)inode;
-	code->stamp.sb = (unsigned long)inode->i_sb;
-	code->stamp.ino = inode->i_ino;
-	code->stamp.generation = inode->i_generation;
-	code->flags = flags;
-	code->path_len = entry->path_len;
-	memcpy(code->path, entry->path, entry->path_len);
-	insert(inode, code);
+	code->inode = (unsigned long)inode;
+	code->flags = flags & ~(TESTBED_FILE_LATE | TESTBED_FILE_NOT_BOUND);
+	code->path_len = path_len;
+	memcpy(code->path, path, path_len);
+	while ((victim = code_insert(inode, code, &room))) {
+		testbed_count_for(&victim->ident, TESTBED_COUNT_FORGOTTEN, 1);
+		code_put(victim);
+	}
+out:
+	kfree(room.owner);
+	kfree(room.share);
 }
 
-/* What has @stamp is in the log for container @seq. */
-void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp)
+void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp,
+			const u8 digest[TESTBED_SHA256_SIZE])
 {
 	struct code *code;
 
 	spin_lock(&code_lock);
-	code = find(inode, seq);
+	code = code_find(inode, seq);
 	if (code) {
-		code->stamp = *stamp;
-		code->known = true;
+		code->stamp = stamp ? *stamp : (struct testbed_stamp){};
+		memcpy(code->digest, digest, sizeof(code->digest));
+		code->logged = true;
 	}
 	spin_unlock(&code_lock);
 }
 
-/* Has container @seq got just this content? Does not sleep. */
-bool testbed_knows_code(struct inode *inode, u64 seq)
+bool testbed_knows_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp)
 {
-	struct testbed_stamp now;
 	struct code *code;
 	bool known;
 
-	if (testbed_stamp_inode(inode, &now))
-		return false;
 	spin_lock(&code_lock);
-	code = find(inode, seq);
-	known = code && code->known && !memcmp(&code->stamp, &now, sizeof(now));
+	code = code_find(inode, seq);
+	known = code && code->logged && stamp->id && !memcmp(&code->stamp, stamp, sizeof(*stamp));
 	spin_unlock(&code_lock);
 	return known;
 }
 
+bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_SHA256_SIZE])
+{
+	struct code *code;
+	bool known;
+
+	spin_lock(&code_lock);
+	code = code_find(inode, seq);
+	known = code && code->logged && !memcmp(code->digest, digest, sizeof(code->digest));
+	spin_unlock(&code_lock);
+	return known;
+}
+
+/* Is this the first @violation of @inode for container @seq? IMA would drop the same entry again. */
+bool testbed_is_first_violation(struct inode *inode, u64 seq, enum testbed_violation violation)
+{
+	struct code *code;
+	bool first = true;
+
+	spin_lock(&code_lock);
+	code = code_find(inode, seq);
+	if (code) {
+		first = !(code->violations & BIT(violation));
+		code->violations |= BIT(violation);
+	}
+	spin_unlock(&code_lock);
+	return first;
+}
+
+/* Container @seq has ended. Does not sleep. */
+void testbed_forget_code(u64 seq)
+{
+	struct code_owner *owner;
+
+	spin_lock(&code_lock);
+	/* The owner goes with its last entry. */
+	while ((owner = code_find_owner(seq)))
+		code_drop(list_first_entry(&owner->codes, struct code, of_owner));
+	spin_unlock(&code_lock);
+}
+
+/* @inode leaves the memory of the kernel. Does not sleep. */
+void testbed_forget_inode_code(const struct inode *inode)
+{
+	struct hlist_node *next;
+	struct code *code;
+
+	spin_lock(&code_lock);
+	hash_for_each_possible_safe(codes, code, next, node, (unsigned long)inode)
+		if (code->inode == (unsigned long)inode)
+			code_drop(code);
+	spin_unlock(&code_lock);
+}
+
+void testbed_forget_all_code(void)
+{
+	struct hlist_node *next;
+	struct code *code;
+	int bucket;
+
+	spin_lock(&code_lock);
+	hash_for_each_safe(codes, bucket, next, code, node)
+		code_drop(code);
+	spin_unlock(&code_lock);
+}
+
 /* ---- violations ---- */
 
-bool testbed_has_writers(struct inode *inode)
-{
-	return atomic_read(&inode->i_writecount) > 0 || mapping_writably_mapped(inode->i_mapping);
-}
-
-static bool in_use(struct inode *inode)
+static bool code_in_use(struct inode *inode)
 {
 	return atomic_read(&inode->i_readcount) > 0 || mapping_mapped(inode->i_mapping);
-}
-
-static bool is_written(enum testbed_counter outcome)
-{
-	return outcome == TESTBED_COUNT_VIOLATIONS || outcome == TESTBED_COUNT_DUPLICATES;
 }
 
 void testbed_log_violation(enum testbed_violation violation, struct inode *inode,
 			   const struct testbed_ident *ident, u32 flags, const char *path,
 			   u32 path_len)
 {
-	enum testbed_counter outcome = TESTBED_COUNT_NO_MEMORY;
+	enum testbed_counter outcome = TESTBED_COUNT_VIOLATION;
 	struct testbed_violation_entry *entry;
-	u32 length = sizeof(*entry) + path_len;
+	u32 length = struct_size(entry, path, path_len);
 	dev_t device = inode->i_sb->s_dev;
 
 	entry = kzalloc(length, GFP_KERNEL);
@@ -220,23 +423,24 @@ void testbed_log_violation(enum testbed_violation violation, struct inode *inode
 		entry->device = (u64)MAJOR(device) << 32 | MINOR(device);
 		entry->inode = inode->i_ino;
 		memcpy(entry->path, path, path_len);
-		testbed_fill_header(&entry->header, TESTBED_KIND_VIOLATION, length, flags, ident);
-		outcome = testbed_log_entry("ctr-violation", entry, length,
-					    TESTBED_COUNT_VIOLATIONS);
+		testbed_fill_header(&entry->header, TESTBED_KIND_VIOLATION, length,
+				    flags & ~(TESTBED_FILE_LATE | TESTBED_FILE_NOT_BOUND), ident);
+		outcome = testbed_log_charged(ident, TESTBED_BUDGET_VIOLATIONS, "ctr-violation",
+					      entry, length, TESTBED_COUNT_VIOLATIONS);
 		kfree(entry);
 	}
-	testbed_tally(is_written(outcome) ? outcome : TESTBED_COUNT_VIOLATION, 1);
+	testbed_count_for(ident, outcome, 1);
 }
 
 /* The common case: nobody's code. */
-static bool is_code(const struct inode *inode)
+static bool code_is_any(const struct inode *inode)
 {
 	struct code *code;
 	bool found = false;
 
 	rcu_read_lock();
 	hash_for_each_possible_rcu(codes, code, node, (unsigned long)inode)
-		if (!READ_ONCE(code->told) && is_of(code, inode)) {
+		if (!READ_ONCE(code->told) && code->inode == (unsigned long)inode) {
 			found = true;
 			break;
 		}
@@ -244,13 +448,13 @@ static bool is_code(const struct inode *inode)
 	return found;
 }
 
-static struct code *next_untold(const struct inode *inode)
+static struct code *code_next_untold(const struct inode *inode)
 {
 	struct code *code, *found = NULL;
 
 	spin_lock(&code_lock);
 	hash_for_each_possible(codes, code, node, (unsigned long)inode)
-		if (!code->told && is_of(code, inode)) {
+		if (!code->told && code->inode == (unsigned long)inode) {
 			WRITE_ONCE(code->told, true);
 			refcount_inc(&code->refs);
 			found = code;
@@ -260,26 +464,37 @@ static struct code *next_untold(const struct inode *inode)
 	return found;
 }
 
-static void watch_change(struct inode *inode)
+static void code_watch_change(struct inode *inode)
 {
 	struct code *code;
 
-	if (!is_code(inode) || !in_use(inode))
+	if (!code_is_any(inode) || !code_in_use(inode))
 		return;
-	while ((code = next_untold(inode))) {
+	while ((code = code_next_untold(inode))) {
 		testbed_log_violation(TESTBED_VIOLATION_TOMTOU, inode, &code->ident, code->flags,
 				      code->path, code->path_len);
-		put(code);
+		code_put(code);
 	}
 }
 
 __bpf_kfunc_start_defs();
 
-/* @file has been opened for writing: who opened it has not got it yet. */
+/*
+ * @file has been opened for writing: who opened it has not got it yet. Whatever was
+ * promised of its content is not any more, also where the file system does not count
+ * the change that comes (blocks that are exchanged).
+ */
 __bpf_kfunc void testbed_watch_writer(struct file *file)
 {
+	struct inode *inode = file_inode(file);
+
+	testbed_see_canary();
+	if (!S_ISREG(inode->i_mode))
+		return;
 	/* An overlay opens the real file as well: that is when it is looked for. */
-	watch_change(file_inode(file));
+	if (IS_I_VERSION(inode))
+		inode_maybe_inc_iversion(inode, false);
+	code_watch_change(inode);
 }
 
 /* The size of the file at @dentry is going to change. */
@@ -288,7 +503,14 @@ __bpf_kfunc void testbed_watch_size(struct dentry *dentry)
 	struct inode *inode = d_inode(dentry);
 
 	if (inode)
-		watch_change(inode);
+		code_watch_change(inode);
+}
+
+/* @inode leaves the memory of the kernel: its address will come again. */
+__bpf_kfunc void testbed_watch_inode(struct inode *inode)
+{
+	testbed_forget_inode_contents(inode);
+	testbed_forget_inode_code(inode);
 }
 
 __bpf_kfunc_end_defs();

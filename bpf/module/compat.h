@@ -13,8 +13,10 @@
 #include <linux/mm_types.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
+#include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/user_namespace.h>
 #include <linux/version.h>
@@ -112,19 +114,27 @@ static inline bool testbed_under_own_root(const struct path *path)
 	return under;
 }
 
+/* So many files may wait to be closed by the kernel's own worker. */
+#define TESTBED_CLOSING_MAX 1024
+
 /*
- * Close @file at once. In a task, fput() leaves that to a work of the task, and where
- * we are called from one, that is done when we have ended: a walk would hold all the
- * files that it reads. The call that does not wait came in 6.6; before, what is
- * closed in an interrupt goes to a list that can be emptied.
+ * Close @file in a task's work, without the task's being the one that does it later:
+ * fput() adds a work to the task, which is done only when ours has ended, and a walk
+ * would hold all files that it reads. The call that closes at once came in 6.6.
+ * Before, fput() with bottom halves disabled puts the file on the kernel's delayed
+ * list, which the kernel's own worker empties a jiffy later. flush_delayed_fput()
+ * must not be called here: it would close the files of other tasks as well, in this
+ * task and with its present credentials. So this waits for the worker now and then;
+ * @closed counts the files that the caller has closed. May sleep.
  */
-static inline void testbed_fput(struct file *file)
+static inline void testbed_fput(struct file *file, u32 *closed)
 {
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
 	local_bh_disable();
 	fput(file);
 	local_bh_enable();
-	flush_delayed_fput();
+	if (++*closed % TESTBED_CLOSING_MAX == 0)
+		schedule_timeout_killable(2);
 #else
 	__fput_sync(file);
 #endif
@@ -212,6 +222,14 @@ static inline u64 testbed_caps(const kernel_cap_t *caps)
 #else
 	return caps->val;
 #endif
+}
+
+/* The page at @index if it is there, NULL if not: an error since 6.3. */
+static inline struct folio *testbed_get_folio(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(mapping, index);
+
+	return IS_ERR(folio) ? NULL : folio;
 }
 
 /* The field went behind an accessor in 6.6. */

@@ -19,10 +19,12 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
+#include <linux/hashtable.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/overflow.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/task_work.h>
@@ -51,16 +53,15 @@ MODULE_PARM_DESC(max_depth, "levels of directories of an image beyond which it i
 /* A start that was asked for and has not come back to user mode yet. */
 struct launch {
 	struct callback_head work;
-	struct list_head list;
+	struct hlist_node node;
 	struct task_struct *task; /* compared, never followed */
 	bool committed;		  /* its execve can fail no more */
 	struct file *runtime;	  /* NULL: not known any more */
 	struct testbed_ident ident;
-	struct testbed_verity_layout layout;
 };
 
-static DEFINE_SPINLOCK(lock); /* of the pending starts and of the images */
-static LIST_HEAD(pending);
+static DEFINE_SPINLOCK(launch_lock); /* of the pending starts and of the images */
+static DEFINE_HASHTABLE(launch_pending, 8); /* by task */
 
 /* Images whose entry is in the log: IMA would write an audit record for each duplicate. */
 static struct testbed_image_entry images[IMAGES];
@@ -98,6 +99,7 @@ static int read_arguments(const struct text *text, u8 *to, u32 *length, u32 *cou
 		at += size;
 		if (fatal_signal_pending(current))
 			err = -EINTR;
+		cond_resched();
 	}
 	kfree(chunk);
 	return err;
@@ -122,6 +124,7 @@ static int hash_environment(const struct text *text, u8 *digest)
 		at += size;
 		if (fatal_signal_pending(current))
 			err = -EINTR;
+		cond_resched();
 	}
 	if (!err)
 		err = crypto_shash_final(desc, digest);
@@ -132,17 +135,18 @@ static int hash_environment(const struct text *text, u8 *digest)
 /* The runtime may be one file for all starts, or a copy in memory for each. */
 static int hash_runtime(struct file *file, u8 *digest, u64 *read)
 {
-	struct dentry *dentry = file->f_path.dentry;
-	struct testbed_memo memo;
+	struct testbed_content content;
 	u64 bytes = 0;
 	int err;
 
-	if (testbed_recall(TESTBED_DIGEST_SHA256, dentry, &memo, digest))
+	file = testbed_real_file(file);
+	testbed_begin_content(&content, file_inode(file));
+	if (testbed_recall(TESTBED_DIGEST_SHA256, &content, digest))
 		return 0;
 	err = testbed_hash_file(file, digest, &bytes);
 	*read += bytes;
-	if (!err)
-		testbed_memorize(TESTBED_DIGEST_SHA256, dentry, &memo, digest);
+	if (testbed_end_content(&content) && !err)
+		testbed_memorize(TESTBED_DIGEST_SHA256, &content, digest);
 	return err;
 }
 
@@ -152,22 +156,22 @@ static bool is_logged(const struct testbed_image_entry *image)
 {
 	bool found = false;
 
-	spin_lock(&lock);
+	spin_lock(&launch_lock);
 	for (u32 at = 0; at < IMAGES && !found; at++)
 		found = !memcmp(&images[at], image, sizeof(*image));
-	spin_unlock(&lock);
+	spin_unlock(&launch_lock);
 	return found;
 }
 
 static void remember(const struct testbed_image_entry *image)
 {
-	spin_lock(&lock);
+	spin_lock(&launch_lock);
 	images[images_next++ % IMAGES] = *image;
-	spin_unlock(&lock);
+	spin_unlock(&launch_lock);
 }
 
-static void log_image(const struct testbed_walk *walk, enum testbed_outcome outcome,
-		      const u8 *digest)
+static void log_image(const struct testbed_ident *payer, const struct testbed_walk *walk,
+		      enum testbed_outcome outcome, const u8 *digest)
 {
 	static const struct testbed_ident nobody;
 	struct testbed_image_entry entry = {
@@ -185,8 +189,9 @@ static void log_image(const struct testbed_walk *walk, enum testbed_outcome outc
 		testbed_tally(TESTBED_COUNT_IMAGES_KNOWN, 1);
 		return;
 	}
-	result = testbed_log_entry("ctr-image", &entry, sizeof(entry), TESTBED_COUNT_IMAGES);
-	testbed_tally(result, 1);
+	result = testbed_log_charged(payer, TESTBED_BUDGET_ENTRIES, "ctr-image", &entry,
+				     sizeof(entry), TESTBED_COUNT_IMAGES);
+	testbed_count_for(payer, result, 1);
 	if (result == TESTBED_COUNT_IMAGES || result == TESTBED_COUNT_DUPLICATES)
 		remember(&entry);
 }
@@ -250,87 +255,117 @@ static u32 fill_program(struct testbed_launch_entry *entry, struct launch *launc
 	return entry->args_len;
 }
 
-static void log_launch(struct launch *launch, const struct testbed_walk *walk,
-		       enum testbed_outcome outcome, const u8 *digest, u64 *read)
+/* Write the mount table of the current task to @to. Return how many bytes that were. */
+static u32 add_mounts(struct testbed_launch_entry *entry, u8 *to, u32 *flags)
+{
+	struct testbed_mount_table table = { .text = (char *)to };
+
+	testbed_read_mounts(NULL, &table);
+	if (table.cut)
+		*flags |= TESTBED_LAUNCH_MOUNTS_CUT;
+	if (table.none)
+		*flags |= TESTBED_LAUNCH_NO_MOUNTS;
+	entry->mounts = table.count;
+	entry->mounts_len = table.length;
+	return table.length;
+}
+
+/* The root directory itself, which the image's digest leaves to the storage driver. */
+static void fill_root(struct testbed_launch_entry *entry, const struct testbed_walk *walk,
+		      const struct path *root)
+{
+	entry->root_mode = d_inode(root->dentry)->i_mode & 07777;
+	entry->root_user = testbed_owner(root, walk->userns);
+	entry->root_group = testbed_group(root, walk->userns);
+	memcpy(entry->root_xattrs, walk->root_xattrs, sizeof(entry->root_xattrs));
+}
+
+static void log_launch(struct launch *launch, struct testbed_walk *walk, const struct path *root,
+		       enum testbed_outcome outcome, const u8 *digest)
 {
 	struct testbed_launch_entry *entry;
-	u32 flags = walk->mounts_cut ? TESTBED_LAUNCH_MOUNTS_CUT : 0, length;
+	enum testbed_counter result;
+	u32 flags = 0, length;
 
-	entry = kvzalloc(sizeof(*entry) + VARIABLE_SIZE, GFP_KERNEL);
+	entry = kvzalloc(struct_size(entry, variable, VARIABLE_SIZE), GFP_KERNEL);
 	if (!entry) {
-		testbed_tally(TESTBED_COUNT_NO_MEMORY, 1);
+		testbed_count_for(&launch->ident, TESTBED_COUNT_NO_MEMORY, 1);
 		return;
 	}
 	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
 	entry->outcome = outcome;
 	memcpy(entry->image, digest, sizeof(entry->image));
 	fill_credentials(entry, current_cred());
-	length = fill_program(entry, launch, read, &flags);
+	fill_root(entry, walk, root);
+	length = fill_program(entry, launch, &walk->read, &flags);
 	length += add_ranges(entry->variable + length, &walk->userns->uid_map, &entry->uid_maps,
 			     &flags);
 	length += add_ranges(entry->variable + length, &walk->userns->gid_map, &entry->gid_maps,
 			     &flags);
-	entry->mounts = walk->mounts;
-	entry->mounts_len = walk->mounts_len;
-	memcpy(entry->variable + length, walk->mount_list, walk->mounts_len);
-	length += sizeof(*entry) + walk->mounts_len;
+	length += add_mounts(entry, entry->variable + length, &flags);
+	length = struct_size(entry, variable, length);
 	testbed_fill_header(&entry->header, TESTBED_KIND_LAUNCH, length, flags, &launch->ident);
-	testbed_tally(testbed_log_entry("ctr-launch", entry, length, TESTBED_COUNT_LAUNCHES), 1);
+	result = testbed_log_charged(&launch->ident, TESTBED_BUDGET_ENTRIES, "ctr-launch", entry,
+				     length, TESTBED_COUNT_LAUNCHES);
+	testbed_count_for(&launch->ident, result, 1);
 	kvfree(entry);
 }
 
 /* ---- the start itself ---- */
 
 /* Digest the tree as one that may read all of it: the program may run as anybody. */
-static enum testbed_outcome walk_root(struct testbed_walk *walk, u8 *digest)
+static enum testbed_outcome walk_root(struct testbed_walk *walk, const struct path *root,
+				      u8 *digest)
 {
 	struct cred *all = prepare_kernel_cred(&init_task);
 	enum testbed_outcome outcome;
 	const struct cred *own;
-	struct path root;
 
 	memset(digest, 0, TESTBED_SHA256_SIZE);
 	if (!all)
 		return TESTBED_OUTCOME_MEMORY;
-	get_fs_root(current->fs, &root);
 	own = override_creds(all);
-	outcome = testbed_walk_tree(walk, &root, digest);
+	outcome = testbed_walk_tree(walk, root, digest);
 	revert_creds(own);
 	put_cred(all);
-	path_put(&root);
 	return outcome;
 }
 
 static void measure_launch(struct launch *launch)
 {
 	struct testbed_walk walk = {
-		.limits = { .files = max_files, .bytes = (u64)max_mib << 20, .depth = max(max_depth, 1u) },
-		.layout = launch->layout,
+		.limits = {
+			.files = max_files,
+			.bytes = (u64)max_mib << 20,
+			.depth = max(max_depth, 1u),
+		},
+		.layout = testbed_layout()->verity,
 		.userns = current_user_ns(),
 	};
 	enum testbed_outcome outcome;
 	u8 digest[TESTBED_SHA256_SIZE];
+	struct path root;
 
-	walk.mount_list = kmalloc(TESTBED_MOUNTS_MAX, GFP_KERNEL);
+	might_sleep();
 	walk.verity = testbed_new_verity();
-	if (!walk.mount_list || !walk.verity) {
-		testbed_tally(TESTBED_COUNT_NO_MEMORY, 1);
-		goto out;
+	if (!walk.verity) {
+		testbed_count_for(&launch->ident, TESTBED_COUNT_NO_MEMORY, 1);
+		return;
 	}
-	outcome = walk_root(&walk, digest);
-	log_image(&walk, outcome, digest);
-	log_launch(launch, &walk, outcome, digest, &walk.read);
+	get_fs_root(current->fs, &root);
+	outcome = walk_root(&walk, &root, digest);
+	log_image(&launch->ident, &walk, outcome, digest);
+	log_launch(launch, &walk, &root, outcome, digest);
+	path_put(&root);
 	testbed_tally(TESTBED_COUNT_BYTES, walk.read);
-out:
 	testbed_free_verity(walk.verity);
-	kfree(walk.mount_list);
 }
 
 static void free_launch(struct launch *launch)
 {
-	spin_lock(&lock);
-	list_del(&launch->list);
-	spin_unlock(&lock);
+	spin_lock(&launch_lock);
+	hash_del(&launch->node);
+	spin_unlock(&launch_lock);
 	if (launch->runtime)
 		fput(launch->runtime);
 	kfree(launch);
@@ -352,36 +387,35 @@ static bool find_pending(bool commit)
 	struct launch *launch;
 	bool found = false;
 
-	spin_lock(&lock);
-	list_for_each_entry(launch, &pending, list) {
+	spin_lock(&launch_lock);
+	hash_for_each_possible(launch_pending, launch, node, (unsigned long)current) {
 		if (launch->task != current)
 			continue;
 		launch->committed |= commit;
 		found = true;
 	}
-	spin_unlock(&lock);
+	spin_unlock(&launch_lock);
 	return found;
 }
 
-static int queue_launch(const struct testbed_ident *ident,
-			const struct testbed_verity_layout *layout, struct file *runtime,
-			bool committed, gfp_t gfp)
+static int queue_launch(const struct testbed_ident *ident, struct file *runtime, bool committed,
+			gfp_t gfp)
 {
 	struct launch *launch = kzalloc(sizeof(*launch), gfp);
 
 	if (!launch) {
 		if (runtime)
 			fput(runtime);
+		testbed_count_for(ident, TESTBED_COUNT_NO_MEMORY, 1);
 		return TESTBED_COUNT_NO_MEMORY;
 	}
 	launch->task = current;
 	launch->committed = committed;
 	launch->runtime = runtime;
 	launch->ident = *ident;
-	launch->layout = *layout;
-	spin_lock(&lock);
-	list_add(&launch->list, &pending);
-	spin_unlock(&lock);
+	spin_lock(&launch_lock);
+	hash_add(launch_pending, &launch->node, (unsigned long)current);
+	spin_unlock(&launch_lock);
 	init_task_work(&launch->work, back_to_user);
 	/* Refused, it is exiting and will execute nothing. */
 	if (task_work_add(current, &launch->work, TWA_RESUME))
@@ -396,23 +430,20 @@ __bpf_kfunc_start_defs();
  * and its launch before that runs, if the execve is committed. Return 0, or the
  * counter of why that cannot be.
  */
-__bpf_kfunc int testbed_measure_launch(const struct testbed_ident *ident,
-				       const struct testbed_verity_layout *layout)
+__bpf_kfunc int testbed_measure_launch(const struct testbed_ident *ident)
 {
 	/* A script and its interpreter are one execve. */
 	if (!current->mm || find_pending(false))
 		return 0;
-	testbed_know_digests();
-	return queue_launch(ident, layout, testbed_exe_file(current->mm), false, GFP_KERNEL);
+	return queue_launch(ident, testbed_exe_file(current->mm), false, GFP_KERNEL);
 }
 
 /* The execve can fail no more. Return as above. Does not sleep. */
-__bpf_kfunc int testbed_commit_launch(const struct testbed_ident *ident,
-				      const struct testbed_verity_layout *layout)
+__bpf_kfunc int testbed_commit_launch(const struct testbed_ident *ident)
 {
 	if (find_pending(true))
 		return 0;
-	return queue_launch(ident, layout, NULL, true, GFP_NOWAIT | __GFP_NOWARN);
+	return queue_launch(ident, NULL, true, GFP_NOWAIT | __GFP_NOWARN);
 }
 
 __bpf_kfunc_end_defs();

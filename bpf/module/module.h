@@ -3,22 +3,40 @@
 #ifndef TESTBED_MODULE_H
 #define TESTBED_MODULE_H
 
+#include <linux/errseq.h>
 #include <linux/fs.h>
 #include <linux/types.h>
 
 #include "measurer.h"
 
 struct crypto_shash;
-struct dentry;
-struct file;
+struct linux_binprm;
 struct path;
 
-/* ---- main.c ---- */
+/* ---- init.c ---- */
 
+/* What the loader told of this kernel; all zero until then. */
+const struct testbed_layout *testbed_layout(void);
+
+/* ---- hash.c ---- */
+
+int testbed_init_hash(void);
+void testbed_exit_hash(void);
 struct crypto_shash *testbed_sha256(void);
 
-/* Hash a file afresh, and tell how many bytes that were, also when it fails. */
+/* Hash a file afresh, and tell how many bytes that were, also when it fails. May sleep. */
 int testbed_hash_file(struct file *file, u8 digest[TESTBED_SHA256_SIZE], u64 *bytes);
+
+/* ---- path.c ---- */
+
+/*
+ * Put the path of @file from @root (NULL: the current task's) into @buf of PATH_MAX
+ * bytes, set the flags of the entry, return its length. With @root NULL it does not
+ * sleep.
+ */
+u32 testbed_fill_path(struct file *file, const struct path *root, char *buf, u32 *flags);
+
+/* ---- entry.c ---- */
 
 /* Highest number of a container so far. */
 u64 testbed_last_seq(void);
@@ -26,102 +44,210 @@ u64 testbed_last_seq(void);
 void testbed_fill_header(struct testbed_header *header, enum testbed_kind kind, u32 length,
 			 u32 flags, const struct testbed_ident *ident);
 
-/* Hand an entry to IMA. Return the counter of the outcome: @written if it is new. */
+/* Hand an entry to IMA. Return the counter of the outcome: @written if it is new. May sleep. */
 enum testbed_counter testbed_log_entry(const char *event, const void *entry, u32 length,
 				       enum testbed_counter written);
 
-/*
- * Put the path of @file from @root (NULL: the current task's) into @buf of PATH_MAX
- * bytes, set the flags of the entry, return its length.
- */
-u32 testbed_fill_path(struct file *file, const struct path *root, char *buf, u32 *flags);
+/* ---- container.c ---- */
 
-/* Hash @file, log it for @ident with the path in @entry. Return the counter of the outcome. */
-int testbed_log_file(struct file *file, struct testbed_file_entry *entry, u32 flags,
-		     const struct testbed_ident *ident, struct testbed_work *work);
+/* What a container may have of the log: its entries, or its violations. */
+enum testbed_budget { TESTBED_BUDGET_ENTRIES, TESTBED_BUDGET_VIOLATIONS };
 
-/* As testbed_stamp_file(). Does not sleep. */
-int testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp);
+/* As testbed_log_entry(), if @ident may have one more; else it is a loss of @ident. */
+enum testbed_counter testbed_log_charged(const struct testbed_ident *ident,
+					 enum testbed_budget budget, const char *event,
+					 const void *entry, u32 length,
+					 enum testbed_counter written);
+
+/* Count an outcome that concerns @ident (NULL: no container). Does not sleep. */
+void testbed_count_for(const struct testbed_ident *ident, enum testbed_counter counter, u64 n);
+
+/* Log the losses that are not in the log yet. May sleep. */
+void testbed_log_losses(void);
+
+void testbed_forget_containers(void);
+
+/* ---- stamp.c ---- */
+
+/* The file that is mapped where @file is: below an overlay the real one. */
+struct file *testbed_real_file(struct file *file);
+
+/* Will the file system give the same bytes again, unless somebody changes them here? */
+bool testbed_binds_content(const struct inode *inode);
+/* Is that true of @inode as it is now: not of memory that can be written to? */
+bool testbed_is_bound(const struct inode *inode);
+
+/* Is it open for writing, mapped shared by somebody who may write, or a memfd that is not sealed? */
+bool testbed_has_writers(struct inode *inode);
+
+/* Fill @stamp. Return true if an equal one will mean equal content. Does not sleep. */
+bool testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp);
+
+/* A content that is about to be read, or to be recalled. */
+struct testbed_content {
+	struct inode *inode;
+	struct testbed_stamp stamp;
+	errseq_t errors; /* of writing pages back */
+	bool promised;	 /* an equal stamp will mean equal content */
+	bool written;	 /* there was a writer */
+	bool unsettled;	 /* its pages could not be written back and dropped */
+	bool tail;	 /* there are bytes behind the end of the file, in its last page */
+};
+
+/* Have what is read from now on be what is stored. May sleep. */
+void testbed_begin_content(struct testbed_content *content, struct inode *inode);
+/* It has been read. Return true if its stamp is a promise. */
+bool testbed_end_content(struct testbed_content *content);
+
+/* ---- memory.c ---- */
+
+enum testbed_digest_kind { TESTBED_DIGEST_SHA256, TESTBED_DIGEST_VERITY, TESTBED_DIGEST_KINDS };
+
+extern u64 testbed_oldest_id;
+
+int testbed_init_memory(void);
+void testbed_exit_memory(void);
+
+/* The number of @inode as long as it is in memory, 0 if there is no memory for it. */
+u64 testbed_incarnation(const struct inode *inode);
+
+/* Were the pages of what has @stamp written back and dropped? */
+bool testbed_is_settled(const struct testbed_stamp *stamp);
+void testbed_set_settled(const struct testbed_stamp *stamp);
+
+bool testbed_recall(enum testbed_digest_kind kind, const struct testbed_content *content,
+		    u8 digest[TESTBED_SHA256_SIZE]);
+/* After testbed_end_content() returned true. */
+void testbed_memorize(enum testbed_digest_kind kind, const struct testbed_content *content,
+		      const u8 digest[TESTBED_SHA256_SIZE]);
+void testbed_forget_inode_contents(const struct inode *inode);
+void testbed_forget_contents(void);
 
 /* ---- code.c ---- */
 
+/*
+ * @inode is code of @ident from now on. Does not sleep if @gfp does not. What
+ * cannot be remembered is a loss of the container.
+ */
 void testbed_note_code(struct inode *inode, const struct testbed_ident *ident, u32 flags,
-		       const struct testbed_file_entry *entry);
-void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp);
-bool testbed_knows_code(struct inode *inode, u64 seq);
+		       const char *path, u32 path_len, gfp_t gfp);
+/* Content @digest of @inode is in the log for container @seq; @stamp: NULL without a promise. */
+void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp,
+			const u8 digest[TESTBED_SHA256_SIZE]);
+/* Has container @seq got just the content of @stamp? Does not sleep. */
+bool testbed_knows_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp);
+/* Is @digest that of the last entry of @inode for container @seq? Does not sleep. */
+bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_SHA256_SIZE]);
+bool testbed_is_first_violation(struct inode *inode, u64 seq, enum testbed_violation violation);
+void testbed_forget_code(u64 seq);
+void testbed_forget_inode_code(const struct inode *inode);
+void testbed_forget_all_code(void);
 
-/* Is it open for writing, or mapped shared by somebody who may write? */
-bool testbed_has_writers(struct inode *inode);
 void testbed_log_violation(enum testbed_violation violation, struct inode *inode,
 			   const struct testbed_ident *ident, u32 flags, const char *path,
 			   u32 path_len);
 
-void testbed_watch_writer(struct file *file);
-void testbed_watch_size(struct dentry *dentry);
+/* ---- measure.c ---- */
 
-/* ---- late.c ---- */
+/* Code that a container got, or is about to get. */
+struct testbed_code {
+	struct file *file; /* as the container has it: of its path */
+	struct file *real; /* whose content is mapped */
+	struct testbed_ident ident;
+	u32 route;
+	u32 flags;
+	bool written; /* there was a writer when it was noted */
+	bool changed; /* it is known to be another content than what was begun with */
+	bool begun;   /* testbed_begin_content() was called for `content` */
+	struct testbed_content content;
+	u32 path_len;
+	char *path;
+};
 
+/* Hash it and log it. Return true, and a stamp, if that is a promise. May sleep. */
+bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp);
+
+/* ---- work.c ---- */
+
+/* How a mapping or an execve is measured when the task returns to user mode. */
+struct testbed_later {
+	bool late;   /* others can run it before: only if it can be stamped is it bound */
+	bool doubt;  /* whether it comes into being is not known yet */
+	gfp_t gfp;
+};
+
+/* Have @code measured when the current task returns to user mode. Takes what it needs of @code. */
+void testbed_measure_later(const struct testbed_code *code, const struct testbed_later *how);
+
+/* Wait until what others can run already is in the log, or is a loss of its container. */
 void testbed_wait_for_late(void);
-
-int testbed_measure_later(struct vm_area_struct *vma, const struct testbed_ident *ident);
 
 /* ---- tally.c ---- */
 
-/* Count what no program waits for; what is lost is said by the next beat. */
 void testbed_tally(enum testbed_counter counter, u64 n);
-
-u64 testbed_take_tally(u32 counter);
+enum testbed_fate testbed_fate_of(enum testbed_counter counter);
 
 /* ---- beat.c ---- */
 
-/* kfuncs, which have no header elsewhere: they are listed in main.c. */
-int testbed_beat(u32 event, u64 interval, u64 skipped);
-void testbed_count_lost(u64 n);
+/* Code, or an identity, of nobody knows which container. Does not sleep. */
+void testbed_lose(u64 n);
+
+/* The hook for opening has seen the current task. */
+void testbed_see_canary(void);
 
 /* No beat comes after this. */
 void testbed_stop_beats(void);
 
-/* ---- known.c ---- */
-
-enum testbed_digest_kind { TESTBED_DIGEST_SHA256 = 1, TESTBED_DIGEST_VERITY };
-
-/* Begin to remember digests. */
-void testbed_know_digests(void);
-void testbed_forget_digests(void);
-
-/* Which content is about to be read. */
-struct testbed_memo {
-	struct inode *inode; /* compared, and valid while the dentry is */
-	struct testbed_stamp stamp;
-	bool promised; /* an equal stamp will mean equal content */
-};
-
-bool testbed_recall(enum testbed_digest_kind kind, struct dentry *dentry,
-		    struct testbed_memo *memo, u8 digest[TESTBED_SHA256_SIZE]);
-void testbed_memorize(enum testbed_digest_kind kind, struct dentry *dentry,
-		      const struct testbed_memo *memo, const u8 digest[TESTBED_SHA256_SIZE]);
-
-/* ---- verity.c ---- */
-
-struct testbed_verity;
-
-/* Room to compute digests in, NULL if there is none. */
-struct testbed_verity *testbed_new_verity(void);
-void testbed_free_verity(struct testbed_verity *verity);
-
-int testbed_verity_digest(struct testbed_verity *verity, const struct path *path,
-			  const struct testbed_verity_layout *layout, u64 limit,
-			  u8 digest[TESTBED_SHA256_SIZE], u64 *bytes);
-
-/* ---- launch.c, claim.c ---- */
-
-int testbed_measure_launch(const struct testbed_ident *ident,
-			   const struct testbed_verity_layout *layout);
-int testbed_commit_launch(const struct testbed_ident *ident,
-			  const struct testbed_verity_layout *layout);
-int testbed_claim(const struct testbed_claim *claim);
+/* ---- claim.c ---- */
 
 /* Move the claim about the current process into @digest. Return false if there is none. */
 bool testbed_take_claim(u8 digest[TESTBED_SHA256_SIZE]);
+
+/* ---- mounts.c ---- */
+
+/* The mount table of a task as the lines of docs/formats.md, "ctr-launch". */
+struct testbed_mount_table {
+	char *text; /* TESTBED_MOUNTS_MAX bytes */
+	u32 length;
+	u32 count;
+	bool cut;
+	bool none; /* it could not be read */
+};
+
+int testbed_init_mounts(void);
+void testbed_exit_mounts(void);
+
+/* @task: NULL is the current one. May sleep. */
+void testbed_read_mounts(struct task_struct *task, struct testbed_mount_table *table);
+
+/* ---- kfuncs, which are listed in init.c ---- */
+
+u64 testbed_new_seq(void);
+int testbed_measure_exec(struct linux_binprm *bprm, const struct testbed_ident *ident,
+			 struct testbed_stamp *stamp);
+int testbed_measure_file(struct file *file, const struct testbed_ident *ident, u32 route,
+			 struct testbed_stamp *stamp);
+int testbed_measure_mprotect(struct vm_area_struct *vma, const struct testbed_ident *ident);
+int testbed_measure_exe(struct task_struct *task, const struct testbed_ident *ident);
+int testbed_measure_start(const struct testbed_ident *ident, struct task_struct *task);
+int testbed_measure_join(const struct testbed_ident *ident, u64 joined, u64 from);
+int testbed_measure_launch(const struct testbed_ident *ident);
+int testbed_commit_launch(const struct testbed_ident *ident);
+int testbed_measure_mounts(struct task_struct *task, const struct testbed_ident *ident, u64 event);
+int testbed_measure_program(const struct testbed_ident *ident, u32 command, u64 instructions,
+			    u32 count);
+void testbed_watch_writer(struct file *file);
+void testbed_watch_size(struct dentry *dentry);
+void testbed_watch_inode(struct inode *inode);
+void testbed_end_container(u64 seq);
+void testbed_count_lost(u32 n);
+void testbed_count_of(const struct testbed_ident *ident, u32 counter);
+int testbed_beat(u32 event, u64 interval, u64 skipped, u32 proved);
+int testbed_set_layout(const struct testbed_layout *layout);
+int testbed_measure_part(const struct testbed_part_file *part);
+int testbed_claim(const struct testbed_claim *claim);
+u64 testbed_take_tally(u32 counter);
+int testbed_prototype_file(struct file *file, u32 utsns);
+int testbed_prototype_image(u32 utsns);
 
 #endif

@@ -95,16 +95,92 @@ static int add_xattr(const struct testbed_walk *walk, struct shash_desc *desc,
 	return err;
 }
 
-/* Collect the names that count into a sorted array behind the list itself. */
-static u32 sort_names(char *list, ssize_t size, const char **names)
-{
-	u32 count = 0;
+/* The names that count, sorted. */
+struct xattr_names {
+	char *list;
+	const char **names;
+	u32 count;
+};
 
-	for (char *name = list; name < list + size; name += strlen(name) + 1)
+static void free_names(struct xattr_names *names)
+{
+	kvfree(names->names);
+	kvfree(names->list);
+}
+
+/* Sort the names that count of the @size bytes of @names->list. */
+static int sort_names(struct xattr_names *names, ssize_t size)
+{
+	/* A file system may give any list: a name may be a terminator alone. */
+	names->names = kvmalloc_array(size, sizeof(*names->names), GFP_KERNEL_ACCOUNT);
+	if (!names->names)
+		return -ENOMEM;
+	for (char *name = names->list; name < names->list + size; name += strlen(name) + 1)
 		if (!is_left_out(name))
-			names[count++] = name;
-	sort(names, count, sizeof(*names), compare_names, NULL);
-	return count;
+			names->names[names->count++] = name;
+	sort(names->names, names->count, sizeof(*names->names), compare_names, NULL);
+	return 0;
+}
+
+/* Fill @names for the file at @path. They are to be freed, also after an error. */
+static int read_names(const struct path *path, struct xattr_names *names)
+{
+	ssize_t size = vfs_listxattr(path->dentry, NULL, 0);
+
+	*names = (struct xattr_names){};
+	if (size == -EOPNOTSUPP || !size)
+		return 0;
+	if (size < 0)
+		return size;
+	names->list = kvzalloc(size + 1, GFP_KERNEL_ACCOUNT);
+	if (!names->list)
+		return -ENOMEM;
+	size = vfs_listxattr(path->dentry, names->list, size);
+	if (size <= 0)
+		return size;
+	return sort_names(names, size);
+}
+
+static int add_xattrs(const struct testbed_walk *walk, struct shash_desc *desc,
+		      const struct path *path, const struct xattr_names *names)
+{
+	int err = 0;
+
+	for (u32 at = 0; !err && at < names->count; at++) {
+		err = add_xattr(walk, desc, path, names->names[at]);
+		cond_resched();
+	}
+	return err;
+}
+
+int testbed_has_xattrs(const struct path *path)
+{
+	struct xattr_names names;
+	int err = read_names(path, &names);
+
+	if (!err)
+		err = !!names.count;
+	free_names(&names);
+	return err;
+}
+
+int testbed_xattrs_digest(const struct testbed_walk *walk, const struct path *path, u8 *digest)
+{
+	SHASH_DESC_ON_STACK(desc, testbed_sha256());
+	struct xattr_names names;
+	int err = read_names(path, &names);
+
+	desc->tfm = testbed_sha256();
+	memset(digest, 0, TESTBED_SHA256_SIZE);
+	if (!err && names.count) {
+		err = crypto_shash_init(desc);
+		if (!err)
+			err = add_xattrs(walk, desc, path, &names);
+		if (!err)
+			err = crypto_shash_final(desc, digest);
+	}
+	free_names(&names);
+	return err;
 }
 
 /* ---- nodes ---- */
@@ -147,41 +223,17 @@ static int end_node(struct shash_desc *desc, const u8 *content, u8 *digest)
 	return err ? err : crypto_shash_final(desc, digest);
 }
 
-static int digest_with_xattrs(const struct testbed_walk *walk, struct shash_desc *desc,
-			      const struct path *path, char *list, ssize_t size)
-{
-	/* A FUSE server may say what it likes: a name may be a terminator alone. */
-	const char **names = kvmalloc_array(size, sizeof(*names), GFP_KERNEL_ACCOUNT);
-	u32 count;
-	int err;
-
-	if (!names)
-		return -ENOMEM;
-	count = sort_names(list, size, names);
-	err = begin_node(walk, desc, path, false, count);
-	for (u32 at = 0; !err && at < count; at++)
-		err = add_xattr(walk, desc, path, names[at]);
-	kvfree(names);
-	return err;
-}
-
 static int digest_start(const struct testbed_walk *walk, struct shash_desc *desc,
 			const struct path *path, bool is_root)
 {
-	ssize_t size = is_root ? 0 : vfs_listxattr(path->dentry, NULL, 0);
-	char *list;
-	int err;
+	struct xattr_names names = {};
+	int err = is_root ? 0 : read_names(path, &names);
 
-	if (size == -EOPNOTSUPP || !size)
-		return begin_node(walk, desc, path, is_root, 0);
-	if (size < 0)
-		return size;
-	list = kvzalloc(size + 1, GFP_KERNEL_ACCOUNT);
-	if (!list)
-		return -ENOMEM;
-	size = vfs_listxattr(path->dentry, list, size);
-	err = size < 0 ? size : digest_with_xattrs(walk, desc, path, list, size);
-	kvfree(list);
+	if (!err)
+		err = begin_node(walk, desc, path, is_root, names.count);
+	if (!err)
+		err = add_xattrs(walk, desc, path, &names);
+	free_names(&names);
 	return err;
 }
 
@@ -199,21 +251,43 @@ int testbed_node_digest(const struct testbed_walk *walk, const struct path *path
 
 /* ---- contents ---- */
 
+/* Return the target of a link, or an error. @done is to be called in either case. */
+static const char *read_link(struct dentry *dentry, struct delayed_call *done)
+{
+	/* A magic link (proc) has no target, it jumps: only a path lookup may follow it. */
+	if (d_inode(dentry)->i_op->readlink)
+		return ERR_PTR(-EOPNOTSUPP);
+	return vfs_get_link(dentry, done);
+}
+
+int testbed_leads_to_mounts(struct dentry *dentry)
+{
+	static const char *const targets[] = {
+		"/proc/mounts", "/proc/self/mounts", "../proc/mounts", "../proc/self/mounts",
+	};
+	DEFINE_DELAYED_CALL(done);
+	const char *target = read_link(dentry, &done);
+	int found = 0;
+
+	if (IS_ERR(target))
+		found = PTR_ERR(target);
+	else
+		for (size_t at = 0; at < ARRAY_SIZE(targets); at++)
+			found |= !strcmp(target, targets[at]);
+	do_delayed_call(&done);
+	return found;
+}
+
 static int hash_link(struct dentry *dentry, u8 *digest)
 {
 	SHASH_DESC_ON_STACK(desc, testbed_sha256());
 	DEFINE_DELAYED_CALL(done);
-	const char *target;
-	int err;
+	const char *target = read_link(dentry, &done);
+	int err = PTR_ERR_OR_ZERO(target);
 
-	/* A magic link (proc) has no target, it jumps: only a path lookup may follow it. */
-	if (d_inode(dentry)->i_op->readlink)
-		return -EOPNOTSUPP;
-	target = vfs_get_link(dentry, &done);
-	if (IS_ERR(target))
-		return PTR_ERR(target);
 	desc->tfm = testbed_sha256();
-	err = crypto_shash_digest(desc, target, strlen(target), digest);
+	if (!err)
+		err = crypto_shash_digest(desc, target, strlen(target), digest);
 	do_delayed_call(&done);
 	return err;
 }
@@ -221,18 +295,22 @@ static int hash_link(struct dentry *dentry, u8 *digest)
 static int hash_regular(struct testbed_walk *walk, const struct path *path, u8 *digest)
 {
 	u64 size = i_size_read(d_inode(path->dentry)), left = walk->limits.bytes - walk->bytes;
-	struct testbed_memo memo;
+	struct testbed_content content;
 	int err;
 
 	if (size > left)
-		return -EFBIG;
+		return testbed_end_walk(walk, TESTBED_OUTCOME_BYTES);
 	walk->bytes += size;
-	if (testbed_recall(TESTBED_DIGEST_VERITY, path->dentry, &memo, digest))
+	/* fs-verity has its digest beside the file: no page is looked at, and none need be dropped. */
+	if (IS_VERITY(d_real_inode(path->dentry)))
+		return testbed_verity_digest(walk, path, left, digest);
+	testbed_begin_content(&content, d_real_inode(path->dentry));
+	if (testbed_recall(TESTBED_DIGEST_VERITY, &content, digest))
 		return 0;
-	err = testbed_verity_digest(walk->verity, path, &walk->layout, left, digest,
-				    &walk->read);
-	if (!err)
-		testbed_memorize(TESTBED_DIGEST_VERITY, path->dentry, &memo, digest);
+	err = testbed_verity_digest(walk, path, left, digest);
+	/* One that was copied up meanwhile has another inode. */
+	if (testbed_end_content(&content) && !err && d_real_inode(path->dentry) == content.inode)
+		testbed_memorize(TESTBED_DIGEST_VERITY, &content, digest);
 	return err;
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Counters of what the module does where no program waits for the result. It
- * cannot write the programs' map: a program that the loader runs takes these away
- * from here and adds them there before the map is read.
+ * Counters of what the module does. It cannot write the programs' map: a program
+ * that the loader runs takes these away from here and adds them there before the
+ * map is read.
  */
 #include <linux/atomic.h>
 #include <linux/btf.h>
-#include <linux/string.h>
 
 #include "compat.h"
 #include "measurer.h"
@@ -14,17 +13,23 @@
 
 static atomic64_t tallies[TESTBED_COUNTER_MAX];
 
-static const char *const names[] = {
-#define TESTBED_COUNTER_NAME(id, name) [TESTBED_COUNT_##id] = name,
-	TESTBED_COUNTERS(TESTBED_COUNTER_NAME)
-#undef TESTBED_COUNTER_NAME
+static const enum testbed_fate tally_fates[] = {
+#define TESTBED_COUNTER_FATE(id, name, fate) [TESTBED_COUNT_##id] = TESTBED_##fate,
+	TESTBED_COUNTERS(TESTBED_COUNTER_FATE)
+#undef TESTBED_COUNTER_FATE
 };
 
+enum testbed_fate testbed_fate_of(enum testbed_counter counter)
+{
+	return tally_fates[counter];
+}
+
+/* Count an outcome. What the log does not show of the machine is said by the next beat. */
 void testbed_tally(enum testbed_counter counter, u64 n)
 {
 	atomic64_add(n, &tallies[counter]);
-	if (!strncmp(names[counter], "unmeasured_", strlen("unmeasured_")))
-		testbed_count_lost(n);
+	if (tally_fates[counter] == TESTBED_MACHINE)
+		testbed_lose(n);
 }
 
 __bpf_kfunc_start_defs();

@@ -19,7 +19,6 @@
 #include <linux/namei.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 
 #include "compat.h"
 #include "module.h"
@@ -29,7 +28,7 @@
 #define MAX_NAMES (256u << 20)
 #define TREE_MAGIC 0x44494254u /* "TBID" */
 
-/* Directories in which some names are left out. */
+/* Directories in which runtimes make files. */
 enum place { PLACE_ELSEWHERE, PLACE_ROOT, PLACE_ETC, PLACE_RUN };
 
 struct child {
@@ -42,6 +41,7 @@ struct child {
 struct directory {
 	struct dentry *dentry;
 	enum place place;
+	bool made; /* a runtime makes it where an image has none */
 	struct child *children;
 	u32 count, room;
 	char *names;
@@ -65,7 +65,7 @@ static bool is_dots(const char *name, int length)
 }
 
 /* Make room for one more of @size bytes, doubling. */
-static void *grow(void *old, u32 used, u32 more, u32 *room, size_t size)
+static void *tree_grow(void *old, u32 used, u32 more, u32 *room, size_t size)
 {
 	size_t wanted = max_t(size_t, *room * 2ul, used + more);
 	void *fresh;
@@ -83,19 +83,21 @@ static void *grow(void *old, u32 used, u32 more, u32 *room, size_t size)
 	return fresh;
 }
 
-static int add_name(struct directory *directory, const char *name, u32 length)
+static int add_name(struct testbed_walk *walk, struct directory *directory, const char *name,
+		    u32 length)
 {
 	struct child *children;
 	char *names;
 
 	if (directory->names_len > MAX_NAMES)
-		return -E2BIG;
-	children = grow(directory->children, directory->count, 1, &directory->room,
-			sizeof(*children));
+		return testbed_end_walk(walk, TESTBED_OUTCOME_FILES);
+	children = tree_grow(directory->children, directory->count, 1, &directory->room,
+			     sizeof(*children));
 	if (!children)
 		return -ENOMEM;
 	directory->children = children;
-	names = grow(directory->names, directory->names_len, length, &directory->names_room, 1);
+	names = tree_grow(directory->names, directory->names_len, length, &directory->names_room,
+			  1);
 	if (!names)
 		return -ENOMEM;
 	directory->names = names;
@@ -112,25 +114,60 @@ static bool take_name(struct dir_context *ctx, const char *name, int length, lof
 		      u64 ino, unsigned int type)
 {
 	struct reader *reader = container_of(ctx, struct reader, ctx);
+	struct testbed_walk *walk = reader->walk;
 
 	reader->emitted++;
-	if (++reader->walk->seen > reader->walk->limits.files)
-		reader->err = -E2BIG;
+	if (++walk->seen > walk->limits.files)
+		reader->err = testbed_end_walk(walk, TESTBED_OUTCOME_FILES);
 	else if (fatal_signal_pending(current))
-		reader->err = -EINTR;
+		reader->err = testbed_end_walk(walk, TESTBED_OUTCOME_KILLED);
 	else if (!is_dots(name, length))
-		reader->err = add_name(reader->directory, name, length);
+		reader->err = add_name(walk, reader->directory, name, length);
+	/* iterate_dir() holds the directory's lock, which is one that may sleep. */
+	cond_resched();
 	return !reader->err;
 }
 
 /* By raw bytes; a shorter name before a longer one that begins with it. */
-static int compare_children(const void *a, const void *b, const void *names)
+static int compare_children(const struct directory *directory, u32 a, u32 b)
 {
-	const struct child *left = a, *right = b;
-	int order = memcmp((const char *)names + left->name, (const char *)names + right->name,
+	const struct child *left = &directory->children[a], *right = &directory->children[b];
+	int order = memcmp(directory->names + left->name, directory->names + right->name,
 			   min(left->length, right->length));
 
 	return order ? order : (int)left->length - (int)right->length;
+}
+
+/* Move the child at @at down until the first @count of @directory are a heap below it. */
+static void sift_down(struct directory *directory, u32 at, u32 count)
+{
+	u32 largest;
+
+	while ((largest = 2 * at + 1) < count) {
+		if (largest + 1 < count && compare_children(directory, largest, largest + 1) < 0)
+			largest++;
+		if (compare_children(directory, at, largest) >= 0)
+			break;
+		swap(directory->children[at], directory->children[largest]);
+		at = largest;
+	}
+}
+
+/*
+ * A heapsort of our own: a directory may have a million names, and sort_r() lets no
+ * other task run until it has ended (sort_r_nonatomic() came in 6.13).
+ */
+static void sort_children(struct directory *directory)
+{
+	for (u32 at = directory->count / 2; at--;) {
+		sift_down(directory, at, directory->count);
+		cond_resched();
+	}
+	for (u32 end = directory->count; end-- > 1;) {
+		swap(directory->children[0], directory->children[end]);
+		sift_down(directory, 0, end);
+		cond_resched();
+	}
 }
 
 static int read_names(struct testbed_walk *walk, struct directory *directory,
@@ -148,12 +185,11 @@ static int read_names(struct testbed_walk *walk, struct directory *directory,
 		reader.emitted = 0;
 		err = iterate_dir(file, &reader.ctx);
 	} while (!err && !reader.err && reader.emitted);
-	testbed_fput(file);
+	testbed_fput(file, &walk->closed);
 	if (reader.err)
 		return reader.err;
-	if (!err && directory->count)
-		sort_r(directory->children, directory->count, sizeof(*directory->children),
-		       compare_children, NULL, directory->names);
+	if (!err)
+		sort_children(directory);
 	return err;
 }
 
@@ -166,27 +202,52 @@ static bool is_named(const struct directory *directory, const struct child *chil
 	       !memcmp(directory->names + child->name, name, child->length);
 }
 
-static bool is_left_out(const struct directory *directory, const struct child *child, umode_t mode)
+/* Does a runtime make an empty file of this name where an image has none? */
+static bool is_made_file(const struct directory *directory, const struct child *child)
 {
 	switch (directory->place) {
 	case PLACE_ROOT:
-		if (S_ISDIR(mode))
-			return is_named(directory, child, "dev") ||
-			       is_named(directory, child, "proc") ||
-			       is_named(directory, child, "sys");
-		return S_ISREG(mode) && is_named(directory, child, ".dockerenv");
+		return is_named(directory, child, ".dockerenv");
 	case PLACE_ETC:
-		if (S_ISLNK(mode))
-			return is_named(directory, child, "mtab");
-		return S_ISREG(mode) && (is_named(directory, child, "hosts") ||
-					 is_named(directory, child, "hostname") ||
-					 is_named(directory, child, "resolv.conf") ||
-					 is_named(directory, child, "mtab"));
+		return is_named(directory, child, "hosts") ||
+		       is_named(directory, child, "hostname") ||
+		       is_named(directory, child, "resolv.conf") ||
+		       is_named(directory, child, "mtab");
 	case PLACE_RUN:
-		return S_ISREG(mode) && is_named(directory, child, ".containerenv");
+		return is_named(directory, child, ".containerenv");
 	default:
 		return false;
 	}
+}
+
+static bool is_made_directory(const struct directory *above, const struct child *child)
+{
+	return above->place == PLACE_ROOT &&
+	       (is_named(above, child, "dev") || is_named(above, child, "proc") ||
+		is_named(above, child, "sys") || is_named(above, child, "etc") ||
+		is_named(above, child, "run"));
+}
+
+/*
+ * Is this file, which is no directory, one that a runtime made, and does it hold
+ * nothing? Return 1 if so, 0 if not, or an error. May sleep.
+ */
+static int is_left_out(const struct directory *directory, const struct child *child,
+		       const struct path *path)
+{
+	umode_t mode = d_inode(path->dentry)->i_mode;
+	int nothing = 0, err;
+
+	if (S_ISREG(mode))
+		nothing = is_made_file(directory, child) &&
+			  !i_size_read(d_real_inode(path->dentry));
+	else if (S_ISLNK(mode) && directory->place == PLACE_ETC &&
+		 is_named(directory, child, "mtab"))
+		nothing = testbed_leads_to_mounts(path->dentry);
+	if (nothing <= 0)
+		return nothing;
+	err = testbed_has_xattrs(path);
+	return err < 0 ? err : !err;
 }
 
 static enum place place_of(const struct directory *above, const struct child *child)
@@ -196,65 +257,6 @@ static enum place place_of(const struct directory *above, const struct child *ch
 	if (is_named(above, child, "etc"))
 		return PLACE_ETC;
 	return is_named(above, child, "run") ? PLACE_RUN : PLACE_ELSEWHERE;
-}
-
-/* ---- mounts ---- */
-
-static void add_bytes(u8 **at, const void *data, size_t size)
-{
-	memcpy(*at, data, size);
-	*at += size;
-}
-
-static void add_number(u8 **at, u32 number)
-{
-	__le32 bytes = cpu_to_le32(number);
-
-	add_bytes(at, &bytes, sizeof(bytes));
-}
-
-/* List the mount that covers the child at which each directory of @stack looks. */
-static void list_mount(struct testbed_walk *walk, struct directory *stack, u32 depth,
-		       const struct vfsmount *mount)
-{
-	const char *type = mount->mnt_sb->s_type->name;
-	size_t length = 0, type_len = strlen(type);
-	u8 *at = walk->mount_list + walk->mounts_len;
-
-	for (u32 level = 0; level <= depth; level++)
-		length += 1 + stack[level].children[stack[level].next].length;
-	if (walk->mounts_len + 12 + length + type_len > TESTBED_MOUNTS_MAX) {
-		walk->mounts_cut = true;
-		return;
-	}
-	add_number(&at, mount->mnt_flags & TESTBED_MOUNT_FLAGS);
-	add_number(&at, length);
-	add_number(&at, type_len);
-	for (u32 level = 0; level <= depth; level++) {
-		struct child *child = &stack[level].children[stack[level].next];
-
-		add_bytes(&at, "/", 1);
-		add_bytes(&at, stack[level].names + child->name, child->length);
-	}
-	add_bytes(&at, type, type_len);
-	walk->mounts++;
-	walk->mounts_len = at - walk->mount_list;
-}
-
-/* List what is mounted on @path here, not in another namespace. The topmost is what is seen. */
-static void look_for_mount(struct testbed_walk *walk, struct directory *stack, u32 depth,
-			   const struct path *path)
-{
-	struct path top = *path;
-
-	if (!d_mountpoint(path->dentry))
-		return;
-	path_get(&top);
-	while (follow_down_one(&top))
-		;
-	if (top.mnt != path->mnt)
-		list_mount(walk, stack, depth, top.mnt);
-	path_put(&top);
 }
 
 /* ---- the walk ---- */
@@ -278,6 +280,7 @@ static int hash_directory(const struct directory *directory, u8 *content)
 						  child->length);
 		if (!err)
 			err = crypto_shash_update(desc, child->digest, TESTBED_SHA256_SIZE);
+		cond_resched();
 	}
 	return err ? err : crypto_shash_final(desc, content);
 }
@@ -298,6 +301,17 @@ static void leave(struct directory *directory)
 	memset(directory, 0, sizeof(*directory));
 }
 
+/*
+ * Return 1 if the digest of the directory above covers @directory, 0 if it is one that
+ * a runtime made and holds nothing, or an error.
+ */
+static int is_covered(const struct directory *directory, const struct path *path)
+{
+	if (!directory->made || !is_empty(directory))
+		return 1;
+	return testbed_has_xattrs(path);
+}
+
 /* All children of the deepest directory are known: digest it, and go up. */
 static int finish(struct testbed_walk *walk, const struct path *root, struct directory *stack,
 		  u32 depth, u8 *digest)
@@ -314,14 +328,57 @@ static int finish(struct testbed_walk *walk, const struct path *root, struct dir
 					  self ? self->digest : digest);
 	if (err)
 		return err;
-	/* A runtime makes these where the image has none. */
-	if (self)
-		self->covered = stack[depth].place == PLACE_ELSEWHERE || !is_empty(&stack[depth]);
+	if (self) {
+		err = is_covered(&stack[depth], &path);
+		if (err < 0)
+			return err;
+		self->covered = err;
+	}
 	if (!self || self->covered)
 		walk->files++;
 	leave(&stack[depth]);
 	if (above)
 		above->next++;
+	return 0;
+}
+
+/* Go down into the directory at @path, the next child of the deepest one. */
+static int enter(struct testbed_walk *walk, struct directory *stack, u32 *depth,
+		 const struct path *path)
+{
+	const struct directory *above = &stack[*depth];
+	const struct child *self = &above->children[above->next];
+
+	if (*depth + 1 >= walk->limits.depth)
+		return testbed_end_walk(walk, TESTBED_OUTCOME_DEPTH);
+	stack[++*depth] = (struct directory){
+		.dentry = dget(path->dentry),
+		.place = place_of(above, self),
+		.made = is_made_directory(above, self),
+	};
+	return read_names(walk, &stack[*depth], path);
+}
+
+/* Digest the file at @path, which is no directory and the next child of @directory. */
+static int digest_child(struct testbed_walk *walk, struct directory *directory,
+			const struct path *path)
+{
+	struct child *child = &directory->children[directory->next];
+	u8 content[TESTBED_SHA256_SIZE];
+	int err = is_left_out(directory, child, path);
+
+	if (err < 0)
+		return err;
+	child->covered = !err;
+	if (child->covered) {
+		err = testbed_content_digest(walk, path, content);
+		if (!err)
+			err = testbed_node_digest(walk, path, false, content, child->digest);
+		if (err)
+			return err;
+		walk->files++;
+	}
+	directory->next++;
 	return 0;
 }
 
@@ -332,37 +389,19 @@ static int step(struct testbed_walk *walk, const struct path *root, struct direc
 	struct directory *directory = &stack[*depth];
 	struct child *child = &directory->children[directory->next];
 	struct path path = { .mnt = root->mnt };
-	u8 content[TESTBED_SHA256_SIZE];
-	umode_t mode;
-	int err = 0;
+	int err;
 
 	path.dentry = testbed_lookup(root->mnt, directory->names + child->name, child->length,
 				     directory->dentry);
 	if (IS_ERR(path.dentry))
 		return PTR_ERR(path.dentry);
-	look_for_mount(walk, stack, *depth, &path);
-	mode = d_inode(path.dentry)->i_mode;
-	if (is_left_out(directory, child, mode)) {
-		directory->next++;
-	} else if (S_ISDIR(mode)) {
-		if (*depth + 1 >= walk->limits.depth) {
-			err = -ELOOP;
-			goto out;
-		}
-		stack[++*depth] = (struct directory){
-			.dentry = dget(path.dentry),
-			.place = place_of(directory, child),
-		};
-		err = read_names(walk, &stack[*depth], &path);
-	} else {
-		err = testbed_content_digest(walk, &path, content);
-		if (!err)
-			err = testbed_node_digest(walk, &path, false, content, child->digest);
-		child->covered = true;
-		walk->files++;
-		directory->next++;
-	}
-out:
+	/* Below an overlay: the file system that has the bytes. */
+	if (!testbed_binds_content(d_real_inode(path.dentry)))
+		err = -EOPNOTSUPP;
+	else if (d_is_dir(path.dentry))
+		err = enter(walk, stack, depth, &path);
+	else
+		err = digest_child(walk, directory, &path);
 	dput(path.dentry);
 	return err;
 }
@@ -384,7 +423,7 @@ static int walk_all(struct testbed_walk *walk, const struct path *root, struct d
 				return 0;
 		}
 		if (fatal_signal_pending(current))
-			err = -EINTR;
+			err = testbed_end_walk(walk, TESTBED_OUTCOME_KILLED);
 		cond_resched();
 	}
 	for (u32 level = 0; level <= depth; level++)
@@ -392,24 +431,63 @@ static int walk_all(struct testbed_walk *walk, const struct path *root, struct d
 	return err;
 }
 
-static enum testbed_outcome outcome_of(int err)
+static enum testbed_outcome outcome_of(const struct testbed_walk *walk, int err)
 {
-	switch (err) {
-	case 0:
+	if (!err)
 		return TESTBED_OUTCOME_COMPLETE;
-	case -E2BIG:
-		return TESTBED_OUTCOME_FILES;
-	case -ELOOP:
-		return TESTBED_OUTCOME_DEPTH;
-	case -EFBIG:
-		return TESTBED_OUTCOME_BYTES;
-	case -EINTR:
+	if (walk->outcome)
+		return walk->outcome;
+	/* A file system gives up what it waits for when the task is killed. */
+	if (fatal_signal_pending(current))
 		return TESTBED_OUTCOME_KILLED;
-	case -ENOMEM:
-		return TESTBED_OUTCOME_MEMORY;
-	default:
-		return TESTBED_OUTCOME_UNREADABLE;
+	return err == -ENOMEM ? TESTBED_OUTCOME_MEMORY : TESTBED_OUTCOME_UNREADABLE;
+}
+
+/*
+ * Do all file systems of which @sb is made bind what they hold? Below an overlay each
+ * regular file is asked for its own (step()), but names and links come from a directory
+ * of some layer, and the kernel does not tell of which. Overlays lie on each other at
+ * most FILESYSTEM_MAX_STACK_DEPTH times. @sb is in use, and so are its layers.
+ */
+static bool binds_layers(const struct super_block *sb)
+{
+	const struct testbed_layers_layout *layout = &testbed_layout()->layers;
+	const u8 *overlay = sb->s_fs_info, *list;
+
+	if (sb->s_magic != OVERLAYFS_SUPER_MAGIC)
+		return testbed_binds_content(d_inode(sb->s_root));
+	if (!layout->known)
+		return false;
+	list = *(const u8 *const *)(overlay + layout->list);
+	for (u32 at = 0; at < *(const u32 *)(overlay + layout->count); at++) {
+		const u8 *one = list + at * layout->size;
+		const struct super_block *layer =
+			*(const struct super_block *const *)(one + layout->sb);
+
+		/* The first is the upper layer's, which need not be there. */
+		if (layer && !binds_layers(layer))
+			return false;
 	}
+	return true;
+}
+
+static int digest_root(struct testbed_walk *walk, const struct path *root, u8 *digest)
+{
+	struct directory *stack;
+	int err;
+
+	/* Nor is it asked for names and attributes: to read some of these has effects. */
+	if (!binds_layers(root->mnt->mnt_sb))
+		return -EOPNOTSUPP;
+	err = testbed_xattrs_digest(walk, root, walk->root_xattrs);
+	if (err)
+		return err;
+	stack = kvcalloc(walk->limits.depth, sizeof(*stack), GFP_KERNEL_ACCOUNT);
+	if (!stack)
+		return -ENOMEM;
+	err = walk_all(walk, root, stack, digest);
+	kvfree(stack);
+	return err;
 }
 
 enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct path *root,
@@ -424,21 +502,14 @@ enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct p
 		.version = cpu_to_le16(TESTBED_TREE_VERSION),
 	};
 	SHASH_DESC_ON_STACK(desc, testbed_sha256());
-	struct directory *stack;
-	int err = -ENOMEM;
+	int err;
 
-	/* proc and sysfs are no images, and to read their files has effects. */
-	if (root->mnt->mnt_sb->s_magic == PROC_SUPER_MAGIC ||
-	    root->mnt->mnt_sb->s_magic == SYSFS_MAGIC)
-		return TESTBED_OUTCOME_UNREADABLE;
-	stack = kvcalloc(walk->limits.depth, sizeof(*stack), GFP_KERNEL_ACCOUNT);
-	if (stack)
-		err = walk_all(walk, root, stack, last.node);
-	kvfree(stack);
+	might_sleep();
+	err = digest_root(walk, root, last.node);
 	desc->tfm = testbed_sha256();
 	if (!err)
 		err = crypto_shash_digest(desc, (u8 *)&last, sizeof(last), digest);
 	if (err)
 		memset(digest, 0, TESTBED_SHA256_SIZE);
-	return outcome_of(err);
+	return outcome_of(walk, err);
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The walk over a container's tree: shared by tree.c, node.c and launch.c. */
+/* The walk over a container's tree: shared by tree.c, node.c, verity.c and launch.c. */
 #ifndef TESTBED_TREE_H
 #define TESTBED_TREE_H
 
+#include <linux/errno.h>
 #include <linux/path.h>
 #include <linux/types.h>
 
 #include "measurer.h"
 
+struct testbed_verity;
 struct user_namespace;
 
 /* Beyond one of these the digest says so instead of being one. */
@@ -23,21 +25,28 @@ struct testbed_walk {
 	struct testbed_verity_layout layout;
 	struct testbed_verity *verity;
 	struct user_namespace *userns; /* the container's: owners are told as it sees them */
+	enum testbed_outcome outcome;  /* why it ended, where it ended by itself */
 	u64 files;		       /* that the digest covers */
 	u64 bytes;		       /* sum of their sizes */
 	u64 read;		       /* bytes that had to be read and hashed */
 	u64 seen;		       /* names, also those that are left out */
-	u32 mounts;		       /* that are listed */
-	u32 mounts_len;
-	bool mounts_cut;
-	u8 *mount_list; /* TESTBED_MOUNTS_MAX bytes */
+	u32 closed;		       /* files, for testbed_fput() */
+	u8 root_xattrs[TESTBED_SHA256_SIZE];
 };
 
-#define TESTBED_MOUNTS_MAX 4096
+/*
+ * End the walk for a reason of its own. A file system may return any error, also
+ * -E2BIG, -ELOOP, -EFBIG or -EINTR, so no error tells such a reason. Return an error.
+ */
+static inline int testbed_end_walk(struct testbed_walk *walk, enum testbed_outcome outcome)
+{
+	walk->outcome = outcome;
+	return -ECANCELED;
+}
 
 /*
  * Fill @digest for the tree whose root is @root, and the sums of @walk. Return how
- * it ended. The caller has taken on credentials that may read all of it.
+ * it ended. The caller has taken on credentials that may read all of it. May sleep.
  */
 enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct path *root,
 				       u8 digest[TESTBED_SHA256_SIZE]);
@@ -47,5 +56,23 @@ enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct p
 int testbed_node_digest(const struct testbed_walk *walk, const struct path *path, bool is_root,
 			const u8 *content, u8 *digest);
 int testbed_content_digest(struct testbed_walk *walk, const struct path *path, u8 *content);
+
+/* Return 1 if the file has an extended attribute that counts, 0 if not, or an error. */
+int testbed_has_xattrs(const struct path *path);
+
+/* Fill @digest for the extended attributes of @path, with zeros if none counts. */
+int testbed_xattrs_digest(const struct testbed_walk *walk, const struct path *path, u8 *digest);
+
+/* Return 1 if the symbolic link leads to the kernel's list of mounts, 0 if not, or an error. */
+int testbed_leads_to_mounts(struct dentry *dentry);
+
+/* ---- verity.c ---- */
+
+/* Room to compute digests in, NULL if there is none. */
+struct testbed_verity *testbed_new_verity(void);
+void testbed_free_verity(struct testbed_verity *verity);
+
+int testbed_verity_digest(struct testbed_walk *walk, const struct path *path, u64 limit,
+			  u8 digest[TESTBED_SHA256_SIZE]);
 
 #endif

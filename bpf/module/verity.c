@@ -18,6 +18,7 @@
 
 #include "compat.h"
 #include "module.h"
+#include "tree.h"
 
 #define BLOCK_SIZE_LOG 12
 #define VERITY_BLOCK 4096u
@@ -63,7 +64,7 @@ void testbed_free_verity(struct testbed_verity *verity)
 	kvfree(verity);
 }
 
-static int hash(struct crypto_shash *tfm, const void *data, u32 size, u8 *out)
+static int verity_hash(struct crypto_shash *tfm, const void *data, u32 size, u8 *out)
 {
 	SHASH_DESC_ON_STACK(desc, tfm);
 
@@ -78,11 +79,12 @@ static int close_block(struct crypto_shash *tfm, struct level *level, u8 *out)
 
 	memset(level->hashes + used, 0, VERITY_BLOCK - used);
 	level->count = 0;
-	return hash(tfm, level->hashes, VERITY_BLOCK, out);
+	return verity_hash(tfm, level->hashes, VERITY_BLOCK, out);
 }
 
 /* Append a hash to the lowest level; a block that is full moves up only when another hash comes. */
-static int append(struct crypto_shash *tfm, struct testbed_verity *tree, u32 at, const u8 *digest)
+static int verity_append(struct crypto_shash *tfm, struct testbed_verity *tree, u32 at,
+			 const u8 *digest)
 {
 	u8 carry[TESTBED_SHA256_SIZE], up[TESTBED_SHA256_SIZE];
 	int err;
@@ -126,7 +128,7 @@ static int root_of(struct crypto_shash *tfm, struct testbed_verity *tree, u8 *ro
 		}
 		err = close_block(tfm, &tree->levels[at], digest);
 		if (!err)
-			err = append(tfm, tree, at + 1, digest);
+			err = verity_append(tfm, tree, at + 1, digest);
 		if (err)
 			return err;
 	}
@@ -157,41 +159,44 @@ static int add_block(struct crypto_shash *tfm, struct testbed_verity *tree, size
 	int err;
 
 	memset(tree->data + size, 0, VERITY_BLOCK - size);
-	err = hash(tfm, tree->data, VERITY_BLOCK, digest);
-	return err ? err : append(tfm, tree, 0, digest);
+	err = verity_hash(tfm, tree->data, VERITY_BLOCK, digest);
+	return err ? err : verity_append(tfm, tree, 0, digest);
 }
 
-static int compute(struct crypto_shash *tfm, struct file *file, struct testbed_verity *tree,
-		   u64 limit, u8 *digest, u64 *bytes)
+static int compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *digest)
 {
 	struct descriptor last = { .version = 1, .hash_algorithm = 1,
 				   .log_blocksize = BLOCK_SIZE_LOG };
+	struct crypto_shash *tfm = testbed_sha256();
+	struct testbed_verity *tree = walk->verity;
+	u64 bytes = 0;
 	loff_t pos = 0;
 	ssize_t got;
 	int err;
 
 	for (u32 at = 0; at < MAX_LEVELS; at++)
 		tree->levels[at].count = 0;
-	/* A block at a time, as CHUNK_SIZE of main.c has it and for its reason. */
+	/* A block at a time, as CHUNK_SIZE of hash.c has it and for its reason. */
 	do {
 		got = read_block(file, tree->data, &pos);
 		if (got < 0)
 			return got;
 		if (!got)
 			break;
-		*bytes += got;
-		if (*bytes > limit)
-			return -EFBIG;
+		bytes += got;
+		walk->read += got;
+		if (bytes > limit)
+			return testbed_end_walk(walk, TESTBED_OUTCOME_BYTES);
 		err = add_block(tfm, tree, got);
 		if (err)
 			return err;
 		if (fatal_signal_pending(current))
-			return -EINTR;
+			return testbed_end_walk(walk, TESTBED_OUTCOME_KILLED);
 		cond_resched();
 	} while (got == VERITY_BLOCK);
-	last.data_size = cpu_to_le64(*bytes);
+	last.data_size = cpu_to_le64(bytes);
 	err = root_of(tfm, tree, last.root_hash);
-	return err ? err : hash(tfm, &last, sizeof(last), digest);
+	return err ? err : verity_hash(tfm, &last, sizeof(last), digest);
 }
 
 /*
@@ -218,25 +223,22 @@ static bool read_digest(struct inode *inode, const struct testbed_verity_layout 
 
 /*
  * Fill @digest for the regular file at @path, as the current task may read it, and
- * add to @bytes what had to be read. More than @limit bytes are -EFBIG, a killed
- * task is -EINTR.
+ * add to @walk->read what had to be read. A file of more than @limit bytes ends the
+ * walk, and so does a fatal signal. May sleep.
  */
-int testbed_verity_digest(struct testbed_verity *verity, const struct path *path,
-			  const struct testbed_verity_layout *layout, u64 limit,
-			  u8 digest[TESTBED_SHA256_SIZE], u64 *bytes)
+int testbed_verity_digest(struct testbed_walk *walk, const struct path *path, u64 limit,
+			  u8 digest[TESTBED_SHA256_SIZE])
 {
 	struct file *file;
-	u64 read = 0;
 	int err = 0;
 
+	might_sleep();
 	file = dentry_open(path, O_RDONLY | O_LARGEFILE | O_NOATIME, current_cred());
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	/* fs-verity loads what it knows of a file when that is opened. */
-	if (!read_digest(d_real_inode(path->dentry), layout, digest)) {
-		err = compute(testbed_sha256(), file, verity, limit, digest, &read);
-		*bytes += read;
-	}
-	testbed_fput(file);
+	if (!read_digest(d_real_inode(path->dentry), &walk->layout, digest))
+		err = compute(walk, file, limit, digest);
+	testbed_fput(file, &walk->closed);
 	return err;
 }

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from testbed.attest.entries import ATTACHED, DETACHED, BeatEntry
 from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.integrity import (
+    ALL_PROVED,
+    ASKED,
+    ATTACHED,
+    DETACHED,
+    HOOKS,
+    OPEN_PROVED,
+    PERIODIC,
+    BeatEntry,
+    names,
+)
 
 # A beat may be late by a whole interval: the kernel's work queues promise no time.
 _PATIENCE = 2
 _SECOND = 1_000_000_000
+# Which hooks a beat must have seen at work, by event: a beat that was asked for tries them all.
+_PROVED = {PERIODIC: OPEN_PROVED, ASKED: ALL_PROVED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +47,7 @@ class Beats:
 
     def step(self, where: str, beat: BeatEntry) -> list[Finding]:
         """Return what a beat shows of the time since the one before it."""
-        found = list(self._since_last(where, beat))
+        found = [*self._since_last(where, beat), *_unproved(where, beat)]
         if self._gone is not None and beat.event == ATTACHED:
             seconds = (beat.time - self._gone[1].time) / _SECOND
             found.append(_detached(*self._gone, f"attached again at beat {beat.number}, after {seconds:.3f} s"))
@@ -66,6 +78,14 @@ class Beats:
         before = 0 if last is None else last.lost
         if beat.lost > before:
             yield _unknown(where, f"{before} events without an entry", f"{beat.lost}, at beat {beat.number}")
+
+
+def _unproved(where: str, beat: BeatEntry) -> Iterator[Finding]:
+    """Name the hooks that a beat has not seen at work; a beat of version 1 tells of none."""
+    missing = 0 if beat.proved is None else _PROVED.get(beat.event, 0) & ~beat.proved
+    if missing:
+        got = f"none of {', '.join(names(missing, HOOKS))}, at beat {beat.number}"
+        yield _unknown(where, "hooks that are seen at work", got)
 
 
 def _detached(where: str, beat: BeatEntry, then: str) -> Finding:

@@ -137,7 +137,8 @@ def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
     for pcr, value in sorted(verdict.pcrs.items()):
         yield f"  PCR {pcr}: {value}, after {verdict.attested[pcr]} entries"
     for key, container in verdict.containers.items():
-        name = container.runtime_id or "of no runtime that is known here"
+        inside = f"inside container {container.parent}" if container.parent else "of no runtime that is known here"
+        name = container.runtime_id or inside
         image = f", image {container.image}" if container.image else ""
         tree = f", tree {container.image_digest}" if container.image_digest else ""
         said = f"{verdict.container_judgement(key)}, {container.entries} entries, {name}{image}{tree}"

@@ -5,20 +5,42 @@ A version or a kind that is not known is *unsupported*; what contradicts the pag
 
 from __future__ import annotations
 
-import re
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from testbed.attest.finding import BadEvidence
+from testbed.attest.identity import find_place
+from testbed.attest.integrity import (
+    ASKED,
+    ATTACHED,
+    DETACHED,
+    PERIODIC,
+    BeatEntry,
+    LossEntry,
+    MeasurerEntry,
+    ProgramEntry,
+    parse_beat,
+    parse_loss,
+    parse_measurer,
+    parse_program,
+)
 from testbed.attest.launch import ImageEntry, LaunchEntry, parse_image, parse_launch
+from testbed.attest.mounts import MountsEntry, parse_mounts
 from testbed.attest.payload import (
     BEAT,
     FILE,
     IMAGE,
+    JOIN,
     KINDS,
     LAUNCH,
+    LOSS,
+    MEASURER,
+    MOUNTS,
+    PROGRAM,
     START,
     VIOLATION,
+    Header,
     Identity,
     body,
     body_and_rest,
@@ -28,24 +50,35 @@ from testbed.attest.payload import (
     zero,
 )
 
-__all__ = ["KINDS", "Identity", "ImageEntry", "LaunchEntry"]
+__all__ = [
+    "ASKED",
+    "ATTACHED",
+    "DETACHED",
+    "KINDS",
+    "PERIODIC",
+    "BeatEntry",
+    "Identity",
+    "ImageEntry",
+    "LaunchEntry",
+    "LossEntry",
+    "MeasurerEntry",
+    "MountsEntry",
+    "ProgramEntry",
+]
 
 PREFIX = b"ctr-"
-NO_PATH, UNLINKED, ANON_FILE, LATE = 1, 2, 4, 8
+NO_PATH, UNLINKED, ANON_FILE, LATE, NOT_BOUND = 1, 2, 4, 8, 16
 NO_CGROUP_PATH, BEFORE = 1, 2
 EXECVE, MMAP, KERNEL_READ, MPROTECT, RUNNING = 1, 2, 3, 4, 5
-OPEN_WRITERS, TOMTOU = 1, 2
-ATTACHED, PERIODIC, ASKED, DETACHED = 1, 2, 3, 4
+OPEN_WRITERS, TOMTOU, CHANGED, TAIL, UNSETTLED = 1, 2, 3, 4, 5
+# Routes on which code is always measured late, and those on which it may be, by version.
 _LATE_ROUTES = frozenset({MPROTECT, RUNNING})
+_MAY_BE_LATE = {1: _LATE_ROUTES, 2: _LATE_ROUTES | {MMAP}}
+_VIOLATIONS = {1: TOMTOU, 2: UNSETTLED}
 _FILE = struct.Struct("<HHIQ32s")
 _START = struct.Struct("<QIIII")
 _VIOLATION = struct.Struct("<HHIQQ")
-_BEAT = struct.Struct("<QQIIQQQ")
 _JOIN = struct.Struct("<QQ")
-# Podman's cgroup of a container, with either cgroup manager; the innermost counts where podman runs in podman.
-# podman, docker, CRI-O and containerd put their name before the id; an OCI runtime called directly need not.
-_ENGINES = rb"(?:libpod|docker|crio|cri-containerd|crun|runc)-"
-_RUNTIME_ID = re.compile(rb"(?:^|/)(?:" + _ENGINES + rb")?([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,21 +121,6 @@ class ViolationEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeatEntry:
-    """``ctr-beat``: the measurer was there.
-
-    ``time`` and ``interval`` in nanoseconds, ``lost``: events without an entry, ``containers``: highest ``seq``.
-    """
-
-    number: int
-    time: int
-    event: int
-    interval: int
-    lost: int
-    containers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinEntry:
     """``ctr-join``: a task created at ``joined`` came from container ``origin`` (0: the host) into this one."""
 
@@ -111,81 +129,86 @@ class JoinEntry:
     origin: int
 
 
-# Entries of one container, and all of them.
-OfContainer = FileEntry | StartEntry | LaunchEntry | ViolationEntry | JoinEntry
-Payload = OfContainer | ImageEntry | BeatEntry
+# Entries of one container, those of none, and all of them.
+OfContainer = FileEntry | StartEntry | LaunchEntry | ViolationEntry | JoinEntry | LossEntry | MountsEntry | ProgramEntry
+OfNone = ImageEntry | BeatEntry | MeasurerEntry
+Payload = OfContainer | OfNone
 
 
 def parse_payload(name: bytes, payload: bytes) -> Payload:
     """Read the payload of an event called ``name``. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
-    kind, flags, container = parse_header(name, payload)
-    if kind == FILE:
-        return _file(container, flags, payload)
-    if kind == START:
-        return _start(container, flags, payload)
-    if kind == IMAGE:
-        return parse_image(payload)
-    if kind == LAUNCH:
-        return parse_launch(container, flags, payload)
-    if kind == VIOLATION:
-        return _violation(container, flags, payload)
-    return _beat(payload) if kind == BEAT else _join(container, payload)
+    header = parse_header(name, payload)
+    return _PARSERS[header.kind](header, payload)
 
 
 def runtime_id(cgroup_path: bytes) -> str | None:
-    """Return the runtime's own id of the container whose cgroup this is, if it shows one."""
-    found = _RUNTIME_ID.findall(cgroup_path)
-    return found[-1].decode() if found else None
+    """Return the first id of a runtime that a cgroup's path shows: that of the outermost container."""
+    place = find_place(cgroup_path.decode(errors="backslashreplace"))
+    return None if place is None else place.id
 
 
-def _file(container: Identity, flags: int, payload: bytes) -> FileEntry:
+def _file(header: Header, payload: bytes) -> FileEntry:
     fixed, rest = body_and_rest(payload, _FILE)
     route, hash_alg, path_len, size, digest = _FILE.unpack(fixed)
+    flags = header.flags
     if not EXECVE <= route <= RUNNING:
         raise BadEvidence("route", f"{EXECVE} to {RUNNING}", f"{route}")
-    if bool(flags & LATE) != (route in _LATE_ROUTES):
-        expected = f"LATE with routes {MPROTECT} and {RUNNING} and with no others"
+    late = _MAY_BE_LATE[header.version] if flags & LATE else frozenset(range(EXECVE, MPROTECT))
+    if route not in late:
+        may = sorted(_MAY_BE_LATE[header.version] - _LATE_ROUTES)
+        expected = f"LATE with routes {MPROTECT} and {RUNNING}, {f'perhaps with {may}, ' if may else ''}with no others"
         raise BadEvidence("flags", expected, f"0x{flags:x}, route {route}")
     sha256_only(hash_alg)
     path = text("path", rest, path_len, absent=bool(flags & NO_PATH))
-    return FileEntry(container=container, flags=flags, route=route, size=size, digest=digest, path=path)
+    return FileEntry(container=header.container, flags=flags, route=route, size=size, digest=digest, path=path)
 
 
-def _start(container: Identity, flags: int, payload: bytes) -> StartEntry:
+def _start(header: Header, payload: bytes) -> StartEntry:
     fixed, rest = body_and_rest(payload, _START)
     parent, pidns, utsns, cgroup_len, reserved = _START.unpack(fixed)
     zero("reserved", reserved)
-    if parent == container.seq:
+    if parent == header.container.seq:
         raise BadEvidence("parent", "another container", f"{parent}, itself")
-    path = text("cgroup_path", rest, cgroup_len, absent=bool(flags & NO_CGROUP_PATH))
-    return StartEntry(container=container, flags=flags, parent=parent, pidns=pidns, utsns=utsns, cgroup_path=path)
-
-
-def _violation(container: Identity, flags: int, payload: bytes) -> ViolationEntry:
-    fixed, rest = body_and_rest(payload, _VIOLATION)
-    violation, reserved, path_len, device, inode = _VIOLATION.unpack(fixed)
-    if violation not in {OPEN_WRITERS, TOMTOU}:
-        raise BadEvidence("violation", f"{OPEN_WRITERS} or {TOMTOU}", f"{violation}")
-    zero("reserved", reserved)
-    path = text("path", rest, path_len, absent=bool(flags & NO_PATH))
-    major_minor = (device >> 32, device & 0xFFFFFFFF)
-    return ViolationEntry(
-        container=container, flags=flags, violation=violation, device=major_minor, inode=inode, path=path
+    path = text("cgroup_path", rest, cgroup_len, absent=bool(header.flags & NO_CGROUP_PATH))
+    return StartEntry(
+        container=header.container, flags=header.flags, parent=parent, pidns=pidns, utsns=utsns, cgroup_path=path
     )
 
 
-def _beat(payload: bytes) -> BeatEntry:
-    number, time, event, reserved, interval, lost, containers = _BEAT.unpack(body(payload, _BEAT))
-    if number == 0:
-        raise BadEvidence("number", "1 or more", "0")
-    if event not in {ATTACHED, PERIODIC, ASKED, DETACHED}:
-        raise BadEvidence("event", f"{ATTACHED} to {DETACHED}", f"{event}")
+def _violation(header: Header, payload: bytes) -> ViolationEntry:
+    fixed, rest = body_and_rest(payload, _VIOLATION)
+    violation, reserved, path_len, device, inode = _VIOLATION.unpack(fixed)
+    if not OPEN_WRITERS <= violation <= _VIOLATIONS[header.version]:
+        raise BadEvidence("violation", f"{OPEN_WRITERS} to {_VIOLATIONS[header.version]}", f"{violation}")
     zero("reserved", reserved)
-    return BeatEntry(number=number, time=time, event=event, interval=interval, lost=lost, containers=containers)
+    path = text("path", rest, path_len, absent=bool(header.flags & NO_PATH))
+    return ViolationEntry(
+        container=header.container,
+        flags=header.flags,
+        violation=violation,
+        device=(device >> 32, device & 0xFFFFFFFF),
+        inode=inode,
+        path=path,
+    )
 
 
-def _join(container: Identity, payload: bytes) -> JoinEntry:
+def _join(header: Header, payload: bytes) -> JoinEntry:
     joined, origin = _JOIN.unpack(body(payload, _JOIN))
-    if origin == container.seq:
+    if origin == header.container.seq:
         raise BadEvidence("from", "another container", f"{origin}, itself")
-    return JoinEntry(container=container, joined=joined, origin=origin)
+    return JoinEntry(container=header.container, joined=joined, origin=origin)
+
+
+_PARSERS: Mapping[int, Callable[[Header, bytes], Payload]] = {
+    FILE: _file,
+    START: _start,
+    IMAGE: parse_image,
+    LAUNCH: parse_launch,
+    VIOLATION: _violation,
+    BEAT: parse_beat,
+    JOIN: _join,
+    LOSS: parse_loss,
+    MOUNTS: parse_mounts,
+    PROGRAM: parse_program,
+    MEASURER: lambda _, payload: parse_measurer(payload),
+}

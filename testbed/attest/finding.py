@@ -34,6 +34,9 @@ class FindingKind(enum.StrEnum):
     UNATTESTED = "unattested"
     UNKNOWN_FILE = "unknown-file"
     WRONG_DIGEST = "wrong-digest"
+    WRONG_LAUNCH = "wrong-launch"
+    NOT_BOUND = "not-bound"
+    AMBIGUOUS_IDENTITY = "ambiguous-identity"
     MISSING = "missing"
     GHOST = "ghost"
     MISATTRIBUTED = "misattributed"
@@ -105,8 +108,9 @@ class UnsupportedEvidence(BadEvidence):
 class Container:
     """What the attested log says of one container.
 
-    ``runtime_id`` is read off its cgroup's path, where possible. ``image_digest``: of its image's tree as its launch
-    tells it, hex, empty without one.
+    ``runtime_id`` is read off its cgroup's path, where possible; a container in a container has none, as the outer one
+    can name that cgroup as it likes. ``parent``: the ``seq`` of the container that started it, 0 for the host.
+    ``image_digest``: of its image's tree as its launch tells it, hex, empty without one.
     """
 
     seq: int
@@ -118,6 +122,7 @@ class Container:
     image: str = ""
     image_digest: str = ""
     entries: int = 0
+    parent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +175,7 @@ class Verdict:
             "image": container.image,
             "image_digest": container.image_digest,
             "runtime_id": container.runtime_id,
+            "parent": container.parent,
             "entries": container.entries,
             "findings": [finding.as_json() for finding in self.findings if finding.container == key],
         }

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.payload import NO_DIGEST, Identity, body, body_and_rest, sha256_only, zero
-from testbed.attest.tree import VERSION
+from testbed.attest.mounts import LIST_MAX, Mount, mount_records, mount_table
+from testbed.attest.payload import NO_DIGEST, Header, Identity, body, body_and_rest, digest_if, sha256_only, zero
 
 # Why a tree's digest is not there, by `outcome`.
 OUTCOMES = (
@@ -20,20 +20,20 @@ OUTCOMES = (
     "the container was killed meanwhile",
     "no memory",
 )
-ARGS_CUT, MOUNTS_CUT, NO_RUNTIME, CONFIG, MAPS_CUT, NO_ENVIRONMENT = 1, 2, 4, 8, 16, 32
-ARGS_MAX = MOUNTS_MAX = 4096
+ARGS_CUT, MOUNTS_CUT, NO_RUNTIME, CONFIG, MAPS_CUT, NO_ENVIRONMENT, NO_MOUNTS = 1, 2, 4, 8, 16, 32, 64
+ARGS_MAX = 4096
 RANGES_MAX = 64
-MOUNT_FLAGS = 0xFF
 _IMAGE = struct.Struct("<HHIQQ32s")
 _LAUNCH = struct.Struct("<HHIIIIIIIII32s32s32s32sQQQQ")
+_ROOT = struct.Struct("<II32s")
 _RANGE = struct.Struct("<III")
-_MOUNT = struct.Struct("<III")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEntry:
     """``ctr-image``: a tree with which containers begin. ``digest``: 32 zero bytes unless ``outcome`` is 0."""
 
+    tree_version: int
     outcome: int
     files: int
     size: int
@@ -50,12 +50,17 @@ class IdRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
-    """A mount on the container's root. ``flags``: bits 0 to 7 of the kernel's ``mnt_flags``."""
+class Root:
+    """The container's root directory itself, of which an image's digest tells nothing.
 
-    flags: int
-    path: bytes
-    type: bytes
+    ``mode``: its permission bits. ``user``, ``group``: as the container sees them. ``xattrs``: SHA-256 of its extended
+    attributes, 32 zero bytes for none.
+    """
+
+    mode: int
+    user: int
+    group: int
+    xattrs: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +68,11 @@ class LaunchEntry:
     """``ctr-launch``: how a container was started.
 
     ``args``: how many arguments there were, ``arguments`` those that are in the entry, the last one cut where
-    ``ARGS_CUT`` says so. All but ``config``, which an OCI hook claims, is what the kernel saw.
+    ``ARGS_CUT`` says so. ``root``: ``None`` in version 1, which does not tell it. All but ``config``, which an OCI hook
+    claims, is what the kernel saw.
     """
 
+    version: int
     container: Identity
     flags: int
     outcome: int
@@ -84,38 +91,46 @@ class LaunchEntry:
     cap_bounding: int
     cap_inheritable: int
     cap_ambient: int
+    root: Root | None = None
+
+    @property
+    def whole_mounts(self) -> bool:
+        """Whether every mount is listed: version 1 lists those alone that are on the root's own files."""
+        return self.version > 1 and not self.flags & (MOUNTS_CUT | NO_MOUNTS)
 
 
-def parse_image(payload: bytes) -> ImageEntry:
+def parse_image(header: Header, payload: bytes) -> ImageEntry:
     """Read the payload of a ``ctr-image`` behind its header. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
     version, hash_alg, outcome, files, size, digest = _IMAGE.unpack(body(payload, _IMAGE))
-    if version != VERSION:
-        raise UnsupportedEvidence("tree_version", f"{VERSION}", f"{version}")
+    if version != header.version:  # the two versions were raised together
+        raise UnsupportedEvidence("tree_version", f"{header.version}", f"{version}")
     sha256_only(hash_alg)
     _check_outcome(outcome, "digest", digest)
     if not outcome and not files:
         raise BadEvidence("files", "1 or more: the root is one", "0")
-    return ImageEntry(outcome=outcome, files=files, size=size, digest=digest)
+    return ImageEntry(tree_version=version, outcome=outcome, files=files, size=size, digest=digest)
 
 
-def parse_launch(container: Identity, flags: int, payload: bytes) -> LaunchEntry:
+def parse_launch(header: Header, payload: bytes) -> LaunchEntry:
     """Read the payload of a ``ctr-launch`` behind its header. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
     fixed, rest = body_and_rest(payload, _LAUNCH)
-    (hash_alg, outcome, user, group, args, args_len, uid_maps, gid_maps, mounts, mounts_len, reserved, *others) = (
+    (hash_alg, outcome, user, group, args, args_len, uid_maps, gid_maps, mounts, mounts_len, mode, *others) = (
         _LAUNCH.unpack(fixed)
     )
     image, environment, runtime, config, permitted, bounding, inheritable, ambient = others
+    flags = header.flags
     sha256_only(hash_alg)
-    zero("reserved", reserved)
+    root, rest = _root(header.version, mode, rest)
     _check_outcome(outcome, "image", image)
-    _check_flag("environment", environment, absent=bool(flags & NO_ENVIRONMENT))
-    _check_flag("runtime", runtime, absent=bool(flags & NO_RUNTIME))
-    _check_flag("config", config, absent=not flags & CONFIG)
-    _check_sizes(flags, args_len, uid_maps, gid_maps, mounts_len, len(rest))
+    digest_if("environment", environment, absent=bool(flags & NO_ENVIRONMENT))
+    digest_if("runtime", runtime, absent=bool(flags & NO_RUNTIME))
+    digest_if("config", config, absent=not flags & CONFIG)
+    _check_sizes(header, args_len, uid_maps, gid_maps, mounts_len, len(rest))
     uid_end = args_len + uid_maps * _RANGE.size
     gid_end = uid_end + gid_maps * _RANGE.size
     return LaunchEntry(
-        container=container,
+        version=header.version,
+        container=header.container,
         flags=flags,
         outcome=outcome,
         user=user,
@@ -124,7 +139,7 @@ def parse_launch(container: Identity, flags: int, payload: bytes) -> LaunchEntry
         arguments=_arguments(rest[:args_len], args, cut=bool(flags & ARGS_CUT)),
         uid_map=tuple(_ranges("uid_map", rest[args_len:uid_end])),
         gid_map=tuple(_ranges("gid_map", rest[uid_end:gid_end])),
-        mounts=_mounts(rest[gid_end:], mounts),
+        mounts=_mounts(header, rest[gid_end:], mounts),
         image=image,
         environment=environment,
         runtime=runtime,
@@ -133,7 +148,27 @@ def parse_launch(container: Identity, flags: int, payload: bytes) -> LaunchEntry
         cap_bounding=bounding,
         cap_inheritable=inheritable,
         cap_ambient=ambient,
+        root=root,
     )
+
+
+def _root(version: int, mode: int, rest: bytes) -> tuple[Root | None, bytes]:
+    """Return what a launch tells of the root directory, and what is behind that."""
+    if version == 1:
+        zero("reserved", mode)
+        return None, rest
+    if len(rest) < _ROOT.size:
+        raise BadEvidence("payload", f"{_ROOT.size} bytes of the root and more", f"{len(rest)}")
+    if mode & ~0o7777:
+        raise BadEvidence("root_mode", "permission bits only, 07777", f"0{mode:o}")
+    user, group, xattrs = _ROOT.unpack_from(rest)
+    return Root(mode=mode, user=user, group=group, xattrs=xattrs), rest[_ROOT.size :]
+
+
+def _mounts(header: Header, said: bytes, count: int) -> tuple[Mount, ...]:
+    if header.version == 1:
+        return mount_records(said, count)
+    return mount_table(said, count, absent=bool(header.flags & NO_MOUNTS))
 
 
 def _check_outcome(outcome: int, field: str, digest: bytes) -> None:
@@ -144,21 +179,16 @@ def _check_outcome(outcome: int, field: str, digest: bytes) -> None:
         raise BadEvidence(field, expected, f"{digest.hex()}, outcome {outcome}")
 
 
-def _check_flag(field: str, digest: bytes, *, absent: bool) -> None:
-    if absent != (digest == NO_DIGEST):
-        raise BadEvidence(field, f"{'32 zero bytes' if absent else 'a digest'}, as the flag says", digest.hex())
-
-
-def _check_sizes(flags: int, args_len: int, uid_maps: int, gid_maps: int, mounts_len: int, got: int) -> None:  # noqa: PLR0917
+def _check_sizes(header: Header, args_len: int, uid_maps: int, gid_maps: int, mounts_len: int, got: int) -> None:  # noqa: PLR0917
     for field, value, most in (
         ("args_len", args_len, ARGS_MAX),
         ("uid_maps", uid_maps, RANGES_MAX),
         ("gid_maps", gid_maps, RANGES_MAX),
-        ("mounts_len", mounts_len, MOUNTS_MAX),
+        ("mounts_len", mounts_len, LIST_MAX[header.version]),
     ):
         if value > most:
             raise BadEvidence(field, f"at most {most}", f"{value}")
-    if flags & MAPS_CUT and max(uid_maps, gid_maps) != RANGES_MAX:
+    if header.flags & MAPS_CUT and max(uid_maps, gid_maps) != RANGES_MAX:
         raise BadEvidence("flags", f"MAPS_CUT only with {RANGES_MAX} ranges", f"{uid_maps} and {gid_maps} ranges")
     announced = args_len + (uid_maps + gid_maps) * _RANGE.size + mounts_len
     if announced != got:
@@ -182,25 +212,3 @@ def _ranges(field: str, said: bytes) -> Iterator[IdRange]:
         if not count:
             raise BadEvidence(field, "ranges of 1 or more", "0")
         yield IdRange(inside=inside, outside=outside, count=count)
-
-
-def _mounts(said: bytes, count: int) -> tuple[Mount, ...]:
-    found: list[Mount] = []
-    at = 0
-    while at < len(said):
-        if len(said) - at < _MOUNT.size:
-            raise BadEvidence("mount_list", f"{_MOUNT.size} bytes of a mount", f"{len(said) - at}")
-        flags, path_len, type_len = _MOUNT.unpack_from(said, at)
-        at += _MOUNT.size
-        path, kind = said[at : at + path_len], said[at + path_len : at + path_len + type_len]
-        at += path_len + type_len
-        if at > len(said):
-            raise BadEvidence("mount_list", "a path and a type of the lengths that it says", f"{len(said)} bytes")
-        if flags & ~MOUNT_FLAGS:
-            raise BadEvidence("mnt_flags", f"no bits but 0x{MOUNT_FLAGS:x}", f"0x{flags:x}")
-        if not path.startswith(b"/") or not kind or b"\0" in path + kind:
-            raise BadEvidence("mount_list", "a whole path and a type", f"{path[:80]!a}, {kind[:80]!a}")
-        found.append(Mount(flags=flags, path=path, type=kind))
-    if len(found) != count:
-        raise BadEvidence("mounts", f"{len(found)}, those that follow", f"{count}")
-    return tuple(found)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 
 MAGIC = b"TBCM"
-VERSION = 1
-FILE, START, IMAGE, LAUNCH, VIOLATION, BEAT, JOIN = range(1, 8)
+VERSIONS = (1, 2)
+FILE, START, IMAGE, LAUNCH, VIOLATION, BEAT, JOIN, LOSS, MOUNTS, PROGRAM, MEASURER = range(1, 12)
 KINDS = {
     b"ctr-file": FILE,
     b"ctr-start": START,
@@ -21,13 +21,20 @@ KINDS = {
     b"ctr-violation": VIOLATION,
     b"ctr-beat": BEAT,
     b"ctr-join": JOIN,
+    b"ctr-loss": LOSS,
+    b"ctr-mounts": MOUNTS,
+    b"ctr-program": PROGRAM,
+    b"ctr-measurer": MEASURER,
 }
 SHA256 = 0x000B
 NO_DIGEST = bytes(32)
 HEADER = struct.Struct("<4sHHIIQQQQ")
 # Kinds that speak of no container.
-_OF_NONE = frozenset({IMAGE, BEAT})
-_FLAGS = {FILE: 0xF, START: 3, IMAGE: 0, LAUNCH: 0x3F, VIOLATION: 7, BEAT: 0, JOIN: 0}
+_OF_NONE = frozenset({IMAGE, BEAT, MEASURER})
+# The flags that each version knows, by kind: a kind that is not here is not of that version.
+_FLAGS_1 = {FILE: 0xF, START: 3, IMAGE: 0, LAUNCH: 0x3F, VIOLATION: 7, BEAT: 0, JOIN: 0}
+_FLAGS_2 = _FLAGS_1 | {FILE: 0x1F, LAUNCH: 0x7F, LOSS: 0, MOUNTS: 3, PROGRAM: 0, MEASURER: 0}
+_FLAGS = {1: _FLAGS_1, 2: _FLAGS_2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +47,35 @@ class Identity:
     started: int
 
 
-def parse_header(name: bytes, payload: bytes) -> tuple[int, int, Identity]:
-    """Return kind, flags and container of an event called ``name``. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What an entry says before its own fields."""
+
+    version: int
+    kind: int
+    flags: int
+    container: Identity
+
+
+def parse_header(name: bytes, payload: bytes) -> Header:
+    """Read the header of an event called ``name``. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
     if len(payload) < HEADER.size:
         raise BadEvidence("payload", f"{HEADER.size} bytes of header", f"{len(payload)}")
     magic, version, kind, length, flags, seq, mntns, cgroup, started = HEADER.unpack_from(payload)
     if magic != MAGIC:
         raise BadEvidence("magic", MAGIC.hex(), magic.hex())
-    if version != VERSION:
-        raise UnsupportedEvidence("version", f"{VERSION}", f"{version}")
-    if kind not in KINDS.values():
-        raise UnsupportedEvidence("kind", f"one of {sorted(KINDS.values())}", f"{kind}")
+    if version not in VERSIONS:
+        raise UnsupportedEvidence("version", f"one of {list(VERSIONS)}", f"{version}")
+    known = _FLAGS[version]
+    if kind not in known:
+        raise UnsupportedEvidence("kind", f"one of {sorted(known)} in version {version}", f"{kind}")
     if KINDS.get(name) != kind:
         raise BadEvidence("kind", f"that of event {name.decode(errors='backslashreplace')!a}", f"{kind}")
     if length != len(payload):
         raise BadEvidence("length", f"{len(payload)}, the size of the payload", f"{length}")
-    if flags & ~_FLAGS[kind]:
-        raise BadEvidence("flags", f"no bits but 0x{_FLAGS[kind]:x}", f"0x{flags:x}")
-    return kind, flags, _identity(kind, seq, mntns, cgroup, started)
+    if flags & ~known[kind]:
+        raise BadEvidence("flags", f"no bits but 0x{known[kind]:x}", f"0x{flags:x}")
+    return Header(version=version, kind=kind, flags=flags, container=_identity(kind, seq, mntns, cgroup, started))
 
 
 def _identity(kind: int, *fields: int) -> Identity:
@@ -95,6 +113,12 @@ def sha256_only(hash_alg: int) -> None:
     """Check the algorithm of an entry's digests."""
     if hash_alg != SHA256:
         raise UnsupportedEvidence("hash_alg", f"0x{SHA256:04x}", f"0x{hash_alg:04x}")
+
+
+def digest_if(field: str, digest: bytes, *, absent: bool) -> None:
+    """Check that a digest is there, or zero where the entry says that there is none."""
+    if absent != (digest == NO_DIGEST):
+        raise BadEvidence(field, f"{'32 zero bytes' if absent else 'a digest'}, as the entry says", digest.hex())
 
 
 def text(field: str, said: bytes, length: int, *, absent: bool) -> bytes:

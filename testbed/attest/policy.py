@@ -8,46 +8,40 @@ from __future__ import annotations
 import re
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
 from testbed.attest import policy_file
 from testbed.attest.finding import Container, FindingKind
+from testbed.attest.identity import believed, find_place
 from testbed.attest.ima import Fields
-from testbed.attest.policy_file import BOOT_AGGREGATE, KINDS, Document, is_host_name, shorten, unescape_path, wrong
+from testbed.attest.integrity import PARTS, ProgramEntry
+from testbed.attest.launch import LaunchEntry
+from testbed.attest.mounts import MountsEntry
+from testbed.attest.policy_file import BOOT_AGGREGATE, is_host_name, path_bytes, shorten, wrong
+from testbed.attest.policy_image import (
+    Complaint,
+    ImageReference,
+    image_reference,
+    launch_checks,
+    launch_demands,
+    mounts_check,
+    narrow,
+    program_check,
+    sha256_bytes,
+    some,
+)
+from testbed.attest.policy_keys import KINDS, Document, On
 from testbed.attest.policy_lint import NAME_MAX, compile_pattern, lint
 from testbed.errors import SpecError
 
 _ANY = "*"
-_SHOWN = 3
 _LENGTH = struct.Struct("<I")
 # The field `d-ng` or `d-ngv2` up to the digest, and how long the digest is in hex, by what a policy writes before it.
 _HEADS = {kind: (_LENGTH.pack(len(kind) + 2 + size) + kind.encode() + b":\0", 2 * size) for kind, size in KINDS.items()}
-_IMAGE_EXPECTED = "digests, sha256:HEX (lower case; entries of containers have no others)"
 _EXPECTED = f"digests, ALGORITHM:HEX (lower case; {', '.join(KINDS)})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complaint:
-    """Why an entry is not accepted. ``tolerated``: the policy says to note it and go on."""
-
-    kind: FindingKind
-    expected: str
-    tolerated: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageReference:
-    """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files.
-
-    ``config``: the digests of ``config.json`` of which a launch must claim one; none: it may claim anything.
-    """
-
-    digest: str | None
-    files: Mapping[bytes, tuple[bytes, ...]]
-    config: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +50,9 @@ class Policy:
 
     ``accepted``: template data of the template `ima-ng` (`d-ng|n-ng`) of each file of the host and boot_aggregate, as
     the kernel writes them; ``verity``: the same with `d-ngv2` of fs-verity digests, kept apart as no `ima-ng` entry has
-    them. Names are as IMA logs them: with an underscore for each space.
+    them. Names are as IMA logs them: with an underscore for each space. ``cgroups``: paths that only the host makes
+    cgroups at. ``measurer``: digests of its parts, by their names; nothing: any measurer. ``noted``: kinds of findings
+    that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
     """
 
     accepted: frozenset[bytes]
@@ -65,8 +61,9 @@ class Policy:
     exclude: tuple[re.Pattern[bytes], ...]
     images: Mapping[str, ImageReference]
     containers: Mapping[str, tuple[str, ...]]
-    tolerates_violations: bool
-    tolerates_unknown: bool
+    cgroups: tuple[str, ...]
+    measurer: Mapping[str, frozenset[bytes]]
+    noted: frozenset[FindingKind]
     _by_name: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def judge_host(self, fields: Fields) -> Complaint | None:
@@ -77,7 +74,7 @@ class Policy:
             return None
         known = self._digests(fields.name)
         if known:
-            return Complaint(kind=FindingKind.WRONG_DIGEST, expected=_some(known))
+            return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
         if self._excluded(fields.name):
             return None
         return self._unknown("a file that the policy lists for the host")
@@ -89,12 +86,22 @@ class Policy:
             return self._unknown("an event that the policy lists among its buffers")
         if f"{fields.algorithm}:{fields.digest.hex()}" in known:
             return None
-        return Complaint(kind=FindingKind.WRONG_DIGEST, expected=_some(sorted(known)))
+        return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(sorted(known)))
 
-    def images_of(self, container: Container) -> tuple[str, ...]:
-        """Return the images that a container may be of: by the runtime's id, else those of all others (`*`)."""
-        named = self.containers.get(container.runtime_id or _ANY)
-        return self.containers.get(_ANY, ()) if named is None else named
+    def key_of(self, container: Container, *, before: bool = False) -> str:
+        """Return under which key of ``containers`` a container of the host's is: its id if that is believed, or `*`."""
+        place = find_place(container.cgroup_path)
+        if container.runtime_id is None or place is None or not believed(place, self.cgroups, before=before):
+            return _ANY
+        return container.runtime_id
+
+    def images_of(self, key: str) -> tuple[str, ...]:
+        """Return the images that a container of the host's may be of, else those of all others (`*`)."""
+        return self.containers.get(key, self.containers.get(_ANY, ()))
+
+    def nested_images(self, key: str) -> tuple[str, ...] | None:
+        """Return the images of containers in the container of this key; ``None``: they count as that container."""
+        return self.containers.get(f"{key}/*", self.containers.get(f"{_ANY}/*"))
 
     def judge_file(
         self, images: tuple[str, ...], path: bytes, digest: bytes
@@ -112,40 +119,35 @@ class Policy:
             return consistent, None
         known = [f"sha256:{one.hex()} (image {name})" for name, digests in listed.items() for one in digests]
         if known:
-            return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=_some(known))
-        return images, self._unknown(f"a file of image {_some(images)}")
+            return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
+        return images, self._unknown(f"a file of image {some(images)}")
 
-    def judge_launch(
-        self, images: tuple[str, ...], tree: bytes | None, config: bytes
-    ) -> tuple[tuple[str, ...], Complaint | None, str]:
-        """Judge how a container of one of ``images`` was started; ``tree``: its image's digest, if there is one.
+    def judge_launch(self, images: tuple[str, ...], launch: LaunchEntry) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge how a container of one of ``images`` was started; returns those that it can still be of, or why not."""
+        return narrow(self.images, images, launch_checks(launch))
 
-        Returns those of them that it can still be of, else why it can be of none, and what it has instead.
-        """
-        for what, digest, wanted in (
-            ("tree", None if tree is None else tree.hex(), {name: self._trees(name) for name in images}),
-            ("config", config.hex(), {name: self.images[name].config for name in images}),
-        ):
-            left = tuple(name for name in images if digest is None or not wanted[name] or digest in wanted[name])
-            if images and not left:
-                expected = _some([f"{what} {one} (image {n})" for n in images for one in sorted(wanted[n])])
-                got = f"{what} {digest}" if what == "tree" or any(config) else "no config claimed"
-                return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=expected), got
-            images = left
-        return images, None, ""
+    def judge_mounts(self, images: tuple[str, ...], listed: MountsEntry) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge the mounts that a container has later on, likewise."""
+        return narrow(self.images, images, [mounts_check(listed.mounts if listed.whole else None)])
+
+    def judge_program(self, images: tuple[str, ...], loaded: ProgramEntry) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge what a container loads into the kernel, likewise. `on.unknown` never excuses it."""
+        return narrow(self.images, images, [program_check(loaded)])
 
     def demands(self, images: tuple[str, ...]) -> str:
-        """Say what a launch must claim that a container of one of ``images`` must have; nothing if it need not."""
-        if not all(self.images[name].config for name in images):
+        """Say what a launch must have that a container of one of ``images`` needs; nothing if it needs none."""
+        if not all(self.images[name].demands_launch for name in images):
             return ""
-        return _some([f"config {one} (image {name})" for name in images for one in sorted(self.images[name].config)])
+        return some([f"{one} (image {name})" for name in images for one in launch_demands(self.images[name])])
 
-    def _trees(self, name: str) -> frozenset[str]:
-        digest = self.images[name].digest
-        return frozenset() if digest is None else frozenset([digest])
+    def tolerates(self, kind: FindingKind) -> bool:
+        """Whether a finding of this kind is only noted."""
+        return kind in self.noted
 
     def _unknown(self, expected: str) -> Complaint:
-        return Complaint(kind=FindingKind.UNKNOWN_FILE, expected=expected, tolerated=self.tolerates_unknown)
+        return Complaint(
+            kind=FindingKind.UNKNOWN_FILE, expected=expected, tolerated=self.tolerates(FindingKind.UNKNOWN_FILE)
+        )
 
     def _excluded(self, name: bytes) -> bool:
         """Whether a pattern excuses a name. The kernel logs no name that goes up again: one that does is made up."""
@@ -184,18 +186,26 @@ def build_policy(document: Document, where: str) -> Policy:
         verity=frozenset(verity),
         buffers=_buffers(document.host.buffers, where),
         exclude=tuple(_patterns(document.host.exclude, where)),
-        images={
-            name: ImageReference(
-                digest=image.digest,
-                files=_image_files(image.files, where, f"images.{name}.files"),
-                config=frozenset(image.config or ()),
-            )
-            for name, image in document.images.items()
-        },
+        images={name: image_reference(image, where, f"images.{name}") for name, image in document.images.items()},
         containers={key: tuple(names) for key, names in document.containers.items()},
-        tolerates_violations=document.on.violation == "note",
-        tolerates_unknown=document.on.unknown == "note",
+        cgroups=tuple(document.cgroups),
+        measurer=_measurer(document),
+        noted=frozenset(kind for kind, word in _noted(document.on) if word == "note"),
     )
+
+
+def _noted(on: On) -> Iterator[tuple[FindingKind, str]]:
+    yield FindingKind.VIOLATION, on.violation
+    yield FindingKind.UNKNOWN_FILE, on.unknown
+    yield FindingKind.NOT_BOUND, on.not_bound
+    yield FindingKind.AMBIGUOUS_IDENTITY, on.restart
+
+
+def _measurer(document: Document) -> dict[str, frozenset[bytes]]:
+    if document.measurer is None:
+        return {}
+    told = {part: getattr(document.measurer, part) for part in PARTS.values()}
+    return {part: frozenset(map(sha256_bytes, digests)) for part, digests in told.items()}
 
 
 def _add_host_files(files: Mapping[str, list[str]], where: str, accepted: list[bytes], verity: list[bytes]) -> None:
@@ -213,34 +223,11 @@ def _add_host_files(files: Mapping[str, list[str]], where: str, accepted: list[b
 
 def _host_name(text: str, where: str) -> bytes:
     """Return a path as IMA logs it."""
-    name = _path(text, where, "host.files").replace(b" ", b"_")
+    name = path_bytes(text, where, "host.files").replace(b" ", b"_")
     if not is_host_name(name):
         hint = "begin the path with /; boot_aggregate has a key of its own beside `files`"
         raise wrong(where, "host.files", "whole paths, or names of files without a path", text, hint)
     return name
-
-
-def _image_files(files: Mapping[str, list[str]], where: str, key: str) -> dict[bytes, tuple[bytes, ...]]:
-    found = {}
-    for text, digests in files.items():
-        path = _path(text, where, key)
-        if not path.startswith(b"/"):
-            raise wrong(where, key, "whole paths", text, "begin the path with /")
-        if type(digests) is not list or not digests:
-            raise wrong(where, f"{key}.{text}", _IMAGE_EXPECTED, digests)
-        for digest in digests:
-            if _digest_field(digest) is None or not digest.startswith("sha256:"):
-                raise wrong(where, f"{key}.{text}", _IMAGE_EXPECTED, digest)
-        found[path] = tuple(bytes.fromhex(digest.removeprefix("sha256:")) for digest in digests)
-    return found
-
-
-def _path(text: str, where: str, key: str) -> bytes:
-    try:
-        return unescape_path(text)
-    except ValueError as error:
-        hint = "write each byte that is no valid UTF-8, and % itself, as % and two upper-case hex digits, nothing else"
-        raise wrong(where, key, "paths that are not empty and have one spelling", text, hint) from error
 
 
 def _digest_field(text: str) -> bytes | None:
@@ -257,7 +244,7 @@ def _digest_field(text: str) -> bytes | None:
 def _buffers(buffers: Mapping[str, list[str]], where: str) -> dict[bytes, frozenset[str]]:
     found: dict[bytes, frozenset[str]] = {}
     for text, digests in buffers.items():
-        name = _path(text, where, "host.buffers").replace(b" ", b"_")
+        name = path_bytes(text, where, "host.buffers").replace(b" ", b"_")
         found[name] = found.get(name, frozenset()) | frozenset(digests)
     return found
 
@@ -289,8 +276,3 @@ def _name_of(item: bytes) -> bytes:
 def _digest_of(item: bytes) -> str:
     kind, _, digest = item[4 : 4 + item[0]].partition(b":\0")
     return f"{kind.decode()}:{digest.hex()}"
-
-
-def _some(values: Sequence[str]) -> str:
-    more = f" or {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    return " or ".join(values[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""The policy's file: its keys (schema 1, docs/policy.schema.json is made from them), and paths as text."""
+"""The policy's file: reading it, its errors, and paths as text. Its keys are in ``policy_keys``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic import ValidationError
 
-from testbed.attest.ima import BANKS
+from testbed.attest.policy_keys import Document
 from testbed.errors import SpecError
 
 SIZE_MAX = 512 << 20
@@ -24,88 +24,6 @@ _SHOWN = 80
 _DIGITS_MAX = 20
 _ESCAPE = re.compile(r"%(..?)?", re.DOTALL)
 _HINT = "docs/policy.md explains every key"
-
-# The digests that a file can have, by what stands before them: fs-verity has two algorithms.
-KINDS = BANKS | {f"verity:{name}": BANKS[name] for name in ("sha256", "sha512")}
-_PLAIN = "|".join(f"{name}:[0-9a-f]{{{2 * size}}}" for name, size in BANKS.items())
-_ANY_KIND = "|".join(f"{kind}:[0-9a-f]{{{2 * size}}}" for kind, size in KINDS.items())
-PlainDigest = Annotated[str, Field(pattern=f"^({_PLAIN})$")]
-FileDigest = Annotated[str, Field(pattern=f"^({_ANY_KIND})$")]
-ImageFileDigest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
-HostName = Annotated[str, Field(pattern="^(/|[^/0-9][^/]*$)")]
-ImagePath = Annotated[str, Field(pattern="^/")]
-ImageName = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
-ContainerKey = Annotated[str, Field(pattern=r"^(\*|[0-9a-f]{64})$")]
-Hex256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# 64 zeros would be what a launch has that claims nothing.
-ClaimedDigest = Annotated[str, Field(pattern="^0{0,63}[1-9a-f][0-9a-f]{0,63}$", min_length=64, max_length=64)]
-Word = Literal["reject", "note"]
-
-
-class _Values(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-# The tables of files are not validated here but, in a plain loop, where they are put into the form that is looked up
-# (policy.py): for a million files pydantic would take 1.2 s more, of 3 in all.
-class Host(_Values):
-    """What may run outside containers: by path as IMA logs it, the digests of the content (any of them will do).
-
-    `boot_aggregate`: digests of that entry. `buffers`: digests of what the kernel measures under an event name.
-    `exclude`: patterns of whole paths; a file that is in no list is not complained about if one matches.
-    """
-
-    files: SkipValidation[dict[HostName, Annotated[list[FileDigest], Field(min_length=1)]]] = {}
-    boot_aggregate: list[PlainDigest] = []
-    buffers: dict[Annotated[str, Field(min_length=1)], Annotated[list[PlainDigest], Field(min_length=1)]] = {}
-    exclude: list[str] = []
-
-
-class Image(_Values):
-    """What may run in a container of this image. `digest`: that of its tree (docs/formats.md, section 3).
-
-    `config`: digests of `config.json` of which each container's launch must claim one; without it, it may claim any.
-    """
-
-    digest: Hex256 | None = None
-    config: Annotated[list[ClaimedDigest], Field(min_length=1)] | None = None
-    files: SkipValidation[dict[ImagePath, Annotated[list[ImageFileDigest], Field(min_length=1)]]] = {}
-
-
-class On(_Values):
-    """What to do where nothing is known: `reject`, or `note` and go on."""
-
-    violation: Word = "reject"
-    unknown: Word = "reject"
-
-
-class Document(_Values):
-    """A reference policy: which files may run on the host and in containers (docs/policy.md).
-
-    `containers`: names of images by the runtime's id of a container, `*` for all others.
-    """
-
-    version: Literal[1] = Field(alias="schema")
-    host: Host = Host()
-    images: dict[ImageName, Image] = {}
-    containers: dict[ContainerKey, Annotated[list[ImageName], Field(min_length=1)]] = {}
-    on: On = On()
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the file."""
-    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    made = dialect | Document.model_json_schema(by_alias=True) | {"title": "Reference policy, schema 1"}
-    _close(made)
-    return made
-
-
-def _close(node: Any) -> None:
-    """Let no key through that is not of the form that its table demands, as the model does."""
-    if isinstance(node, dict) and "patternProperties" in node:
-        node["additionalProperties"] = False
-    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _close(inner)
 
 
 def read_policy_file(path: Path) -> bytes:
@@ -196,6 +114,15 @@ def unescape_path(text: str) -> bytes:
     if not path or b"\0" in path:
         raise ValueError("empty, or with a zero byte")
     return path
+
+
+def path_bytes(text: str, where: str, key: str) -> bytes:
+    """Return a path that a policy writes. Raises ``SpecError``."""
+    try:
+        return unescape_path(text)
+    except ValueError as error:
+        hint = "write each byte that is no valid UTF-8, and % itself, as % and two upper-case hex digits, nothing else"
+        raise wrong(where, key, "paths that are not empty and have one spelling", text, hint) from error
 
 
 @contextmanager

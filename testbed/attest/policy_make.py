@@ -1,4 +1,4 @@
-"""Make a reference policy: of container images, of a root file system, or of what a log says (trust on first use)."""
+"""Make a reference policy: of container images or of a root file system; of a log: ``policy_log``."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import os
 import re
 import stat
 import tarfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from testbed.attest import entries as payloads
 from testbed.attest.archive import Image, open_image
-from testbed.attest.finding import BadEvidence
-from testbed.attest.ima import Entry, Fields, parse_fields
-from testbed.attest.policy_file import BOOT_AGGREGATE, KINDS, Document, escape_path, is_host_name
-from testbed.attest.policy_file import Image as ImageValues
+from testbed.attest.policy_file import escape_path
+from testbed.attest.policy_keys import Document
+from testbed.attest.policy_keys import Image as ImageValues
 from testbed.attest.tree import tree_digest
 from testbed.errors import SpecError, TestbedError
 
 ANY = "*"
+_NESTED = "/*"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _NOT_IN_NAMES = re.compile(r"[^!-~]")
 _SHOWN = 5
@@ -53,7 +51,7 @@ def from_images(archives: Sequence[Path]) -> Made:
         if images.setdefault(name, made) != made:
             hint = "make two policies, or give the archives names of their own"
             raise SpecError(f"{archive}: expected another image's name, got {name!r} for a second image", hint)
-    return Made(document=_document(images=images, containers={ANY: sorted(images)}))
+    return Made(document=document(images=images, containers={ANY: sorted(images)}))
 
 
 def image_name(archive: Path) -> str:
@@ -90,22 +88,7 @@ def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = ite
         hint = "run it as a user who may read all of it, or remove what no machine needs"
         raise SpecError(f"{top}: {len(failed)} files or directories cannot be read:\n{shown}{more}", hint)
     notes = tuple(f"not entered: {escape_path(mount)} is another file system" for mount in mounts)
-    return Made(document=_document(files=files), notes=notes)
-
-
-def from_entries(entries: Iterable[Entry]) -> Made:
-    """List what a log says that it measured, as it is: files and buffers of the host, and each container's files."""
-    log = _Log()
-    for entry in entries:
-        try:
-            if entry.violation:
-                log.left_out["violations, which vouch for nothing"] += 1
-            else:
-                log.add(parse_fields(entry))
-        except BadEvidence as error:
-            log.left_out[f"entries that cannot be judged ({error.where})"] += 1
-    notes = tuple(f"left out: {count} {what}" for what, count in sorted(log.left_out.items()))
-    return Made(document=log.document(), notes=notes)
+    return Made(document=document(files=files), notes=notes)
 
 
 def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,21 +97,21 @@ def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
         if base["images"][name] != new["images"][name]:
             hint = "take it out of the policy first, or give the new one another name"
             raise SpecError(f"image {name!r} is in the policy already and is another one", hint)
-    host = {key: _union(base["host"][key], new["host"][key]) for key in ("files", "buffers")}
+    host = {key: union(base["host"][key], new["host"][key]) for key in ("files", "buffers")}
     aggregates = sorted({*base["host"]["boot_aggregate"], *new["host"]["boot_aggregate"]})
+    cgroups = sorted({*base.get("cgroups", ()), *new.get("cgroups", ())})
     return {
-        "schema": 1,
+        **base,
         "host": host | {"boot_aggregate": aggregates, "exclude": base["host"]["exclude"]},
         "images": base["images"] | new["images"],
-        "containers": _union(base["containers"], new["containers"]),
-        "on": base["on"],
-    }
+        "containers": union(base["containers"], new["containers"]),
+    } | ({"cgroups": cgroups} if cgroups else {})
 
 
 def as_json(document: Document) -> dict[str, Any]:
     """Return a document that was read as what can be merged and written."""
-    host, on = document.host, document.on
-    return {
+    host = document.host
+    made = {
         "schema": 1,
         "host": {
             "files": host.files,
@@ -138,92 +121,32 @@ def as_json(document: Document) -> dict[str, Any]:
         },
         "images": {name: _image_json(one) for name, one in document.images.items()},
         "containers": document.containers,
-        "on": {"violation": on.violation, "unknown": on.unknown},
+        "on": document.on.model_dump(by_alias=True, exclude_unset=True)
+        | {"violation": document.on.violation, "unknown": document.on.unknown},
     }
+    more = {"cgroups": document.cgroups, "measurer": document.measurer and document.measurer.model_dump()}
+    return made | {key: value for key, value in more.items() if value}
 
 
 def _image_json(image: ImageValues) -> dict[str, Any]:
-    told = {"digest": image.digest, "config": image.config}
-    return {key: value for key, value in told.items() if value} | {"files": image.files}
+    """Return an image's keys, of which those that were left out stay so: an empty list of mounts allows none."""
+    told = image.model_dump(exclude={"files"}, exclude_none=True)
+    return told | {"files": image.files}
 
 
-class _Log:
-    """What a log says, gathered entry by entry."""
-
-    def __init__(self) -> None:
-        self.left_out: Counter[str] = Counter()
-        self._files: dict[str, set[str]] = {}
-        self._buffers: dict[str, set[str]] = {}
-        self._aggregates: set[str] = set()
-        self._names: dict[int, str | None] = {}
-        self._containers: dict[int, dict[str, set[str]]] = {}
-        self._trees: dict[int, str] = {}
-
-    def add(self, fields: Fields) -> None:
-        """Add an entry. Raises ``BadEvidence`` for one of ours that is none."""
-        kind = f"verity:{fields.algorithm}" if fields.digest_type == "verity" else fields.algorithm
-        digest = f"{kind}:{fields.digest.hex()}"
-        if fields.buf is not None and fields.name.startswith(payloads.PREFIX):
-            self._add_payload(payloads.parse_payload(fields.name, fields.buf))
-        elif kind not in KINDS:
-            self.left_out[f"digests of {kind}, which no policy has"] += 1
-        elif fields.buf is not None and fields.name:
-            _put(self._buffers, fields.name, digest)
-        elif fields.name == BOOT_AGGREGATE.encode():
-            self._aggregates.add(digest)
-        elif not is_host_name(fields.name):
-            self.left_out["names that no policy has"] += 1
-        else:
-            _put(self._files, fields.name, digest)
-
-    def _add_payload(self, payload: payloads.Payload) -> None:
-        if isinstance(payload, payloads.BeatEntry | payloads.ImageEntry | payloads.JoinEntry):
-            return
-        seq = payload.container.seq
-        if isinstance(payload, payloads.StartEntry):
-            self._names.setdefault(seq, payloads.runtime_id(payload.cgroup_path))
-        elif isinstance(payload, payloads.ViolationEntry):
-            self.left_out["violations, which vouch for nothing"] += 1
-        elif isinstance(payload, payloads.LaunchEntry):
-            if not payload.outcome:
-                self._trees.setdefault(seq, payload.image.hex())
-        elif payload.path.startswith(b"/"):
-            _put(self._containers.setdefault(seq, {}), payload.path, f"sha256:{payload.digest.hex()}")
-        else:
-            self.left_out["files in containers that have no path"] += 1
-
-    def document(self) -> dict[str, Any]:
-        """Return what was gathered. A container that no runtime's id is known of can be any (`*`)."""
-        images: dict[str, Any] = {}
-        containers: dict[str, list[str]] = {}
-        for seq in sorted(self._names.keys() | self._containers.keys()):
-            runtime_id = self._names.get(seq)
-            name = runtime_id or f"container-{seq}"
-            files = images.setdefault(name, {"files": {}})["files"]
-            files |= _union(files, _sorted(self._containers.get(seq, {})))
-            if seq in self._trees:
-                images[name]["digest"] = self._trees[seq]
-            containers.setdefault(runtime_id or ANY, []).append(name)
-        return _document(
-            files=_sorted(self._files),
-            boot_aggregate=sorted(self._aggregates),
-            buffers=_sorted(self._buffers),
-            images=images,
-            containers={key: sorted(set(names)) for key, names in containers.items()},
-        )
-
-
-def _document(
+def document(
     *,
     files: Files | None = None,
     boot_aggregate: Sequence[str] = (),
     buffers: Files | None = None,
     images: Mapping[str, Any] | None = None,
     containers: Files | None = None,
+    cgroups: Sequence[str] = (),
 ) -> dict[str, Any]:
     host = {"files": files or {}, "boot_aggregate": [*boot_aggregate], "buffers": buffers or {}, "exclude": []}
     on = {"violation": "reject", "unknown": "reject"}
-    return {"schema": 1, "host": host, "images": {**(images or {})}, "containers": containers or {}, "on": on}
+    made = {"schema": 1, "host": host, "images": {**(images or {})}, "containers": containers or {}, "on": on}
+    return made | ({"cgroups": [*cgroups]} if cgroups else {})
 
 
 def _image_files(image: Image) -> Files:
@@ -278,13 +201,5 @@ def _failure(path: bytes, error: OSError) -> str:
     return f"{escape_path(path)}: {os.strerror(error.errno or 0)}"
 
 
-def _put(table: dict[str, set[str]], name: bytes, digest: str) -> None:
-    table.setdefault(escape_path(name), set()).add(digest)
-
-
-def _sorted(table: Mapping[str, set[str]]) -> Files:
-    return {key: sorted(values) for key, values in sorted(table.items())}
-
-
-def _union(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> Files:
+def union(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> Files:
     return {key: sorted({*one.get(key, ()), *other.get(key, ())}) for key in sorted(one.keys() | other.keys())}

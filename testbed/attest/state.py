@@ -20,21 +20,23 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from testbed.attest.beats import Beat
-from testbed.attest.finding import Container, Finding, FindingKind
+from testbed.attest.finding import Container
 from testbed.attest.ima import BANKS
-from testbed.attest.quote import PCRS, Attest, Selection
+from testbed.attest.integrity import PARTS
+from testbed.attest.quote import PCRS, Selection
 from testbed.attest.strict import Object, parse_object
 from testbed.attest.tpm import Key
 from testbed.errors import SpecError
 
-# 2: `trees`, `beats`, and `image_digest` of containers.
-SCHEMA = 2
+# 2: `trees`, `beats`, and `image_digest` of containers. 3: `measurer`, and `parent` and `counts_as` of containers, of
+# which a nested one has no `runtime_id` any more.
+SCHEMA = 3
 SIZE_MAX = 16 << 20
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _HINT = "verify once without --since to make a new one"
 _CONTAINER = (
     *("seq", "mntns", "cgroup", "started", "cgroup_path", "runtime_id"),
-    *("image", "image_digest", "entries", "images"),
+    *("image", "image_digest", "entries", "parent", "images", "counts_as"),
 )
 _BEAT = ("pcr", *Beat.__slots__)
 
@@ -48,10 +50,22 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the measurer that the log names: its word and digest, hex."""
+
+    part: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A container of the attested log. ``images``: the policy's images that it may still be of, sorted."""
+    """A container of the attested log.
+
+    ``images``: the policy's images that it may still be of, sorted. ``counts_as``: the container whose images judge it.
+    """
 
     container: Container
+    counts_as: int
     images: tuple[str, ...] = ()
 
 
@@ -64,9 +78,9 @@ class State:
     sum of ``counts``, as an entry of any other PCR is never attested. ``seen_bytes``, ``seen_entries``: the log as it
     was read; what of it was past ``offset`` then must be attested now. ``clock`` (milliseconds), ``reset_count``,
     ``restart_count``, ``firmware``: the quote's. ``segments``: the log's first ``offset`` bytes, a piece for each
-    verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``beats``: the last one of
-    each PCR that has any. ``padded_sha1``: entries extend the bank with their SHA-1 and zeros, as kernels before 5.8
-    do.
+    verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``measurer``: its own parts,
+    sorted. ``beats``: the last one of each PCR that has any. ``padded_sha1``: entries extend the bank with their SHA-1
+    and zeros, as kernels before 5.8 do.
     """
 
     key: str
@@ -84,6 +98,7 @@ class State:
     segments: tuple[Segment, ...]
     containers: tuple[Known, ...] = ()
     trees: tuple[str, ...] = ()
+    measurer: tuple[Part, ...] = ()
     beats: Mapping[int, Beat] = field(default_factory=dict)
     padded_sha1: bool = False
 
@@ -101,40 +116,6 @@ def applies(state: State, key_fingerprint: str, bank: str, pcrs: Collection[int]
     ):
         if saved != now:
             raise SpecError(f"saved state: {what}: expected {now}, which you gave, got {saved}", _HINT)
-
-
-def quote_findings(state: State, attest: Attest) -> list[Finding]:
-    """Say whether this quote can come after the saved one, in the same run of the same machine.
-
-    Source: TPM 2.0 Library, Part 1, "Clock", "resetCount", "restartCount" and "PCR attributes"; Part 2,
-    "TPMS_CLOCK_INFO". What was saved is of use only while the PCRs went on from there:
-
-    - TPM Reset (power-on, ``Startup(CLEAR)`` without ``Shutdown(STATE)`` before) sets every PCR anew and raises
-      ``resetCount``; ``TPM2_Clear`` sets that to 0. Any other ``resetCount`` than the saved one is ``quote-reset``.
-    - TPM Restart (hibernation: ``Startup(CLEAR)`` after ``Shutdown(STATE)``) sets every PCR anew, TPM Resume (sleep:
-      ``Startup(STATE)``) keeps PCRs 0 to 15 (PC Client profile). Both raise ``restartCount``, so a higher one may be
-      either: it is no finding, and the replay tells, as new entries lead on from the saved values only after a resume.
-      A lower one under the same ``resetCount`` is ``quote-reset``: an older quote, or a TPM put back.
-    - For a key outside the endorsement and platform hierarchies a TPM adds a number of that key's own to both counters
-      (modulo 2^32) and to ``firmwareVersion``. So "lower" is asked of the difference, which the number is not in.
-    - ``clock`` never goes back in one run; lower is ``quote-clock``. After a disorderly end a TPM may have lost what
-      passed since it last wrote its clock down (up to 2^22 ms), and says so by ``safe``: but that is a reset too.
-    - ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
-    """
-    found = []
-    if attest.clock < state.clock:
-        doubt = "" if attest.safe else "; not safe: the TPM lost time in a disorderly end"
-        found.append(_finding(FindingKind.QUOTE_CLOCK, "clock", f"{state.clock} or later", f"{attest.clock}{doubt}"))
-    if attest.reset_count != state.reset_count:
-        expected, got = f"{state.reset_count}, as saved", f"{attest.reset_count}"
-        found.append(_finding(FindingKind.QUOTE_RESET, "resetCount", expected, got))
-    elif (attest.restart_count - state.restart_count) & _U32 > _U32 >> 1:
-        expected, got = f"{state.restart_count}, as saved, or more", f"{attest.restart_count}"
-        found.append(_finding(FindingKind.QUOTE_RESET, "restartCount", expected, got))
-    if attest.firmware != state.firmware:
-        expected, got = f"{state.firmware:016x}, as saved", f"{attest.firmware:016x}"
-        found.append(_finding(FindingKind.QUOTE_SIGNER, "firmwareVersion", expected, got))
-    return found
 
 
 def load_state(path: Path) -> State:
@@ -185,6 +166,7 @@ def encode_state(state: State) -> bytes:
         "pcrs": {f"{pcr}": state.pcrs[pcr].hex() for pcr in sorted(state.pcrs)},
         "counts": {f"{pcr}": state.counts[pcr] for pcr in sorted(state.counts)},
         "segments": [asdict(one) for one in state.segments],
+        "measurer": [asdict(one) for one in state.measurer],
         "containers": [_flat(one) for one in sorted(state.containers, key=lambda one: one.container.seq)],
         "beats": [{"pcr": pcr} | asdict(beat) for pcr, beat in sorted(state.beats.items())],
     }
@@ -215,6 +197,7 @@ def parse_state(data: bytes, where: str) -> State:
         segments=tuple(map(_segment, top.objects("segments", Segment.__slots__))),
         containers=tuple(map(_known, top.objects("containers", _CONTAINER))),
         trees=top.digests("trees", 32),
+        measurer=_parts(top),
         beats=_beats(top),
         padded_sha1=top.truth("padded_sha1"),
     )
@@ -223,11 +206,25 @@ def parse_state(data: bytes, where: str) -> State:
 
 
 def _flat(one: Known) -> dict[str, Any]:
-    return {name: getattr(one.container, name, None) for name in _CONTAINER} | {"images": sorted(one.images)}
+    return {name: getattr(one.container, name, None) for name in _CONTAINER} | {
+        "images": sorted(one.images),
+        "counts_as": one.counts_as,
+    }
 
 
 def _segment(one: Object) -> Segment:
     return Segment(size=one.integer("size", least=1), sha256=one.digest("sha256", 32))
+
+
+def _parts(top: Object) -> tuple[Part, ...]:
+    rows = top.objects("measurer", Part.__slots__)
+    words = "|".join(PARTS.values())
+    parts = tuple(
+        Part(part=one.text("part", words, f"one of {words}"), digest=one.digest("digest", 32)) for one in rows
+    )
+    keys = [(one.part, one.digest) for one in parts]
+    top.demand("measurer", keys == sorted(set(keys)), "different parts in order", [" ".join(one) for one in keys])
+    return parts
 
 
 def _beats(top: Object) -> dict[int, Beat]:
@@ -257,13 +254,16 @@ def _known(one: Object) -> Known:
         image=one.text("image"),
         image_digest=one.text("image_digest", "([0-9a-f]{64})?", "32 bytes in lower-case hex, or none"),
         entries=one.integer("entries", least=1),
+        parent=one.integer("parent", most=_U64),
     )
-    return Known(container=container, images=one.texts("images"))
+    counts_as = one.integer("counts_as", least=1, most=_U64)
+    return Known(container=container, images=one.texts("images"), counts_as=counts_as)
 
 
 def _check_sums(top: Object, state: State) -> None:
     """Numbers that are told twice must agree: a file that was written in part, or by hand, is not to be built on."""
     seqs = [one.container.seq for one in state.containers]
+    judges = {one.counts_as for one in state.containers}
     claimed = sum(one.container.entries for one in state.containers)
     top.demand("counts", state.counts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.counts))
     for key, good, expected, got in (
@@ -274,13 +274,10 @@ def _check_sums(top: Object, state: State) -> None:
         ("seen_entries", state.seen_entries >= state.entries, "entries or more", state.seen_entries),
         ("containers", seqs == sorted(set(seqs)), "each seq once, in order", seqs),
         ("containers", claimed <= state.entries, "entries of containers that are among entries", claimed),
+        ("containers", judges <= set(seqs), "containers that count as one of them", sorted(judges)),
         ("beats", state.beats.keys() <= state.pcrs.keys(), "those of pcrs", sorted(state.beats)),
     ):
         top.demand(key, good, expected, got)
-
-
-def _finding(kind: FindingKind, field: str, expected: str, got: str) -> Finding:
-    return Finding(kind=kind, where=f"quote.attest: {field}", expected=expected, got=got)
 
 
 def _selection(bank: str, pcrs: Collection[int]) -> str:

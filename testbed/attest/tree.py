@@ -1,4 +1,4 @@
-"""The digest of an image's tree, version 1, from docs/formats.md section 3 and from nothing else."""
+"""The digest of an image's tree, version 2, from docs/formats.md section 3 and from nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +15,24 @@ from typing import BinaryIO
 
 from testbed.errors import EvidenceError
 
-VERSION = 1
-# Version 1 of the table of paths that runtimes make or cover. A type that is not listed is not left out.
-LEFT_OUT: Mapping[bytes, frozenset[int]] = {
-    b"dev": frozenset({stat.S_IFDIR}),
-    b"proc": frozenset({stat.S_IFDIR}),
-    b"sys": frozenset({stat.S_IFDIR}),
-    b".dockerenv": frozenset({stat.S_IFREG}),
-    b"run/.containerenv": frozenset({stat.S_IFREG}),
-    b"etc/hosts": frozenset({stat.S_IFREG}),
-    b"etc/hostname": frozenset({stat.S_IFREG}),
-    b"etc/resolv.conf": frozenset({stat.S_IFREG}),
-    b"etc/mtab": frozenset({stat.S_IFREG, stat.S_IFLNK}),
+VERSION = 2
+# What runtimes make where an image has none. It is left out only if it holds nothing that a container could use.
+LEFT_OUT_IF_EMPTY: Mapping[bytes, int] = {
+    b"dev": stat.S_IFDIR,
+    b"proc": stat.S_IFDIR,
+    b"sys": stat.S_IFDIR,
+    b"etc": stat.S_IFDIR,
+    b"run": stat.S_IFDIR,
+    b".dockerenv": stat.S_IFREG,
+    b"run/.containerenv": stat.S_IFREG,
+    b"etc/hosts": stat.S_IFREG,
+    b"etc/hostname": stat.S_IFREG,
+    b"etc/resolv.conf": stat.S_IFREG,
+    b"etc/mtab": stat.S_IFREG,
 }
-LEFT_OUT_IF_EMPTY = frozenset({b"etc", b"run"})
+LEFT_OUT_LINKS: Mapping[bytes, frozenset[bytes]] = {
+    b"etc/mtab": frozenset({b"/proc/mounts", b"/proc/self/mounts", b"../proc/mounts", b"../proc/self/mounts"})
+}
 LEFT_OUT_XATTRS = (b"security.selinux", b"security.ima", b"security.evm")
 LEFT_OUT_XATTR_PREFIXES = (b"trusted.overlay.", b"user.overlay.")
 
@@ -90,27 +94,25 @@ def measure_tree(nodes: Mapping[bytes, Node]) -> Tree:
         node, inside = nodes[path], children.pop(path, {}) if path else {}
         if inside and node.type != stat.S_IFDIR:
             raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is no directory")
-        if path and not _left_out(path, node, inside):
+        content, size = _content(node, inside) if path else (b"", 0)
+        if path and not _left_out(path, node, is_empty=not inside and not size):
             above, _, name = path.rpartition(b"/")
-            content, size = _content(node, inside)
             children[above][name] = digest = node_digest(node, content)
             covered[path] = (digest, size)
     root = node_digest(DIRECTORY, directory_digest(children.pop(b"", {})))
     if children:
         raise EvidenceError(f"tree: no directory {os.fsdecode(min(children))!r}, though there are files below it")
-    gone = tuple(path + b"/" for path, kinds in LEFT_OUT.items() if stat.S_IFDIR in kinds)
-    kept = {path: one for path, one in covered.items() if not path.startswith(gone)}
     # The root's own mode and owner are the storage driver's, unless a layer names it.
     return Tree(
         digest=hashlib.sha256(b"TBID" + struct.pack("<H", VERSION) + root).digest(),
-        size=sum(size for _, size in kept.values()),
-        nodes={b"": root} | {path: digest for path, (digest, _) in sorted(kept.items())},
+        size=sum(size for _, size in covered.values()),
+        nodes={b"": root} | {path: digest for path, (digest, _) in sorted(covered.items())},
     )
 
 
 def node_digest(node: Node, content: bytes) -> bytes:
     """Return the digest of a node whose content digest is ``content``."""
-    xattrs = sorted((name, value) for name, value in node.xattrs.items() if not _left_out_xattr(name))
+    xattrs = sorted((name, node.xattrs[name]) for name in _counted(node.xattrs))
     mode = 0o777 if node.type == stat.S_IFLNK else stat.S_IMODE(node.mode)
     major, minor = node.rdev if node.type in {stat.S_IFCHR, stat.S_IFBLK} else (0, 0)
     rdev = major << 32 | minor
@@ -173,7 +175,7 @@ def read_directory(top: Path) -> dict[bytes, Node]:
         if status.st_dev != device:
             raise EvidenceError(f"tree: {os.fsdecode(path)!r} in {top} is on another file system", "unmount it")
         nodes[path] = _read_node(base + path, status)
-        if stat.S_ISDIR(status.st_mode) and not _left_out(path, nodes[path], {b"": b""}):
+        if stat.S_ISDIR(status.st_mode):
             names = os.listdir(base + path)  # noqa: PTH208 - names are bytes, a Path is text
             waiting += [path + b"/" + name if path else name for name in names]
     return nodes
@@ -192,14 +194,18 @@ def _read_node(path: bytes, status: os.stat_result) -> Node:
     )
 
 
-def _left_out(path: bytes, node: Node, inside: Mapping[bytes, bytes]) -> bool:
-    if node.type in LEFT_OUT.get(path, ()):
-        return True
-    return path in LEFT_OUT_IF_EMPTY and node.type == stat.S_IFDIR and not inside
+def _left_out(path: bytes, node: Node, *, is_empty: bool) -> bool:
+    """Say whether a node is one that a runtime makes, and holds nothing: no bytes, no files, no extended attributes."""
+    if _counted(node.xattrs):
+        return False
+    if node.type == stat.S_IFLNK:
+        return node.target in LEFT_OUT_LINKS.get(path, ())
+    return is_empty and LEFT_OUT_IF_EMPTY.get(path) == node.type
 
 
-def _left_out_xattr(name: bytes) -> bool:
-    return name in LEFT_OUT_XATTRS or name.startswith(LEFT_OUT_XATTR_PREFIXES)
+def _counted(xattrs: Iterable[bytes]) -> list[bytes]:
+    """Return the names of the extended attributes that count."""
+    return [name for name in xattrs if name not in LEFT_OUT_XATTRS and not name.startswith(LEFT_OUT_XATTR_PREFIXES)]
 
 
 def _block_of(digests: list[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from testbed.attest import quote, resume, rules, state
+from testbed.attest import quote, resume, rules
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Verdict
 from testbed.attest.ima import BANKS, Entry, parse_fields
@@ -86,7 +86,7 @@ def verify(
         if answer.attest is None or answer.selection is None or len(answer.attest.digest) != _digest_size(answer):
             notes.append("the log was not replayed: nothing to compare with")
             return Verdict(findings=answer.findings, notes=tuple(notes))
-        if later := state.quote_findings(since, answer.attest) if since is not None else []:
+        if later := resume.quote_findings(since, answer.attest) if since is not None else []:
             notes.append("the log was not replayed: this quote does not follow the saved state; verify without it")
             return Verdict(findings=(*answer.findings, *later), notes=tuple(notes))
         with open_log(directory) as log:
@@ -202,6 +202,7 @@ def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
         yield f"the policy lets pass: {kind}, {count} entries"
     if judge.known(replay.reached) and not judge.last_beats(replay.reached):
         yield "the log has no ctr-beat: that the measurer was there all the time is not known"
+    yield from judge.roster.doubted(replay.reached)
     for where in judge.boots[1:]:
         yield f"another boot_aggregate, so the log was carried over a kexec: {where}"
 

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 import evidence as b
 
 from testbed.attest import ascii as ascii_log
-from testbed.attest import bundle, entries, policy, quote, rules, state, tpm
+from testbed.attest import bundle, entries, policy, quote, resume, rules, state, tpm
 from testbed.attest.finding import BadEvidence, FindingKind, Verdict
 from testbed.attest.ima import HASHES, Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
-from testbed.attest.policy_make import from_entries
+from testbed.attest.policy_log import from_entries
 from testbed.attest.replay import start_value
 from testbed.attest.stream import Run, read_runs
 from testbed.attest.verify import verify
@@ -89,7 +89,7 @@ def logs() -> list[bytes]:
     whole = [(path / "ima.bin").read_bytes() for path in BUNDLES]
     single = [b.ima_old("/bin/old", b""), b.violation("/bin/v"), b.ima_sig("/bin/s", b"", b"\3\2\4" + bytes(6))]
     single += [b.entry(10, name, b.digest_field(b"d" * 32) + b.field(b"/n\0") + rest) for name, rest in OTHERS]
-    single += [b.ima_buf(name, payload) for name, payload in OURS]
+    single += [b.ima_buf(name, payload) for name, payload in (*OURS, *OURS_2)]
     single += [b.ima_ng("4026531840:/bin/ls", b"ls"), b.ima_ng("4026531840", b"ls")]
     single.append(b"".join(b.ima_buf(name, payload) for name, payload in OURS[:6]))
     return [*(log[: first_bytes(log, 12)] for log in whole), *whole[:1], *single, b"".join(b.sample_log(4, 2)), b""]
@@ -107,6 +107,16 @@ OURS = (
     ("ctr-beat", b.ctr_beat(2, 3)),
     ("ctr-violation", b.ctr_violation(b"/bin/x")),
     ("ctr-violation", b"x"),
+)
+OURS_2 = (
+    ("ctr-beat", b.ctr_beat(1, 3, proved=0x3FF)),
+    ("ctr-file", b.ctr_file(b"/dev/shm/x", b"x", route=2, flags=24, version=2)),
+    ("ctr-image", b.ctr_image(TREE, version=2)),
+    ("ctr-launch", b.ctr_launch(TREE, (b"sh",), table=b.TABLE)),
+    ("ctr-loss", b.ctr_loss(4, 9)),
+    ("ctr-mounts", b.ctr_mounts(b.TABLE, flags=1)),
+    ("ctr-program", b.ctr_program()),
+    ("ctr-measurer", b.ctr_measurer()),
 )
 OTHERS = (
     (b"ima-modsig", b.field(b"") + b.field(b"sha256:\0" + b"m" * 32) + b.field(b"0\x82")),
@@ -153,7 +163,7 @@ def run_log(data: bytes) -> None:
             assert b"\0" not in fields.name
             if fields.buf is not None:
                 payload = entries.parse_payload(fields.name, fields.buf)
-                assert isinstance(payload, entries.BeatEntry | entries.ImageEntry) or payload.container.seq
+                assert isinstance(payload, entries.OfNone) or payload.container.seq
     (scratch() / "log/ima.bin").write_bytes(data)
     ak = (SYNTHETIC / "ak.pub").read_bytes()
     verdict = plausible(verify(scratch() / "log", ak=ak, nonce=NONCE, policy=golden_policy()))
@@ -328,7 +338,14 @@ def run_state(data: bytes) -> None:
         assert read.offset == sum(one.size for one in read.segments)
         for one in read.containers:
             f"{one.container.cgroup_path}{one.container.image}{one.images}".encode()
-        state.quote_findings(read, replace(GOLDEN_QUOTE, clock=1 << 40))
+        resume.quote_findings(read, replace(GOLDEN_QUOTE, clock=1 << 40))
+
+
+LAUNCHES = [
+    one
+    for name, payload in (*OURS, *OURS_2)
+    if name == "ctr-launch" and isinstance(one := entries.parse_payload(name.encode(), payload), entries.LaunchEntry)
+]
 
 
 def run_policy(data: bytes) -> None:
@@ -340,7 +357,8 @@ def run_policy(data: bytes) -> None:
             read.judge_buffer(Fields("sha256", bytes(32), name, buf=b""))
             for images in read.containers.values():
                 read.judge_file(images, name, bytes(32))
-                read.judge_launch(images, name[:32], bytes(32))
+                for launch in LAUNCHES:
+                    read.judge_launch(images, launch)
                 read.demands(images)
 
 

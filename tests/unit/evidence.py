@@ -66,37 +66,76 @@ def header(kind: int, size: int, *, flags: int = 0, seq: int = 1, mntns: int = 4
     return struct.pack("<4sHHIIQQQQ", b"TBCM", version, kind, size, flags, seq, mntns, cgroup, started)
 
 
-def ctr_file(path: bytes, content: bytes, *, seq: int = 1, route: int = 1, flags: int = 0) -> bytes:
+def ctr_file(path: bytes, content: bytes, *, seq: int = 1, route: int = 1, flags: int = 0, version: int = 1) -> bytes:
     body = struct.pack("<HHIQ32s", route, 0x000B, len(path), len(content), hashlib.sha256(content).digest()) + path
-    return header(1, 48 + len(body), flags=flags, seq=seq) + body
+    return header(1, 48 + len(body), flags=flags, seq=seq, version=version) + body
 
 
-def ctr_start(cgroup: bytes, *, seq: int = 1, parent: int = 0, flags: int = 0) -> bytes:
+def ctr_start(cgroup: bytes, *, seq: int = 1, parent: int = 0, flags: int = 0, version: int = 1) -> bytes:
     body = struct.pack("<QIIII", parent, 4026532600, 4026531838, len(cgroup), 0) + cgroup
-    return header(2, 48 + len(body), flags=flags, seq=seq) + body
+    return header(2, 48 + len(body), flags=flags, seq=seq, version=version) + body
 
 
-def ctr_beat(number: int, event: int = 2, *, lost: int = 0, interval: int = 0, time: int | None = None) -> bytes:
-    """A beat; without ``time`` one is a nanosecond after the one before it."""
+def ctr_beat(
+    number: int,
+    event: int = 2,
+    *,
+    lost: int = 0,
+    interval: int = 0,
+    time: int | None = None,
+    proved: int | None = None,
+) -> bytes:
+    """A beat; without ``time`` one is a nanosecond after the one before it. With ``proved`` it is of version 2."""
     when = 40_000_000_000 + number if time is None else time
-    return of_nobody(6, struct.pack("<QQIIQQQ", number, when, event, 0, interval, lost, 7))
+    body = struct.pack("<QQIIQQQ", number, when, event, proved or 0, interval, lost, 7)
+    return of_nobody(6, body, version=1 if proved is None else 2)
 
 
-def ctr_join(*, seq: int = 1, origin: int = 0) -> bytes:
-    return header(7, 64, seq=seq) + struct.pack("<QQ", 50_000_000_000, origin)
+def ctr_join(*, seq: int = 1, origin: int = 0, version: int = 1) -> bytes:
+    return header(7, 64, seq=seq, version=version) + struct.pack("<QQ", 50_000_000_000, origin)
 
 
-def of_nobody(kind: int, body: bytes, flags: int = 0) -> bytes:
+def ctr_loss(lost: int = 1, reasons: int = 1, *, seq: int = 1) -> bytes:
+    return header(8, 64, seq=seq, version=2) + struct.pack("<QII", lost, reasons, 0)
+
+
+def ctr_mounts(table: bytes, *, seq: int = 1, flags: int = 0, event: int = 9) -> bytes:
+    body = struct.pack("<QII", event, table.count(b"\n"), len(table)) + table
+    return header(9, 48 + len(body), flags=flags, seq=seq, version=2) + body
+
+
+def ctr_program(content: bytes = b"program", *, seq: int = 1, what: int = 1, command: int | None = None) -> bytes:
+    """A program or module, or, as ``what`` 2 says, another command of bpf()."""
+    number = {1: 5, 2: 2, 3: 0}[what] if command is None else command
+    told = (0, number, 0, bytes(32)) if what == 2 else (11, number, len(content), hashlib.sha256(content).digest())
+    return header(10, 96, seq=seq, version=2) + struct.pack("<HHIQ32s", what, *told)
+
+
+def ctr_measurer(part: int = 1, content: bytes = b"part") -> bytes:
+    digest = hashlib.sha256(content).digest()
+    return of_nobody(11, struct.pack("<HHIQ32s", part, 0x000B, 0, len(content), digest), version=2)
+
+
+def of_nobody(kind: int, body: bytes, flags: int = 0, version: int = 1) -> bytes:
     """A payload of a kind that speaks of no container."""
-    return struct.pack("<4sHHIIQQQQ", b"TBCM", 1, kind, 48 + len(body), flags, 0, 0, 0, 0) + body
+    return struct.pack("<4sHHIIQQQQ", b"TBCM", version, kind, 48 + len(body), flags, 0, 0, 0, 0) + body
 
 
-def ctr_image(digest: bytes, *, outcome: int = 0, files: int = 9, size: int = 1000) -> bytes:
-    return of_nobody(3, struct.pack("<HHIQQ32s", 1, 0x000B, outcome, files, size, digest))
+def ctr_image(digest: bytes, *, outcome: int = 0, files: int = 9, size: int = 1000, version: int = 1) -> bytes:
+    return of_nobody(3, struct.pack("<HHIQQ32s", version, 0x000B, outcome, files, size, digest), version=version)
 
 
 def mount(path: bytes, kind: bytes = b"tmpfs", flags: int = 7) -> bytes:
     return struct.pack("<III", flags, len(path), len(kind)) + path + kind
+
+
+# A container's mounts as crun makes them.
+TABLE = (
+    b"/ overlay overlay / rw,relatime rw\n"
+    b"/proc proc proc / rw,nosuid,nodev,noexec,relatime rw\n"
+    b"/dev tmpfs tmpfs / rw,nosuid rw\n"
+    b"/sys/fs/cgroup cgroup2 cgroup2 /testbed/a ro,nosuid,nodev,noexec,relatime rw\n"
+)
 
 
 def ctr_launch(
@@ -110,6 +149,8 @@ def ctr_launch(
     uid_map: tuple[tuple[int, int, int], ...] = ((0, 0, 0xFFFFFFFF),),
     gid_map: tuple[tuple[int, int, int], ...] = ((0, 0, 0xFFFFFFFF),),
     mounts: tuple[bytes, ...] = (mount(b"/proc", b"proc", 14),),
+    table: bytes | None = None,
+    root: tuple[int, int, int, bytes] = (0o755, 0, 0, bytes(32)),
     environment: bytes = b"e" * 32,
     runtime: bytes = b"r" * 32,
     config: bytes = bytes(32),
@@ -117,24 +158,33 @@ def ctr_launch(
     group: int = 0,
     caps: tuple[int, int, int, int] = (0x5FB, 0x5FB, 0, 0),
 ) -> bytes:
-    """Flags for what is not there, or is claimed, are set from the digests."""
+    """Flags for what is not there, or is claimed, are set from the digests. With ``table`` it is of version 2."""
     said = b"".join(arg + b"\0" for arg in args) if arguments is None else arguments
-    listed = b"".join(mounts)
+    listed, count = (b"".join(mounts), len(mounts)) if table is None else (table, table.count(b"\n"))
+    mode, owner, owners, xattrs = root
     flags |= 4 * (not any(runtime)) | 8 * any(config) | 32 * (not any(environment))
-    numbers = (0x000B, outcome, user, group, len(args), len(said), len(uid_map), len(gid_map), len(mounts), len(listed))
-    body = (
-        struct.pack("<HHIIIIIIIII", *numbers, 0) + image + environment + runtime + config + struct.pack("<QQQQ", *caps)
-    )
+    numbers = (0x000B, outcome, user, group, len(args), len(said), len(uid_map), len(gid_map), count, len(listed))
+    body = struct.pack("<HHIIIIIIIII", *numbers, 0 if table is None else mode)
+    body += image + environment + runtime + config + struct.pack("<QQQQ", *caps)
+    if table is not None:
+        body += struct.pack("<II32s", owner, owners, xattrs)
     ranges = b"".join(struct.pack("<III", *one) for one in (*uid_map, *gid_map))
     body += said + ranges + listed
-    return header(4, 48 + len(body), flags=flags, seq=seq) + body
+    return header(4, 48 + len(body), flags=flags, seq=seq, version=1 if table is None else 2) + body
 
 
 def ctr_violation(
-    path: bytes, *, seq: int = 1, violation: int = 1, flags: int = 0, device: tuple[int, int] = (8, 1), inode: int = 77
+    path: bytes,
+    *,
+    seq: int = 1,
+    violation: int = 1,
+    flags: int = 0,
+    device: tuple[int, int] = (8, 1),
+    inode: int = 77,
+    version: int = 1,
 ) -> bytes:
     body = struct.pack("<HHIQQ", violation, 0, len(path), device[0] << 32 | device[1], inode) + path
-    return header(5, 48 + len(body), flags=flags, seq=seq) + body
+    return header(5, 48 + len(body), flags=flags, seq=seq, version=version) + body
 
 
 def libpod(container: str = CONTAINER) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import evidence as b
@@ -21,7 +23,11 @@ from testbed.attest.entries import (
     ImageEntry,
     JoinEntry,
     LaunchEntry,
+    LossEntry,
+    MeasurerEntry,
+    MountsEntry,
     Payload,
+    ProgramEntry,
     StartEntry,
     ViolationEntry,
     parse_payload,
@@ -29,7 +35,21 @@ from testbed.attest.entries import (
 )
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.ima import parse_fields, read_entries, template_digest
+from testbed.attest.integrity import HOOKS, PARTS, REASONS, names
+from testbed.attest.mounts import Mount
 
+# Bits 0 to 7 of mnt_flags (include/linux/mount.h), by what /proc/PID/mountinfo shows for them.
+MNT_FLAGS = {
+    "rw": 0,
+    "nosuid": 1,
+    "nodev": 2,
+    "noexec": 4,
+    "noatime": 8,
+    "nodiratime": 16,
+    "relatime": 32,
+    "ro": 64,
+    "nosymfollow": 128,
+}
 TEXT = st.binary(min_size=1, max_size=80).map(lambda raw: raw.replace(b"\0", b"/"))
 SEQ = st.integers(1, 2**64 - 8000)
 
@@ -100,7 +120,7 @@ def test_violation_round_trip(path: bytes, violation: int, flags: int, inode: in
 def test_image_round_trip(outcome: int, files: int, size: int) -> None:
     digest = bytes(32) if outcome else b"d" * 32
     parsed = parse_payload(b"ctr-image", b.ctr_image(digest, outcome=outcome, files=files, size=size))
-    assert parsed == ImageEntry(outcome=outcome, files=files, size=size, digest=digest)
+    assert parsed == ImageEntry(tree_version=1, outcome=outcome, files=files, size=size, digest=digest)
 
 
 RANGES = st.lists(st.tuples(*[st.integers(1, 2**32 - 1)] * 3), max_size=5).map(tuple)
@@ -135,7 +155,9 @@ def test_launch_round_trip(
     assert (parsed.args, parsed.arguments) == (len(args), args)
     assert [(one.inside, one.outside, one.count) for one in parsed.uid_map] == list(uid_map)
     assert [(one.inside, one.outside, one.count) for one in parsed.gid_map] == list(gid_map)
-    assert [(one.path, one.type, one.flags) for one in parsed.mounts] == wish
+    assert [(one.target, one.type, sum(map(MNT_FLAGS.__getitem__, one.options))) for one in parsed.mounts] == wish
+    assert {(one.source, one.root, one.super_read_only) for one in parsed.mounts} <= {(None, None, None)}
+    assert (parsed.version, parsed.root, parsed.whole_mounts) == (1, None, False)
     assert {parsed.environment, parsed.runtime, parsed.config} == {digest}
     assert (parsed.user, parsed.group, parsed.image, parsed.outcome) == (5, 6, b"i" * 32, 0)
     caps = (parsed.cap_permitted, parsed.cap_bounding, parsed.cap_inheritable, parsed.cap_ambient)
@@ -166,9 +188,91 @@ def test_maps_that_were_cut() -> None:
     assert len(parsed.gid_map) == 64
 
 
+def test_late_and_not_bound_in_version_2() -> None:
+    for route, flags in ((1, 16), (2, 8), (2, 24), (3, 16), (4, 8), (4, 24), (5, 24)):
+        payload = b.ctr_file(b"/a", b"x", route=route, flags=flags, version=2)
+        parsed = parse_payload(b"ctr-file", payload)
+        assert isinstance(parsed, FileEntry)
+        assert (parsed.route, parsed.flags) == (route, flags)
+
+
+def escaped(raw: bytes, more: bytes = b"") -> bytes:
+    return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" + more else bytes([byte]) for byte in raw)
+
+
+WORDS = st.lists(st.sampled_from(["nosuid", "nodev", "noexec", "relatime", "idmapped"]), unique=True).map(tuple)
+MOUNT_VALUES = st.builds(
+    Mount,
+    target=TEXT.map(lambda raw: b"/" + raw),
+    type=TEXT,
+    source=TEXT | st.just(b""),
+    root=TEXT,
+    options=st.builds(lambda first, rest: (first, *rest), st.sampled_from(["rw", "ro"]), WORDS),
+    super_read_only=st.booleans(),
+)
+
+
+def line(one: Mount) -> bytes:
+    assert one.source is not None
+    assert one.root is not None
+    names = (escaped(one.target), escaped(one.type, b"#"), escaped(one.source, b"#"), escaped(one.root))
+    return b" ".join((*names, ",".join(one.options).encode(), b"ro" if one.super_read_only else b"rw")) + b"\n"
+
+
+@given(st.lists(MOUNT_VALUES, max_size=4).map(tuple), st.integers(0, 0o7777), st.integers(0, 2**32 - 1))
+def test_launch_and_mounts_round_trip_in_version_2(mounts: tuple[Mount, ...], mode: int, user: int) -> None:
+    table = b"".join(map(line, mounts))
+    payload = b.ctr_launch(b"i" * 32, (b"a", b""), table=table, root=(mode, user, 6, b"x" * 32))
+    parsed = parse_payload(b"ctr-launch", payload)
+    assert isinstance(parsed, LaunchEntry)
+    assert parsed.mounts == mounts
+    assert parsed.root is not None
+    assert (parsed.root.mode, parsed.root.user, parsed.root.group, parsed.root.xattrs) == (mode, user, 6, b"x" * 32)
+    assert (parsed.version, parsed.arguments, parsed.whole_mounts) == (2, (b"a", b""), True)
+    again = parse_payload(b"ctr-mounts", b.ctr_mounts(table, seq=3, event=2**64 - 1))
+    assert isinstance(again, MountsEntry)
+    assert (again.mounts, again.event, again.container.seq, again.whole) == (mounts, 2**64 - 1, 3, True)
+
+
+def test_mounts_that_are_not_whole() -> None:
+    for flags, table in ((1, b.TABLE), (2, b"")):
+        parsed = parse_payload(b"ctr-mounts", b.ctr_mounts(table, flags=flags))
+        assert isinstance(parsed, MountsEntry)
+        assert not parsed.whole
+    for flags, table in ((2, b.TABLE), (64, b"")):
+        told = parse_payload(b"ctr-launch", b.ctr_launch(b"i" * 32, table=table, flags=flags))
+        assert isinstance(told, LaunchEntry)
+        assert not told.whole_mounts
+
+
+@given(st.integers(1, 2**64 - 1), st.integers(1, 127))
+def test_loss_round_trip(lost: int, reasons: int) -> None:
+    parsed = parse_payload(b"ctr-loss", b.ctr_loss(lost, reasons, seq=3))
+    assert isinstance(parsed, LossEntry)
+    assert (parsed.lost, parsed.reasons, parsed.container.seq) == (lost, reasons, 3)
+    assert len(names(reasons, REASONS)) == reasons.bit_count()
+
+
+def test_program_and_measurer_round_trip() -> None:
+    for what in (1, 3):
+        parsed = parse_payload(b"ctr-program", b.ctr_program(b"abc", what=what))
+        assert isinstance(parsed, ProgramEntry)
+        assert (parsed.what, parsed.size, parsed.digest) == (what, 3, hashlib.sha256(b"abc").digest())
+    for number, part in enumerate(("module", "object", "loader"), 1):
+        told = parse_payload(b"ctr-measurer", b.ctr_measurer(number, b"abc"))
+        assert told == MeasurerEntry(part=part, size=3, digest=hashlib.sha256(b"abc").digest())
+
+
+@given(st.sampled_from([1, 2, 3, 4]), st.integers(0, 0x3FF))
+def test_proved_hooks(event: int, proved: int) -> None:
+    parsed = parse_payload(b"ctr-beat", b.ctr_beat(1, event, proved=proved))
+    assert isinstance(parsed, BeatEntry)
+    assert parsed.proved == proved
+
+
 def changed(payload: bytes, at: int, fmt: str, value: int) -> bytes:
     raw = bytearray(payload)
-    struct.pack_into(fmt, raw, at, value)
+    struct.pack_into(fmt, raw, at, *[value] * (len(fmt) - 1))
     return bytes(raw)
 
 
@@ -179,11 +283,22 @@ JOIN = b.ctr_join()
 IMAGE = b.ctr_image(b"d" * 32)
 VIOLATION = b.ctr_violation(b"/usr/bin/true")
 LAUNCH = b.ctr_launch(b"i" * 32, (b"a", b"b"), config=b"c" * 32)
+FILE_2 = b.ctr_file(b"/usr/bin/true", b"content", version=2)
+LAUNCH_2 = b.ctr_launch(b"i" * 32, (b"a", b"b"), table=b.TABLE)
+LOSS = b.ctr_loss()
+MOUNTS = b.ctr_mounts(b.TABLE)
+PROGRAM = b.ctr_program()
+PART = b.ctr_measurer()
 MOUNT = len(LAUNCH) - 12 - len(b"/proc" + b"proc")
 
 
 def launch(**wish: Any) -> bytes:
     return b.ctr_launch(b"i" * 32, (b"a", b"b"), **wish)
+
+
+def listed(*lines: bytes) -> bytes:
+    """A launch of version 2 with these mounts."""
+    return launch(table=b"".join(line + b"\n" for line in lines))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +389,67 @@ def launch(**wish: Any) -> bytes:
         (b"ctr-launch", changed(LAUNCH, 12, "<I", 0), "config"),
         (b"ctr-launch", changed(launch(), 12, "<I", 8), "config"),
         (b"ctr-launch", changed(launch(runtime=bytes(32)), 12, "<I", 0), "runtime"),
+        (b"ctr-file", changed(FILE, 12, "<I", entries.NOT_BOUND), "flags"),
+        (b"ctr-file", changed(FILE_2, 12, "<I", 0x20), "flags"),
+        (b"ctr-file", changed(FILE_2, 12, "<I", entries.LATE), "flags"),
+        (b"ctr-file", b.ctr_file(b"/a", b"x", route=3, flags=8, version=2), "flags"),
+        (b"ctr-file", b.ctr_file(b"/a", b"x", route=4, flags=16, version=2), "flags"),
+        (b"ctr-file", b.ctr_file(b"/a", b"x", route=2, flags=8), "flags"),
+        (b"ctr-violation", b.ctr_violation(b"/a", violation=6, version=2), "violation"),
+        (b"ctr-violation", b.ctr_violation(b"/a", violation=0, version=2), "violation"),
+        (b"ctr-beat", b.ctr_beat(1, 1, proved=0x400), "proved"),
+        (b"ctr-launch", changed(LAUNCH_2, 12, "<I", 0x80), "flags"),
+        (b"ctr-launch", changed(LAUNCH_2[:270], 8, "<I", 270), "bytes of the root"),
+        (b"ctr-launch", changed(LAUNCH_2, 84, "<I", 0o10755), "root_mode"),
+        (b"ctr-launch", changed(LAUNCH_2, 12, "<I", 64), "no bytes, as the flag says"),
+        (b"ctr-launch", changed(LAUNCH_2, 76, "<I", 3), "mounts"),
+        (b"ctr-launch", launch(table=b.TABLE[:-1]), "a line break"),
+        (b"ctr-launch", listed(b"/ a b / rw " + b"rw" * 9000), "mounts_len"),
+        (b"ctr-launch", listed(b"/ overlay overlay / rw"), "6 fields"),
+        (b"ctr-launch", listed(b"/ overlay overlay / rw rw rw"), "6 fields"),
+        (b"ctr-launch", listed(b""), "6 fields"),
+        (b"ctr-launch", listed(b"/ over\0lay overlay / rw rw"), "6 fields"),
+        (b"ctr-launch", listed(b"/ over\tlay overlay / rw rw"), "6 fields"),
+        (b"ctr-launch", listed(b"/ overlay overlay / nosuid rw"), "options"),
+        (b"ctr-launch", listed(b"/ overlay overlay / rw, rw"), "options"),
+        (b"ctr-launch", listed(b"/ overlay overlay / rw,,ro rw"), "options"),
+        (b"ctr-launch", listed(b"/ overlay overlay / rw,\xe9 rw"), "options"),
+        (b"ctr-launch", listed(b"/ overlay overlay / rw RW"), "options"),
+        (b"ctr-launch", listed(b"proc proc proc / rw rw"), "whole path"),
+        (b"ctr-launch", listed(b"/  proc / rw rw"), "whole path"),
+        (b"ctr-launch", listed(b"/ proc proc  rw rw"), "whole path"),
+        (b"ctr-launch", listed(b"/\\041 proc proc / rw rw"), "escapes"),
+        (b"ctr-launch", listed(b"/\\043 proc proc / rw rw"), "escapes"),
+        (b"ctr-launch", listed(b"/\\999 proc proc / rw rw"), "backslash"),
+        (b"ctr-launch", listed(b"/\\40 proc proc / rw rw"), "backslash"),
+        (b"ctr-mounts", changed(MOUNTS, 12, "<I", 4), "flags"),
+        (b"ctr-mounts", changed(MOUNTS, 12, "<I", 2), "no bytes, as the flag says"),
+        (b"ctr-mounts", changed(b.ctr_mounts(b"", flags=2), 56, "<I", 1), "mounts"),
+        (b"ctr-mounts", changed(MOUNTS, 56, "<I", 5), "mounts"),
+        (b"ctr-mounts", changed(MOUNTS, 60, "<I", 5), "mounts_len"),
+        (b"ctr-mounts", b.ctr_mounts(b"/ a b / rw rw\n" * 1200), "at most 16384"),
+        (b"ctr-mounts", changed(MOUNTS, 16, "<Q", 0), "seq"),
+        (b"ctr-loss", changed(LOSS, 12, "<I", 1), "flags"),
+        (b"ctr-loss", changed(LOSS, 16, "<Q", 0), "seq"),
+        (b"ctr-loss", b.ctr_loss(0), "lost"),
+        (b"ctr-loss", b.ctr_loss(1, 0), "reasons"),
+        (b"ctr-loss", b.ctr_loss(1, 128), "reasons"),
+        (b"ctr-loss", changed(LOSS, 60, "<I", 1), "reserved"),
+        (b"ctr-loss", changed(LOSS + b"x", 8, "<I", 65), "64 bytes"),
+        (b"ctr-program", changed(PROGRAM, 48, "<H", 0), "what"),
+        (b"ctr-program", changed(PROGRAM, 48, "<H", 4), "what"),
+        (b"ctr-program", changed(PROGRAM, 48, "<H", 2), "hash_alg"),
+        (b"ctr-program", changed(b.ctr_program(what=2), 56, "<Q", 1), "size"),
+        (b"ctr-program", changed(b.ctr_program(what=2), 64, "<I", 1), "digest"),
+        (b"ctr-program", changed(PROGRAM, 64, "<QQQQ", 0), "digest"),
+        (b"ctr-program", b.ctr_program(command=6), "command"),
+        (b"ctr-program", b.ctr_program(what=2, command=5), "command"),
+        (b"ctr-program", b.ctr_program(what=3, command=5), "command"),
+        (b"ctr-measurer", changed(PART, 16, "<Q", 1), "seq"),
+        (b"ctr-measurer", changed(PART, 48, "<H", 0), "part"),
+        (b"ctr-measurer", changed(PART, 48, "<H", 4), "part"),
+        (b"ctr-measurer", changed(PART, 52, "<I", 1), "reserved"),
+        (b"ctr-measurer", changed(PART, 64, "<QQQQ", 0), "digest"),
     ],
 )
 def test_malformed(name: bytes, payload: bytes, what: str) -> None:
@@ -285,8 +461,15 @@ def test_malformed(name: bytes, payload: bytes, what: str) -> None:
 @pytest.mark.parametrize(
     ("name", "payload"),
     [
-        (b"ctr-file", changed(FILE, 4, "<H", 2)),
+        (b"ctr-file", changed(FILE, 4, "<H", 3)),
+        (b"ctr-file", changed(FILE, 4, "<H", 0)),
         (b"ctr-file", changed(FILE, 6, "<H", 8)),
+        (b"ctr-file", changed(FILE_2, 6, "<H", 12)),
+        (b"ctr-loss", changed(LOSS, 4, "<H", 1)),
+        (b"ctr-measurer", changed(PART, 4, "<H", 1)),
+        (b"ctr-measurer", changed(PART, 50, "<H", 4)),
+        (b"ctr-program", changed(PROGRAM, 50, "<H", 0)),
+        (b"ctr-image", b.ctr_image(b"d" * 32, version=2).replace(b"\2\0\x0b", b"\1\0\x0b")),
         (b"ctr-file", changed(FILE, 50, "<H", 0x000C)),
         (b"ctr-image", changed(IMAGE, 48, "<H", 2)),
         (b"ctr-image", changed(IMAGE, 50, "<H", 4)),
@@ -300,7 +483,8 @@ def test_unsupported(name: bytes, payload: bytes) -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
-    bodies = (FILE[:48], START[:48], LAUNCH[:48], LAUNCH[:248], VIOLATION[:48], IMAGE[:48])
+    bodies: tuple[bytes, ...] = (FILE[:48], START[:48], LAUNCH[:48], LAUNCH[:248], VIOLATION[:48], IMAGE[:48])
+    bodies += (FILE_2[:48], LAUNCH_2[:288], MOUNTS[:48], LOSS[:48], PROGRAM[:48], PART[:48])
     for payload in (data, *(changed(body + data, 8, "<I", len(body + data)) for body in bodies)):
         for name in entries.KINDS:
             with contextlib.suppress(BadEvidence):
@@ -309,7 +493,7 @@ def test_any_bytes(data: bytes) -> None:
                     assert payload.endswith(parsed.path)
                 elif isinstance(parsed, StartEntry):
                     assert payload.endswith(parsed.cgroup_path)
-                elif isinstance(parsed, LaunchEntry) and parsed.mounts:
+                elif isinstance(parsed, LaunchEntry) and parsed.version == 1 and parsed.mounts:
                     assert payload.endswith(parsed.mounts[-1].type)
 
 
@@ -324,7 +508,7 @@ ID = "0123456789abcdef" * 4
         (f"libpod-{ID}", ID),
         (f"/testbed/containers/{ID}", ID),
         (f"/system.slice/docker-{ID}.scope", ID),
-        (f"/machine.slice/libpod-{'e' * 64}.scope/libpod-{ID}.scope", ID),
+        (f"/machine.slice/libpod-{ID}.scope/libpod-{'e' * 64}.scope", ID),
         (f"/machine.slice/libpod-conmon-{ID}.scope", None),
         (f"/machine.slice/libpod-{ID}0.scope", None),
         (f"/machine.slice/xlibpod-{ID}.scope", None),
@@ -352,29 +536,50 @@ VECTORS = [name for name in b.page_vectors() if name.startswith("ctr-")]
 
 def shown(parsed: Payload) -> dict[str, str]:
     """What the page writes of an entry, field by field."""
-    told = {slot: getattr(parsed, slot) for slot in parsed.__slots__}
-    if isinstance(parsed, BeatEntry | ImageEntry):
+    told = {slot: getattr(parsed, slot) for slot in parsed.__slots__ if slot != "version"}
+    if not hasattr(parsed, "flags"):
         told |= {"flags": 0}
     if isinstance(parsed, ImageEntry):
-        told |= {"tree_version": 1, "bytes": told.pop("size")}
+        told |= {"bytes": told.pop("size")}
     if isinstance(parsed, LaunchEntry):
-        told["arguments"] = b"|".join(parsed.arguments)
-        for name in ("uid_map", "gid_map"):
-            told[name] = ", ".join(f"{one.inside} {one.outside} {one.count}" for one in told[name]) or "none"
-        rows = [f"{one.flags} {one.path.decode()} {one.type.decode()}" for one in told.pop("mounts")]
-        told["mount_list"] = ", ".join(rows) or "none"
-        told |= {name: f"0x{value:x}" for name, value in told.items() if name.startswith("cap_")}
+        told |= launch_text(parsed)
+    if isinstance(parsed, LaunchEntry | MountsEntry):
+        told["mount_list"] = ", ".join(map(mount_text, told.pop("mounts"))) or "none"
     if isinstance(parsed, JoinEntry):
-        told |= {"flags": 0, "from": told.pop("origin")}
+        told |= {"from": told.pop("origin")}
     if isinstance(parsed, ViolationEntry):
         told["device"] = "{}:{}".format(*parsed.device)
+    for name in {"reasons", "proved"} & told.keys():
+        told[name] = None if told[name] is None else f"0x{told[name]:x}"
     if who := told.pop("container", None):
         told |= {slot: getattr(who, slot) for slot in Identity.__slots__}
-    binary = {"digest", "image", "environment", "runtime", "config"}
+    binary = {"digest", "image", "environment", "runtime", "config", "root_xattrs"}
     return {
         name: (value.hex() if name in binary else value.decode()) if isinstance(value, bytes) else str(value)
         for name, value in told.items()
+        if value is not None
     }
+
+
+def launch_text(parsed: LaunchEntry) -> dict[str, Any]:
+    """What the page writes of a launch where it is not simply the field."""
+    told: dict[str, Any] = {"arguments": b"|".join(parsed.arguments), "root": None}
+    for name, ranges in (("uid_map", parsed.uid_map), ("gid_map", parsed.gid_map)):
+        told[name] = ", ".join(f"{one.inside} {one.outside} {one.count}" for one in ranges) or "none"
+    for name in ("cap_permitted", "cap_bounding", "cap_inheritable", "cap_ambient"):
+        told[name] = f"0x{getattr(parsed, name):x}"
+    if root := parsed.root:
+        told |= {"root": f"{root.mode:04o} {root.user} {root.group}", "root_xattrs": root.xattrs}
+    return told
+
+
+def mount_text(one: Mount) -> str:
+    """Write a mount as the page does: in version 1 the kernel's flags, a path and a type."""
+    if one.source is None or one.root is None:
+        bits = sum(MNT_FLAGS[word] for word in one.options)
+        return f"{bits} {one.target.decode()} {one.type.decode()}"
+    words = (one.target, one.type, one.source, one.root)
+    return " ".join((*map(bytes.decode, words), ",".join(one.options), "ro" if one.super_read_only else "rw"))
 
 
 def test_every_kind_has_a_vector() -> None:
@@ -420,3 +625,67 @@ def test_the_writers_of_the_tests_write_the_vectors() -> None:
     assert vectors["ctr-violation"][48:] == violation[48:]
     assert vectors["ctr-beat"][48:56] == b.ctr_beat(3)[48:56]
     assert vectors["ctr-join"][56:] == b.ctr_join(origin=3)[56:]
+    assert vectors["ctr-image: version 2"] == b.ctr_image(image, files=264, size=31457280, version=2)
+    file = b.ctr_file(b"/dev/shm/jit.so", b"tmpfs\n", route=2, flags=24, version=2)
+    assert vectors["ctr-file: version 2, late and not bound"][48:] == file[48:]
+    assert vectors["ctr-beat: version 2"][48:56] == b.ctr_beat(4, 3, proved=0x3FF)[48:56]
+    assert vectors["ctr-loss"][48:] == b.ctr_loss(4, 0x21)[48:]
+    assert vectors["ctr-program: a kernel module"][48:] == b.ctr_program(b"\x7fELF mod", what=3)[48:]
+    assert vectors["ctr-measurer: the loader"] == b.ctr_measurer(3, b"loader")
+    table = b"/ overlay overlay / rw,relatime rw\n/proc proc proc / rw,nosuid,nodev,noexec,relatime rw\n"
+    assert vectors["ctr-mounts"][48:] == b.ctr_mounts(table, flags=1, event=12)[48:]
+
+
+HEADER_FILE = Path(__file__).parents[2] / "bpf" / "measurer.h"
+# What measurer.h calls a kind's structure, by the event's name.
+STRUCTURES = {
+    "ctr-file": "file",
+    "ctr-start": "start",
+    "ctr-image": "image",
+    "ctr-launch": "launch",
+    "ctr-violation": "violation",
+    "ctr-beat": "beat",
+    "ctr-join": "join",
+    "ctr-loss": "loss",
+    "ctr-mounts": "mounts",
+    "ctr-program": "program",
+    "ctr-measurer": "measurer",
+}
+
+
+def page_offsets() -> dict[str, dict[str, tuple[int, int]]]:
+    """Offset and size of each field of fixed place, by event, as the page's tables have them."""
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    sections = re.findall(r"^### (Header|Kind \d+, `(ctr-\w+)`).*\n((?:(?!^#).*\n)*)", page, re.MULTILINE)
+    for _, name, body in sections:
+        rows = re.findall(r"^\| (\d+) \| (\d+) \| `?(\w+)`? \|", body, re.MULTILINE)
+        found[name or "header"] = {field: (int(at), int(size)) for at, size, field in rows}
+    return found
+
+
+def test_the_c_header_has_the_offsets_of_the_page() -> None:
+    """The compiler holds measurer.h to its assertions, and this the assertions to the page."""
+    text = HEADER_FILE.read_text(encoding="utf-8")
+    asserted = re.findall(r"TESTBED_OFFSET\(testbed_(\w+), (\w+), (\d+)\);", text)
+    page = page_offsets()
+    for name, fields in page.items():
+        structure = "header" if name == "header" else f"{STRUCTURES[name]}_entry"
+        ours = {member: int(at) for struct_name, member, at in asserted if struct_name == structure}
+        assert len(fields) >= 2, name
+        assert {field: at for field, (at, _) in fields.items()}.items() <= ours.items(), name
+        # What is asserted beyond the table is the place where the variable part begins.
+        (size,) = re.findall(rf"TESTBED_SIZE\(testbed_{structure}, (\d+)\);", text)
+        assert {at for member, at in ours.items() if member not in fields} <= {int(size)}, name
+        assert max(at + size for at, size in fields.values()) == int(size), name
+    assert page.keys() == {"header", *STRUCTURES}
+
+
+def test_the_c_header_has_the_kinds_and_bits_of_python() -> None:
+    text = HEADER_FILE.read_text(encoding="utf-8")
+    kinds = re.findall(r"TESTBED_KIND_(\w+) = (\d+)", text)
+    assert {f"ctr-{name.lower()}".encode(): int(number) for name, number in kinds} == entries.KINDS
+    hooks = re.findall(r"TESTBED_PROOF_\w+ = 1 << (\d+),\s*/\* (\w+) \*/", text)
+    assert [name for _, name in sorted(hooks, key=lambda one: int(one[0]))] == list(HOOKS)
+    assert len(re.findall(r"TESTBED_LOSS_\w+ = 1 <<", text)) == len(REASONS)
+    assert {int(n): w.lower() for w, n in re.findall(r"TESTBED_PART_(\w+) = (\d+)", text)} == PARTS

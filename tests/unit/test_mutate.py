@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from evidence import GOLDEN
 
 from testbed import cli
-from testbed.attest import beats, judge, policy, quote, resume, rivals, scout, state
+from testbed.attest import beats, judge, policy, policy_mounts, quote, resume, rivals, roster, scout
 from testbed.attest import mutate_command as commands
 from testbed.attest import verify as verifier
 from testbed.attest.finding import FindingKind, Judgement
@@ -72,7 +72,7 @@ def test_there_are_many_and_their_kinds_exist() -> None:
 
 
 def test_every_kind_that_evidence_alone_can_give_is_provoked() -> None:
-    truth = {"missing", "ghost", "misattributed", "stale"}
+    truth = {"ghost", "misattributed", "stale"}
     assert {str(kind) for kind in FindingKind} - {kind for one in ATTACKS for kind in one.expect} == truth
 
 
@@ -164,11 +164,22 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
     "any magic": (quote, "MAGIC", 0x00544347, {"magic-of-no-tpm", "honest-quoted-again"}),
     "any template hash": (judge, "template_digest", lambda entry: entry.digest, {"template-hash-edited"}),
     "any run": (scout, "ordinary", lambda *_: True, {"run-hash-middle", "run-name-nul", "run-policy-unknown"}),
-    "any clock": (state, "quote_findings", allow, {"saved-reboot", "saved-clock-back", "saved-replayed"}),
+    "any clock": (resume, "quote_findings", allow, {"saved-reboot", "saved-clock-back", "saved-replayed"}),
     "no progress": (resume, "progress_findings", allow, {"saved-stalled", "saved-lagging"}),
     "any past": (resume, "past_findings", allow, {"saved-past-changed-recheck", "saved-log-shorter-idle"}),
     "any beat": (beats.Beats, "_since_last", allow, {"beats-gone", "beats-late", "beats-lost", "saved-beats-gone"}),
     "any end": (beats.Beats, "end", allow, {"beats-detached"}),
+    "any hook": (beats, "_unproved", allow, {"v2-beats-unproved", "v2-beats-blind"}),
+    "any place": (policy, "believed", lambda *_, **__: True, {"identity-place", "identity-before"}),
+    "any second": (roster.Roster, "ambiguous", allow, {"identity-shared", "identity-restart-alive"}),
+    "any mount": (
+        policy_mounts.MountRules,
+        "refused",
+        lambda *_: None,
+        {"policy-v2-mounts-more", "policy-v2-mounts-later", "saved-v2-mounts"},
+    ),
+    "any measurer": (judge.Judge, "_measurer", allow, {"policy-v2-measurer-missing", "policy-v2-measurer-other"}),
+    "any program": (judge.Judge, "_program", allow, {"v2-program", "policy-v2-program-other"}),
     "any launch": (judge.Judge, "_launch", allow, {"launch-twice", "launch-without-image", "launch-over-the-limit"}),
     "no demand": (policy.Policy, "demands", lambda *_: "", {"policy-launch-config-no-launch"}),
     "any exclude": (policy, "lint", lambda _: None, {"policy-exclude-all", "policy-exclude-catastrophic"}),

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.attest import policy_file
+from testbed.attest import policy_file, policy_keys
+from testbed.attest.entries import LaunchEntry, MountsEntry, ProgramEntry, parse_payload
 from testbed.attest.finding import Container, FindingKind
 from testbed.attest.ima import Fields, parse_fields, read_entries
 from testbed.attest.policy import Policy, load_policy, parse_policy
@@ -53,8 +54,23 @@ def fields(log: bytes) -> Fields:
     return parse_fields(entry)
 
 
-def container(runtime_id: str | None) -> Container:
-    return Container(seq=1, mntns=2, cgroup=3, started=4, runtime_id=runtime_id)
+def container(runtime_id: str | None, path: str = "/machine.slice/libpod-{}.scope/container") -> Container:
+    told = "" if runtime_id is None else path.format(runtime_id)
+    return Container(seq=1, mntns=2, cgroup=3, started=4, runtime_id=runtime_id, cgroup_path=told)
+
+
+def named(policy: Policy, one: Container) -> tuple[str, ...]:
+    return policy.images_of(policy.key_of(one))
+
+
+def launched(tree: bytes | None = b"\xee" * 32, config: bytes = bytes(32), **wish: Any) -> LaunchEntry:
+    """A launch of an image of this tree, or of none that could be digested."""
+    image, outcome = (bytes(32), 4) if tree is None else (tree, 0)
+    args = wish.pop("args", (b"/bin/true",))
+    payload = b.ctr_launch(image, args, outcome=outcome, config=config, **({"table": b.TABLE} | wish))
+    parsed = parse_payload(b"ctr-launch", payload)
+    assert isinstance(parsed, LaunchEntry)
+    return parsed
 
 
 def test_accepted_is_what_the_kernel_writes(example: Policy) -> None:
@@ -132,9 +148,15 @@ def test_only_the_unknown_is_tolerated_and_only_if_the_policy_says_so() -> None:
         found.append(policy.judge_file(("i",), b"/a", NONE)[1])
         assert [one and one.kind for one in found] == [FindingKind.WRONG_DIGEST] * 3
         assert not any(one and one.tolerated for one in found)
-    assert not policy.tolerates_violations
-    assert parse(on={"violation": "note"}).tolerates_violations
-    assert not parse(on={"violation": "note"}).tolerates_unknown
+    assert not policy.tolerates(FindingKind.VIOLATION)
+    words = {
+        "violation": "violation",
+        "unknown": "unknown-file",
+        "not-bound": "not-bound",
+        "restart": "ambiguous-identity",
+    }
+    for word, kind in words.items():
+        assert parse(on={word: "note"}).noted == {kind}
 
 
 def test_an_empty_policy_accepts_nothing() -> None:
@@ -156,12 +178,12 @@ def test_buffers(example: Policy) -> None:
 
 
 def test_a_container_is_of_the_images_named_for_it(example: Policy) -> None:
-    assert example.images_of(container(b.CONTAINER)) == ("two",)
-    assert example.images_of(container("00" * 32)) == ("registry/one:1", "two")
-    assert example.images_of(container(None)) == ("registry/one:1", "two")
-    assert parse().images_of(container(None)) == ()
+    assert named(example, container(b.CONTAINER)) == ("two",)
+    assert named(example, container("00" * 32)) == ("registry/one:1", "two")
+    assert named(example, container(None)) == ("registry/one:1", "two")
+    assert named(parse(), container(None)) == ()
     one = parse(images={"i": {}}, containers={b.CONTAINER: ["i"]})
-    assert one.images_of(container("00" * 32)) == ()
+    assert named(one, container("00" * 32)) == ()
 
 
 def test_what_is_seen_narrows_the_images(example: Policy) -> None:
@@ -202,22 +224,23 @@ def test_a_launch_narrows_the_images(tree: str | None, config: str | None, left:
     trees: dict[str, Any] = {"a": {"digest": "a" * 64}, "b": {"digest": "b" * 64}}
     policy = parse(images=trees | {"c": {"config": ["c" * 64, "d" * 64]}, "d": {"config": ["d" * 64]}})
     given = None if tree is None else bytes.fromhex(tree * 64)
-    said = policy.judge_launch(("a", "b", "c", "d"), given, bytes(32) if config is None else bytes.fromhex(config * 64))
-    assert "".join(said[0]) == left
-    assert (said[2], said[1] is None) == (got, not expected)
-    if said[1] is not None:
-        assert said[1].kind is FindingKind.WRONG_DIGEST
-        assert said[1].expected == re.sub(r"config (.)", lambda match: f"config {match[1] * 64}", expected)
+    claim = bytes(32) if config is None else bytes.fromhex(config * 64)
+    images, complaint = policy.judge_launch(("a", "b", "c", "d"), launched(given, claim))
+    assert "".join(images) == left
+    assert (complaint is None) == (not expected)
+    if complaint is not None:
+        assert (complaint.kind, complaint.got) == (FindingKind.WRONG_DIGEST, got)
+        assert complaint.expected == re.sub(r"config (.)", lambda match: f"config {match[1] * 64}", expected)
 
 
 def test_a_launch_of_another_tree() -> None:
     policy = parse(images={"a": {"digest": "a" * 64, "config": ["c" * 64]}, "b": {"digest": "b" * 64}})
-    images, complaint, got = policy.judge_launch(("a", "b"), b"\xee" * 32, b"\xcc" * 32)
+    images, complaint = policy.judge_launch(("a", "b"), launched(config=b"\xcc" * 32))
     assert images == ("a", "b")
     assert complaint is not None
     assert complaint.expected == f"tree {'a' * 64} (image a) or tree {'b' * 64} (image b)"
-    assert got == f"tree {'ee' * 32}"
-    assert policy.judge_launch((), b"\xee" * 32, bytes(32)) == ((), None, "")
+    assert complaint.got == f"tree {'ee' * 32}"
+    assert policy.judge_launch((), launched()) == ((), None)
 
 
 def test_only_a_policy_whose_every_image_demands_a_claim_demands_a_launch() -> None:
@@ -225,6 +248,154 @@ def test_only_a_policy_whose_every_image_demands_a_claim_demands_a_launch() -> N
     assert policy.demands(("a",)) == f"config {'a' * 64} (image a)"
     assert policy.demands(("a", "b")).endswith(f"config {'b' * 64} (image b)")
     assert (policy.demands(("a", "c")), policy.demands(())) == ("", "")
+
+
+def test_the_whole_command_line_must_be_one_that_is_listed() -> None:
+    policy = parse(images={"a": {"arguments": [["/bin/sh", "-c", ""], ["/bin/%FF"]]}, "b": {"arguments": [["/bin/b"]]}})
+    for args, left in (
+        ((b"/bin/sh", b"-c", b""), ("a",)),
+        ((b"/bin/\xff",), ("a",)),
+        ((b"/bin/b",), ("b",)),
+    ):
+        assert policy.judge_launch(("a", "b"), launched(args=args)) == (left, None)
+    for bad in (
+        launched(args=(b"/bin/sh", b"-c")),
+        launched(args=(b"/bin/b", b"")),
+        launched(args=(b"/bin/b",), arguments=b"/bin/b\0", flags=1),
+    ):
+        images, complaint = policy.judge_launch(("a", "b"), bad)
+        assert images == ("a", "b")
+        assert complaint is not None
+        assert complaint.kind is FindingKind.WRONG_LAUNCH
+        assert "arguments '/bin/b' (image b)" in complaint.expected.replace('"', "'").replace("''", "'")
+    assert policy.demands(("a", "b")).count("arguments") == 3
+
+
+USUAL = b.TABLE + (
+    b"/dev/pts devpts devpts / rw,nosuid,noexec rw\n"
+    b"/dev/shm tmpfs shm / rw,nosuid,nodev,noexec rw\n"
+    b"/dev/mqueue mqueue mqueue / rw rw\n"
+    b"/dev/console devpts devpts /0 rw rw\n"
+    b"/dev/null devtmpfs udev /null rw rw\n"
+    b"/sys sysfs sysfs / ro rw\n"
+    b"/etc/hosts ext4 /dev/vda /var/lib/containers/hosts rw rw\n"
+    b"/run/.containerenv tmpfs tmpfs /containers/x/.containerenv rw rw\n"
+    b"/proc/kcore tmpfs tmpfs /null rw rw\n"
+    b"/proc/sys proc proc /sys ro rw\n"
+    b"/proc/acpi tmpfs tmpfs / ro ro\n"
+    b"/sys/firmware tmpfs tmpfs / ro ro\n"
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"/usr/bin tmpfs tmpfs / ro rw",
+        b"/proc tmpfs tmpfs / ro rw",
+        b"/proc/x ext4 /dev/vda /evil ro rw",
+        b"/proc/x tmpfs tmpfs / rw rw",
+        b"/proc/null ext4 /dev/vda /null rw rw",
+        b"/sys/x proc proc / ro rw",
+        b"/dev/shm tmpfs shm / rw,nosuid,nodev rw",
+        b"/dev/null ext4 /dev/vda /null rw rw",
+        b"/dev/null devtmpfs udev /kmem rw rw",
+        b"/dev/kmsg devtmpfs udev /kmsg rw rw",
+        b"/etc/passwd ext4 /dev/vda /x rw rw",
+        b"/dev ext4 /dev/vda / rw rw",
+    ],
+)
+def test_only_what_every_runtime_mounts_is_usual(line: bytes) -> None:
+    policy = parse(images={"a": {"mounts": ["usual"]}})
+    assert policy.judge_launch(("a",), launched(table=USUAL)) == (("a",), None)
+    images, complaint = policy.judge_launch(("a",), launched(table=USUAL + line + b"\n"))
+    assert images == ("a",)
+    assert complaint is not None
+    assert complaint.kind is FindingKind.WRONG_LAUNCH
+    assert complaint.got.startswith(ascii(line.split(b" ")[0])[1:])
+    listed = parse_payload(b"ctr-mounts", b.ctr_mounts(USUAL + line + b"\n"))
+    assert isinstance(listed, MountsEntry)
+    assert policy.judge_mounts(("a",), listed) == (("a",), complaint)
+
+
+DATA = b"/data/a ext4 /dev/vdb /sub ro,nosuid,noexec rw\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "good"),
+    [
+        ({"target": "/data/a"}, True),
+        ({"target": "/data/*"}, True),
+        ({"target": "/*"}, True),
+        ({"target": "/data"}, False),
+        ({"target": "/dat/*"}, False),
+        ({"target": "/data/a/*"}, False),
+        ({"target": "/data/a", "types": ["xfs", "ext4"], "sources": ["/dev/vdb"], "roots": ["/sub"]}, True),
+        ({"target": "/data/a", "types": ["xfs"]}, False),
+        ({"target": "/data/a", "sources": ["/dev/vda", ""]}, False),
+        ({"target": "/data/a", "roots": ["/"]}, False),
+        ({"target": "/data/a", "options": ["ro", "noexec"]}, True),
+        ({"target": "/data/a", "options": ["ro", "nodev"]}, False),
+    ],
+)
+def test_mounts_by_rule(rule: dict[str, Any], good: bool) -> None:
+    policy = parse(images={"a": {"mounts": [rule, "usual"]}, "b": {"mounts": []}})
+    images, complaint = policy.judge_launch(("a", "b"), launched(table=b.TABLE + DATA))
+    assert (images, complaint is None) == (("a",) if good else ("a", "b"), good)
+    assert policy.demands(("a",)) == "mounts that the policy allows (image a)"
+
+
+def test_a_list_of_mounts_that_is_not_whole_fits_no_rule() -> None:
+    policy = parse(images={"a": {"mounts": ["usual", {"target": "/*"}]}})
+    not_whole = [launched(table=b.TABLE, flags=2), launched(table=b"", flags=64), launched(table=None)]
+    for launch in not_whole:
+        complaint = policy.judge_launch(("a",), launch)[1]
+        assert complaint is not None
+        assert complaint.got == "a list that is not whole"
+    for payload in (b.ctr_mounts(b.TABLE, flags=1), b.ctr_mounts(b"", flags=2)):
+        listed = parse_payload(b"ctr-mounts", payload)
+        assert isinstance(listed, MountsEntry)
+        assert policy.judge_mounts(("a",), listed)[1] is not None
+
+
+def test_programs_that_a_container_may_load() -> None:
+    good = hashlib.sha256(b"program").hexdigest()
+    policy = parse(images={"a": {"programs": [f"sha256:{good}", "bpf:2"]}, "b": {}}, on={"unknown": "note"})
+    for payload, fits in (
+        (b.ctr_program(), True),
+        (b.ctr_program(what=3), True),
+        (b.ctr_program(what=2), True),
+        (b.ctr_program(what=2, command=1), False),
+        (b.ctr_program(b"other"), False),
+    ):
+        loaded = parse_payload(b"ctr-program", payload)
+        assert isinstance(loaded, ProgramEntry)
+        images, complaint = policy.judge_program(("a", "b"), loaded)
+        assert (images, complaint is None) == (("a",) if fits else ("a", "b"), fits)
+        assert complaint is None or not complaint.tolerated
+
+
+def test_nested_containers_have_keys_of_their_own() -> None:
+    images: dict[str, Any] = {"a": {}, "b": {}}
+    policy = parse(images=images, containers={b.CONTAINER: ["a"], f"{b.CONTAINER}/*": ["b"]})
+    assert policy.nested_images(b.CONTAINER) == ("b",)
+    assert policy.nested_images("*") is None
+    assert parse(images=images, containers={"*/*": ["a"]}).nested_images(b.CONTAINER) == ("a",)
+
+
+def test_an_id_is_believed_where_its_engine_puts_it() -> None:
+    policy = parse(images={"a": {}}, containers={b.CONTAINER: ["a"]}, cgroups=["/own.slice"])
+    for path, good in (
+        ("/machine.slice/libpod-{}.scope/container", True),
+        ("/own.slice/libpod-{}.scope", True),
+        ("/own.slice/below/libpod-{}.scope", True),
+        ("/own.slices/libpod-{}.scope", False),
+        ("/other.slice/libpod-{}.scope", False),
+        ("/other/{}", True),
+    ):
+        assert policy.key_of(container(b.CONTAINER, path)) == (b.CONTAINER if good else "*"), path
+    # Nobody saw who started it: only where no container can make cgroups.
+    ran = container(b.CONTAINER, "/other/{}")
+    assert policy.key_of(ran, before=True) == "*"
 
 
 def test_many_good_digests_are_not_all_said() -> None:
@@ -432,7 +603,7 @@ def test_the_collector_is_as_it_was_after_a_bad_file() -> None:
 
 
 def test_the_published_schema_is_that_of_the_model() -> None:
-    made = json.dumps(policy_file.json_schema(), indent=1) + "\n"
+    made = json.dumps(policy_keys.json_schema(), indent=1) + "\n"
     assert made == SCHEMA.read_text(), "testbed policy schema > docs/policy.schema.json"
 
 

@@ -14,9 +14,9 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 
-from testbed.attest import policy_command, policy_make
+from testbed.attest import policy_command, policy_log, policy_make
 from testbed.attest.archive import open_image
-from testbed.attest.finding import Container, FindingKind
+from testbed.attest.finding import FindingKind
 from testbed.attest.ima import Fields, read_entries
 from testbed.attest.policy import load_policy
 from testbed.attest.tree import tree_digest
@@ -252,7 +252,7 @@ def test_key_and_nonce_go_together() -> None:
 
 
 def logged(*entries: bytes) -> policy_make.Made:
-    return policy_make.from_entries(read_entries(b"".join(entries)))
+    return policy_log.from_entries(read_entries(b"".join(entries)))
 
 
 def test_a_log_is_taken_as_it_is() -> None:
@@ -294,6 +294,35 @@ def test_a_log_is_taken_as_it_is() -> None:
     assert found.document["containers"] == {b.CONTAINER: [b.CONTAINER], "*": ["container-2"]}
 
 
+def test_a_log_with_containers_in_containers_and_cgroups_of_the_host() -> None:
+    outer = f"/web.slice/libpod-{b.CONTAINER}.scope"
+    inner = f"{outer}/libpod-{'cd' * 32}.scope"
+    bare = "ab" * 32
+    found = logged(
+        b.ima_buf("ctr-start", b.ctr_start(outer.encode(), seq=1, version=2)),
+        b.ima_buf("ctr-start", b.ctr_start(inner.encode(), seq=2, parent=1, version=2)),
+        b.ima_buf("ctr-start", b.ctr_start(b"/x", seq=3, parent=2, version=2)),
+        b.ima_buf("ctr-file", b.ctr_file(b"/bin/in", b"1", seq=3, version=2)),
+        b.ima_buf("ctr-start", b.ctr_start(inner.encode(), seq=4, version=2)),
+        b.ima_buf("ctr-start", b.ctr_start(b"/none", seq=5, parent=99)),
+        b.ima_buf("ctr-start", b.ctr_start(f"/crun/{bare}".encode(), seq=6)),
+        b.ima_buf("ctr-start", b.ctr_start(b"/a", seq=7, parent=8)),
+        b.ima_buf("ctr-start", b.ctr_start(b"/b", seq=8, parent=7)),
+        b.ima_buf("ctr-loss", b.ctr_loss(seq=1)),
+        b.ima_buf("ctr-mounts", b.ctr_mounts(b.TABLE, seq=1)),
+        b.ima_buf("ctr-measurer", b.ctr_measurer()),
+    )
+    assert found.notes == ()
+    assert found.document["cgroups"] == ["/web.slice"]
+    assert found.document["containers"] == {
+        b.CONTAINER: [b.CONTAINER],
+        f"{b.CONTAINER}/*": ["container-2", "container-3", "container-4"],
+        "*/*": ["container-5", "container-7", "container-8"],
+        bare: [bare],
+    }
+    assert found.document["images"]["container-3"] == {"files": {"/bin/in": [sha(b"1")]}}
+
+
 def test_what_a_policy_cannot_have_is_left_out_and_said() -> None:
     found = logged(
         b.violation("/x"),
@@ -321,9 +350,11 @@ def test_onto_adds_and_keeps_what_people_wrote(tmp_path: Path, rootfs: Path) -> 
     written = {
         "schema": 1,
         "host": {"files": {"/empty": [sha(b"other")]}, "boot_aggregate": [sha(b"b")], "exclude": ["/var/.*"]},
-        "images": {"i": {"files": {"/x": [sha(b"x")]}}},
+        "images": {"i": {"files": {"/x": [sha(b"x")]}, "mounts": ["usual", {"target": "/d", "options": ["ro"]}]}},
         "containers": {"*": ["i"]},
-        "on": {"unknown": "note"},
+        "cgroups": ["/web.slice"],
+        "measurer": {part: [sha(b"part")] for part in ("module", "object", "loader")},
+        "on": {"unknown": "note", "not-bound": "note"},
     }
     base.write_text(json.dumps(written))
     document = made("from-rootfs", rootfs, "--onto", base)
@@ -331,7 +362,10 @@ def test_onto_adds_and_keeps_what_people_wrote(tmp_path: Path, rootfs: Path) -> 
     assert document["host"]["boot_aggregate"] == [sha(b"b")]
     assert document["host"]["exclude"] == ["/var/.*"]
     assert document["images"] == written["images"]
-    assert document["on"] == {"unknown": "note", "violation": "reject"}
+    assert document["on"] == {"unknown": "note", "violation": "reject", "not-bound": "note"}
+    assert {key: document[key] for key in ("cgroups", "measurer")} == {
+        key: written[key] for key in ("cgroups", "measurer")
+    }
     several = run("from-image", archive(tmp_path / "one.oci.tar", FILES), "--onto", base)
     assert json.loads(several.stdout)["containers"] == {"*": ["i", "one"]}
     assert "i, one" in several.stderr
@@ -353,7 +387,7 @@ def test_what_is_made_is_judged_by(tmp_path: Path, rootfs: Path) -> None:
     policy = load_policy(out)
     assert policy.judge_host(Fields("sha256", hashlib.sha256(b"x").digest(), b"/usr/bin/x_y")) is None
     assert policy.judge_host(Fields("sha256", hashlib.sha256(b"odd").digest(), b"/\xff%")) is None
-    images = policy.images_of(Container(seq=1, mntns=1, cgroup=1, started=1))
+    images = policy.images_of("*")
     assert policy.judge_file(images, b"/bin/n%\xff", hashlib.sha256(b"n").digest()) == (("i",), None)
     _, complaint = policy.judge_file(images, b"/usr/bin/x y", hashlib.sha256(b"x").digest())
     assert complaint is not None

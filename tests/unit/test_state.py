@@ -19,8 +19,10 @@ from testbed.attest import quote, state, tpm
 from testbed.attest.beats import Beat
 from testbed.attest.finding import Container
 from testbed.attest.ima import BANKS
+from testbed.attest.resume import quote_findings
 from testbed.attest.state import (
     Known,
+    Part,
     Segment,
     State,
     applies,
@@ -28,11 +30,11 @@ from testbed.attest.state import (
     fingerprint,
     load_state,
     parse_state,
-    quote_findings,
     save_state,
 )
 from testbed.errors import SpecError
 
+PART = {"part": "module", "digest": "ab" * 32}
 BEAT = {"pcr": 11, "number": 4, "time": 7, "interval": 5, "lost": 0}
 ECC = ec.generate_private_key(ec.SECP256R1())
 CONTAINER = Container(
@@ -44,6 +46,7 @@ CONTAINER = Container(
     runtime_id="5f" * 32,
     entries=4,
     image_digest="03" * 32,
+    parent=2,
 )
 GOOD = State(
     key="ab" * 32,
@@ -59,7 +62,8 @@ GOOD = State(
     restart_count=2,
     firmware=0x2019102300163636,
     segments=(Segment(size=800, sha256="01" * 32), Segment(size=100, sha256="02" * 32)),
-    containers=(Known(container=CONTAINER, images=("a", "b")),),
+    containers=(Known(container=CONTAINER, images=("a", "b"), counts_as=3),),
+    measurer=(Part(part="loader", digest="05" * 32), Part(part="module", digest="05" * 32)),
     trees=("03" * 32, "04" * 32),
     beats={11: Beat(number=2**64 - 1, time=9, interval=0, lost=3)},
     padded_sha1=True,
@@ -72,6 +76,7 @@ EMPTY = replace(
     segments=(),
     containers=(),
     trees=(),
+    measurer=(),
     beats={},
     seen_bytes=0,
     seen_entries=0,
@@ -202,8 +207,9 @@ def flat() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("schema", 1, "schema: expected a number from 2 to 2, got 1"),
-        ("schema", 3, "schema"),
+        ("schema", 1, "schema: expected a number from 3 to 3, got 1"),
+        ("schema", 2, "schema: expected a number from 3 to 3, got 2"),
+        ("schema", 4, "schema"),
         ("schema", True, "schema"),
         ("schema", 2.0, "schema"),
         ("key", "AB" * 32, "key: expected 32 bytes in lower-case hex"),
@@ -244,6 +250,11 @@ def flat() -> dict[str, Any]:
         ("trees", ["AB" * 32], "trees: expected digests of 32 bytes"),
         ("trees", ["ab" * 32] * 2, "trees: expected different texts"),
         ("trees", "ab" * 32, "trees: expected a list"),
+        ("measurer", {}, "measurer: expected a list"),
+        ("measurer", [PART | {"part": "kernel"}], r"measurer\[0\]: part: expected one of module"),
+        ("measurer", [PART | {"digest": "ab"}], r"measurer\[0\]: digest"),
+        ("measurer", [PART, PART], "measurer: expected different parts in order"),
+        ("measurer", [PART, PART | {"part": "loader"}], "measurer: expected different parts in order"),
         ("beats", {}, "beats: expected a list"),
         ("beats", [BEAT | {"number": 0}], r"beats\[0\]: number"),
         ("beats", [BEAT | {"time": 1 << 64}], r"beats\[0\]: time"),
@@ -281,6 +292,10 @@ def test_a_file_that_is_not_as_it_must_be(key: str, value: object, said: str) ->
         ("images", ["a", "a"]),
         ("images", ["\udfff"]),
         ("images", [[]]),
+        ("parent", -1),
+        ("parent", None),
+        ("counts_as", 0),
+        ("counts_as", 4),
     ],
 )
 def test_a_container_that_is_not_as_it_must_be(key: str, value: object) -> None:
@@ -299,7 +314,7 @@ def test_containers_come_once_and_in_order() -> None:
 
 
 def test_containers_are_written_in_order() -> None:
-    two = tuple(Known(container=replace(CONTAINER, seq=seq), images=("z", "a")) for seq in (2, 1))
+    two = tuple(Known(container=replace(CONTAINER, seq=seq), images=("z", "a"), counts_as=1) for seq in (2, 1))
     read = parse_state(encode_state(replace(GOOD, containers=two)), "s")
     assert [(one.container.seq, one.images) for one in read.containers] == [(1, ("a", "z")), (2, ("a", "z"))]
 
@@ -338,6 +353,7 @@ def test_a_value_that_is_nested_as_deep_as_json_takes_it() -> None:
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+PARTS = st.sampled_from(["module", "object", "loader"])
 SHA256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
@@ -352,8 +368,9 @@ def known(draw: st.DrawFn, seq: int) -> Known:
         runtime_id=draw(st.none() | SHA256),
         image=draw(TEXTS),
         entries=1,
+        parent=draw(NUMBERS),
     )
-    return Known(container=container, images=tuple(sorted(draw(st.sets(TEXTS, max_size=3)))))
+    return Known(container=container, images=tuple(sorted(draw(st.sets(TEXTS, max_size=3)))), counts_as=seq)
 
 
 @st.composite
@@ -379,6 +396,7 @@ def states(draw: st.DrawFn) -> State:
         firmware=draw(NUMBERS),
         segments=tuple(Segment(size=size, sha256=draw(SHA256)) for size in sizes),
         containers=tuple(draw(known(seq)) for seq in seqs),
+        measurer=tuple(Part(part=part, digest=draw(SHA256)) for part in sorted(draw(st.sets(PARTS)))),
         padded_sha1=draw(st.booleans()),
     )
 

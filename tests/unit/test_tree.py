@@ -47,11 +47,11 @@ def parse(vector: dict[str, str]) -> dict[bytes, Node]:
     return nodes
 
 
-@pytest.mark.parametrize("name", ["empty", "one file", "mixed"])
+@pytest.mark.parametrize("name", ["empty", "one file", "mixed", "at the places"])
 def test_vectors_of_the_page(name: str) -> None:
     vector = VECTORS[f"tree: {name}"]
     assert tree_digest(parse(vector)).hex() == vector["digest"]
-    final = hashlib.sha256(b"TBID" + struct.pack("<H", 1) + bytes.fromhex(vector["root"])).hexdigest()
+    final = hashlib.sha256(b"TBID" + struct.pack("<H", 2) + bytes.fromhex(vector["root"])).hexdigest()
     assert final == vector["digest"]
 
 
@@ -104,6 +104,7 @@ def with_(path: bytes, node: Node | None) -> bytes:
         with_(b"empty", DIRECTORY),
         with_(b"etc/passwd", None),
         with_(b"etc/hosts", replace(DIRECTORY)),
+        with_(b"dev/null", MIXED[b"srv/null"]),
         with_(b"run/secrets", DIRECTORY),
         with_(b"sys", Node(mode=stat.S_IFLNK | 0o777, target=b"usr")),
         with_(b"usr/dev", DIRECTORY),
@@ -119,9 +120,9 @@ def test_what_changes_the_digest(changed: bytes) -> None:
     [
         with_(b"", replace(DIRECTORY, mode=stat.S_IFDIR | 0o700, uid=5)),
         with_(b"sys", DIRECTORY),
-        with_(b"dev/null", None),
+        with_(b"dev", None),
         with_(b"etc/hosts", None),
-        with_(b"etc/resolv.conf", file(b"x")),
+        with_(b"etc/mtab", None),
         with_(b"run/.containerenv", None),
         with_(b".dockerenv", file(b"")),
         with_(SU, replace(MIXED[SU], xattrs=dict(MIXED[SU].xattrs) | {b"trusted.overlay.opaque": b"y"})),
@@ -130,6 +131,65 @@ def test_what_changes_the_digest(changed: bytes) -> None:
 )
 def test_what_does_not(same: bytes) -> None:
     assert same == tree_digest(MIXED)
+
+
+FILES = (b".dockerenv", b"run/.containerenv", b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"etc/mtab")
+DIRECTORIES = (b"dev", b"proc", b"sys", b"etc", b"run")
+PLAIN = {b"": DIRECTORY, b"etc": DIRECTORY, b"run": DIRECTORY, b"usr": DIRECTORY}
+EMPTY = tree_digest(PLAIN)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_that_a_runtime_makes_is_left_out_only_if_it_holds_nothing(path: bytes) -> None:
+    digests = {
+        "empty": tree_digest(PLAIN | {path: file(b"", 0o4700, uid=7)}),
+        "labelled": tree_digest(PLAIN | {path: file(b"", xattrs={b"security.selinux": b"x"})}),
+        "byte": tree_digest(PLAIN | {path: file(b"x")}),
+        "other byte": tree_digest(PLAIN | {path: file(b"y")}),
+        "zero": tree_digest(PLAIN | {path: file(b"\0")}),
+        "attribute": tree_digest(PLAIN | {path: file(b"", xattrs={b"user.x": b""})}),
+        "link": tree_digest(PLAIN | {path: Node(mode=stat.S_IFLNK | 0o777, target=b"/proc/kmsg")}),
+        "directory": tree_digest(PLAIN | {path: DIRECTORY}),
+        "pipe": tree_digest(PLAIN | {path: Node(mode=stat.S_IFIFO)}),
+    }
+    assert {name for name, digest in digests.items() if digest == EMPTY} == {"empty", "labelled"}
+    assert len(set(digests.values())) == len(digests) - 1
+
+
+@pytest.mark.parametrize("path", DIRECTORIES)
+def test_a_directory_that_a_runtime_makes_is_left_out_only_if_it_holds_nothing(path: bytes) -> None:
+    digests = {
+        "empty": tree_digest(PLAIN | {path: replace(DIRECTORY, mode=stat.S_IFDIR | 0o1777, uid=7)}),
+        "child": tree_digest(PLAIN | {path: DIRECTORY, path + b"/x": file(b"")}),
+        "child with a byte": tree_digest(PLAIN | {path: DIRECTORY, path + b"/x": file(b"x")}),
+        "child directory": tree_digest(PLAIN | {path: DIRECTORY, path + b"/x": DIRECTORY}),
+        "attribute": tree_digest(PLAIN | {path: replace(DIRECTORY, xattrs={b"user.x": b""})}),
+        "file": tree_digest(PLAIN | {path: file(b"")}),
+    }
+    assert {name for name, digest in digests.items() if digest == EMPTY} == {"empty"}
+    assert len(set(digests.values())) == len(digests)
+    assert tree_digest(PLAIN | {b"usr/" + path: DIRECTORY}) != EMPTY
+
+
+@pytest.mark.parametrize(
+    ("target", "left_out"),
+    [
+        (b"/proc/mounts", True),
+        (b"/proc/self/mounts", True),
+        (b"../proc/mounts", True),
+        (b"../proc/self/mounts", True),
+        (b"/proc/1/mounts", False),
+        (b"/proc/mounts/", False),
+        (b"proc/mounts", False),
+        (b"/usr/payload", False),
+    ],
+)
+def test_a_link_of_known_target_is_left_out_as_mtab_alone(target: bytes, left_out: bool) -> None:
+    link = Node(mode=stat.S_IFLNK | 0o777, target=target)
+    assert (tree_digest(PLAIN | {b"etc/mtab": link}) == EMPTY) == left_out
+    assert tree_digest(PLAIN | {b"etc/mtab": replace(link, xattrs={b"trusted.x": b""})}) != EMPTY
+    assert tree_digest(PLAIN | {b"etc/hosts": link}) != EMPTY
+    assert tree_digest(PLAIN | {b"run/mtab": link}) != EMPTY
 
 
 def test_two_names_swapped() -> None:
@@ -169,6 +229,10 @@ def test_directory_on_disk(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "usr/pipe", 0o600)
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/1").write_bytes(b"")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/hosts").touch()
+    (tmp_path / "etc/mtab").symlink_to("/proc/mounts")
     owner = {"uid": os.getuid(), "gid": os.getgid()}
     directory = replace(DIRECTORY, **owner)
     expected = {
@@ -176,9 +240,12 @@ def test_directory_on_disk(tmp_path: Path) -> None:
         b"usr": directory,
         b"usr/bin": directory,
         b"usr/bin/tool": file(b"content", 0o751, xattrs=xattrs, **owner),
+        b"proc": directory,
+        b"proc/1": file(b"", 0o644, **owner),
         b"bin": Node(mode=stat.S_IFLNK, target=b"usr/bin", **owner),
         b"usr/pipe": Node(mode=stat.S_IFIFO | 0o600, **owner),
     }
-    for path in (tmp_path / "usr", tmp_path / "usr/bin"):
+    for path in (tmp_path / "usr", tmp_path / "usr/bin", tmp_path / "proc"):
         path.chmod(0o755)
+    (tmp_path / "proc/1").chmod(0o644)
     assert tree_digest(read_directory(tmp_path)) == tree_digest(expected)

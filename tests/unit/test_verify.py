@@ -443,6 +443,7 @@ def test_json() -> None:
         "image": "",
         "image_digest": "",
         "runtime_id": "",
+        "parent": 0,
         "entries": 5,
         "findings": [],
     }

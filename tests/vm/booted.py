@@ -14,7 +14,7 @@ from testbed.attest import entries, verify
 from testbed.attest.entries import Payload
 from testbed.attest.ima import parse_fields, read_entries
 from testbed.guest import Guest
-from testbed.lab import attestation, block
+from testbed.lab import attestation, block, console
 from testbed.lab.block import Parts
 from testbed.lab.machine import Lab, Machine
 from testbed.measurers import Measurer
@@ -73,3 +73,13 @@ def boot(lab: Lab, parts: Parts, directory: Path) -> Iterator[Booted]:
         block.deploy(guest, parts.bundle)
         ak = attestation.enrol(guest, machine.tpm)
         yield Booted(machine=machine, ak=ak, image=block.reference(image), archive=image.archive, directory=directory)
+
+
+def complaints(guest: Guest) -> list[str]:
+    """Return the lines by which the kernel complains of itself since the measurer's module is there.
+
+    Before that a busy host can hold a guest's processor for longer than its watchdog likes.
+    """
+    before, there, since = guest.run(("dmesg",)).text.partition("testbed_measurer: ")
+    # What is old falls out of the kernel's buffer.
+    return [line for line in (since if there else before).splitlines() if console.CAUSE.search(line)]

@@ -160,6 +160,15 @@ static void memfd(const char *name)
 	run(fd);
 }
 
+static void sealed(const char *name)
+{
+	int fd = must(memfd_create(name, MFD_ALLOW_SEALING), "memfd_create");
+
+	copy_self(fd);
+	must(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW), "F_ADD_SEALS");
+	run(fd);
+}
+
 static void unlinked(const char *path)
 {
 	int fd = must(open(path, O_CREAT | O_WRONLY, 0700), path);
@@ -204,6 +213,8 @@ int main(int argc, char **argv)
 		hold(path, argv[3]);
 	else if (!strcmp(command, "memfd"))
 		memfd(path);
+	else if (!strcmp(command, "sealed"))
+		sealed(path);
 	else if (!strcmp(command, "unlinked"))
 		unlinked(path);
 	else if (!strcmp(command, "implied") && argc > 3)

@@ -27,7 +27,7 @@ _KERNEL = re.compile(rf"(?<=[\[-])(?:{'|'.join(map(re.escape, _ALL))})(?=[]-])")
 
 # The modules that take least time come last, so that two workers end at about the same time. In what comes first,
 # test_bench counts instructions beside the machine of one processor of test_campaign; that of test_robust has two.
-LAST = ("test_kernels", "test_alive", "test_prototypes")
+LAST = ("test_code", "test_kernels", "test_alive", "test_prototypes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

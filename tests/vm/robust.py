@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from booted import changes
+from booted import changes, complaints
 
 from testbed import measurers, plugins
 from testbed.attest import entries, verify
 from testbed.attest.entries import FileEntry, Payload, StartEntry
 from testbed.attest.ima import Entry, parse_fields, read_entries
 from testbed.guest import Completed, Guest
-from testbed.lab import attestation, console
+from testbed.lab import attestation
 from testbed.lab.block import Parts, deploy
 from testbed.lab.machine import Lab, Machine
 from testbed.runtimes import Start, Steps
@@ -26,11 +26,12 @@ from testbed.runtimes import Start, Steps
 MEASURER = plugins.measurer("container-file")
 VOLUME = "/volume"
 CGROUP = "/testbed"
+LOG = "/sys/kernel/security/ima/binary_runtime_measurements"
 # Two containers at once are two at once only with as many processors.
 PROCESSORS = 2
 # What a container has that is trusted to mount things.
 _MORE = ("CAP_SYS_ADMIN", "CAP_MKNOD")
-_SOURCES = ("stress.py", "scenarios.py")
+_HERE = Path(__file__).parent
 _SECONDS = 300
 # Runs in the guest: all containers are prepared, then all are started, then all are waited for. With an argument the
 # first is killed: after a word from it, once it has read (or the kernel for it) so many bytes more.
@@ -69,16 +70,34 @@ assert size or not any(codes), codes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contained:
-    """A container: ``id`` is the runtime's, ``root`` the directory of the guest below its overlay."""
+    """A container: ``id`` is the runtime's, ``root`` the directory of the guest below its overlay.
+
+    ``rights``: capabilities beside those that all have here. ``changes``: what else is changed in its ``config.json``.
+    """
 
     argv: tuple[str, ...]
     root: str = "/"
+    rights: tuple[str, ...] = ()
+    changes: tuple[Callable[[dict[str, Any]], None], ...] = ()
     id: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def steps(self) -> Steps:
         """Return what starts it: as ``plugins.runtime("crun")`` does, with more rights, and with the volume."""
         made = plugins.runtime("crun").steps(Start(id=self.id, image=self.root, argv=self.argv, cgroup=CGROUP))
-        return dataclasses.replace(made, files={path: _more(json.loads(text)) for path, text in made.files.items()})
+        return dataclasses.replace(
+            made, files={path: self._more(json.loads(text)) for path, text in made.files.items()}
+        )
+
+    def _more(self, config: dict[str, Any]) -> str:
+        process = config["process"]
+        more = (*_MORE, *self.rights)
+        process["capabilities"] = {kind: [*held, *more] for kind, held in process["capabilities"].items()}
+        process["env"] += [f"PYTHONPATH={VOLUME}", "PYTHONDONTWRITEBYTECODE=1"]
+        volume = {"destination": VOLUME, "type": "bind", "source": f"/root{VOLUME}", "options": ["bind"]}
+        config["mounts"].append(volume)
+        for change in self.changes:
+            change(config)
+        return json.dumps(config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +107,20 @@ class Subject:
     machine: Machine
     ak: bytes
     directory: Path
+    fetched: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
     def guest(self) -> Guest:
         return self.machine.guest
 
-    def start(self, *containers: Contained, kill_after: int = 0) -> Completed:
-        """Run containers, all at the same time, to their ends; or kill the only one when it has read so many bytes."""
+    def start(self, *containers: Contained, kill_after: int = 0, check: bool = True) -> Completed:
+        """Run containers, all at the same time, to their ends; or kill the only one when it has read so many bytes.
+
+        Raises ``DeployError`` if ``check`` and one of them failed.
+        """
         steps = [dataclasses.asdict(one.steps()) | {"cgroup": f"{CGROUP}/{one.id}"} for one in containers]
         argv = ("python3", "-c", _START, str(kill_after))
-        return self.guest.run(argv, input=json.dumps(steps).encode(), timeout=_SECONDS)
+        return self.guest.run(argv, input=json.dumps(steps).encode(), timeout=_SECONDS, check=check)
 
     def play(self, call: str) -> tuple[list[FileEntry], str]:
         """Run one of ``scenarios`` in a container; return the entries of its files and what it printed."""
@@ -116,8 +139,10 @@ class Subject:
         return f"{VOLUME}/{name}"
 
     def log(self) -> list[Entry]:
-        raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
-        return [entry for entry in read_entries(raw) if entry.pcr == MEASURER.pcr]
+        # It only grows, to tens of megabytes: what is known already is not fetched again.
+        more = self.guest.run(("tail", "-c", f"+{len(self.fetched) + 1}", LOG), timeout=_SECONDS)
+        self.fetched.extend(more.out)
+        return [entry for entry in read_entries(bytes(self.fetched)) if entry.pcr == MEASURER.pcr]
 
     def files(self, container: Contained) -> list[FileEntry]:
         """Return the entries of a container's files. It must have exactly one start, and nothing before it."""
@@ -148,8 +173,8 @@ class Subject:
         return [e for e in verify.attested_entries(where, verdict) if e.pcr == MEASURER.pcr], verdict
 
     def splats(self) -> list[str]:
-        """Return the lines by which the kernel complains of itself."""
-        return [line for line in self.guest.run(("dmesg",)).text.splitlines() if console.CAUSE.search(line)]
+        """Return the lines by which the kernel complains of itself since the measurer is there."""
+        return complaints(self.guest)
 
 
 def scenario(call: str) -> Contained:
@@ -166,14 +191,20 @@ def below(files: Sequence[FileEntry], place: str) -> list[FileEntry]:
     return [one for one in files if one.path.startswith(place.encode() + b"/")]
 
 
+def sources() -> Iterator[tuple[Path, str]]:
+    """Yield what containers import, and what it is called on the volume."""
+    for path in (_HERE / "stress.py", _HERE / "scenarios.py", *sorted(_HERE.glob("holes/*.py"))):
+        yield path, str(path.relative_to(_HERE))
+
+
 @contextmanager
 def subject(lab: Lab, part: Parts, directory: Path) -> Iterator[Subject]:
     """Hold a machine whose measurer is attached, with the scenarios on a volume that its containers share."""
     with lab.boot(dataclasses.replace(part.machine, vcpus=PROCESSORS), directory) as booted:
         guest = booted.guest
         deploy(guest, part.bundle)
-        for name in _SOURCES:
-            guest.put(Path(__file__).with_name(name).read_bytes(), f"/root{VOLUME}/{name}")
+        for path, name in sources():
+            guest.put(path.read_bytes(), f"/root{VOLUME}/{name}")
         ak = attestation.enrol(guest, booted.tpm)
         with MEASURER.attach(MEASURER, guest):
             yield Subject(machine=booted, ak=ak, directory=directory)
@@ -181,11 +212,3 @@ def subject(lab: Lab, part: Parts, directory: Path) -> Iterator[Subject]:
 
 def _is_start(payload: Payload, container: Contained) -> bool:
     return isinstance(payload, StartEntry) and entries.runtime_id(payload.cgroup_path) == container.id
-
-
-def _more(config: dict[str, Any]) -> str:
-    process = config["process"]
-    process["capabilities"] = {kind: [*held, *_MORE] for kind, held in process["capabilities"].items()}
-    process["env"] += [f"PYTHONPATH={VOLUME}", "PYTHONDONTWRITEBYTECODE=1"]
-    config["mounts"].append({"destination": VOLUME, "type": "bind", "source": f"/root{VOLUME}", "options": ["bind"]})
-    return json.dumps(config)

@@ -121,7 +121,7 @@ def memory(anonymous: int) -> None:
     libc.shmctl(segment, 0, None)
     huge = os.memfd_create("huge", os.MFD_HUGETLB)
     os.ftruncate(huge, 2 << 20)
-    # No huge pages are set aside, which is found out after the measurement.
+    # No huge pages are set aside, which is found out after the hook.
     with suppress(OSError):
         map_code(huge, 2 << 20)
     for _ in range(anonymous):

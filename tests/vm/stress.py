@@ -15,7 +15,8 @@ from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
 MNT_DETACH = 2
-MS_BIND = 4096
+MS_NOEXEC = 8
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 PAGE = 4096
 
 
@@ -86,9 +87,10 @@ def store(file: int, content: bytes) -> None:
         memory[: len(content)] = content
 
 
-def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str | None = None) -> None:
     Path(target).mkdir(parents=True, exist_ok=True)
-    assert libc.mount(source.encode(), target.encode(), kind.encode(), flags, None) == 0, os.strerror(
+    options = data.encode() if data else None
+    assert libc.mount(source.encode(), target.encode(), kind.encode(), flags, options) == 0, os.strerror(
         ctypes.get_errno()
     )
 

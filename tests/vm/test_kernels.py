@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from booted import Booted
+from booted import Booted, complaints
 
 from testbed import measurers, plugins
 from testbed.attest import verify
@@ -125,9 +125,9 @@ printf '#!/usr/bin/bash\\n#0' > /new
 cp /new /volume/new
 chmod 755 /new /volume/new
 for file in /new /volume/new /usr/bin/true; do
-  $file; $file
+  $file; $file; $file
   printf 1 | dd of=$file bs=1 seek=18 conv=notrunc status=none
-  $file || true; $file || true
+  $file || true; $file || true; $file || true
 done
 """
 
@@ -142,9 +142,10 @@ def test_a_file_changed_in_place_is_measured_anew(subject: Subject) -> None:
     for path in (b"/new", b"/volume/new", b"/usr/bin/true"):
         mine = [entry.digest for entry in files if entry.path == path and entry.container == files[-1].container]
         assert len(mine) == len(set(mine)) == 2, path
-    # The second execution of each content is decided by the programs, without the module.
-    assert after["cache_hits"] - before["cache_hits"] >= 6
-    assert after["slow_hits"] == before["slow_hits"]
+    # Of the second execution of each content the module tells that it is known, of the third the programs know it.
+    hits, slow = (after[name] - before[name] for name in ("cache_hits", "slow_hits"))
+    assert slow > 0
+    assert hits - slow >= 6
 
 
 def test_executable_memory_that_is_no_file_is_survived(subject: Subject) -> None:
@@ -157,7 +158,7 @@ def test_executable_memory_that_is_no_file_is_survived(subject: Subject) -> None
     code = "import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)"
     guest.run(("python3", "-c", code))
     assert guest.run(("true",)).code == 0
-    assert b"BUG:" not in guest.run(("dmesg",)).out
+    assert complaints(guest) == []
 
 
 def test_nothing_was_missed_and_pcr_10_is_alive(subject: Subject) -> None:

@@ -14,7 +14,7 @@ import stress
 from robust import Contained, Subject, below, payload_of
 
 from testbed.attest import entries
-from testbed.attest.entries import BeatEntry, FileEntry
+from testbed.attest.entries import FileEntry
 from testbed.attest.finding import FindingKind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.truth import compare, observe
@@ -30,6 +30,8 @@ LENGTHS = (120, 300, 4000, 4095, 4096, 5000)
 PATH_MAX, DELETED = 4096, len(" (deleted)")
 # Each in a directory of its own. The last is a name, not what the kernel says of a file that has gone.
 NAMES = (b"\xff\xfe\x80", b"two words", b"new\nline", b"%s%n%41", b"back\\slash\\x41", b"4026531840:/x", b"x (deleted)")
+# What the verifier finds of a memfd that is not sealed, of tmpfs, and of code that is changed while it is used.
+OF_MEMORY = {FindingKind.NOT_BOUND, FindingKind.VIOLATION}
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -55,8 +57,9 @@ def numbered(place: str, count: int) -> Counter[tuple[bytes, bytes]]:
 
 
 def seq_of(entry: Entry) -> int:
-    payload = payload_of(entry)
-    return 0 if isinstance(payload, BeatEntry) else payload.container.seq
+    """Return the number of the container that an entry speaks of, 0 if of none."""
+    container = getattr(payload_of(entry), "container", None)
+    return container.seq if container else 0
 
 
 def test_two_thousand_files_are_two_thousand_entries(subject: Subject) -> None:
@@ -123,7 +126,7 @@ def test_names_of_all_kinds(subject: Subject) -> None:
         truth += [(path, digest(stress.program(name + b" gone")), entries.UNLINKED)]
     assert [(one.path, one.digest, one.flags) for one in below(files, place)] == truth
     memory = {(one.path, one.flags) for one in files if one.digest == digest(stress.program(b"memory"))}
-    assert memory == {(b"/memfd:4026531840:/x (deleted)", entries.ANON_FILE)}
+    assert memory == {(b"/memfd:4026531840:/x (deleted)", entries.ANON_FILE | entries.NOT_BOUND)}
     # What the verifier makes of them is what they are.
     seen = {one.path.encode(errors="surrogateescape") for one in observe(subject.log(), {})}
     assert {path for path, *_ in truth} <= seen
@@ -136,7 +139,7 @@ def test_a_descriptor_that_passes_by_the_page_cache(subject: Subject) -> None:
     assert contents(below(files, place)) == [(b"/volume/direct/direct", digest(b"direct" * 1000))]
     # The log is still whole: it is read to its end.
     attested, verdict = subject.judged()
-    assert verdict.ok, verdict.findings
+    assert {one.kind for one in verdict.findings} <= OF_MEMORY
     assert len(attested) == len(subject.log())
 
 
@@ -156,9 +159,8 @@ def test_memory_that_has_a_file_and_memory_that_has_none(subject: Subject) -> No
     with subject.counting(anon_exec=3):
         files, _ = subject.play("memory(3)")
     assert {(one.path, one.digest, one.flags) for one in files if one.flags} == {
-        (b"/SYSV00000000 (deleted)", digest(bytes(8192)), entries.ANON_FILE),
-        (b"/memfd:huge (deleted)", digest(bytes(2 << 20)), entries.ANON_FILE),
-    }
+        (b"/SYSV00000000 (deleted)", digest(bytes(8192)), entries.ANON_FILE | entries.NOT_BOUND),
+    }, "no huge pages are set aside, so the mapping of the memfd was refused"
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind"])
@@ -171,9 +173,11 @@ def test_executing_while_it_is_unmounted(subject: Subject, kind: str) -> None:
     got = [(of[one.digest], one.path, one.flags) for one in files if one.digest in of]
     assert {number for number, *_ in got} == set(range(count))
     # The path of what has gone begins where its mount did, and the flag says that it leads nowhere.
+    bound = entries.NOT_BOUND if kind == "tmpfs" else 0
     for number, path, flags in got:
-        assert (path, flags) in {(f"{at}/{number}".encode(), 0), (f"/{number}".encode(), entries.UNLINKED)}
-    assert entries.UNLINKED in {flags for *_, flags in got}
+        there, gone = (f"{at}/{number}".encode(), bound), (f"/{number}".encode(), entries.UNLINKED | bound)
+        assert (path, flags) in {there, gone}
+    assert entries.UNLINKED in {flags & entries.UNLINKED for *_, flags in got}
 
 
 @pytest.mark.parametrize(("tree", "size"), [("deep_tree", LEVELS), ("wide_tree", TREE_FILES)])
@@ -240,7 +244,8 @@ def test_a_container_that_is_killed_while_its_file_is_hashed(subject: Subject) -
     place = subject.place("sparse")
     one = robust.scenario(f"sparse({place!r}, {SPARSE})")
     before = subject.counters()["bytes_hashed"]
-    with subject.counting(unmeasured_read_error=1):
+    # Nobody could run what it was about to get, so nothing is lost.
+    with subject.counting(killed=1):
         code = subject.start(one, kill_after=4 << 20).text
     assert int(code) == 128 + 9
     assert subject.counters()["bytes_hashed"] - before < SPARSE, "hashing goes on after the end"
@@ -250,7 +255,6 @@ def test_a_container_that_is_killed_while_its_file_is_hashed(subject: Subject) -
 def test_the_kernel_has_nothing_to_say(subject: Subject) -> None:
     assert subject.splats() == []
     attested, verdict = subject.judged()
-    # What was lost on purpose is told by the beats, code that was changed while it was used by violations.
-    told = {FindingKind.UNKNOWN_WINDOW, FindingKind.VIOLATION}
-    assert [one for one in verdict.findings if one.kind not in told] == []
+    # Code in memory that can be written to, and code that was changed while it was used.
+    assert {one.kind for one in verdict.findings} <= OF_MEMORY
     assert len(attested) == len(subject.log())

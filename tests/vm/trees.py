@@ -94,6 +94,48 @@ def whiteout(name: str) -> None:
     os.mknod(at(name), 0o20000, os.makedev(0, 0))
 
 
+def put(name: str, content: bytes) -> Callable[[], None]:
+    """Make a file of this content, and its directory where there is none."""
+
+    def change() -> None:
+        os.makedirs(os.path.dirname(at(name)), exist_ok=True)
+        write(name, content)
+
+    return change
+
+
+def mark(name: str) -> Callable[[], None]:
+    """Give a file or directory an extended attribute, and make it empty where there is none."""
+
+    def change() -> None:
+        if not os.path.exists(at(name)):
+            write(name, b"")
+        os.setxattr(at(name), "user.x", b"")
+
+    return change
+
+
+def mtab(target: str) -> Callable[[], None]:
+    def change() -> None:
+        if os.path.lexists(at("etc/mtab")):
+            os.unlink(at("etc/mtab"))
+        os.symlink(target, at("etc/mtab"))
+
+    return change
+
+
+def made_by_a_runtime() -> None:
+    for name in (".dockerenv", "run/.containerenv", "etc/hostname", "etc/resolv.conf", "etc/mtab"):
+        write(name, b"", 0o700)
+        os.chown(at(name), 5, 5)
+    os.mkdir(at("sys"), 0o500)
+    os.chmod(at("dev"), 0o1777)
+
+
+# What runtimes make. What an image has there is covered unless it holds nothing.
+FILES = (".dockerenv", "run/.containerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab")
+TARGETS = ("/proc/mounts", "/proc/self/mounts", "../proc/mounts", "../proc/self/mounts")
+
 # Each is made of a fresh copy of the tree.
 CHANGES: dict[str, Callable[[], None]] = {
     "byte-first": change_byte("srv/size-524289", 0),
@@ -127,6 +169,12 @@ CHANGES: dict[str, Callable[[], None]] = {
     "whiteout": lambda: whiteout("srv/full/11"),
     "left-out-name-elsewhere": lambda: write("srv/hosts", b""),
     "left-out-name-of-another-type": replace("etc/hosts", lambda path: os.symlink("/x", path)),
+    "mtab-elsewhere": mtab("/srv/full/1"),
+    "mtab-of-another": mtab("/proc/1/mounts"),
+    "empty-file-in-dev": put("dev/x", b""),
+    **{f"payload-{number}": put(name, b"echo payload") for number, name in enumerate(FILES)},
+    **{f"payload-in-{name}": put(f"{name}/x", b"echo payload") for name in ("dev", "proc", "sys")},
+    **{f"marked-{number}": mark(name) for number, name in enumerate((*FILES, "dev", "proc"))},
 }
 
 
@@ -170,7 +218,9 @@ SAME: dict[str, Callable[[], None]] = {
     "same-order": other_order,
     "same-cold": drop_caches,
     "same-warm": warm_caches,
-    "same-left-out": lambda: write("etc/hosts", b"127.0.0.1 localhost\n"),
+    "same-left-out": made_by_a_runtime,
+    "same-left-out-labelled": lambda: os.setxattr(at("etc/hosts"), "security.selinux", b"x"),
+    **{f"same-mtab-{number}": mtab(target) for number, target in enumerate(TARGETS)},
     "same-verity": enable_verity,
     "same-verity-cold": drop_caches,
 }
@@ -185,7 +235,11 @@ def start(name: str) -> None:
         "ociVersion": "1.0.2",
         "root": {"path": "rootfs"},
         "process": {"args": ["/bin/program"], "env": [], "cwd": "/", "user": {"uid": 0, "gid": 0}},
-        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        # With nothing on /dev the runtime makes devices in the tree.
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+        ],
         "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount")], "cgroupsPath": f"/trees/{name}"},
     }
     (TOP / "config.json").write_text(json.dumps(configuration))

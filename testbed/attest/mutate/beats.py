@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,8 +80,9 @@ def _replaced(honest: Honest) -> Forged:
 
 
 def _ran_before(honest: Honest) -> Forged:
-    """List a container that ran when the measurer came, under a number of its own."""
+    """List a container that ran when the measurer came, under a number and an id of its own."""
     start = patched(payload(honest.entries[start_places(honest)[0]]), 12, b"\2")
+    start = re.sub(rb"[0-9a-f]{64}", b"7f" * 32, start)
     return added(honest, buffer_line(b"ctr-start", patched(start, 16, struct.pack("<Q", 0x7777))))
 
 

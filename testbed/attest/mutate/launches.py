@@ -16,7 +16,7 @@ from testbed.attest.mutate.policies import judged
 from testbed.attest.mutate.rooted import added
 
 _MINUTE = 60_000
-_ID = "7e" * 32
+_ID = "7e" * 32  # of container 0
 _TREE, _OTHER, _CONFIG = (hashlib.sha256(name).digest() for name in (b"tree", b"other tree", b"config.json"))
 _NONE = bytes(32)
 _NAME = "launched"
@@ -28,7 +28,7 @@ def _identity(number: int) -> bytes:
 
 def start(number: int = 0) -> Entry:
     """Return the start of a container of ours."""
-    path = f"/testbed/{_ID}".encode()
+    path = f"/testbed/{f'{0x7E + number:02x}' * 32}".encode()
     body = struct.pack("<QIIII", 0, 4026532982, 4026532983, len(path), 0) + path
     return buffer_line(b"ctr-start", payload_of(2, body, identity=_identity(number)))
 
@@ -116,7 +116,13 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
         (),
     ),
     ("image-of-nothing", "T46", "an image digest of zeros that claims to be whole", (image(_NONE),), (Kind.MALFORMED,)),
-    ("image-version", "T60", "an image's tree digest of the future", (image(version=2),), (Kind.UNSUPPORTED,)),
+    (
+        "image-version",
+        "T60",
+        "an image's tree digest of another version than the entry",
+        (image(version=2),),
+        (Kind.UNSUPPORTED,),
+    ),
     ("image-outcome", "T60", "an unknown outcome", (image(_NONE, outcome=7),), (Kind.MALFORMED,)),
     (
         "other-identity",

@@ -55,9 +55,9 @@ def violation_line(path: str, pcr: int = IMA_PCR) -> Entry:
     return line(pcr, b"ima-ng", data, digest=bytes(20))
 
 
-def payload_of(kind: int, body: bytes, *, identity: bytes = bytes(32), flags: int = 0) -> bytes:
+def payload_of(kind: int, body: bytes, *, identity: bytes = bytes(32), flags: int = 0, version: int = 1) -> bytes:
     """Return a payload of ours. ``identity``: the four fields of a container, zeros for none."""
-    return struct.pack("<4sHHII", b"TBCM", 1, kind, 48 + len(body), flags) + identity + body
+    return struct.pack("<4sHHII", b"TBCM", version, kind, 48 + len(body), flags) + identity + body
 
 
 def fields(entry: Entry) -> list[bytes]:

@@ -29,7 +29,7 @@ _LIMIT = "; true in form, so that only a policy or ground truth can object"
 # Bytes of a ctr-file's payload that are replaced; the line's hashes are right. Offsets of docs/formats.md, section 2.
 _PAYLOADS = (
     ("ctr-magic", "another magic", 0, b"TBCX", (Kind.MALFORMED,)),
-    ("ctr-version", "a version of the future", 4, b"\2\0", (Kind.UNSUPPORTED,)),
+    ("ctr-version", "a version of the future", 4, b"\3\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-unknown", "an unknown kind", 6, b"\x63\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-other", "the kind of another event", 6, b"\2\0", (Kind.MALFORMED,)),
     ("ctr-length", "another length than it has", 8, b"\xff\xff\xff\xff", (Kind.MALFORMED,)),

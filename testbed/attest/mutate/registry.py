@@ -9,6 +9,7 @@ from testbed.attest.mutate import (
     beats,
     bundles,
     framing,
+    identities,
     images,
     kernels,
     keys,
@@ -22,6 +23,7 @@ from testbed.attest.mutate import (
     rooted,
     runs,
     saved,
+    second,
     selections,
 )
 from testbed.attest.mutate.model import EvidenceAttack
@@ -38,6 +40,8 @@ _MODULES = (
     rooted,
     payloads,
     launches,
+    second,
+    identities,
     beats,
     runs,
     kernels,

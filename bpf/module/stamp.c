@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which content a file has, and when equal stamps are a promise of equal content.
+ *
+ * The rule: a content is promised only if, since the last open for writing of the
+ * inode that is mapped, its pages were written back and dropped from the page cache,
+ * and were then read and hashed, with no writer and no writable mapping before and
+ * after. Why each part is needed is in docs/measurer.md, "A promised content":
+ *
+ *   dropped     A page that somebody pinned while he could write (a system call that
+ *               copies slowly, direct I/O, io_uring) gets its bytes later, without
+ *               a fault, a version or a time. It may do so: nobody maps it any more.
+ *   version     Every open for writing raises it (testbed_watch_writer), also where
+ *               the file system does not (blocks that are exchanged by ioctl).
+ *   id          Addresses of inodes come again; an id goes with its inode.
+ */
+#include <linux/backing-dev.h>
+#include <linux/dax.h>
+#include <linux/errseq.h>
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/hugetlb.h>
+#include <linux/iversion.h>
+#include <linux/magic.h>
+#include <linux/pagemap.h>
+#include <linux/shmem_fs.h>
+#include <linux/string.h>
+#include <linux/user_namespace.h>
+
+#include "compat.h"
+#include "module.h"
+
+/* Overlays can lie on each other so often (FILESYSTEM_MAX_STACK_DEPTH). */
+#define MAX_STACKED 4
+/* A page may be busy for a moment: the journal holds it, or it is being written. */
+#define DROP_TRIES 4
+
+/* Only the headers of their own file systems have these. */
+#ifndef CEPH_SUPER_MAGIC
+#define CEPH_SUPER_MAGIC 0x00c36400
+#endif
+#ifndef GFS2_MAGIC
+#define GFS2_MAGIC 0x01161970
+#endif
+
+/* ---- which file, which inode ---- */
+
+/*
+ * An overlay's file holds the real one that it was opened with: that is what is
+ * mapped, also if the file was copied up since. @file keeps it open.
+ */
+struct file *testbed_real_file(struct file *file)
+{
+	const struct testbed_layout *layout = testbed_layout();
+
+	for (int at = 0; at < MAX_STACKED; at++) {
+		void *private = file->private_data;
+
+		if (file_inode(file)->i_sb->s_magic != OVERLAYFS_SUPER_MAGIC ||
+		    !S_ISREG(file_inode(file)->i_mode) || !private)
+			break;
+		file = layout->overlay_file ? *(struct file **)(private + layout->overlay_real) :
+					      private;
+	}
+	return file;
+}
+
+/* Files of memory: nothing is written back, and a store through a mapping is seen by nobody. */
+static bool stamp_is_memory(const struct inode *inode)
+{
+	return !mapping_can_writeback(inode->i_mapping);
+}
+
+/* Memory without a place in the tree of directories: memfd, SysV shared memory. */
+static bool stamp_is_memfd(const struct inode *inode)
+{
+	return (inode->i_sb->s_flags & SB_KERNMOUNT) &&
+	       (inode->i_sb->s_magic == TMPFS_MAGIC || inode->i_sb->s_magic == HUGETLBFS_MAGIC);
+}
+
+/* Can nobody write to this memfd any more, by no descriptor and no mapping? */
+static bool stamp_is_sealed(struct inode *inode)
+{
+	unsigned int seals = 0;
+
+	if (inode->i_sb->s_magic == TMPFS_MAGIC)
+		seals = READ_ONCE(SHMEM_I(inode)->seals);
+#ifdef CONFIG_HUGETLBFS
+	else if (inode->i_sb->s_magic == HUGETLBFS_MAGIC)
+		seals = READ_ONCE(HUGETLBFS_I(inode)->seals);
+#endif
+	return seals & F_SEAL_WRITE;
+}
+
+bool testbed_has_writers(struct inode *inode)
+{
+	if (stamp_is_memfd(inode) && !stamp_is_sealed(inode))
+		return true;
+	return atomic_read(&inode->i_writecount) > 0 || mapping_writably_mapped(inode->i_mapping);
+}
+
+/*
+ * Will the file system of @inode give the bytes that were read when it is asked again?
+ * Not so a server's, one that a user mounts whom nobody trusts, and one that makes its
+ * files when they are read.
+ */
+bool testbed_binds_content(const struct inode *inode)
+{
+	static const unsigned long unbound[] = {
+		AFS_FS_MAGIC,	   AFS_SUPER_MAGIC,   CEPH_SUPER_MAGIC, CIFS_SUPER_MAGIC,
+		CODA_SUPER_MAGIC,  FUSE_SUPER_MAGIC,  GFS2_MAGIC,	NFS_SUPER_MAGIC,
+		OCFS2_SUPER_MAGIC, SMB2_SUPER_MAGIC,  SMB_SUPER_MAGIC,	V9FS_MAGIC,
+		CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, PROC_SUPER_MAGIC,
+		SECURITYFS_MAGIC,  SYSFS_MAGIC,	      TRACEFS_MAGIC,
+	};
+	const struct super_block *sb = inode->i_sb;
+
+	if (sb->s_iflags & (SB_I_IMA_UNVERIFIABLE_SIGNATURE | SB_I_UNTRUSTED_MOUNTER))
+		return false;
+	for (size_t at = 0; at < ARRAY_SIZE(unbound); at++)
+		if (sb->s_magic == unbound[at])
+			return false;
+	return true;
+}
+
+bool testbed_is_bound(const struct inode *inode)
+{
+	if (!testbed_binds_content(inode))
+		return false;
+	if (stamp_is_memfd(inode))
+		return stamp_is_sealed((struct inode *)inode);
+	return !stamp_is_memory(inode);
+}
+
+/* ---- stamps ---- */
+
+/* Can a stamp of @inode be a promise: does its file system count changes, and is it the host's? */
+static bool stamp_is_possible(const struct inode *inode)
+{
+	const struct super_block *sb = inode->i_sb;
+
+	return S_ISREG(inode->i_mode) && IS_I_VERSION(inode) && !IS_DAX(inode) &&
+	       !stamp_is_memory(inode) && (sb->s_type->fs_flags & FS_REQUIRES_DEV) &&
+	       sb->s_user_ns == &init_user_ns && testbed_binds_content(inode);
+}
+
+bool testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp)
+{
+	struct timespec64 ctime;
+
+	memset(stamp, 0, sizeof(*stamp));
+	stamp->inode = (unsigned long)inode;
+	if (!stamp_is_possible(inode))
+		return false;
+	stamp->id = testbed_incarnation(inode);
+	ctime = testbed_ctime(inode);
+	stamp->version = inode_query_iversion(inode);
+	stamp->size = i_size_read(inode);
+	stamp->ctime_sec = ctime.tv_sec;
+	stamp->ctime_nsec = ctime.tv_nsec;
+	/* After the query: a writer that comes later raises the version. */
+	smp_mb();
+	return !testbed_has_writers(inode);
+}
+
+/* ---- what lies behind the end ---- */
+
+/* Does @folio have bytes that are not zero from @size of its file on? */
+static bool stamp_folio_has_tail(struct folio *folio, loff_t size)
+{
+	size_t from = size - folio_pos(folio), all = folio_size(folio);
+	bool found = false;
+
+	while (from < all && !found) {
+		size_t part = min_t(size_t, all - from, PAGE_SIZE - offset_in_page(from));
+		u8 *bytes = kmap_local_folio(folio, from);
+
+		found = memchr_inv(bytes, 0, part);
+		kunmap_local(bytes);
+		from += part;
+		cond_resched();
+	}
+	return found;
+}
+
+/* Only a huge page of memory is mapped whole, also behind the last page of the file. */
+static bool stamp_can_have_tail(const struct inode *inode, loff_t size)
+{
+	return size && (offset_in_page(size) || inode->i_sb->s_magic == TMPFS_MAGIC);
+}
+
+/*
+ * The page with byte @at of @inode, if there is one. @read: also if it must be read
+ * for that; NULL: nothing was ever stored there.
+ */
+static struct folio *stamp_get_folio(struct inode *inode, loff_t at, bool read)
+{
+	struct address_space *mapping = inode->i_mapping;
+	pgoff_t index = at >> PAGE_SHIFT;
+
+	if (!read)
+		return testbed_get_folio(mapping, index);
+	if (inode->i_sb->s_magic == TMPFS_MAGIC) {
+		struct page *page;
+
+		/* A hole: reading it would fill it. What was swapped out is still there as a value. */
+		if (!xa_load(&mapping->i_pages, index))
+			return NULL;
+		page = shmem_read_mapping_page_gfp(mapping, index, mapping_gfp_mask(mapping));
+		return IS_ERR(page) ? ERR_CAST(page) : page_folio(page);
+	}
+	if (!mapping->a_ops->read_folio || !testbed_binds_content(inode))
+		return testbed_get_folio(mapping, index);
+	return read_mapping_folio(mapping, index, NULL);
+}
+
+/*
+ * Are there bytes that are not zero behind the end of @inode, in its last page? They are
+ * mapped with it, and nobody hashes them. May sleep.
+ */
+static bool stamp_has_tail(struct inode *inode, bool read)
+{
+	loff_t size = i_size_read(inode);
+	struct folio *folio;
+	bool found;
+
+	might_sleep();
+	if (!S_ISREG(inode->i_mode) || !stamp_can_have_tail(inode, size))
+		return false;
+	folio = stamp_get_folio(inode, size - 1, read);
+	if (IS_ERR_OR_NULL(folio))
+		return false;
+	found = stamp_folio_has_tail(folio, size);
+	folio_put(folio);
+	return found;
+}
+
+/* ---- contents ---- */
+
+/*
+ * Write the pages of @inode back and drop them, so that what is read next comes from
+ * the disk, and who holds a page of before holds one of nobody. It is dropped
+ * whoever maps it: he gets it again by a fault. May sleep.
+ */
+static int stamp_drop_pages(struct inode *inode)
+{
+	struct address_space *mapping = inode->i_mapping;
+	int err = 0;
+
+	for (int at = 0; at < DROP_TRIES; at++) {
+		err = filemap_write_and_wait_range(mapping, 0, LLONG_MAX);
+		if (!err)
+			err = invalidate_inode_pages2_range(mapping, 0, -1);
+		if (err != -EBUSY)
+			break;
+		cond_resched();
+	}
+	return err;
+}
+
+void testbed_begin_content(struct testbed_content *content, struct inode *inode)
+{
+	might_sleep();
+	*content = (struct testbed_content){ .inode = inode };
+	content->promised = testbed_stamp_inode(inode, &content->stamp);
+	content->written = testbed_has_writers(inode);
+	content->errors = READ_ONCE(inode->i_mapping->wb_err);
+	/* Before they are dropped: somebody has put them there. */
+	content->tail = stamp_has_tail(inode, false);
+	if (content->written || !testbed_binds_content(inode) || stamp_is_memory(inode) ||
+	    IS_DAX(inode) || !inode->i_mapping->nrpages)
+		return;
+	if (content->promised && testbed_is_settled(&content->stamp))
+		return;
+	if (stamp_drop_pages(inode)) {
+		content->unsettled = true;
+		content->promised = false;
+	}
+	testbed_tally(TESTBED_COUNT_DROPPED, 1);
+}
+
+bool testbed_end_content(struct testbed_content *content)
+{
+	struct testbed_stamp now;
+
+	if (testbed_has_writers(content->inode))
+		content->written = true;
+	if (stamp_has_tail(content->inode, true))
+		content->tail = true;
+	if (READ_ONCE(content->inode->i_mapping->wb_err) != content->errors)
+		content->unsettled = true;
+	if (!content->promised || content->written || content->unsettled || content->tail ||
+	    !testbed_stamp_inode(content->inode, &now) ||
+	    memcmp(&content->stamp, &now, sizeof(now)))
+		content->promised = false;
+	else
+		testbed_set_settled(&now);
+	return content->promised;
+}

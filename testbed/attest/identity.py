@@ -1,0 +1,89 @@
+"""Which container is it? What the path of a cgroup proves of a runtime's own id, and what it only claims.
+
+A container can make cgroups below its own and name them as it likes; nowhere else. So the first id in a path is the
+host's word, and one that follows another is the word of the container whose id that is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_HEX = "[0-9a-f]{64}"
+_ENGINES = "libpod-payload|libpod|docker|nerdctl|crio|cri-containerd|crun|runc"
+# podman, docker, CRI-O and containerd put their name before the id; an OCI runtime called directly need not.
+_PART = re.compile(rf"(?:({_ENGINES})-)?({_HEX})(?:\.scope)?")
+# OCI runtimes take whatever cgroup they are told, so these names can be anywhere.
+_PLAIN = frozenset({"", "crun", "runc"})
+_USER = r"/user\.slice/user-\d+\.slice/user@\d+\.service"
+_KUBE = (
+    r"/kubepods\.slice(?:/kubepods-(?:burstable|besteffort)\.slice)?/kubepods(?:-burstable|-besteffort)?-pod\w+\.slice"
+)
+_KUBE_FS = r"/kubepods(?:/(?:burstable|besteffort))?/pod[0-9a-f-]+"
+# Where engines put a container's cgroup, by the name before the id: with systemd, then without, rootful and rootless.
+_PODMAN = (
+    rf"/machine\.slice(?:/machine-libpod_pod_{_HEX}\.slice)?",
+    rf"{_USER}/user\.slice(?:/user-libpod_pod_{_HEX}\.slice)?",
+    rf"(?:{_USER}/[^/]+)?/libpod_parent(?:/{_HEX})?",
+)
+_SERVICES = (r"/system\.slice/[^/]+\.service", rf"{_USER}/[^/]+\.slice/[^/]+\.service")  # `--cgroups=split`
+_SYSTEM = (r"/system\.slice", rf"{_USER}/user\.slice")
+_KUBERNETES = (_KUBE, _KUBE_FS)
+_PLACES: dict[str, re.Pattern[str]] = {
+    engine: re.compile("|".join(places))
+    for engine, places in {
+        "libpod": _PODMAN,
+        "libpod-payload": _SERVICES,
+        "docker": _SYSTEM,
+        "nerdctl": _SYSTEM,
+        "crio": (*_KUBERNETES, r"/machine\.slice", r"/system\.slice"),
+        "cri-containerd": (*_KUBERNETES, r"/system\.slice"),
+        "crun": (*_SYSTEM, r"/machine\.slice"),
+        "runc": (*_SYSTEM, r"/machine\.slice"),
+        "": ("/docker", "/default", _KUBE_FS),
+    }.items()
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in a cgroup's path the first id is.
+
+    ``engine``: the name before the id, if any. ``above``: the path before it, nothing for the root of all. ``inside``:
+    another id follows, so this is the cgroup of a container inside the one that has the first id.
+    """
+
+    id: str
+    engine: str
+    above: str
+    inside: bool
+
+
+def find_place(cgroup_path: str) -> Place | None:
+    """Return where the first id of a runtime is in a path; ``None`` if there is none."""
+    parts = cgroup_path.split("/")
+    found = [(at, match) for at, part in enumerate(parts) if (match := _PART.fullmatch(part))]
+    if not found:
+        return None
+    # podman's cgroupfs manager has a pod's containers below a cgroup that is called by the pod's bare id.
+    if len(found) > 1 and not found[0][1][1] and found[1][1][1] == "libpod" and found[1][0] == found[0][0] + 1:
+        del found[0]
+    at, match = found[0]
+    return Place(id=match[2], engine=match[1] or "", above="/".join(parts[:at]), inside=len(found) > 1)
+
+
+def believed(place: Place, prefixes: Iterable[str] = (), *, before: bool = False) -> bool:
+    """Whether the host must have made this cgroup, so that its id is the runtime's.
+
+    ``prefixes``: further paths that only the host makes cgroups at. ``before``: the container ran before the measurer,
+    so nobody saw who started it: only where no container can make cgroups is an id believed then.
+    """
+    above = place.above
+    for prefix in prefixes:
+        top = prefix.rstrip("/")
+        if above == top or (not before and above.startswith(f"{top}/")):
+            return True
+    if _PLACES[place.engine].fullmatch(above):
+        return True
+    return not before and place.engine in _PLAIN

@@ -1,0 +1,180 @@
+"""The containers that a log speaks of: who each is, inside which other one it runs, and which images judge it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+
+from testbed.attest import entries
+from testbed.attest.finding import Container, Finding, FindingKind
+from testbed.attest.identity import Place, find_place
+from testbed.attest.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A container as judged so far.
+
+    ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: what it may
+    be, of those of a policy. ``counts_as``: the container whose ``images`` judge it: itself, or the outermost one of
+    those that it runs inside. ``before``: it ran before the measurer. ``launched``: its ``ctr-launch`` was seen.
+    """
+
+    pcr: int | None
+    container: Container
+    counts_as: int
+    images: tuple[str, ...] = ()
+    before: bool = False
+    launched: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Roster:
+    """All containers, by ``seq``.
+
+    ``_holders``: the container that was last started under a runtime's id. ``_overtaken``: those with an entry after
+    that, so that two of one id ran at the same time.
+    """
+
+    policy: Policy | None = None
+    _known: dict[int, Known] = field(default_factory=dict)
+    _holders: dict[str, int] = field(default_factory=dict)
+    _overtaken: set[int] = field(default_factory=set)
+
+    def adopt(self, one: Known) -> None:
+        """Take over a container of a saved state; an image that this policy has no more judges it no more."""
+        listed = set() if self.policy is None else self.policy.images.keys()
+        self._known[one.container.seq] = replace(one, images=tuple(name for name in one.images if name in listed))
+        if one.container.runtime_id is not None:
+            self._holders[one.container.runtime_id] = one.container.seq
+
+    def get(self, seq: int) -> Known:
+        return self._known[seq]
+
+    def images(self, seq: int) -> tuple[str, ...]:
+        """Return the images that judge a container."""
+        return self._known[self._known[seq].counts_as].images
+
+    def narrow(self, seq: int, images: tuple[str, ...]) -> None:
+        """Leave the container that judges this one only these images."""
+        judge = self._known[seq].counts_as
+        self._known[judge] = replace(self._known[judge], images=images)
+
+    def launched(self, seq: int, image_digest: str) -> None:
+        one = self._known[seq]
+        told = replace(one.container, image_digest=image_digest)
+        self._known[seq] = replace(one, container=told, launched=True)
+
+    def attested(self, reached: Collection[int]) -> dict[str, Known]:
+        """Return the containers that attested entries speak of, each with the images that judge it."""
+        found = {}
+        for seq, one in self._known.items():
+            if one.pcr is None or one.pcr in reached:
+                named = replace(one.container, image=" or ".join(self.images(seq)))
+                found[str(seq)] = replace(one, container=named)
+        return found
+
+    def count(self, pcr: int, payload: entries.OfContainer) -> Iterator[tuple[str, str]]:
+        """Put an entry to its container; yield what was expected of it and what there is, where that is not one."""
+        who = payload.container
+        known = self._known.get(who.seq)
+        if isinstance(payload, entries.StartEntry) == (known is not None):
+            got = "a second ctr-start" if known else "none before this entry"
+            yield "one ctr-start, before its container's other entries", got
+        if known is None:
+            self._known[who.seq] = self._first(pcr, payload)
+            return
+        one = known.container
+        if (one.mntns, one.cgroup, one.started) != (who.mntns, who.cgroup, who.started):
+            expected = f"mntns {one.mntns}, cgroup {one.cgroup}, started {one.started}"
+            yield expected, f"mntns {who.mntns}, cgroup {who.cgroup}, started {who.started}"
+        self._known[who.seq] = replace(known, container=replace(one, entries=one.entries + 1))
+        # A loss may be told of a container that has ended.
+        holder = who.seq if one.runtime_id is None else self._holders[one.runtime_id]
+        if holder != who.seq and not isinstance(payload, entries.LossEntry):
+            self._overtaken.add(who.seq)
+
+    def ambiguous(self, reached: Collection[int]) -> Iterator[tuple[bool, Finding]]:
+        """Yield a finding for each container whose runtime id another one has, too.
+
+        With each whether it can be a restart: a container is started again under the id of one that has ended by the
+        same engine, so in a cgroup of the same path, and the one that has ended gives no entry any more. A container
+        that is listed anew, because the measurer was attached anew, is one container under two numbers.
+        """
+        sharing: defaultdict[str, list[Known]] = defaultdict(list)
+        for one in self.attested(reached).values():
+            if one.container.runtime_id is not None:
+                sharing[one.container.runtime_id].append(one)
+        for runtime_id, those in sharing.items():
+            if len({(one.container.mntns, one.container.cgroup, one.container.started) for one in those}) < 2:
+                continue
+            seqs = [one.container.seq for one in those]
+            again = len({one.container.cgroup_path for one in those}) == 1 and self._overtaken.isdisjoint(seqs)
+            for seq in seqs:
+                others = ", ".join(f"container {other}" for other in seqs if other != seq)
+                yield (
+                    again,
+                    Finding(
+                        kind=FindingKind.AMBIGUOUS_IDENTITY,
+                        where=f"ima.bin: container {seq}",
+                        expected=f"one container of runtime id {runtime_id} in a boot",
+                        got=f"{others} of the same id" + ("" if again else ", at another place or the same time"),
+                        container=str(seq),
+                    ),
+                )
+
+    def doubted(self, reached: Collection[int]) -> Iterator[str]:
+        """Yield a note on each container whose id the policy does not believe, because of where its cgroup is."""
+        for seq, one in self.attested(reached).items():
+            place, told = find_place(one.container.cgroup_path), one.container.runtime_id
+            if self.policy is None or place is None or told is None:
+                continue
+            if self.policy.key_of(one.container, before=one.before) != told:
+                why = f"no engine puts it at {place.above or '/'!a}, and the policy's `cgroups` do not name that path"
+                yield f"container {seq}: its id {told} is not believed: {why}"
+
+    def _first(self, pcr: int, payload: entries.OfContainer) -> Known:
+        """Return a container of which this is the first entry."""
+        who = payload.container
+        one = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
+        if not isinstance(payload, entries.StartEntry):
+            return self._placed(Known(pcr=pcr, container=one, counts_as=who.seq), None)
+        path = payload.cgroup_path.decode(errors="backslashreplace")
+        place = find_place(path)
+        inside = payload.parent != 0 or (place is not None and place.inside)
+        runtime_id = None if place is None or inside else place.id
+        one = replace(one, cgroup_path=path, parent=payload.parent, runtime_id=runtime_id)
+        if runtime_id is not None:
+            self._holders[runtime_id] = who.seq
+        before = bool(payload.flags & entries.BEFORE)
+        return self._placed(
+            Known(pcr=pcr, container=one, counts_as=who.seq, before=before), place if inside else None, inside=inside
+        )
+
+    def _placed(self, one: Known, place: Place | None, *, inside: bool = False) -> Known:
+        """Find the images of a container: those named for its id, or those of the container that it runs inside."""
+        if self.policy is None:
+            return one
+        if not inside:
+            return replace(one, images=self.policy.images_of(self.policy.key_of(one.container, before=one.before)))
+        outer = self._outermost(one.container.parent, place)
+        if outer is None:
+            return replace(one, images=self.policy.nested_images("") or ())
+        key = self.policy.key_of(outer.container, before=outer.before)
+        images = self.policy.nested_images(key)
+        if images is None:
+            return replace(one, counts_as=outer.counts_as)
+        return replace(one, images=images)
+
+    def _outermost(self, parent: int, place: Place | None) -> Known | None:
+        """Return the container of the host's inside which one runs; ``None`` if the log does not tell."""
+        if parent == 0 and place is not None:
+            parent = self._holders.get(place.id, 0)
+        found = None
+        seen: set[int] = set()
+        while parent in self._known and parent not in seen:
+            seen.add(parent)
+            found = self._known[parent]
+            parent = found.container.parent
+        return found if parent == 0 else None
