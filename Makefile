@@ -21,6 +21,9 @@ VM_WORKERS ?= 2
 # `make kernels`: what is tested on each.
 KERNEL_TESTS := $(addprefix tests/vm/test_,kernels.py alive.py code.py image.py prototypes.py)
 
+# `make holes`: attacks, and what must be no alarm.
+HOLE_TESTS := $(addprefix tests/vm/test_,holes.py denial.py quiet.py)
+
 # `make kasan`: the mode of the measurer, and how many programs containers execute.
 MODE ?= file
 EXECS ?= 20000
@@ -75,7 +78,7 @@ check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/pytest tests/unit -q -n 2 $(COVER)
 
 holes: setup ## every attack on the measurer, in all its variants, on both kernels
-	TESTBED_FORCE_VM=1 $(BIN)/pytest tests/vm/test_holes.py -m vm -n $(VM_WORKERS)
+	TESTBED_FORCE_VM=1 $(BIN)/pytest $(HOLE_TESTS) -m vm -n $(VM_WORKERS)
 
 kernels: setup ## boot every kernel with every measurer, and the tests on each; writes docs/kernels.md
 	@$(BIN)/testbed kernels

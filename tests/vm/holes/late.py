@@ -1,0 +1,106 @@
+"""Code becomes executable by a call that has not returned when another thread runs it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from holes.memory import (
+    ANONYMOUS,
+    EVIL,
+    EXEC,
+    FIXED,
+    GOOD,
+    PRIVATE,
+    READ,
+    call,
+    function,
+    is_code,
+    large,
+    map_file,
+    place_at,
+    protect,
+)
+from stress import PAGE, mount, write
+
+# Takes seconds to hash.
+LARGE = 48 << 20
+
+
+def side_by_side(place: str, order: str, *, memory: bool = False) -> dict[str, object]:
+    """Make mappings executable by one call: ``e`` is the file that changes, each ``b`` one that is large.
+
+    ``memory``: the file that changes is on a tmpfs.
+    """
+    path = _evil(place, memory)
+    large(f"{place}/large", LARGE)
+    files = [os.open(path if one == "e" else f"{place}/large", os.O_RDONLY) for one in order]
+    begin = place_at(None, len(order) * PAGE, READ, PRIVATE | ANONYMOUS)
+    for number, file in enumerate(files):
+        # The offsets differ, so that two mappings of one file are not merged.
+        offset = 0 if order[number] == "e" else 2 * number * PAGE
+        place_at(begin + number * PAGE, PAGE, READ, PRIVATE | FIXED, file, offset)
+        os.close(file)
+    code = begin + order.index("e") * PAGE
+    return _run_early(path, code, begin, [lambda: protect(begin, READ | EXEC, len(order) * PAGE)])
+
+
+def two_threads(place: str) -> dict[str, object]:
+    """Two threads make mappings executable: of the file that changes and a large one, and of another large one."""
+    path = _evil(place, memory=False)
+    begin = place_at(None, 2 * PAGE, READ, PRIVATE | ANONYMOUS)
+    others = place_at(None, PAGE, READ, PRIVATE | ANONYMOUS)
+    for name, where in (("first", begin + PAGE), ("second", others)):
+        large(f"{place}/{name}", LARGE)
+        file = os.open(f"{place}/{name}", os.O_RDONLY)
+        place_at(where, PAGE, READ, PRIVATE | FIXED, file)
+        os.close(file)
+    file = os.open(path, os.O_RDONLY)
+    place_at(begin, PAGE, READ, PRIVATE | FIXED, file)
+    os.close(file)
+    work = [lambda: protect(others, READ | EXEC), lambda: protect(begin, READ | EXEC, 2 * PAGE)]
+    return _run_early(path, begin, begin, work)
+
+
+def large_itself(place: str, size: int) -> dict[str, object]:
+    """Map the file that changes by a thread: it is large, and its first page is the code."""
+    path = _evil(place, memory=False)
+    os.truncate(path, size)
+    file = os.open(path, os.O_RDONLY)
+    begin = place_at(None, PAGE, READ, PRIVATE | ANONYMOUS)
+    return _run_early(path, begin, begin, [lambda: place_at(begin, PAGE, READ | EXEC, PRIVATE | FIXED, file)])
+
+
+def endless(place: str, size: int) -> dict[str, object]:
+    """Say by the pipe ``asked`` that a file is going to be mapped as code that takes minutes to hash."""
+    large(f"{place}/endless", size)
+    Path(f"{place}/asked").write_bytes(b".")
+    return {"mapped": bool(map_file(f"{place}/endless", READ | EXEC))}
+
+
+def _evil(place: str, memory: bool) -> str:
+    if memory:
+        mount("none", f"{place}/memory", "tmpfs")
+        place = f"{place}/memory"
+    write(f"{place}/it", function(EVIL))
+    return f"{place}/it"
+
+
+def _run_early(path: str, code: int, begin: int, work: list[Callable[[], object]]) -> dict[str, object]:
+    """Call the code as soon as it is executable, then write another content: both before the threads come back."""
+    threads = [threading.Thread(target=one) for one in work]
+    for one in threads:
+        one.start()
+    while not is_code(code) and any(one.is_alive() for one in threads):
+        pass
+    ran = call(code)
+    early = threads[-1].is_alive()
+    file = os.open(path, os.O_WRONLY)
+    os.pwrite(file, function(GOOD), 0)
+    os.close(file)
+    written_early = threads[-1].is_alive()
+    for one in threads:
+        one.join()
+    return {"ran": ran, "early": early, "written_early": written_early}

@@ -1,0 +1,83 @@
+"""What is no attack: programs that look at code, or have it in use in many places at once."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+from holes.memory import ANONYMOUS, EXEC, PRIVATE, READ, WRITE, Step, checked, libc, place_at
+from holes.pins import Vector
+from stress import PAGE, child, padded, run, wait, write
+
+LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+
+
+def profiled(place: str, rounds: int) -> dict[str, object]:
+    """Read the code of a process again and again, by process_vm_readv and by its maps, while programs are executed."""
+    end = Step()
+    subject = child(end.wait)
+    lines = Path(f"/proc/{subject}/maps").read_text().splitlines()
+    code = [
+        tuple(int(at, 16) for at in line.split()[0].split("-")) for line in lines if " r-xp " in line and "/" in line
+    ]
+    got = 0
+    for number in range(rounds):
+        got += sum(_read(subject, begin, min(close - begin, 1 << 20)) for begin, close in code)
+        write(f"{place}/{number}", padded(b"%d" % number))
+        assert run(f"{place}/{number}") == 0
+        assert run("/usr/bin/true") == 0
+    end.done()
+    wait(subject)
+    return {"read": got}
+
+
+def _read(pid: int, begin: int, size: int) -> int:
+    memory = ctypes.create_string_buffer(size)
+    here, there = Vector(ctypes.addressof(memory), size), Vector(begin, size)
+    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    return checked(libc.process_vm_readv(pid, ctypes.byref(here), one, ctypes.byref(there), one, none), "readv")
+
+
+def shared_by_many(place: str, processes: int) -> dict[str, object]:
+    """Map a file as data in many processes, then as code in one."""
+    path = f"{place}/it"
+    write(path, Path(LIBC).read_bytes())
+    end = [Step() for _ in range(processes)]
+    ready = Step()
+
+    def look(mine: Step) -> None:
+        file = os.open(path, os.O_RDONLY)
+        memory = place_at(None, 16 * PAGE, READ, PRIVATE, file)
+        for page in range(16):
+            ctypes.c_char.from_address(memory + page * PAGE).value  # noqa: B018 - a page fault
+        ready.done()
+        mine.wait()
+
+    pids = []
+    for mine in end:
+        pids.append(child(lambda mine=mine: look(mine)))
+        ready.wait()
+    place_at(None, 16 * PAGE, READ | EXEC, PRIVATE, os.open(path, os.O_RDONLY))
+    for mine, pid in zip(end, pids, strict=True):
+        mine.done()
+        wait(pid)
+    return {"shared": processes}
+
+
+def read_meanwhile(place: str, rounds: int) -> dict[str, object]:
+    """Execute files while others read them: past the page cache, and through a pipe that keeps their pages."""
+    kept = []
+    for number in range(rounds):
+        path = f"{place}/{number}"
+        write(path, padded(b"%d" % number))
+        file = os.open(path, os.O_RDONLY)
+        os.fsync(file)
+        kept.append(os.pipe())
+        assert os.splice(file, kept[-1][1], PAGE) == PAGE
+        direct = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        memory = place_at(None, PAGE, READ | WRITE, PRIVATE | ANONYMOUS)
+        assert checked(libc.pread(direct, ctypes.c_void_p(memory), ctypes.c_size_t(PAGE), 0), "pread") == PAGE
+        assert run(path) == 0
+        assert os.read(kept[-1][0], PAGE) == padded(b"%d" % number)
+    return {"read": rounds}
