@@ -20,6 +20,7 @@ from attacks import (
     FORGOTTEN,
     KERNELS,
     PENDING,
+    UNREAD,
     VIOLATION,
     Change,
     attack,
@@ -105,6 +106,13 @@ def test_who_is_killed_while_its_file_is_hashed_runs_nothing(subject: Subject) -
     got = outcome(subject, one, "{}")
     assert got.of(f"{place}/killed") == []
     assert got.losses == ()
+
+
+def test_code_that_could_not_be_read_is_a_loss_of_its_container(subject: Subject) -> None:
+    with nothing_lost(subject):
+        got = play(subject, f"servers.unreadable({subject.place('unreadable')!r})")
+    assert got.said == {"ran": EVIL}
+    assert [(it.lost, it.reasons) for it in got.losses] == [(1, UNREAD)]
 
 
 @variant

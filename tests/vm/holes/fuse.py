@@ -13,7 +13,8 @@ from pathlib import Path
 from holes.memory import Step
 from stress import child, libc, mount
 
-# What a read of a file gives: called in a thread of its own, with the file's name, an offset and a size.
+# What a read of a file gives: called in a thread of its own, with the file's name, an offset and a size. An ``OSError``
+# is the answer, too.
 Answer = Callable[[str, int, int], bytes]
 ROOT = 1
 LOOKUP, FORGET, GETATTR, OPEN, READ, INIT, OPENDIR, READDIR, INTERRUPT, BATCH_FORGET = (
@@ -117,7 +118,10 @@ class Server:
 
     def _read(self, unique: int, node: int, body: bytes) -> None:
         _, offset, size = struct.unpack_from("<QQI", body)
-        self._reply(unique, self._answer(self._name(node), offset, size))
+        try:
+            self._reply(unique, self._answer(self._name(node), offset, size))
+        except OSError as error:
+            self._reply(unique, b"", error.errno or errno.EIO)
 
     def _reply(self, unique: int, body: bytes, error: int = 0) -> None:
         os.write(self._device, _OUT.pack(_OUT.size + len(body), -error, unique) + body)

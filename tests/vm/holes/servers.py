@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
@@ -112,6 +113,21 @@ def second_read(place: str) -> dict[str, object]:
         ran.append(run(f"{place}/served/it"))
         server.forget_pages()
     return {"ran": ran, "reads": counted[0]}
+
+
+def unreadable(place: str) -> dict[str, object]:
+    """Map a file of the server as code, which it does not give to anybody before it is mapped."""
+    shared = mmap.mmap(-1, PAGE)
+
+    def answer(_: str, offset: int, size: int) -> bytes:
+        if not shared[0]:
+            raise PermissionError(errno.EACCES, "not yet")
+        return function(EVIL)[offset : offset + size]
+
+    Server(f"{place}/served", {"it": PAGE}, answer)
+    code = map_file(f"{place}/served/it", READ | EXEC)
+    shared[0] = 1
+    return {"ran": call(code)}
 
 
 def stalled(place: str, *, alone: bool = False) -> dict[str, object]:
