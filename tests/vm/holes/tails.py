@@ -11,6 +11,7 @@ from holes.memory import EVIL, EXEC, READ, SHARED, WRITE, call, function, map_fi
 from stress import PAGE, child, mount, program, run, write
 
 HUGE = 2 << 20
+TRIES = 10
 
 
 def mapped(place: str, kind: str = "", *, later: bool = False) -> dict[str, object]:
@@ -79,9 +80,22 @@ def _path(place: str, kind: str) -> str:
 
 
 def _put_behind(path: str, size: int, code: bytes = function(EVIL)[:6]) -> int:
-    """Store code in the last page of a file that has less than a page; return where it is."""
-    assert size + 8 + len(code) <= PAGE
-    memory = map_file(path, READ | WRITE, SHARED)
-    store_at(memory + size + 8, code)
-    unmap(memory)
-    return size + 8
+    """Store code in the last page of a file that has less than a page; return where it is.
+
+    The kernel stores zeros there whenever it writes the page back. A file that was just written back is not soon
+    written again, and code that has gone is stored again.
+    """
+    at = size + 8
+    assert at + len(code) <= PAGE
+    with Path(path).open("rb") as file:
+        os.fsync(file.fileno())
+    for _ in range(TRIES):
+        memory = map_file(path, READ | WRITE, SHARED)
+        store_at(memory + at, code)
+        unmap(memory)
+        memory = map_file(path, READ)
+        found = ctypes.string_at(memory + at, len(code))
+        unmap(memory)
+        if found == code:
+            return at
+    raise AssertionError(f"{path}: what is stored behind the end is gone at once, {TRIES} times")
