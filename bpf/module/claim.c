@@ -25,39 +25,39 @@ struct claim {
 	u8 digest[TESTBED_SHA256_SIZE];
 };
 
-static DEFINE_SPINLOCK(lock); /* of all that follows */
-static struct claim claims[CLAIMS];
-static u32 next;
+static DEFINE_SPINLOCK(claim_lock); /* of all that follows */
+static struct claim claim_table[CLAIMS];
+static u32 claim_next;
 
 /* Move the claim about the current process into @digest. Return false if there is none. */
 bool testbed_take_claim(u8 digest[TESTBED_SHA256_SIZE])
 {
 	bool found = false;
 
-	spin_lock(&lock);
+	spin_lock(&claim_lock);
 	for (u32 at = 0; at < CLAIMS && !found; at++) {
-		found = claims[at].started == current->group_leader->start_boottime &&
-			claims[at].tgid == current->tgid;
+		found = claim_table[at].started == current->group_leader->start_boottime &&
+			claim_table[at].tgid == current->tgid;
 		if (!found)
 			continue;
-		memcpy(digest, claims[at].digest, TESTBED_SHA256_SIZE);
-		claims[at].started = 0;
+		memcpy(digest, claim_table[at].digest, TESTBED_SHA256_SIZE);
+		claim_table[at].started = 0;
 	}
-	spin_unlock(&lock);
+	spin_unlock(&claim_lock);
 	return found;
 }
 
 /* @task is the leader of its process: who takes its place in an execve inherits the time. */
-static void keep(const struct task_struct *task, const u8 *digest)
+static void claim_keep(const struct task_struct *task, const u8 *digest)
 {
 	struct claim *claim;
 
-	spin_lock(&lock);
-	claim = &claims[next++ % CLAIMS];
+	spin_lock(&claim_lock);
+	claim = &claim_table[claim_next++ % CLAIMS];
 	claim->started = task->start_boottime;
 	claim->tgid = task->tgid;
 	memcpy(claim->digest, digest, TESTBED_SHA256_SIZE);
-	spin_unlock(&lock);
+	spin_unlock(&claim_lock);
 }
 
 __bpf_kfunc_start_defs();
@@ -87,7 +87,7 @@ __bpf_kfunc int testbed_claim(const struct testbed_claim *claim)
 	put_pid(pid);
 	if (!task)
 		return -ESRCH;
-	keep(task, digest);
+	claim_keep(task, digest);
 	put_task_struct(task);
 	return 0;
 }

@@ -64,8 +64,8 @@ static DEFINE_SPINLOCK(launch_lock); /* of the pending starts and of the images 
 static DEFINE_HASHTABLE(launch_pending, 8); /* by task */
 
 /* Images whose entry is in the log: IMA would write an audit record for each duplicate. */
-static struct testbed_image_entry images[IMAGES];
-static u32 images_next;
+static struct testbed_image_entry launch_images[IMAGES];
+static u32 launch_images_next;
 
 /* ---- what the kernel sees of the program ---- */
 
@@ -152,21 +152,21 @@ static int hash_runtime(struct file *file, u8 *digest, u64 *read)
 
 /* ---- entries ---- */
 
-static bool is_logged(const struct testbed_image_entry *image)
+static bool launch_is_logged(const struct testbed_image_entry *image)
 {
 	bool found = false;
 
 	spin_lock(&launch_lock);
 	for (u32 at = 0; at < IMAGES && !found; at++)
-		found = !memcmp(&images[at], image, sizeof(*image));
+		found = !memcmp(&launch_images[at], image, sizeof(*image));
 	spin_unlock(&launch_lock);
 	return found;
 }
 
-static void remember(const struct testbed_image_entry *image)
+static void launch_remember_image(const struct testbed_image_entry *image)
 {
 	spin_lock(&launch_lock);
-	images[images_next++ % IMAGES] = *image;
+	launch_images[launch_images_next++ % IMAGES] = *image;
 	spin_unlock(&launch_lock);
 }
 
@@ -185,7 +185,7 @@ static void log_image(const struct testbed_ident *payer, const struct testbed_wa
 
 	memcpy(entry.digest, digest, sizeof(entry.digest));
 	testbed_fill_header(&entry.header, TESTBED_KIND_IMAGE, sizeof(entry), 0, &nobody);
-	if (is_logged(&entry)) {
+	if (launch_is_logged(&entry)) {
 		testbed_tally(TESTBED_COUNT_IMAGES_KNOWN, 1);
 		return;
 	}
@@ -193,7 +193,7 @@ static void log_image(const struct testbed_ident *payer, const struct testbed_wa
 				     sizeof(entry), TESTBED_COUNT_IMAGES);
 	testbed_count_for(payer, result, 1);
 	if (result == TESTBED_COUNT_IMAGES || result == TESTBED_COUNT_DUPLICATES)
-		remember(&entry);
+		launch_remember_image(&entry);
 }
 
 /* Append the ranges of @map. Return how many bytes that were. */

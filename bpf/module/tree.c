@@ -293,7 +293,7 @@ static bool is_empty(const struct directory *directory)
 	return true;
 }
 
-static void leave(struct directory *directory)
+static void tree_leave(struct directory *directory)
 {
 	dput(directory->dentry);
 	kvfree(directory->children);
@@ -305,7 +305,7 @@ static void leave(struct directory *directory)
  * Return 1 if the digest of the directory above covers @directory, 0 if it is one that
  * a runtime made and holds nothing, or an error.
  */
-static int is_covered(const struct directory *directory, const struct path *path)
+static int tree_is_covered(const struct directory *directory, const struct path *path)
 {
 	if (!directory->made || !is_empty(directory))
 		return 1;
@@ -313,7 +313,7 @@ static int is_covered(const struct directory *directory, const struct path *path
 }
 
 /* All children of the deepest directory are known: digest it, and go up. */
-static int finish(struct testbed_walk *walk, const struct path *root, struct directory *stack,
+static int tree_finish(struct testbed_walk *walk, const struct path *root, struct directory *stack,
 		  u32 depth, u8 *digest)
 {
 	struct path path = { .mnt = root->mnt, .dentry = stack[depth].dentry };
@@ -329,21 +329,21 @@ static int finish(struct testbed_walk *walk, const struct path *root, struct dir
 	if (err)
 		return err;
 	if (self) {
-		err = is_covered(&stack[depth], &path);
+		err = tree_is_covered(&stack[depth], &path);
 		if (err < 0)
 			return err;
 		self->covered = err;
 	}
 	if (!self || self->covered)
 		walk->files++;
-	leave(&stack[depth]);
+	tree_leave(&stack[depth]);
 	if (above)
 		above->next++;
 	return 0;
 }
 
 /* Go down into the directory at @path, the next child of the deepest one. */
-static int enter(struct testbed_walk *walk, struct directory *stack, u32 *depth,
+static int tree_enter(struct testbed_walk *walk, struct directory *stack, u32 *depth,
 		 const struct path *path)
 {
 	const struct directory *above = &stack[*depth];
@@ -383,7 +383,7 @@ static int digest_child(struct testbed_walk *walk, struct directory *directory,
 }
 
 /* Look at the next child: digest a file, go down into a directory. */
-static int step(struct testbed_walk *walk, const struct path *root, struct directory *stack,
+static int tree_step(struct testbed_walk *walk, const struct path *root, struct directory *stack,
 		u32 *depth)
 {
 	struct directory *directory = &stack[*depth];
@@ -399,14 +399,14 @@ static int step(struct testbed_walk *walk, const struct path *root, struct direc
 	if (!testbed_binds_content(d_real_inode(path.dentry)))
 		err = -EOPNOTSUPP;
 	else if (d_is_dir(path.dentry))
-		err = enter(walk, stack, depth, &path);
+		err = tree_enter(walk, stack, depth, &path);
 	else
 		err = digest_child(walk, directory, &path);
 	dput(path.dentry);
 	return err;
 }
 
-static int walk_all(struct testbed_walk *walk, const struct path *root, struct directory *stack,
+static int tree_walk(struct testbed_walk *walk, const struct path *root, struct directory *stack,
 		    u8 *digest)
 {
 	u32 depth = 0;
@@ -416,9 +416,9 @@ static int walk_all(struct testbed_walk *walk, const struct path *root, struct d
 	err = read_names(walk, &stack[0], root);
 	while (!err) {
 		if (stack[depth].next < stack[depth].count) {
-			err = step(walk, root, stack, &depth);
+			err = tree_step(walk, root, stack, &depth);
 		} else {
-			err = finish(walk, root, stack, depth, digest);
+			err = tree_finish(walk, root, stack, depth, digest);
 			if (!err && !depth--)
 				return 0;
 		}
@@ -427,11 +427,11 @@ static int walk_all(struct testbed_walk *walk, const struct path *root, struct d
 		cond_resched();
 	}
 	for (u32 level = 0; level <= depth; level++)
-		leave(&stack[level]);
+		tree_leave(&stack[level]);
 	return err;
 }
 
-static enum testbed_outcome outcome_of(const struct testbed_walk *walk, int err)
+static enum testbed_outcome tree_outcome(const struct testbed_walk *walk, int err)
 {
 	if (!err)
 		return TESTBED_OUTCOME_COMPLETE;
@@ -485,7 +485,7 @@ static int digest_root(struct testbed_walk *walk, const struct path *root, u8 *d
 	stack = kvcalloc(walk->limits.depth, sizeof(*stack), GFP_KERNEL_ACCOUNT);
 	if (!stack)
 		return -ENOMEM;
-	err = walk_all(walk, root, stack, digest);
+	err = tree_walk(walk, root, stack, digest);
 	kvfree(stack);
 	return err;
 }
@@ -511,5 +511,5 @@ enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct p
 		err = crypto_shash_digest(desc, (u8 *)&last, sizeof(last), digest);
 	if (err)
 		memset(digest, 0, TESTBED_SHA256_SIZE);
-	return outcome_of(walk, err);
+	return tree_outcome(walk, err);
 }

@@ -73,7 +73,7 @@ static int verity_hash(struct crypto_shash *tfm, const void *data, u32 size, u8 
 }
 
 /* Hash what @level has, filled with zeros, into @out, and empty it. */
-static int close_block(struct crypto_shash *tfm, struct level *level, u8 *out)
+static int verity_close_block(struct crypto_shash *tfm, struct level *level, u8 *out)
 {
 	u32 used = level->count * TESTBED_SHA256_SIZE;
 
@@ -95,7 +95,7 @@ static int verity_append(struct crypto_shash *tfm, struct testbed_verity *tree, 
 		bool full = level->count == HASHES_PER_BLOCK;
 
 		if (full) {
-			err = close_block(tfm, level, up);
+			err = verity_close_block(tfm, level, up);
 			if (err)
 				return err;
 		}
@@ -107,7 +107,7 @@ static int verity_append(struct crypto_shash *tfm, struct testbed_verity *tree, 
 	return -EFBIG;
 }
 
-static bool is_top(const struct testbed_verity *tree, u32 at)
+static bool verity_is_top(const struct testbed_verity *tree, u32 at)
 {
 	while (++at < MAX_LEVELS)
 		if (tree->levels[at].count)
@@ -115,18 +115,18 @@ static bool is_top(const struct testbed_verity *tree, u32 at)
 	return true;
 }
 
-static int root_of(struct crypto_shash *tfm, struct testbed_verity *tree, u8 *root)
+static int verity_root(struct crypto_shash *tfm, struct testbed_verity *tree, u8 *root)
 {
 	u8 digest[TESTBED_SHA256_SIZE];
 	int err;
 
 	/* An empty file has no tree, and its root hash is zero. */
 	for (u32 at = 0; at < MAX_LEVELS && tree->levels[at].count; at++) {
-		if (tree->levels[at].count == 1 && is_top(tree, at)) {
+		if (tree->levels[at].count == 1 && verity_is_top(tree, at)) {
 			memcpy(root, tree->levels[at].hashes, TESTBED_SHA256_SIZE);
 			return 0;
 		}
-		err = close_block(tfm, &tree->levels[at], digest);
+		err = verity_close_block(tfm, &tree->levels[at], digest);
 		if (!err)
 			err = verity_append(tfm, tree, at + 1, digest);
 		if (err)
@@ -136,7 +136,7 @@ static int root_of(struct crypto_shash *tfm, struct testbed_verity *tree, u8 *ro
 }
 
 /* Read a block: shorter only at the end of the file. */
-static ssize_t read_block(struct file *file, u8 *data, loff_t *pos)
+static ssize_t verity_read_block(struct file *file, u8 *data, loff_t *pos)
 {
 	size_t had = 0;
 
@@ -153,7 +153,7 @@ static ssize_t read_block(struct file *file, u8 *data, loff_t *pos)
 }
 
 /* Append the hash of the @size bytes of @tree's data, filled with zeros to a block. */
-static int add_block(struct crypto_shash *tfm, struct testbed_verity *tree, size_t size)
+static int verity_add_block(struct crypto_shash *tfm, struct testbed_verity *tree, size_t size)
 {
 	u8 digest[TESTBED_SHA256_SIZE];
 	int err;
@@ -163,7 +163,7 @@ static int add_block(struct crypto_shash *tfm, struct testbed_verity *tree, size
 	return err ? err : verity_append(tfm, tree, 0, digest);
 }
 
-static int compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *digest)
+static int verity_compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *digest)
 {
 	struct descriptor last = { .version = 1, .hash_algorithm = 1,
 				   .log_blocksize = BLOCK_SIZE_LOG };
@@ -178,7 +178,7 @@ static int compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *
 		tree->levels[at].count = 0;
 	/* A block at a time, as CHUNK_SIZE of hash.c has it and for its reason. */
 	do {
-		got = read_block(file, tree->data, &pos);
+		got = verity_read_block(file, tree->data, &pos);
 		if (got < 0)
 			return got;
 		if (!got)
@@ -187,7 +187,7 @@ static int compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *
 		walk->read += got;
 		if (bytes > limit)
 			return testbed_end_walk(walk, TESTBED_OUTCOME_BYTES);
-		err = add_block(tfm, tree, got);
+		err = verity_add_block(tfm, tree, got);
 		if (err)
 			return err;
 		if (fatal_signal_pending(current))
@@ -195,7 +195,7 @@ static int compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *
 		cond_resched();
 	} while (got == VERITY_BLOCK);
 	last.data_size = cpu_to_le64(bytes);
-	err = root_of(tfm, tree, last.root_hash);
+	err = verity_root(tfm, tree, last.root_hash);
 	return err ? err : verity_hash(tfm, &last, sizeof(last), digest);
 }
 
@@ -204,7 +204,7 @@ static int compute(struct testbed_walk *walk, struct file *file, u64 limit, u8 *
  * one of other parameters. The struct is private to fs-verity: where its fields
  * lie is what the programs found in the kernel's own type information.
  */
-static bool read_digest(struct inode *inode, const struct testbed_verity_layout *layout, u8 *digest)
+static bool verity_read_digest(struct inode *inode, const struct testbed_verity_layout *layout, u8 *digest)
 {
 	const u8 *info;
 
@@ -237,8 +237,8 @@ int testbed_verity_digest(struct testbed_walk *walk, const struct path *path, u6
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	/* fs-verity loads what it knows of a file when that is opened. */
-	if (!read_digest(d_real_inode(path->dentry), &walk->layout, digest))
-		err = compute(walk, file, limit, digest);
+	if (!verity_read_digest(d_real_inode(path->dentry), &walk->layout, digest))
+		err = verity_compute(walk, file, limit, digest);
 	testbed_fput(file, &walk->closed);
 	return err;
 }
