@@ -29,7 +29,7 @@
 #define TREE_MAGIC 0x44494254u /* "TBID" */
 
 /* Directories in which runtimes make files. */
-enum place { PLACE_ELSEWHERE, PLACE_ROOT, PLACE_ETC, PLACE_RUN };
+enum place { PLACE_ELSEWHERE, PLACE_ROOT, PLACE_DEV, PLACE_ETC, PLACE_RUN };
 
 struct child {
 	u32 name; /* where it begins among the names */
@@ -208,6 +208,8 @@ static bool is_made_file(const struct directory *directory, const struct child *
 	switch (directory->place) {
 	case PLACE_ROOT:
 		return is_named(directory, child, ".dockerenv");
+	case PLACE_DEV:
+		return is_named(directory, child, "console");
 	case PLACE_ETC:
 		return is_named(directory, child, "hosts") ||
 		       is_named(directory, child, "hostname") ||
@@ -222,10 +224,16 @@ static bool is_made_file(const struct directory *directory, const struct child *
 
 static bool is_made_directory(const struct directory *above, const struct child *child)
 {
-	return above->place == PLACE_ROOT &&
-	       (is_named(above, child, "dev") || is_named(above, child, "proc") ||
-		is_named(above, child, "sys") || is_named(above, child, "etc") ||
-		is_named(above, child, "run"));
+	switch (above->place) {
+	case PLACE_ROOT:
+		return is_named(above, child, "dev") || is_named(above, child, "proc") ||
+		       is_named(above, child, "sys") || is_named(above, child, "etc") ||
+		       is_named(above, child, "run");
+	case PLACE_DEV:
+		return is_named(above, child, "pts") || is_named(above, child, "shm");
+	default:
+		return false;
+	}
 }
 
 /*
@@ -254,6 +262,8 @@ static enum place place_of(const struct directory *above, const struct child *ch
 {
 	if (above->place != PLACE_ROOT)
 		return PLACE_ELSEWHERE;
+	if (is_named(above, child, "dev"))
+		return PLACE_DEV;
 	if (is_named(above, child, "etc"))
 		return PLACE_ETC;
 	return is_named(above, child, "run") ? PLACE_RUN : PLACE_ELSEWHERE;
@@ -314,7 +324,7 @@ static int tree_is_covered(const struct directory *directory, const struct path 
 
 /* All children of the deepest directory are known: digest it, and go up. */
 static int tree_finish(struct testbed_walk *walk, const struct path *root, struct directory *stack,
-		  u32 depth, u8 *digest)
+		       u32 depth, u8 *digest)
 {
 	struct path path = { .mnt = root->mnt, .dentry = stack[depth].dentry };
 	struct directory *above = depth ? &stack[depth - 1] : NULL;
@@ -344,7 +354,7 @@ static int tree_finish(struct testbed_walk *walk, const struct path *root, struc
 
 /* Go down into the directory at @path, the next child of the deepest one. */
 static int tree_enter(struct testbed_walk *walk, struct directory *stack, u32 *depth,
-		 const struct path *path)
+		      const struct path *path)
 {
 	const struct directory *above = &stack[*depth];
 	const struct child *self = &above->children[above->next];

@@ -133,9 +133,12 @@ def test_what_does_not(same: bytes) -> None:
     assert same == tree_digest(MIXED)
 
 
-FILES = (b".dockerenv", b"run/.containerenv", b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"etc/mtab")
-DIRECTORIES = (b"dev", b"proc", b"sys", b"etc", b"run")
-PLAIN = {b"": DIRECTORY, b"etc": DIRECTORY, b"run": DIRECTORY, b"usr": DIRECTORY}
+FILES = (
+    *(b".dockerenv", b"run/.containerenv", b"dev/console"),
+    *(b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b"etc/mtab"),
+)
+DIRECTORIES = (b"dev", b"proc", b"sys", b"etc", b"run", b"dev/pts", b"dev/shm")
+PLAIN = {b"": DIRECTORY, b"dev": DIRECTORY, b"etc": DIRECTORY, b"run": DIRECTORY, b"usr": DIRECTORY}
 EMPTY = tree_digest(PLAIN)
 
 
@@ -168,7 +171,7 @@ def test_a_directory_that_a_runtime_makes_is_left_out_only_if_it_holds_nothing(p
     }
     assert {name for name, digest in digests.items() if digest == EMPTY} == {"empty"}
     assert len(set(digests.values())) == len(digests)
-    assert tree_digest(PLAIN | {b"usr/" + path: DIRECTORY}) != EMPTY
+    assert tree_digest(PLAIN | {b"usr/dev": DIRECTORY, b"usr/" + path: DIRECTORY}) != EMPTY
 
 
 @pytest.mark.parametrize(

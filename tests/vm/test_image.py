@@ -33,7 +33,10 @@ CAPS = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0).decode("latin1")
 # What runtimes put a mount on.
 COMMON = ("dev/", "proc/", "sys/", "etc/", "run/")
 # What they make there. An image that has it has its own content covered by its digest.
-PLACES = (".dockerenv", "run/.containerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab")
+PLACES = (
+    *(".dockerenv", "run/.containerenv", "dev/console"),
+    *("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab"),
+)
 
 
 def static_program(salt: bytes = b"") -> bytes:

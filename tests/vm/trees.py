@@ -125,15 +125,20 @@ def mtab(target: str) -> Callable[[], None]:
 
 
 def made_by_a_runtime() -> None:
-    for name in (".dockerenv", "run/.containerenv", "etc/hostname", "etc/resolv.conf", "etc/mtab"):
+    for name in (".dockerenv", "run/.containerenv", "dev/console", "etc/hostname", "etc/resolv.conf", "etc/mtab"):
         write(name, b"", 0o700)
         os.chown(at(name), 5, 5)
+    for name in ("dev/pts", "dev/shm"):
+        os.mkdir(at(name), 0o1777)
     os.mkdir(at("sys"), 0o500)
     os.chmod(at("dev"), 0o1777)
 
 
 # What runtimes make. What an image has there is covered unless it holds nothing.
-FILES = (".dockerenv", "run/.containerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab")
+FILES = (
+    *(".dockerenv", "run/.containerenv", "dev/console"),
+    *("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/mtab"),
+)
 TARGETS = ("/proc/mounts", "/proc/self/mounts", "../proc/mounts", "../proc/self/mounts")
 
 # Each is made of a fresh copy of the tree.
