@@ -5,7 +5,7 @@
  * The rule: a content is promised only if, since the last open for writing of the
  * inode that is mapped, its pages were written back and dropped from the page cache,
  * and were then read and hashed, with no writer and no writable mapping before and
- * after. Why each part is needed is in docs/measurer.md, "A promised content":
+ * after. Why each part is needed is in docs/measurer.md, "Promised content":
  *
  *   dropped     A page that somebody pinned while he could write (a system call that
  *               copies slowly, direct I/O, io_uring) gets its bytes later, without
