@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +18,8 @@ from testbed.attest.ima import parse_fields, read_entries
 from testbed.guest import Guest
 from testbed.lab import attestation, block, console
 from testbed.lab.block import Parts
-from testbed.lab.machine import Lab, Machine
+from testbed.lab.machine import Lab, Machine, MachineSpec
+from testbed.lab.save import Saved
 from testbed.measurers import Measurer
 
 
@@ -64,14 +67,48 @@ def changes(measurer: Measurer, guest: Guest) -> Iterator[dict[str, int]]:
     changed.update({name: n - before[name] for name, n in after.items() if n != before[name]})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saves:
+    """Machines that are booted and saved once, and restored for each module that wants one, by any worker.
+
+    ``home``: one directory for all workers of a run.
+    """
+
+    lab: Lab
+    home: Path
+
+    @contextmanager
+    def restored(
+        self, spec: MachineSpec, directory: Path, what: str, bring: Callable[[Guest], None]
+    ) -> Iterator[tuple[Machine, bytes]]:
+        """Hold a clone, and its AK. ``bring`` is what is done in the guest before the save; ``what`` names it."""
+        where = self.home / hashlib.sha256(f"{spec!r} {what}".encode()).hexdigest()[:16]
+        ak = where.with_suffix(".ak")
+        self.home.mkdir(parents=True, exist_ok=True)
+        # The other worker may be saving the same machine.
+        with where.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            saved = Saved.load(where)
+            if saved is None:
+                with self.lab.boot(spec, directory / "boot") as machine:
+                    bring(machine.guest)
+                    ak.write_bytes(attestation.enrol(machine.guest, machine.tpm))
+                    machine.guest.run(("sync",))
+                    saved = machine.save(where)
+        with self.lab.restore(saved, directory / "restored") as machine:
+            yield machine, ak.read_bytes()
+
+
 @contextmanager
-def boot(lab: Lab, parts: Parts, directory: Path) -> Iterator[Booted]:
+def hold(saves: Saves, parts: Parts, directory: Path) -> Iterator[Booted]:
+    """Hold a machine that has its measurer's parts and podman's image, and nothing attached."""
     (image,) = parts.images
-    with lab.boot(parts.machine, directory) as machine:
-        guest = machine.guest
+
+    def bring(guest: Guest) -> None:
         block.load(guest, "podman", image)
         block.deploy(guest, parts.bundle)
-        ak = attestation.enrol(guest, machine.tpm)
+
+    with saves.restored(parts.machine, directory, "image", bring) as (machine, ak):
         yield Booted(machine=machine, ak=ak, image=block.reference(image), archive=image.archive, directory=directory)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from booted import Booted, boot
+from booted import Booted, Saves, hold
 from xdist.scheduler import LoadScopeScheduling
 
 from testbed import spec
@@ -85,10 +87,28 @@ def parts() -> dict[str, Parts]:
     return _Parts()
 
 
+@pytest.fixture(scope="session")
+def saves(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Saves:
+    base = tmp_path_factory.getbasetemp()
+    return Saves(lab=lab, home=_home(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove the saved machines when the last worker has ended: pytest keeps its directories, and they are large."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory and "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(_home(factory.getbasetemp()), ignore_errors=True)
+
+
+def _home(base: Path) -> Path:
+    return base / "saves"
+
+
 @pytest.fixture(scope="module", params=KERNELS)
 def booted(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, saves: Saves, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Booted]:
     """One machine a module and kernel, shut down after the module's last test of that kernel."""
-    with boot(lab, parts[request.param], tmp_path_factory.mktemp(request.param)) as machine:
+    with hold(saves, parts[request.param], tmp_path_factory.mktemp(request.param)) as machine:
         yield machine

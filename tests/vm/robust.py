@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from booted import changes, complaints
+from booted import Saves, changes, complaints
 
 from testbed import measurers, plugins
 from testbed.attest import entries, verify
@@ -20,7 +20,7 @@ from testbed.attest.ima import Entry, parse_fields, read_entries
 from testbed.guest import Completed, Guest
 from testbed.lab import attestation
 from testbed.lab.block import Parts, deploy
-from testbed.lab.machine import Lab, Machine
+from testbed.lab.machine import Machine
 from testbed.runtimes import Start, Steps
 
 MEASURER = plugins.measurer("container-file")
@@ -198,16 +198,17 @@ def sources() -> Iterator[tuple[Path, str]]:
 
 
 @contextmanager
-def subject(lab: Lab, part: Parts, directory: Path) -> Iterator[Subject]:
+def subject(saves: Saves, part: Parts, directory: Path) -> Iterator[Subject]:
     """Hold a machine whose measurer is attached, with the scenarios on a volume that its containers share."""
-    with lab.boot(dataclasses.replace(part.machine, vcpus=PROCESSORS), directory) as booted:
-        guest = booted.guest
+
+    def bring(guest: Guest) -> None:
         deploy(guest, part.bundle)
         for path, name in sources():
             guest.put(path.read_bytes(), f"/root{VOLUME}/{name}")
-        ak = attestation.enrol(guest, booted.tpm)
-        with MEASURER.attach(MEASURER, guest):
-            yield Subject(machine=booted, ak=ak, directory=directory)
+
+    spec = dataclasses.replace(part.machine, vcpus=PROCESSORS)
+    with saves.restored(spec, directory, "scenarios", bring) as (machine, ak), MEASURER.attach(MEASURER, machine.guest):
+        yield Subject(machine=machine, ak=ak, directory=directory)
 
 
 def _is_start(payload: Payload, container: Contained) -> bool:

@@ -40,6 +40,7 @@ from attacks import (
     wait_for,
     with_cgroups,
 )
+from booted import Saves
 from robust import Contained, Subject
 
 from testbed import measurers
@@ -47,7 +48,6 @@ from testbed.attest import entries
 from testbed.attest.entries import BeatEntry, FileEntry, LossEntry, StartEntry
 from testbed.attest.finding import FindingKind
 from testbed.lab.block import Parts
-from testbed.lab.machine import Lab
 
 # With paths of 4 KiB, more than is remembered of all code: 16 MiB.
 FLOOD = 4100
@@ -58,9 +58,9 @@ variant = pytest.mark.variant
 
 @pytest.fixture(scope="module", params=KERNELS)
 def subject(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, saves: Saves, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Subject]:
-    with robust.subject(lab, parts[request.param], tmp_path_factory.mktemp(request.param)) as opened:
+    with robust.subject(saves, parts[request.param], tmp_path_factory.mktemp(request.param)) as opened:
         opened.guest.run(("modprobe", "fuse"))
         yield opened
 

@@ -28,13 +28,13 @@ from attacks import (
     play,
     played,
 )
+from booted import Saves
 from holes import memory, programs
 from holes.extents import two_pages
 from robust import Subject
 
 from testbed.attest import entries, integrity
 from testbed.lab.block import Parts
-from testbed.lab.machine import Lab
 
 # More than what is hashed before the mapping is there.
 BOUND = 80 << 20
@@ -43,9 +43,9 @@ variant = pytest.mark.variant
 
 @pytest.fixture(scope="module", params=KERNELS)
 def subject(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, saves: Saves, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Subject]:
-    with robust.subject(lab, parts[request.param], tmp_path_factory.mktemp(request.param)) as opened:
+    with robust.subject(saves, parts[request.param], tmp_path_factory.mktemp(request.param)) as opened:
         opened.guest.run(("modprobe", "fuse"))
         yield opened
 

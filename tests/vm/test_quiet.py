@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 import robust
 from attacks import KERNELS, attack, lost, payloads
+from booted import Saves
 from robust import CGROUP, Contained, Subject
 
 from testbed import plugins, spec
 from testbed.attest.entries import LossEntry, StartEntry, ViolationEntry
 from testbed.lab import block, campaign, store
 from testbed.lab.image import build_container_image
-from testbed.lab.machine import Lab
 from testbed.lab.recipes import ContainerRecipe, load_containers
 from testbed.record import Tier
 from testbed.runtimes import Start
@@ -106,13 +106,13 @@ class Quiet(Subject):
 
 
 @pytest.fixture(scope="module", params=KERNELS)
-def subject(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quiet]:
+def subject(request: pytest.FixtureRequest, saves: Saves, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quiet]:
     wish = spec.Experiment(
         name="quiet", question="is it?", kernels=(request.param,), measurers=("none",), workloads=("tools",)
     )
     tools, jit = (build_container_image(one, print) for one in (load_containers()["tools"], JIT))
     parts = campaign.build_parts(request.param, (tools, jit), wish, Tier.TCG, print)
-    with robust.subject(lab, parts, tmp_path_factory.mktemp(request.param)) as opened:
+    with robust.subject(saves, parts, tmp_path_factory.mktemp(request.param)) as opened:
         for words in store.mount_words():
             opened.guest.run(words)
         block.load(opened.guest, "podman", tools)

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import pytest
 import robust
 import stress
+from booted import Saves
 from robust import Contained, Subject, below, payload_of
 
 from testbed.attest import entries
@@ -19,7 +20,6 @@ from testbed.attest.finding import FindingKind
 from testbed.attest.ima import Entry, parse_fields
 from testbed.attest.truth import compare, observe
 from testbed.lab.block import Parts
-from testbed.lab.machine import Lab
 from testbed.measurers import Executed
 
 KERNELS = ("debian-6.1", "debian-6.12")
@@ -36,9 +36,9 @@ OF_MEMORY = {FindingKind.NOT_BOUND, FindingKind.VIOLATION}
 
 @pytest.fixture(scope="module", params=KERNELS)
 def subject(
-    request: pytest.FixtureRequest, lab: Lab, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, saves: Saves, parts: dict[str, Parts], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Subject]:
-    with robust.subject(lab, parts[request.param], tmp_path_factory.mktemp(request.param)) as opened:
+    with robust.subject(saves, parts[request.param], tmp_path_factory.mktemp(request.param)) as opened:
         yield opened
 
 
