@@ -12,9 +12,11 @@
 #include <linux/kexec.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "loader.h"
@@ -22,6 +24,8 @@
 
 /* A mode of the loader that does nothing: what a child of it executes. */
 #define NOTHING "nothing"
+#define FORK_TRIES 50
+#define FORK_PAUSE 100000000l /* nanoseconds */
 
 int run_program(int prog, void *argument, __u32 size)
 {
@@ -43,17 +47,33 @@ int log_beat(int prog, struct testbed_beat_ask ask)
 
 /* ---- what the hooks watch ---- */
 
-static void execute_nothing(void)
+/* Fork, perhaps again: a container may have taken all processes that there can be. */
+static pid_t fork_patiently(void)
+{
+	const struct timespec pause = { .tv_nsec = FORK_PAUSE };
+	pid_t child = fork();
+
+	for (int at = 1; child < 0 && at < FORK_TRIES; at++) {
+		nanosleep(&pause, NULL);
+		child = fork();
+	}
+	return child;
+}
+
+static int execute_nothing(void)
 {
 	char *const words[] = { "measurer", NOTHING, NULL }, *const none[] = { NULL };
-	pid_t child = fork();
+	pid_t child = fork_patiently();
+	int status;
 
 	if (!child) {
 		execve("/proc/self/exe", words, none);
 		_exit(1);
 	}
-	if (child > 0)
-		waitpid(child, NULL, 0);
+	if (child < 0 || waitpid(child, &status, 0) < 0)
+		return -errno;
+	/* Who does nothing ends with 0: else it was not executed. */
+	return status ? -ECHILD : 0;
 }
 
 static void map_nothing(void)
@@ -95,11 +115,27 @@ static void write_nothing(void)
 	syscall(SYS_init_module, NULL, (unsigned long)sysconf(_SC_PAGESIZE), "");
 }
 
-static void do_all_that_is_watched(void)
+static int do_all_that_is_watched(void)
 {
-	execute_nothing();
+	int err = execute_nothing();
+
 	map_nothing();
 	write_nothing();
+	return err ? lacking("no beat is asked for, as no process can be started to prove the hooks: "
+			     "%s; try again", strerror(-err)) : 0;
+}
+
+/* One at a time: two would take each other's proofs. Closed, it is given back. */
+static int take_turn(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 && !flock(fd, LOCK_EX))
+		return fd;
+	lacking("%s cannot be locked: %s", dir, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
 }
 
 /* ---- the beat ---- */
@@ -115,7 +151,7 @@ static int list_mounts(const char *dir)
 	return err ? lacking("the mounts of containers could not be listed: %s", strerror(-err)) : 0;
 }
 
-int ask_beat(const char *dir)
+static int ask_one_beat(const char *dir)
 {
 	struct testbed_beat_ask ask = {};
 	unsigned long long skipped;
@@ -130,10 +166,22 @@ int ask_beat(const char *dir)
 		return EXIT_LACKING;
 	/* With event 0 it begins to watch this process. */
 	run_program(prog, &ask, sizeof(ask));
-	do_all_that_is_watched();
+	err = do_all_that_is_watched();
 	ask.event = TESTBED_BEAT_ASKED;
 	ask.skipped = skipped;
-	err = log_beat(prog, ask);
+	if (!err)
+		err = log_beat(prog, ask);
 	close(prog);
+	return err;
+}
+
+int ask_beat(const char *dir)
+{
+	int turn = take_turn(dir), err;
+
+	if (turn < 0)
+		return EXIT_LACKING;
+	err = ask_one_beat(dir);
+	close(turn);
 	return err;
 }

@@ -7,12 +7,18 @@
 
 /* Constants are no types, so vmlinux.h does not have them. */
 #define PROT_WRITE 0x2
+#define PROT_READ 0x1
 #define PROT_EXEC 0x4
+#define READ_IMPLIES_EXEC 0x0400000
 #define MAP_TYPE 0xf
 #define MAP_PRIVATE 0x2
 #define VM_EXEC 0x4
 #define VM_SHARED 0x8
 #define FMODE_WRITE 0x2
+#define FMODE_EXEC 0x20
+#define SB_KERNMOUNT (1 << 22)
+#define TMPFS_MAGIC 0x01021994
+#define HUGETLBFS_MAGIC 0x958458f6
 #define ATTR_SIZE (1 << 3)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define I_VERSION_QUERIED 1

@@ -21,7 +21,9 @@
  *                              measured when the task leaves the kernel
  *   lsm.s/kernel_read_file     measures what the kernel reads for a container:
  *                              modules, firmware, kernels, policies, keys
- *   lsm/kernel_load_data       says that it is lost if it takes it from memory
+ *   lsm/kernel_load_data       says that it is lost if it takes it from memory and
+ *                              does not show it
+ *   lsm/kernel_post_load_data  logs a module that it took from memory
  *   lsm.s/bpf                  logs what a container does with BPF
  *   lsm.s/file_open            voids what is promised of a file that is opened for
  *                              writing, by anybody, and says so in the log when it
@@ -110,6 +112,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 extern __u64 testbed_new_seq(void) __ksym;
+extern int testbed_settle_program(struct file *file) __ksym;
 extern int testbed_measure_exec(struct linux_binprm *bprm, const struct testbed_ident *ident,
 				struct testbed_stamp *stamp) __ksym;
 extern int testbed_measure_file(struct file *file, const struct testbed_ident *ident, __u32 route,
@@ -125,7 +128,9 @@ extern int testbed_measure_join(const struct testbed_ident *ident, __u64 joined,
 extern int testbed_measure_launch(const struct testbed_ident *ident) __ksym;
 extern int testbed_commit_launch(const struct testbed_ident *ident) __ksym;
 extern int testbed_measure_mounts(struct task_struct *task, const struct testbed_ident *ident,
-				  __u64 event) __ksym;
+				  __u64 event, __u32 flags) __ksym;
+extern int testbed_measure_module(const struct testbed_ident *ident, __u64 data,
+				  __u64 size) __ksym;
 extern int testbed_measure_program(const struct testbed_ident *ident, __u32 command,
 				   __u64 instructions, __u32 count) __ksym;
 extern void testbed_watch_writer(struct file *file) __ksym;
@@ -253,11 +258,19 @@ struct {
 	__type(value, __u8);
 } launched SEC(".maps");
 
+/* From which root mounts are seen: nothing is listed of what cannot be reached from there. */
+struct view {
+	__u64 mntns;
+	__u64 root;  /* address of the root's dentry */
+	__u64 inode; /* its number: addresses come again */
+	__u64 mount; /* address of its mount */
+};
+
 /* How often the mounts of a mount namespace had changed when they were listed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, __u64);
+	__type(key, struct view);
 	__type(value, __u64);
 } mount_events SEC(".maps");
 
@@ -599,33 +612,68 @@ static __always_inline void measure_program(struct linux_binprm *bprm, struct te
 		remember(ident, &stamp);
 }
 
+static __always_inline void fill_view(struct task_struct *task, struct mnt_namespace *ns,
+				      struct view *view)
+{
+	view->mntns = mntns_unique(ns);
+	view->root = (__u64)BPF_CORE_READ(task, fs, root.dentry);
+	view->inode = BPF_CORE_READ(task, fs, root.dentry, d_inode, i_ino);
+	view->mount = (__u64)BPF_CORE_READ(task, fs, root.mnt);
+}
+
+/* The namespace of the mount in which the task's root is. */
+static __always_inline struct mnt_namespace *mount_namespace(struct task_struct *task)
+{
+	void *mnt = BPF_CORE_READ(task, fs, root.mnt);
+	struct mount *mount = mnt - bpf_core_field_offset(struct mount, mnt);
+
+	return BPF_CORE_READ(mount, mnt_ns);
+}
+
 /* List the mounts that @task sees, if they have changed since they were listed. */
 static __always_inline void measure_mounts(struct task_struct *task,
-					   const struct testbed_ident *ident)
+					   const struct testbed_ident *ident,
+					   const struct place *home)
 {
 	struct mnt_namespace *ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
-	__u64 key, event, *known;
+	__u64 event, *known;
+	struct view key;
+	__u32 flags = 0;
 
 	if (!ns)
 		return;
-	key = mntns_unique(ns);
+	fill_view(task, ns, &key);
 	event = mntns_event(ns);
 	known = bpf_map_lookup_elem(&mount_events, &key);
 	if (known && *known == event)
 		return;
 	bpf_map_update_elem(&mount_events, &key, &event, BPF_ANY);
-	testbed_measure_mounts(task, ident, event);
+	if (mount_namespace(task) != ns)
+		flags |= TESTBED_MOUNTS_NONE;
+	if (home->root_dentry != (struct dentry *)key.root)
+		flags |= TESTBED_MOUNTS_OTHER_ROOT;
+	testbed_measure_mounts(task, ident, event, flags);
+}
+
+static __always_inline void measure_own_mounts(struct task_struct *task,
+					       const struct testbed_ident *ident)
+{
+	struct member *member = member_of(task);
+
+	if (member)
+		measure_mounts(task, ident, &member->home);
 }
 
 /* What is mapped now the launch tells. */
 static __always_inline void note_mounts(struct task_struct *task)
 {
 	struct mnt_namespace *ns = BPF_CORE_READ(task, nsproxy, mnt_ns);
-	__u64 key, event;
+	struct view key;
+	__u64 event;
 
 	if (!ns)
 		return;
-	key = mntns_unique(ns);
+	fill_view(task, ns, &key);
 	event = mntns_event(ns);
 	bpf_map_update_elem(&mount_events, &key, &event, BPF_ANY);
 }
@@ -658,7 +706,11 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 	} else if (parent->tgid != 1) {
 		return 0;
 	}
-	if (!bpf_task_storage_get(&members, task, &child, BPF_LOCAL_STORAGE_GET_F_CREATE))
+	if (bpf_task_storage_get(&members, task, &child, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return 0;
+	if (member && member->ident.seq)
+		testbed_count_of(&member->ident, TESTBED_COUNT_NO_MEMORY);
+	else
 		count_lost(TESTBED_COUNT_NO_IDENTITY);
 	return 0;
 }
@@ -751,7 +803,7 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 	if (ident->launching)
 		testbed_measure_launch(ident);
 	else
-		measure_mounts(task, ident);
+		measure_own_mounts(task, ident);
 	return 0;
 }
 
@@ -779,6 +831,39 @@ int BPF_PROG(note_launch, struct linux_binprm *bprm)
 	return 0;
 }
 
+/*
+ * With READ_IMPLIES_EXEC what can be read is code, unless its mount forbids that; and the
+ * kernel asks the mount again when it holds the lock of the mappings.
+ */
+static __always_inline bool may_become_code(struct task_struct *task, struct file *file,
+					    unsigned long reqprot)
+{
+	return (reqprot & PROT_READ) && (task->personality & READ_IMPLIES_EXEC) && have_file(file);
+}
+
+static __always_inline bool has_name(struct dentry *dentry, const char *name, __u32 size)
+{
+	const unsigned char *at = BPF_CORE_READ(dentry, d_name.name);
+	char found[16] = {};
+
+	return !bpf_probe_read_kernel(found, size, at) && !bpf_strncmp(found, size, name);
+}
+
+/*
+ * Anonymous memory that is shared, or of huge pages, is a file of the kernel's. A
+ * memfd's name begins with "memfd:", so no file of a user has these names there.
+ */
+static __always_inline bool is_anonymous(struct file *file)
+{
+	struct super_block *sb = file->f_inode->i_sb;
+
+	if (!(sb->s_flags & SB_KERNMOUNT) ||
+	    (sb->s_magic != TMPFS_MAGIC && sb->s_magic != HUGETLBFS_MAGIC))
+		return false;
+	return has_name(file->f_path.dentry, "dev/zero", sizeof("dev/zero")) ||
+	       has_name(file->f_path.dentry, "anon_hugepage", sizeof("anon_hugepage"));
+}
+
 SEC("lsm.s/mmap_file")
 int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned long prot,
 	     unsigned long flags)
@@ -788,10 +873,12 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 	struct place place = {};
 	struct member *member;
 
-	if (!is_measuring() || !(prot & PROT_EXEC))
+	if (!is_measuring())
+		return 0;
+	task = bpf_get_current_task_btf();
+	if (!(prot & PROT_EXEC) && !may_become_code(task, file, reqprot))
 		return 0;
 	prove(TESTBED_PROOF_MMAP);
-	task = bpf_get_current_task_btf();
 	member = member_of(task);
 	ident = ident_of(member);
 	if (!ident) {
@@ -799,7 +886,7 @@ int BPF_PROG(measure_mmap, struct file *file, unsigned long reqprot, unsigned lo
 			count_lost(TESTBED_COUNT_BEFORE_EXEC);
 		return 0;
 	}
-	if (!have_file(file)) {
+	if (!have_file(file) || is_anonymous(file)) {
 		count(TESTBED_COUNT_ANON_EXEC);
 		return 0;
 	}
@@ -828,7 +915,7 @@ int BPF_PROG(measure_mprotect, struct vm_area_struct *vma, unsigned long reqprot
 	if (!ident)
 		return 0;
 	file = vma->vm_file;
-	if (!file) {
+	if (!file || is_anonymous(file)) {
 		if (!was)
 			count(TESTBED_COUNT_ANON_EXEC);
 		return 0;
@@ -868,9 +955,25 @@ int BPF_PROG(count_load_data, enum kernel_load_data_id id, bool contents)
 	if (!is_measuring())
 		return 0;
 	prove(TESTBED_PROOF_LOAD);
+	/* The next hook has the bytes of a module. */
+	if (contents && id == LOADING_MODULE)
+		return 0;
 	ident = own_ident();
 	if (ident)
 		testbed_count_of(ident, TESTBED_COUNT_LOAD_DATA);
+	return 0;
+}
+
+SEC("lsm/kernel_post_load_data")
+int BPF_PROG(measure_module, char *data, loff_t size, enum kernel_load_data_id id)
+{
+	struct testbed_ident *ident;
+
+	if (!is_measuring() || id != LOADING_MODULE)
+		return 0;
+	ident = own_ident();
+	if (ident)
+		testbed_measure_module(ident, (__u64)data, size);
 	return 0;
 }
 
@@ -902,12 +1005,16 @@ int BPF_PROG(measure_bpf, int cmd, union bpf_attr *attr, unsigned int size)
 	return 0;
 }
 
-static __always_inline bool has_name(struct dentry *dentry, const char *name, __u32 size)
+/* Is it /proc/sys/kernel/ftrace_enabled? Other files of proc can have any name. */
+static __always_inline bool is_switch(struct dentry *dentry)
 {
-	const unsigned char *at = BPF_CORE_READ(dentry, d_name.name);
-	char found[16] = {};
+	struct dentry *kernel = BPF_CORE_READ(dentry, d_parent);
+	struct dentry *sys = BPF_CORE_READ(kernel, d_parent);
+	struct dentry *top = BPF_CORE_READ(sys, d_parent);
 
-	return !bpf_probe_read_kernel(found, size, at) && !bpf_strncmp(found, size, name);
+	return has_name(dentry, "ftrace_enabled", sizeof("ftrace_enabled")) &&
+	       has_name(kernel, "kernel", sizeof("kernel")) &&
+	       has_name(sys, "sys", sizeof("sys")) && BPF_CORE_READ(top, d_parent) == top;
 }
 
 /* Files of proc by which code can be changed, or these programs be switched off. */
@@ -916,7 +1023,7 @@ static __always_inline void watch_proc(struct file *file)
 	struct dentry *dentry = file->f_path.dentry;
 	struct testbed_ident *ident;
 
-	if (has_name(dentry, "ftrace_enabled", sizeof("ftrace_enabled"))) {
+	if (is_switch(dentry)) {
 		testbed_beat(TESTBED_BEAT_DETACHED, 0, 0, 0);
 	} else if (has_name(dentry, "mem", sizeof("mem"))) {
 		ident = own_ident();
@@ -928,7 +1035,14 @@ static __always_inline void watch_proc(struct file *file)
 SEC("lsm.s/file_open")
 int BPF_PROG(watch_writer, struct file *file)
 {
-	if (!is_measuring() || !(file->f_mode & FMODE_WRITE))
+	if (!is_measuring())
+		return 0;
+	if (file->f_flags & FMODE_EXEC) {
+		if (own_ident())
+			testbed_settle_program(file);
+		return 0;
+	}
+	if (!(file->f_mode & FMODE_WRITE))
 		return 0;
 	prove(TESTBED_PROOF_OPEN);
 	if (file->f_inode->i_sb->s_magic == PROC_SUPER_MAGIC)
@@ -1023,15 +1137,15 @@ SEC("iter.s/task")
 int list_mounts(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct testbed_ident copy, *ident;
+	struct member *member, copy;
 
 	if (!task || mode != TESTBED_MODE_IMAGE)
 		return 0;
-	ident = ident_of(member_of(task));
-	if (!ident || ident->launching)
+	member = member_of(task);
+	if (!ident_of(member) || member->ident.launching)
 		return 0;
-	copy = *ident;
-	measure_mounts(task, &copy);
+	copy = *member;
+	measure_mounts(task, &copy.ident, &copy.home);
 	return 0;
 }
 

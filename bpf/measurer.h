@@ -99,6 +99,7 @@ enum testbed_launch_flags {
 enum testbed_mounts_flags {
 	TESTBED_MOUNTS_CUT = 1 << 0,
 	TESTBED_MOUNTS_NONE = 1 << 1,
+	TESTBED_MOUNTS_OTHER_ROOT = 1 << 2, /* seen from another root than the container's */
 };
 
 /* Why a container got code that the log does not show: a set of bits. */

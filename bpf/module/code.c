@@ -72,6 +72,7 @@ struct code {
 	bool told;	     /* its ToMToU is in the log: the same entry again would be dropped */
 	u8 violations;	     /* which of its other violations are in the log, by their number */
 	bool logged;	     /* `digest` is in the log */
+	u32 logged_flags;    /* of its entries */
 	struct testbed_stamp stamp; /* of that content, if one was promised */
 	u8 digest[TESTBED_SHA256_SIZE];
 	struct testbed_ident ident;
@@ -162,7 +163,13 @@ static bool code_same_path(const struct code *a, const struct code *b)
 	       !memcmp(a->path, b->path, a->path_len);
 }
 
-/* Who has most: asked only if the table is full and the one who fills it has nothing in it. */
+/* How much of the table a share has: of its entries or of its bytes, whichever is more. */
+static size_t code_weight(const struct code_share *share)
+{
+	return max_t(size_t, share->count * (MAX_CODE_BYTES / MAX_CODE), share->bytes);
+}
+
+/* Who has most: asked only if the table is full. */
 static struct code_share *code_largest_share(void)
 {
 	struct code_share *share, *largest = NULL;
@@ -170,12 +177,15 @@ static struct code_share *code_largest_share(void)
 
 	lockdep_assert_held(&code_lock);
 	hash_for_each(code_shares, bucket, share, node)
-		if (!largest || share->bytes > largest->bytes)
+		if (!largest || code_weight(share) > code_weight(largest))
 			largest = share;
 	return largest;
 }
 
-/* Which entry gives way to @fresh, NULL if there is room. */
+/*
+ * Which entry gives way to @fresh, NULL if there is room. If the whole table is full,
+ * it is one of who has most, whoever comes: a container with few files loses none.
+ */
 static struct code *code_victim(const struct code *fresh, const struct code_owner *owner,
 				struct code_share *share)
 {
@@ -186,11 +196,16 @@ static struct code *code_victim(const struct code *fresh, const struct code_owne
 	lockdep_assert_held(&code_lock);
 	if (!full && !shared)
 		return NULL;
+	if (!shared) {
+		struct code_share *largest = code_largest_share();
+
+		/* Of two that have as much it is the one that comes. */
+		if (largest && code_weight(largest) > code_weight(share))
+			return list_first_entry_or_null(&largest->by_age, struct code, of_share);
+	}
 	if (!list_empty(&owner->codes))
 		return list_first_entry(&owner->codes, struct code, of_owner);
-	if (list_empty(&share->by_age))
-		share = code_largest_share();
-	return share ? list_first_entry_or_null(&share->by_age, struct code, of_share) : NULL;
+	return list_first_entry_or_null(&share->by_age, struct code, of_share);
 }
 
 struct code_room {
@@ -309,13 +324,16 @@ out:
 }
 
 void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp,
-			const u8 digest[TESTBED_SHA256_SIZE])
+			const u8 digest[TESTBED_SHA256_SIZE], u32 flags)
 {
 	struct code *code;
 
 	spin_lock(&code_lock);
 	code = code_find(inode, seq);
 	if (code) {
+		if (!code->logged || memcmp(code->digest, digest, sizeof(code->digest)))
+			code->logged_flags = 0;
+		code->logged_flags |= flags;
 		code->stamp = stamp ? *stamp : (struct testbed_stamp){};
 		memcpy(code->digest, digest, sizeof(code->digest));
 		code->logged = true;
@@ -335,14 +353,16 @@ bool testbed_knows_code(struct inode *inode, u64 seq, const struct testbed_stamp
 	return known;
 }
 
-bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_SHA256_SIZE])
+bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_SHA256_SIZE],
+			  u32 flags)
 {
 	struct code *code;
 	bool known;
 
 	spin_lock(&code_lock);
 	code = code_find(inode, seq);
-	known = code && code->logged && !memcmp(code->digest, digest, sizeof(code->digest));
+	known = code && code->logged && !memcmp(code->digest, digest, sizeof(code->digest)) &&
+		!(flags & ~code->logged_flags & TESTBED_FILE_NOT_BOUND);
 	spin_unlock(&code_lock);
 	return known;
 }

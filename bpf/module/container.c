@@ -17,6 +17,7 @@
 #include <linux/list.h>
 #include <linux/lockdep.h>
 #include <linux/moduleparam.h>
+#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
@@ -52,6 +53,12 @@ struct container {
 
 static DEFINE_HASHTABLE(containers, 10);
 static DEFINE_SPINLOCK(container_lock); /* of all records */
+
+/*
+ * Extends take long, and IMA does one at a time. All containers together have one place
+ * in that queue, so that a beat waits for one of theirs at most.
+ */
+static DEFINE_MUTEX(container_turn);
 
 static void containers_log(struct work_struct *work);
 static DECLARE_WORK(container_work, containers_log);
@@ -216,6 +223,10 @@ void testbed_count_for(const struct testbed_ident *ident, enum testbed_counter c
 	}
 	spin_lock_bh(&container_lock);
 	container = container_of_ident(ident);
+	/* Who has no budget has no start in the log, perhaps, and without end are those in him. */
+	if (container && counter == TESTBED_COUNT_FLOODED && container->outer &&
+	    !container->outer->ended)
+		container = container->outer;
 	if (container) {
 		container->lost += n;
 		container->reasons |= container_reasons[counter];
@@ -266,7 +277,9 @@ enum testbed_counter testbed_log_charged(const struct testbed_ident *ident,
 
 	if (!container_charge(ident, budget, length, 1))
 		return TESTBED_COUNT_FLOODED;
+	mutex_lock(&container_turn);
 	outcome = testbed_log_entry(event, entry, length, written);
+	mutex_unlock(&container_turn);
 	if (outcome != written)
 		container_charge(ident, budget, length, -1);
 	return outcome;
@@ -290,10 +303,8 @@ void testbed_forget_containers(void)
 	spin_unlock_bh(&container_lock);
 }
 
-__bpf_kfunc_start_defs();
-
-/* The last task of container @seq ends: what is left of it is its losses. Does not sleep. */
-__bpf_kfunc void testbed_end_container(u64 seq)
+/* What is left of it is its losses. */
+void testbed_forget_container(u64 seq)
 {
 	struct container *container;
 
@@ -306,6 +317,15 @@ __bpf_kfunc void testbed_end_container(u64 seq)
 	}
 	spin_unlock_bh(&container_lock);
 	testbed_tally(TESTBED_COUNT_ENDED, 1);
+}
+
+__bpf_kfunc_start_defs();
+
+/* The last task of container @seq, which is the current one, ends. Does not sleep. */
+__bpf_kfunc void testbed_end_container(u64 seq)
+{
+	if (!testbed_end_later(seq))
+		testbed_forget_container(seq);
 }
 
 /* An event that a program counts for container @ident. Does not sleep. */

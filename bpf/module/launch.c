@@ -240,7 +240,8 @@ static u32 fill_program(struct testbed_launch_entry *entry, struct launch *launc
 	env = (struct text){ mm->env_start, mm->env_end };
 	spin_unlock(&mm->arg_lock);
 	if (read_arguments(&args, entry->variable, &entry->args_len, &entry->args) ||
-	    args.end - args.start > entry->args_len)
+	    args.end - args.start > entry->args_len ||
+	    (entry->args_len && entry->variable[entry->args_len - 1]))
 		*flags |= TESTBED_LAUNCH_ARGS_CUT;
 	if (hash_environment(&env, entry->environment)) {
 		*flags |= TESTBED_LAUNCH_NO_ENVIRONMENT;

@@ -37,6 +37,8 @@
  * long as it runs, and the kernel reports it as stalled after ten seconds.
  */
 #define MAX_IN_HOOK (16ll << 20)
+/* Of memory that can still be written by a descriptor, so much is hashed. */
+#define MAX_OPEN_MEMORY (64ll << 20)
 #define GFP_HOOK (GFP_NOWAIT | __GFP_NOWARN | __GFP_ACCOUNT)
 
 /* ---- one file ---- */
@@ -74,19 +76,23 @@ static enum testbed_counter measure_log_file(const struct testbed_code *code,
 	memcpy(entry->path, code->path, code->path_len);
 	testbed_fill_header(&entry->header, TESTBED_KIND_FILE, length, code->flags, &code->ident);
 	/* By whatever route it came: one content is one entry. */
-	if (testbed_knows_digest(file_inode(code->real), code->ident.seq, entry->digest))
+	if (testbed_knows_digest(file_inode(code->real), code->ident.seq, entry->digest,
+				 code->flags))
 		return TESTBED_COUNT_DUPLICATES;
 	return testbed_log_charged(&code->ident, TESTBED_BUDGET_ENTRIES, "ctr-file", entry, length,
 				   TESTBED_COUNT_FILES);
 }
 
-/* What an error of hashing is. Who was killed before anybody could run the code got none. */
+/*
+ * What an error of hashing is. A task that was killed before anybody could run the code
+ * got none. In a hook that is not so: the mapping is made although the task is killed,
+ * and whoever shares its memory without being one of its threads lives on (vfork).
+ */
 static enum testbed_counter measure_error(const struct testbed_code *code, int err)
 {
 	if (err == -ENOMEM)
 		return TESTBED_COUNT_NO_MEMORY;
-	return err == -EINTR && !(code->flags & TESTBED_FILE_LATE) ? TESTBED_COUNT_KILLED :
-								    TESTBED_COUNT_READ_ERROR;
+	return err == -EINTR && code->unreached ? TESTBED_COUNT_KILLED : TESTBED_COUNT_READ_ERROR;
 }
 
 static bool measure_hashed(struct testbed_code *code, struct testbed_content *content,
@@ -108,7 +114,7 @@ static bool measure_hashed(struct testbed_code *code, struct testbed_content *co
 	if (outcome != TESTBED_COUNT_FILES && outcome != TESTBED_COUNT_DUPLICATES)
 		return false;
 	testbed_learn_code(content->inode, code->ident.seq, promised ? &content->stamp : NULL,
-			   entry->digest);
+			   entry->digest, code->flags);
 	return promised;
 }
 
@@ -132,6 +138,13 @@ bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp
 	}
 	if (!code->begun)
 		testbed_begin_content(&code->content, inode);
+	/* A digest would say nothing, and holes of terabytes take hours (the JIT of .NET). */
+	if (testbed_is_open_memory(inode) && i_size_read(inode) > MAX_OPEN_MEMORY) {
+		testbed_count_for(&code->ident, TESTBED_COUNT_READ_ERROR, 1);
+		measure_log_violations(code, &code->content);
+		kfree(entry);
+		return false;
+	}
 	err = testbed_hash_file(code->real, entry->digest, &bytes);
 	testbed_tally(TESTBED_COUNT_BYTES, bytes);
 	if (err)
@@ -198,6 +211,9 @@ static bool measure_is_another(struct linux_binprm *bprm, struct file *real)
 
 	if (d_real_inode(bprm->file->f_path.dentry) != file_inode(real))
 		return true;
+	/* A server may never answer, and its file is not bound anyway. */
+	if (!testbed_binds_content(file_inode(real)))
+		return false;
 	begin = kzalloc(BINPRM_BUF_SIZE, GFP_KERNEL);
 	if (!begin)
 		return true;
@@ -224,14 +240,21 @@ static bool measure_is_doubtful(const struct file *file)
 static void measure_mmap(struct testbed_code *code, struct testbed_stamp *stamp, bool *promised)
 {
 	struct testbed_later how = { .doubt = true, .gfp = GFP_KERNEL };
+	struct inode *inode = file_inode(code->real);
+	bool doubtful = measure_is_doubtful(code->file);
 
 	if (measure_is_alone()) {
 		testbed_measure_later(code, &how);
 		return;
 	}
-	if (measure_is_doubtful(code->file) ||
-	    i_size_read(file_inode(code->real)) > MAX_IN_HOOK) {
+	if (doubtful || i_size_read(inode) > MAX_IN_HOOK || !testbed_binds_content(inode)) {
 		how.late = true;
+		/*
+		 * Another thread can run it and unmap it, and a tracer can then change what
+		 * the call returns. That needs a task that was traced when it entered the
+		 * call.
+		 */
+		how.doubt = doubtful && !current->ptrace;
 		testbed_measure_later(code, &how);
 		return;
 	}
@@ -251,6 +274,20 @@ static struct file *measure_exe_of(struct task_struct *task)
 }
 
 __bpf_kfunc_start_defs();
+
+/*
+ * The kernel opens @file to execute it, or as the interpreter of what is executed, and
+ * reads next how it is laid out: from pages that nobody else holds. It comes before
+ * the file system opens it, so an overlay's file has no real one yet.
+ */
+__bpf_kfunc int testbed_settle_program(struct file *file)
+{
+	struct inode *inode = d_real_inode(file->f_path.dentry);
+
+	if (S_ISREG(inode->i_mode))
+		testbed_settle(inode);
+	return 0;
+}
 
 /*
  * The current task, of @ident, executes the file of @bprm: a program, a script, or the

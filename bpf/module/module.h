@@ -62,6 +62,9 @@ enum testbed_counter testbed_log_charged(const struct testbed_ident *ident,
 /* Count an outcome that concerns @ident (NULL: no container). Does not sleep. */
 void testbed_count_for(const struct testbed_ident *ident, enum testbed_counter counter, u64 n);
 
+/* Container @seq has ended: forget what nobody needs any more. Does not sleep. */
+void testbed_forget_container(u64 seq);
+
 /* Log the losses that are not in the log yet. May sleep. */
 void testbed_log_losses(void);
 
@@ -76,6 +79,9 @@ struct file *testbed_real_file(struct file *file);
 bool testbed_binds_content(const struct inode *inode);
 /* Is that true of @inode as it is now: not of memory that can be written to? */
 bool testbed_is_bound(const struct inode *inode);
+
+/* Is it a memfd that is not sealed, or memory of SysV? */
+bool testbed_is_open_memory(struct inode *inode);
 
 /* Is it open for writing, mapped shared by somebody who may write, or a memfd that is not sealed? */
 bool testbed_has_writers(struct inode *inode);
@@ -93,6 +99,9 @@ struct testbed_content {
 	bool unsettled;	 /* its pages could not be written back and dropped */
 	bool tail;	 /* there are bytes behind the end of the file, in its last page */
 };
+
+/* Drop the pages of a program before the kernel reads how it is laid out. May sleep. */
+void testbed_settle(struct inode *inode);
 
 /* Have what is read from now on be what is stored. May sleep. */
 void testbed_begin_content(struct testbed_content *content, struct inode *inode);
@@ -133,11 +142,13 @@ void testbed_note_code(struct inode *inode, const struct testbed_ident *ident, u
 		       const char *path, u32 path_len, gfp_t gfp);
 /* Content @digest of @inode is in the log for container @seq; @stamp: NULL without a promise. */
 void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp,
-			const u8 digest[TESTBED_SHA256_SIZE]);
+			const u8 digest[TESTBED_SHA256_SIZE], u32 flags);
 /* Has container @seq got just the content of @stamp? Does not sleep. */
 bool testbed_knows_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp);
 /* Is @digest that of the last entry of @inode for container @seq? Does not sleep. */
-bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_SHA256_SIZE]);
+/* Is this content in the log, and also that it is not bound, if @flags say so? */
+bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_SHA256_SIZE],
+			  u32 flags);
 bool testbed_is_first_violation(struct inode *inode, u64 seq, enum testbed_violation violation);
 void testbed_forget_code(u64 seq);
 void testbed_forget_inode_code(const struct inode *inode);
@@ -158,6 +169,7 @@ struct testbed_code {
 	u32 flags;
 	bool written; /* there was a writer when it was noted */
 	bool changed; /* it is known to be another content than what was begun with */
+	bool unreached; /* nobody can have run it before it is hashed */
 	bool begun;   /* testbed_begin_content() was called for `content` */
 	struct testbed_content content;
 	u32 path_len;
@@ -178,6 +190,12 @@ struct testbed_later {
 
 /* Have @code measured when the current task returns to user mode. Takes what it needs of @code. */
 void testbed_measure_later(const struct testbed_code *code, const struct testbed_later *how);
+
+/*
+ * Is there something of the current task, which ends, still to be measured? Then
+ * container @seq ends when that is done. Does not sleep.
+ */
+bool testbed_end_later(u64 seq);
 
 /* Wait until what others can run already is in the log, or is a loss of its container. */
 void testbed_wait_for_late(void);
@@ -223,6 +241,7 @@ void testbed_read_mounts(struct task_struct *task, struct testbed_mount_table *t
 /* ---- kfuncs, which are listed in init.c ---- */
 
 u64 testbed_new_seq(void);
+int testbed_settle_program(struct file *file);
 int testbed_measure_exec(struct linux_binprm *bprm, const struct testbed_ident *ident,
 			 struct testbed_stamp *stamp);
 int testbed_measure_file(struct file *file, const struct testbed_ident *ident, u32 route,
@@ -233,7 +252,9 @@ int testbed_measure_start(const struct testbed_ident *ident, struct task_struct 
 int testbed_measure_join(const struct testbed_ident *ident, u64 joined, u64 from);
 int testbed_measure_launch(const struct testbed_ident *ident);
 int testbed_commit_launch(const struct testbed_ident *ident);
-int testbed_measure_mounts(struct task_struct *task, const struct testbed_ident *ident, u64 event);
+int testbed_measure_mounts(struct task_struct *task, const struct testbed_ident *ident, u64 event,
+			   u32 flags);
+int testbed_measure_module(const struct testbed_ident *ident, u64 data, u64 size);
 int testbed_measure_program(const struct testbed_ident *ident, u32 command, u64 instructions,
 			    u32 count);
 void testbed_watch_writer(struct file *file);

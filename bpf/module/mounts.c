@@ -354,14 +354,16 @@ __bpf_kfunc_start_defs();
 
 /*
  * Log the mounts that @task sees for @ident. @event is the number that its mount
- * namespace had before the call. Return the counter of the outcome.
+ * namespace had before the call. @flags: of the entry. With NONE its root is in no mount
+ * of that namespace, whose table tells nothing of it then. Return the counter of the
+ * outcome.
  */
 __bpf_kfunc int testbed_measure_mounts(struct task_struct *task, const struct testbed_ident *ident,
-				       u64 event)
+				       u64 event, u32 flags)
 {
 	struct testbed_mount_table table;
 	struct testbed_mounts_entry *entry;
-	u32 flags = 0, length;
+	u32 length;
 	int result;
 
 	might_sleep();
@@ -371,7 +373,10 @@ __bpf_kfunc int testbed_measure_mounts(struct task_struct *task, const struct te
 		return TESTBED_COUNT_NO_MEMORY;
 	}
 	table.text = entry->list;
-	testbed_read_mounts(task, &table);
+	if (flags & TESTBED_MOUNTS_NONE)
+		table = (struct testbed_mount_table){ .text = table.text, .none = true };
+	else
+		testbed_read_mounts(task, &table);
 	if (table.cut)
 		flags |= TESTBED_MOUNTS_CUT;
 	if (table.none)

@@ -36,7 +36,7 @@ static_assert(sizeof(struct node_header) == 32);
 /* The overlay's own and what the host puts there: docs/formats.md, "What is left out". */
 static bool is_left_out(const char *name)
 {
-	return strstarts(name, "trusted.overlay.") || strstarts(name, "user.overlay.") ||
+	return strstarts(name, "trusted.overlay.") ||
 	       !strcmp(name, "security.selinux") || !strcmp(name, "security.ima") ||
 	       !strcmp(name, "security.evm");
 }

@@ -3,13 +3,19 @@
  * What a container puts into the kernel other than by a file: BPF programs, and what
  * it does with those and with maps of others; and the measurer's own parts.
  */
+#include <asm/syscall.h>
 #include <crypto/hash.h>
 #include <linux/bpf.h>
 #include <linux/btf.h>
+#include <linux/capability.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/ptrace.h>
+#include <linux/sched.h>
+#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
+#include <linux/task_work.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
@@ -17,6 +23,21 @@
 
 /* No program has more instructions (BPF_COMPLEXITY_LIMIT_INSNS), of eight bytes each. */
 #define MAX_INSTRUCTIONS 1000000u
+
+/*
+ * The hook that has the bytes of a module from memory must not sleep, so a module is
+ * hashed in one go. A larger one is a loss.
+ */
+#define MAX_MODULE (64u << 20)
+
+/* An entry that is written when the current task returns to user mode. */
+struct program_work {
+	struct callback_head work;
+	struct testbed_ident ident;
+	struct testbed_program_entry entry;
+	bool doubt; /* the kernel may refuse it: then there is nothing to log */
+	bool lost;  /* what it was could not be read */
+};
 
 /* Hash @size bytes of the current task's memory. May sleep. */
 static int program_hash(u64 at, u64 size, u8 digest[TESTBED_SHA256_SIZE])
@@ -55,7 +76,92 @@ static int program_log(const struct testbed_ident *ident, struct testbed_program
 	return outcome;
 }
 
+static void program_run(struct callback_head *work)
+{
+	struct program_work *it = container_of(work, struct program_work, work);
+
+	if (it->doubt && syscall_get_error(current, current_pt_regs()))
+		testbed_tally(TESTBED_COUNT_REFUSED, 1);
+	else if (it->lost)
+		testbed_count_for(&it->ident, TESTBED_COUNT_LOAD_DATA, 1);
+	else
+		program_log(&it->ident, &it->entry);
+	kfree(it);
+}
+
+static int program_log_later(struct program_work *it)
+{
+	init_task_work(&it->work, program_run);
+	return task_work_add(current, &it->work, TWA_RESUME);
+}
+
+/*
+ * Is the call logged before it is known whether it succeeds? Who may do it can change
+ * what is measured next. A tracer can change what a call returns, if it traced the task
+ * when that entered the call.
+ */
+static bool program_is_logged_first(void)
+{
+	return current->ptrace || ns_capable_noaudit(&init_user_ns, CAP_BPF) ||
+	       ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN);
+}
+
+/* Log it if the call succeeds: any process may ask for what it may not do. */
+static int program_log_if_done(const struct testbed_ident *ident,
+			       const struct testbed_program_entry *entry, bool lost)
+{
+	struct program_work *it = kzalloc(sizeof(*it), GFP_KERNEL_ACCOUNT);
+
+	if (it) {
+		it->ident = *ident;
+		it->entry = *entry;
+		it->doubt = true;
+		it->lost = lost;
+		if (!program_log_later(it))
+			return 0;
+		kfree(it);
+	}
+	testbed_count_for(ident, TESTBED_COUNT_NO_MEMORY, 1);
+	return TESTBED_COUNT_NO_MEMORY;
+}
+
+/* Hash a module and have its entry written later. Does not sleep. */
+static int program_note_module(const struct testbed_ident *ident, const u8 *data, u32 size)
+{
+	SHASH_DESC_ON_STACK(desc, testbed_sha256());
+	struct program_work *it = kzalloc(sizeof(*it), GFP_NOWAIT | __GFP_NOWARN);
+	int err;
+
+	if (!it)
+		return -ENOMEM;
+	it->ident = *ident;
+	it->entry.what = TESTBED_PROGRAM_MODULE;
+	it->entry.hash_alg = TESTBED_TPM_ALG_SHA256;
+	it->entry.size = size;
+	desc->tfm = testbed_sha256();
+	err = crypto_shash_digest(desc, data, size, it->entry.digest);
+	if (!err)
+		err = program_log_later(it);
+	if (err)
+		kfree(it);
+	return err;
+}
+
 __bpf_kfunc_start_defs();
+
+/*
+ * The kernel has taken a module of @size bytes at @data, in its own memory, from the
+ * memory of the current task, of @ident. Return the counter of the outcome if it is
+ * lost. Does not sleep.
+ */
+__bpf_kfunc int testbed_measure_module(const struct testbed_ident *ident, u64 data, u64 size)
+{
+	if (size <= MAX_MODULE &&
+	    !program_note_module(ident, (const u8 *)(unsigned long)data, size))
+		return 0;
+	testbed_count_for(ident, TESTBED_COUNT_LOAD_DATA, 1);
+	return TESTBED_COUNT_LOAD_DATA;
+}
 
 /*
  * The current task, of @ident, calls bpf() with @command. @instructions: where in its
@@ -69,17 +175,21 @@ __bpf_kfunc int testbed_measure_program(const struct testbed_ident *ident, u32 c
 		.what = TESTBED_PROGRAM_COMMAND,
 		.command = command,
 	};
+	bool lost = false;
 
 	if (command == BPF_PROG_LOAD) {
 		entry.what = TESTBED_PROGRAM_BPF;
 		entry.hash_alg = TESTBED_TPM_ALG_SHA256;
 		entry.size = (u64)min(count, MAX_INSTRUCTIONS) * sizeof(struct bpf_insn);
-		if (program_hash(instructions, entry.size, entry.digest)) {
-			testbed_count_for(ident, TESTBED_COUNT_LOAD_DATA, 1);
-			return TESTBED_COUNT_LOAD_DATA;
-		}
+		/* Another thread can still put them where none are. */
+		lost = program_hash(instructions, entry.size, entry.digest);
 	}
-	return program_log(ident, &entry);
+	if (!program_is_logged_first())
+		return program_log_if_done(ident, &entry, lost);
+	if (!lost)
+		return program_log(ident, &entry);
+	testbed_count_for(ident, TESTBED_COUNT_LOAD_DATA, 1);
+	return TESTBED_COUNT_LOAD_DATA;
 }
 
 /*

@@ -16,6 +16,7 @@
  */
 #include <linux/backing-dev.h>
 #include <linux/dax.h>
+#include <linux/delay.h>
 #include <linux/errseq.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -32,8 +33,13 @@
 
 /* Overlays can lie on each other so often (FILESYSTEM_MAX_STACK_DEPTH). */
 #define MAX_STACKED 4
-/* A page may be busy for a moment: the journal holds it, or it is being written. */
-#define DROP_TRIES 4
+/*
+ * A page may be busy for a moment: the journal holds it, or it is being written. Tried
+ * again after 1, 2, 4, ... ms, 63 ms in all.
+ */
+#define DROP_TRIES 7
+/* How often a writer is looked for: an open that the kernel refuses counts as one for a moment. */
+#define WRITER_TRIES 100
 
 /* Only the headers of their own file systems have these. */
 #ifndef CEPH_SUPER_MAGIC
@@ -41,6 +47,12 @@
 #endif
 #ifndef GFS2_MAGIC
 #define GFS2_MAGIC 0x01161970
+#endif
+#ifndef ORANGEFS_SUPER_MAGIC
+#define ORANGEFS_SUPER_MAGIC 0x20030528
+#endif
+#ifndef VBOXSF_SUPER_MAGIC
+#define VBOXSF_SUPER_MAGIC 0x786f4256
 #endif
 
 /* ---- which file, which inode ---- */
@@ -92,11 +104,30 @@ static bool stamp_is_sealed(struct inode *inode)
 	return seals & F_SEAL_WRITE;
 }
 
+bool testbed_is_open_memory(struct inode *inode)
+{
+	return stamp_is_memfd(inode) && !stamp_is_sealed(inode);
+}
+
+/*
+ * Who only tries to open a file for writing on a mount that is read-only raises the
+ * count for a moment, before the kernel refuses him. Who gets it open and closes it
+ * between two looks has raised the version.
+ */
+static bool stamp_is_open_for_writing(const struct inode *inode)
+{
+	for (int at = 0; at < WRITER_TRIES; at++) {
+		if (atomic_read(&inode->i_writecount) <= 0)
+			return false;
+		cpu_relax();
+	}
+	return true;
+}
+
 bool testbed_has_writers(struct inode *inode)
 {
-	if (stamp_is_memfd(inode) && !stamp_is_sealed(inode))
-		return true;
-	return atomic_read(&inode->i_writecount) > 0 || mapping_writably_mapped(inode->i_mapping);
+	return testbed_is_open_memory(inode) || mapping_writably_mapped(inode->i_mapping) ||
+	       stamp_is_open_for_writing(inode) || mapping_writably_mapped(inode->i_mapping);
 }
 
 /*
@@ -111,7 +142,8 @@ bool testbed_binds_content(const struct inode *inode)
 		CODA_SUPER_MAGIC,  FUSE_SUPER_MAGIC,  GFS2_MAGIC,	NFS_SUPER_MAGIC,
 		OCFS2_SUPER_MAGIC, SMB2_SUPER_MAGIC,  SMB_SUPER_MAGIC,	V9FS_MAGIC,
 		CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, PROC_SUPER_MAGIC,
-		SECURITYFS_MAGIC,  SYSFS_MAGIC,	      TRACEFS_MAGIC,
+		SECURITYFS_MAGIC,  SYSFS_MAGIC,	      TRACEFS_MAGIC,	ORANGEFS_SUPER_MAGIC,
+		VBOXSF_SUPER_MAGIC,
 	};
 	const struct super_block *sb = inode->i_sb;
 
@@ -129,7 +161,8 @@ bool testbed_is_bound(const struct inode *inode)
 		return false;
 	if (stamp_is_memfd(inode))
 		return stamp_is_sealed((struct inode *)inode);
-	return !stamp_is_memory(inode);
+	return !stamp_is_memory(inode) && !IS_DAX(inode) &&
+	       (inode->i_sb->s_type->fs_flags & FS_REQUIRES_DEV);
 }
 
 /* ---- stamps ---- */
@@ -230,7 +263,8 @@ static bool stamp_has_tail(struct inode *inode, bool read)
 	folio = stamp_get_folio(inode, size - 1, read);
 	if (IS_ERR_OR_NULL(folio))
 		return false;
-	found = stamp_folio_has_tail(folio, size);
+	/* One that is being read for the first time has nothing yet, and nobody maps it. */
+	found = folio_test_uptodate(folio) && stamp_folio_has_tail(folio, size);
 	folio_put(folio);
 	return found;
 }
@@ -251,11 +285,33 @@ static int stamp_drop_pages(struct inode *inode)
 		err = filemap_write_and_wait_range(mapping, 0, LLONG_MAX);
 		if (!err)
 			err = invalidate_inode_pages2_range(mapping, 0, -1);
-		if (err != -EBUSY)
+		if (err != -EBUSY || at + 1 == DROP_TRIES)
 			break;
-		cond_resched();
+		usleep_range(1000 << at, 1500 << at);
 	}
 	return err;
+}
+
+static bool stamp_has_pages_to_drop(struct inode *inode)
+{
+	return inode->i_mapping->nrpages && !IS_DAX(inode) && !stamp_is_memory(inode) &&
+	       testbed_binds_content(inode);
+}
+
+/*
+ * Have what the kernel reads of @inode next come from the disk. What would be a violation
+ * is left for who measures the file. May sleep.
+ */
+void testbed_settle(struct inode *inode)
+{
+	struct testbed_stamp stamp;
+
+	might_sleep();
+	if (testbed_stamp_inode(inode, &stamp) && testbed_is_settled(&stamp))
+		return;
+	if (!testbed_has_writers(inode) && stamp_has_pages_to_drop(inode) &&
+	    !stamp_has_tail(inode, false))
+		stamp_drop_pages(inode);
 }
 
 void testbed_begin_content(struct testbed_content *content, struct inode *inode)
@@ -267,8 +323,7 @@ void testbed_begin_content(struct testbed_content *content, struct inode *inode)
 	content->errors = READ_ONCE(inode->i_mapping->wb_err);
 	/* Before they are dropped: somebody has put them there. */
 	content->tail = stamp_has_tail(inode, false);
-	if (content->written || !testbed_binds_content(inode) || stamp_is_memory(inode) ||
-	    IS_DAX(inode) || !inode->i_mapping->nrpages)
+	if (content->written || !stamp_has_pages_to_drop(inode))
 		return;
 	if (content->promised && testbed_is_settled(&content->stamp))
 		return;

@@ -65,6 +65,7 @@ struct work_queue {
 	struct task_struct *task; /* compared, never followed */
 	struct list_head jobs;
 	unsigned int count;
+	u64 ended; /* the container whose last task this is, 0 if it is not */
 };
 
 static DEFINE_HASHTABLE(work_queues, 8);
@@ -99,9 +100,17 @@ static bool work_was_refused(const struct inode *inode)
 	return !mapped;
 }
 
+/* Is @a of another content than @b, and not only counted otherwise? */
+static bool work_is_another(const struct testbed_stamp *a, struct testbed_stamp b)
+{
+	b.version = a->version;
+	return memcmp(a, &b, sizeof(b));
+}
+
 /*
  * Others could run it from the hook on. It is what they ran only if its pages were
- * settled then, and nothing has changed.
+ * settled then, and nothing has changed. A version alone proves no change: XFS raises
+ * it when the mapping makes the time of the last access another one.
  */
 static void work_judge_late(struct work_job *job, const struct testbed_stamp *now)
 {
@@ -109,10 +118,28 @@ static void work_judge_late(struct work_job *job, const struct testbed_stamp *no
 
 	if (!testbed_is_bound(file_inode(code->real)))
 		return;
-	if (job->stamped && memcmp(&job->stamp, now, sizeof(*now)))
+	if (job->stamped && work_is_another(&job->stamp, *now))
 		code->changed = true;
-	else if (!job->settled)
+	else if (!job->settled || job->stamp.version != now->version)
 		code->flags |= TESTBED_FILE_NOT_BOUND;
+}
+
+/*
+ * Has the container got just this content, and is that all there is to say? One call may
+ * reach several mappings of one file. Fills @now.
+ */
+static bool work_is_known(const struct work_job *job, struct testbed_stamp *now)
+{
+	const struct testbed_code *code = &job->code;
+	struct inode *inode = file_inode(code->real);
+
+	if (!testbed_stamp_inode(inode, now) || code->written || code->changed)
+		return false;
+	if (code->begun && (code->content.written || code->content.tail || code->content.unsettled))
+		return false;
+	if (job->late && (!job->settled || memcmp(&job->stamp, now, sizeof(*now))))
+		return false;
+	return testbed_knows_code(inode, code->ident.seq, now);
 }
 
 static void work_do_job(struct work_job *job)
@@ -129,13 +156,11 @@ static void work_do_job(struct work_job *job)
 		testbed_tally(TESTBED_COUNT_REFUSED, 1);
 		return;
 	}
-	/* One call may reach several mappings of one file. */
-	if (testbed_stamp_inode(inode, &now) &&
-	    testbed_knows_code(inode, job->code.ident.seq, &now) &&
-	    (!job->late || !memcmp(&job->stamp, &now, sizeof(now)))) {
+	if (work_is_known(job, &now)) {
 		testbed_tally(TESTBED_COUNT_CACHE_HITS, 1);
 		return;
 	}
+	job->code.unreached = !job->late;
 	if (job->late) {
 		testbed_tally(TESTBED_COUNT_LATE, 1);
 		work_judge_late(job, &now);
@@ -197,6 +222,8 @@ static void work_run(struct callback_head *work)
 		work_do_job(job);
 		work_finish(queue, job);
 	}
+	if (queue->ended)
+		testbed_forget_container(queue->ended);
 	kfree(queue);
 }
 
@@ -289,6 +316,18 @@ void testbed_measure_later(const struct testbed_code *code, const struct testbed
 		testbed_count_for(&code->ident, TESTBED_COUNT_PENDING, 1);
 		work_free_job(job);
 	}
+}
+
+bool testbed_end_later(u64 seq)
+{
+	struct work_queue *queue;
+
+	spin_lock(&work_lock);
+	queue = work_find_queue(current);
+	if (queue)
+		queue->ended = seq;
+	spin_unlock(&work_lock);
+	return queue;
 }
 
 /* ---- beats ---- */

@@ -12,6 +12,7 @@ from testbed.attest.beats import Beat, Beats
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, UnsupportedEvidence
 from testbed.attest.ima import Entry, Fields, parse_fields, template_digest
 from testbed.attest.launch import OUTCOMES
+from testbed.attest.payload import parse_header
 from testbed.attest.policy import Policy
 from testbed.attest.policy_image import NO_PROGRAMS, Complaint, some
 from testbed.attest.roster import Known, Roster
@@ -82,7 +83,16 @@ class Judge:
             else:
                 self._buffer(entry, fields, fields.buf)
         except BadEvidence as error:
-            self._add(error.finding(entry.where))
+            self._add(error.finding(entry.where, container=self._container_of(entry)))
+
+    def _container_of(self, entry: Entry) -> str | None:
+        """Return the container that a malformed entry names, if its header can be read: no other one is to blame."""
+        try:
+            fields = parse_fields(entry)
+            seq = 0 if fields.buf is None else parse_header(fields.name, fields.buf).container.seq
+        except BadEvidence:
+            return None
+        return f"{seq}" if seq in self.roster else None
 
     def _file(self, entry: Entry, fields: Fields) -> None:
         """Judge IMA's own measurement of a file."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from testbed.attest.finding import BadEvidence
 from testbed.attest.payload import Header, Identity, body_and_rest
 
-MOUNTS_CUT, MOUNTS_NONE = 1, 2
+MOUNTS_CUT, MOUNTS_NONE, OTHER_ROOT = 1, 2, 4
 LIST_MAX = {1: 4096, 2: 16384}
 # The bits of `mnt_flags` in a list of version 1, by the words that the kernel shows for them, in its order.
 WORDS = {"nosuid": 1, "nodev": 2, "noexec": 4, "noatime": 8, "nodiratime": 16, "relatime": 32, "nosymfollow": 128}
@@ -53,7 +53,12 @@ class MountsEntry:
     @property
     def whole(self) -> bool:
         """Whether every mount is listed."""
-        return not self.flags
+        return not self.flags & (MOUNTS_CUT | MOUNTS_NONE)
+
+    @property
+    def of_other_root(self) -> bool:
+        """Whether they are seen from another root than the container's."""
+        return bool(self.flags & OTHER_ROOT)
 
 
 def parse_mounts(header: Header, payload: bytes) -> MountsEntry:

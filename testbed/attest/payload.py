@@ -33,7 +33,7 @@ HEADER = struct.Struct("<4sHHIIQQQQ")
 _OF_NONE = frozenset({IMAGE, BEAT, MEASURER})
 # The flags that each version knows, by kind: a kind that is not here is not of that version.
 _FLAGS_1 = {FILE: 0xF, START: 3, IMAGE: 0, LAUNCH: 0x3F, VIOLATION: 7, BEAT: 0, JOIN: 0}
-_FLAGS_2 = _FLAGS_1 | {FILE: 0x1F, LAUNCH: 0x7F, LOSS: 0, MOUNTS: 3, PROGRAM: 0, MEASURER: 0}
+_FLAGS_2 = _FLAGS_1 | {FILE: 0x1F, LAUNCH: 0x7F, LOSS: 0, MOUNTS: 7, PROGRAM: 0, MEASURER: 0}
 _FLAGS = {1: _FLAGS_1, 2: _FLAGS_2}
 
 

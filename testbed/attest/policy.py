@@ -128,7 +128,8 @@ class Policy:
 
     def judge_mounts(self, images: tuple[str, ...], listed: MountsEntry) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge the mounts that a container has later on, likewise."""
-        return narrow(self.images, images, [mounts_check(listed.mounts if listed.whole else None)])
+        mounts = listed.mounts if listed.whole else None
+        return narrow(self.images, images, [mounts_check(mounts, of_other_root=listed.of_other_root)])
 
     def judge_program(self, images: tuple[str, ...], loaded: ProgramEntry) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge what a container loads into the kernel, likewise. `on.unknown` never excuses it."""

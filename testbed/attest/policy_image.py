@@ -147,11 +147,18 @@ def launch_checks(launch: LaunchEntry) -> list[_Check]:
     ]
 
 
-def mounts_check(mounts: Sequence[Mount] | None) -> _Check:
-    """Return what a list of mounts is asked; ``None``: not every mount is listed, so nothing is known."""
+def mounts_check(mounts: Sequence[Mount] | None, *, of_other_root: bool = False) -> _Check:
+    """Return what a list of mounts is asked; ``None``: not every mount is listed, so nothing is known.
+
+    ``of_other_root``: it is seen from another root than that of the launch.
+    """
 
     def refused(image: ImageReference) -> Mount | None:
-        return image.mounts.refused(mounts) if image.mounts is not None and mounts is not None else None
+        return (
+            image.mounts.refused(mounts, of_other_root=of_other_root)
+            if image.mounts is not None and mounts is not None
+            else None
+        )
 
     def got(image: ImageReference) -> str:
         bad = refused(image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,23 +64,26 @@ class MountRules:
     rules: tuple[MountRule, ...] = ()
     usual: bool = False
 
-    def refused(self, mounts: Iterable[Mount]) -> Mount | None:
-        """Return the first mount that no rule allows."""
-        return next((one for one in mounts if not self._allows(one)), None)
+    def refused(self, mounts: Sequence[Mount], *, of_other_root: bool = False) -> Mount | None:
+        """Return the first mount that no rule allows. ``of_other_root``: "/" is not the root that the launch has."""
+        # The image's digest is of one root: nothing is known of another one, or of what covers it.
+        root = not of_other_root and sum(one.target == b"/" for one in mounts) == 1
+        return next((one for one in mounts if not self._allows(one, root=root)), None)
 
-    def _allows(self, mount: Mount) -> bool:
-        return (self.usual and is_usual(mount)) or any(rule.allows(mount) for rule in self.rules)
+    def _allows(self, mount: Mount, *, root: bool) -> bool:
+        usual = root if mount.target == b"/" else is_usual(mount)
+        return (self.usual and usual) or any(rule.allows(mount) for rule in self.rules)
 
 
 def is_usual(mount: Mount) -> bool:
-    """Whether runtimes make this mount for any container: the root, pseudo file systems, covers, files of the engine.
+    """Whether runtimes make this mount for any container: pseudo file systems, covers, files of the engine.
 
     Where a kind of mount could hold other code than the image's, it must not be executable or not be writable.
     """
     target = mount.target
     above, name = posixpath.split(target)
-    if target == b"/" or target in _HANDED_IN:
-        return True  # the root is what the image's digest is of
+    if target in _HANDED_IN:
+        return True
     if target == _SHM:
         return mount.type == b"tmpfs" and "noexec" in mount.options
     if target in _FIXED:

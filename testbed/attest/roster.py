@@ -61,6 +61,9 @@ class Roster:
         judge = self._known[seq].counts_as
         self._known[judge] = replace(self._known[judge], images=images)
 
+    def __contains__(self, seq: object) -> bool:
+        return seq in self._known
+
     def launched(self, seq: int, image_digest: str) -> None:
         one = self._known[seq]
         told = replace(one.container, image_digest=image_digest)

@@ -37,7 +37,7 @@ LEFT_OUT_LINKS: Mapping[bytes, frozenset[bytes]] = {
     b"etc/mtab": frozenset({b"/proc/mounts", b"/proc/self/mounts", b"../proc/mounts", b"../proc/self/mounts"})
 }
 LEFT_OUT_XATTRS = (b"security.selinux", b"security.ima", b"security.evm")
-LEFT_OUT_XATTR_PREFIXES = (b"trusted.overlay.", b"user.overlay.")
+LEFT_OUT_XATTR_PREFIXES = (b"trusted.overlay.",)
 
 _NODE = struct.Struct("<4sHHIIIQI")
 _LENGTH = struct.Struct("<I")

@@ -422,7 +422,7 @@ def listed(*lines: bytes) -> bytes:
         (b"ctr-launch", listed(b"/\\043 proc proc / rw rw"), "escapes"),
         (b"ctr-launch", listed(b"/\\999 proc proc / rw rw"), "backslash"),
         (b"ctr-launch", listed(b"/\\40 proc proc / rw rw"), "backslash"),
-        (b"ctr-mounts", changed(MOUNTS, 12, "<I", 4), "flags"),
+        (b"ctr-mounts", changed(MOUNTS, 12, "<I", 8), "flags"),
         (b"ctr-mounts", changed(MOUNTS, 12, "<I", 2), "no bytes, as the flag says"),
         (b"ctr-mounts", changed(b.ctr_mounts(b"", flags=2), 56, "<I", 1), "mounts"),
         (b"ctr-mounts", changed(MOUNTS, 56, "<I", 5), "mounts"),

@@ -21,6 +21,7 @@ from testbed.attest import policy_file, policy_keys
 from testbed.attest.entries import LaunchEntry, MountsEntry, ProgramEntry, parse_payload
 from testbed.attest.finding import Container, FindingKind
 from testbed.attest.ima import Fields, parse_fields, read_entries
+from testbed.attest.mounts import OTHER_ROOT
 from testbed.attest.policy import Policy, load_policy, parse_policy
 from testbed.attest.policy_file import escape_path, unescape_path
 from testbed.errors import SpecError
@@ -315,6 +316,28 @@ def test_only_what_every_runtime_mounts_is_usual(line: bytes) -> None:
     listed = parse_payload(b"ctr-mounts", b.ctr_mounts(USUAL + line + b"\n"))
     assert isinstance(listed, MountsEntry)
     assert policy.judge_mounts(("a",), listed) == (("a",), complaint)
+
+
+@pytest.mark.parametrize("over", [b"/ ext4 /dev/vdb /evil rw rw\n", b"/ overlay overlay / rw,relatime rw\n"])
+def test_nothing_may_be_mounted_over_the_usual_root(over: bytes) -> None:
+    policy = parse(images={"a": {"mounts": ["usual"]}})
+    complaint = policy.judge_launch(("a",), launched(table=USUAL + over))[1]
+    assert complaint is not None
+    assert complaint.got.startswith("'/'")
+    allowed = parse(images={"a": {"mounts": ["usual", {"target": "/", "types": ["overlay", "ext4"]}]}})
+    assert allowed.judge_launch(("a",), launched(table=USUAL + over)) == (("a",), None)
+
+
+def test_later_mounts_are_usual_only_below_the_root_of_the_launch() -> None:
+    policy = parse(images={"a": {"mounts": ["usual"]}})
+    same, other = (parse_payload(b"ctr-mounts", b.ctr_mounts(USUAL, flags=flags)) for flags in (0, OTHER_ROOT))
+    assert isinstance(same, MountsEntry)
+    assert isinstance(other, MountsEntry)
+    assert other.whole
+    assert policy.judge_mounts(("a",), same) == (("a",), None)
+    complaint = policy.judge_mounts(("a",), other)[1]
+    assert complaint is not None
+    assert complaint.kind is FindingKind.WRONG_LAUNCH
 
 
 DATA = b"/data/a ext4 /dev/vdb /sub ro,nosuid,noexec rw\n"

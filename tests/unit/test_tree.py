@@ -109,6 +109,7 @@ def with_(path: bytes, node: Node | None) -> bytes:
         with_(b"sys", Node(mode=stat.S_IFLNK | 0o777, target=b"usr")),
         with_(b"usr/dev", DIRECTORY),
         with_(b"usr/bin/null", MIXED[b"srv/null"]),
+        with_(SU, replace(MIXED[SU], xattrs=dict(MIXED[SU].xattrs) | {b"user.overlay.payload": b"echo"})),
     ],
 )
 def test_what_changes_the_digest(changed: bytes) -> None:

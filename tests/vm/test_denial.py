@@ -7,6 +7,7 @@ are marked as variants run by ``make holes`` alone.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from attacks import (
     EVIL,
     FLOODED,
     FORGOTTEN,
+    GOOD,
     KERNELS,
     PENDING,
     UNREAD,
@@ -51,8 +53,16 @@ from testbed.lab.block import Parts
 
 # With paths of 4 KiB, more than is remembered of all code: 16 MiB.
 FLOOD = 4100
+# Seconds after which a program is said to be stalled, here, and how many ticks a second has.
+STALLED, TICKS = 4, 250
 # More than a container may write.
 VIOLATIONS = 1100
+# Gives a network interface a name by which proc then has a file, and opens that for writing.
+NAMED = """
+import fcntl, os, socket, struct
+fcntl.ioctl(socket.socket(), 0x8923, struct.pack("16s16s", b"dummy0", b"ftrace_enabled"))
+os.open("/proc/net/dev_snmp6/ftrace_enabled", os.O_WRONLY)
+"""
 variant = pytest.mark.variant
 
 
@@ -224,15 +234,23 @@ def test_a_server_that_does_not_answer_delays_nobody(subject: Subject, alone: bo
 SLOW = "/sys/module/rcupdate/parameters/rcu_task_stall_timeout"
 
 
+def uptime(subject: Subject) -> float:
+    return float(subject.guest.get("/proc/uptime").split()[0])
+
+
 def test_a_file_of_gigabytes_holds_nobody_up(subject: Subject) -> None:
     place = pipes(subject, "endless")
     one = attack(f"late.endless({place!r}, {16 << 30})")
-    # In ticks: a program that sleeps for a second is reported while anybody waits for such programs to end.
+    # In ticks: a program that sleeps for so long is reported while anybody waits for such programs to end. On a busy
+    # host each program sleeps for a second now and then.
     usual = subject.guest.get(SLOW).decode().strip()
-    subject.guest.run(("sh", "-c", f"echo 250 >{SLOW}"))
+    subject.guest.run(("sh", "-c", f"echo {STALLED * TICKS} >{SLOW}"))
     with nothing_lost(subject), running(subject, one) as ended:
         wait_for(subject, place)
-        for number in range(4):
+        begun = uptime(subject)
+        for number in itertools.count():
+            if number >= 4 and uptime(subject) > begun + 3 * STALLED:
+                break
             on_the_host(subject, "programs.freed()")
             other = play(subject, f"tails.plain({subject.place(f'beside-{number}')!r})")
             assert other.of(f"/volume/beside-{number}/it")
@@ -241,6 +259,15 @@ def test_a_file_of_gigabytes_holds_nobody_up(subject: Subject) -> None:
     subject.guest.run(("sh", "-c", f"echo {usual} >{SLOW}"))
     assert [line for line in subject.guest.run(("dmesg",)).text.splitlines() if "stall" in line] == []
     assert subject.splats() == []
+
+
+@variant
+def test_a_memfd_of_terabytes_is_not_hashed(subject: Subject) -> None:
+    with nothing_lost(subject):
+        got = play(subject, "memories.doubled()")
+    assert got.said == {"ran": GOOD}
+    assert [it.reasons for it in got.losses] == [UNREAD]
+    assert got.told("/memfd:doublemapper (deleted)") == {entries.OPEN_WRITERS}
 
 
 # Another container's name.
@@ -330,6 +357,19 @@ def test_a_flood_of_violations_is_the_flooders_loss(subject: Subject) -> None:
 # What the host's root can do to the measurer itself.
 
 
+@variant
+def test_two_floods_are_not_the_loss_of_a_third_container(subject: Subject) -> None:
+    places = [pipes(subject, f"half-{number}") for number in range(2)]
+    floods = [attack(f"floods.flooded({place!r}, {FLOOD // 2}, 4090)") for place in places]
+    with running(subject, floods[0]), running(subject, floods[1]):
+        for place in places:
+            wait_for(subject, place)
+        got = played(subject, f"floods.flood({subject.place('third')!r}, 40, 100)")
+        for place in places:
+            release(subject, place)
+    assert got.said == {"mapped": 40}
+
+
 def test_nobody_changes_the_maps(subject: Subject) -> None:
     said = on_the_host(subject, "programs.written_maps()")
     assert said
@@ -340,6 +380,16 @@ def test_nobody_changes_the_maps(subject: Subject) -> None:
 
 PATH = "/proc/sys/kernel/ftrace_enabled"
 OTHER = f"/run/proc/{PATH.removeprefix('/proc/')}"
+
+
+@variant
+def test_another_file_of_the_same_name_is_no_switch(subject: Subject) -> None:
+    before = len(subject.log())
+    subject.guest.run(("modprobe", "dummy", "numdummies=1"))
+    subject.guest.run(("python3", "-c", NAMED))
+    subject.guest.run(("rmmod", "dummy"))
+    assert [it for it in payloads(subject)[before:] if isinstance(it, BeatEntry)] == []
+    lost(subject)
 
 
 @pytest.mark.parametrize("path", [PATH, pytest.param(OTHER, marks=variant)])

@@ -20,7 +20,7 @@ from attacks import (
     EVIL,
     GOOD,
     KERNELS,
-    LOAD,
+    UNREAD,
     Played,
     digest,
     nothing_lost,
@@ -38,6 +38,8 @@ from testbed.lab.block import Parts
 
 # More than what is hashed before the mapping is there.
 BOUND = 80 << 20
+# So much is hashed in a hook, if other threads can run it.
+IN_HOOK = 16 << 20
 variant = pytest.mark.variant
 
 
@@ -209,6 +211,43 @@ def test_a_large_file_is_mapped_and_changed_before_it_is_hashed(subject: Subject
     content = memory.function(EVIL).ljust(BOUND, b"\0")
     assert got.said["ran"] == EVIL
     assert got.shows(f"{place}/it", content)
+
+
+# Code that others run who share the memory of the task that maps it.
+
+
+@pytest.mark.parametrize("size", [IN_HOOK, pytest.param(2 * IN_HOOK, marks=variant)])
+def test_who_maps_a_file_is_killed_while_it_is_hashed(subject: Subject, size: int) -> None:
+    place = subject.place(f"sharer-{size}")
+    with nothing_lost(subject):
+        got = play(subject, f"sharers.killed({place!r}, {size})")
+    assert got.said == {"killed": True, "ran": EVIL}
+    content = memory.function(EVIL).ljust(size, b"\0")
+    assert got.shows(f"{place}/it", content) or [it.reasons for it in got.losses] == [UNREAD]
+
+
+@pytest.mark.parametrize("size", [2 * IN_HOOK, pytest.param(IN_HOOK, marks=variant)])
+def test_a_tracer_says_that_a_mapping_was_refused(subject: Subject, size: int) -> None:
+    place = subject.place(f"tracer-{size}")
+    got = played(subject, f"sharers.refused_by_a_tracer({place!r}, {size})")
+    assert got.said == {"status": 0, "ran": EVIL}
+    assert got.shows(f"{place}/it", memory.function(EVIL).ljust(size, b"\0"))
+
+
+def test_a_late_file_is_written_by_a_mapping_from_before(subject: Subject) -> None:
+    place = subject.place("rewritten")
+    got = played(subject, f"sharers.rewritten_by_a_mapping({place!r}, {4 * IN_HOOK})")
+    assert got.said == {"ran": EVIL, "again": memory.GOOD, "early": True}
+    assert got.shows(f"{place}/it", memory.function(EVIL))
+
+
+def test_a_content_that_is_known_is_not_bound_any_more(subject: Subject) -> None:
+    place = subject.place("unbound")
+    got = played(subject, f"sharers.not_bound_any_more({place!r})")
+    assert got.said == {"before": memory.GOOD, "code": True}
+    first, second = got.of(f"{place}/it")
+    assert first.digest == second.digest
+    assert (first.flags, second.flags) == (0, entries.LATE | entries.NOT_BOUND)
 
 
 # Code behind the end of its file.
@@ -450,18 +489,19 @@ def test_bpf_programs_of_a_container(subject: Subject) -> None:
     assert {programs.MAP_CREATE, programs.PROG_BY_ID} <= others
 
 
+def test_a_bpf_call_that_is_refused_is_not_in_the_log(subject: Subject) -> None:
+    got = played(subject, "programs.refused()")
+    assert got.said == {"status": 0}
+    assert got.programs == ()
+
+
 @variant
 def test_a_module_from_memory(subject: Subject) -> None:
     path = subject.guest.run(("modinfo", "-n", "dummy")).text.strip()
-    with nothing_lost(subject):
-        got = play(subject, f"programs.inserted({path!r}, 'numdummies=0')", "CAP_SYS_MODULE")
+    got = played(subject, f"programs.inserted({path!r}, 'numdummies=0')", "CAP_SYS_MODULE")
     subject.guest.run(("rmmod", "dummy"))
-    if got.programs:
-        (one,) = got.programs
-        known = (integrity.KERNEL_MODULE, got.said["digest"], got.said["size"])
-        assert (one.what, one.digest.hex(), one.size) == known
-    else:
-        assert [(one.lost, one.reasons) for one in got.losses] == [(1, LOAD)]
+    (one,) = got.programs
+    assert (one.what, one.digest.hex(), one.size) == (integrity.KERNEL_MODULE, got.said["digest"], got.said["size"])
 
 
 @variant

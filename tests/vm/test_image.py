@@ -20,7 +20,7 @@ from testbed.attest import archive
 from testbed.attest.entries import StartEntry
 from testbed.attest.finding import FindingKind
 from testbed.attest.launch import ARGS_CUT, CONFIG, MOUNTS_CUT, OUTCOMES, IdRange, ImageEntry, LaunchEntry, Root
-from testbed.attest.mounts import Mount
+from testbed.attest.mounts import MOUNTS_NONE, OTHER_ROOT, Mount, MountsEntry
 from testbed.attest.tree import tree_digest
 from testbed.lab import oci
 from testbed.runtimes import Start
@@ -316,6 +316,52 @@ def entered(subject: Subject, root: str, *commands: str) -> LaunchEntry:
     launch = [one for one in subject.log() if isinstance(one, LaunchEntry)][-1]
     assert launch.arguments == (b"/bin/program", b"entered")
     return launch
+
+
+# A root whose programs are the guest's, and which has next to nothing of its own. Then mounts change, and programs are
+# executed as seen from it, from a directory in it, and from a mount that is in no namespace.
+VIEWS = (
+    "mkdir -p /root/viewed && cd /root/viewed && mkdir -p usr mnt media jail/bin && ln -s usr/bin usr/lib usr/lib64 .",
+    "cp /root/program /root/viewed/jail/bin/program",
+    "mount --bind /usr /root/viewed/usr",
+)
+CHANGE = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+def mount(at):
+    assert libc.mount(b"later", at, b"tmpfs", 0, None) == 0
+def run(program, root=None, tree=None):
+    pid = os.fork()
+    if not pid:
+        if tree:
+            os.fchdir(libc.syscall(428, -100, tree, 1))
+        os.chroot(root or ".")
+        os.chdir("/")
+        os.execv(program, [program])
+    assert os.waitpid(pid, 0)[1] == 0
+run("/usr/bin/true", "/")
+mount(b"/mnt")
+run("/usr/bin/true", "/")
+mount(b"/media")
+run("/bin/program", "/jail")
+run("/bin/program", tree=b"/jail")
+run("/usr/bin/true", "/")
+"""
+
+
+def test_mounts_after_the_start_are_listed_as_each_root_sees_them(subject: Subject) -> None:
+    execute = f"os.execv('/usr/bin/python3', ['/usr/bin/python3', '-c', {CHANGE!r}])"
+    subject.guest.run(("python3", "-c", ENTER + execute, "/root/viewed", *VIEWS), timeout=120)
+    log = subject.log()
+    launch = [one for one in log if isinstance(one, LaunchEntry)][-1]
+    assert {one.target for one in launch.mounts} == {b"/", b"/usr"}
+    later = [one for one in log if isinstance(one, MountsEntry) and one.container.seq == launch.container.seq]
+    assert [(one.flags, {it.target for it in one.mounts}) for one in later] == [
+        (0, {b"/", b"/usr", b"/mnt"}),
+        (OTHER_ROOT, {b"/"}),
+        (OTHER_ROOT | MOUNTS_NONE, set()),
+        (0, {b"/", b"/usr", b"/mnt", b"/media"}),
+    ]
 
 
 def test_a_root_that_is_no_mount_is_listed_too(subject: Subject) -> None:

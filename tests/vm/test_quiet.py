@@ -191,7 +191,13 @@ def test_programs_that_make_code(subject: Quiet, name: str) -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["quiet.profiled({place}, 20)", "quiet.shared_by_many({place}, 1030)", "quiet.read_meanwhile({place}, 20)"],
+    [
+        "quiet.profiled({place}, 20)",
+        "quiet.shared_by_many({place}, 1030)",
+        "quiet.read_meanwhile({place}, 20)",
+        "quiet.opened_in_vain({place}, 200)",
+        "memories.anonymous(200)",
+    ],
 )
 def test_programs_that_look_at_code(subject: Quiet, call: str) -> None:
     place = subject.place(call.partition("(")[0])

@@ -33,6 +33,14 @@ def flood(place: str, count: int, length: int) -> dict[str, object]:
     return {"mapped": count}
 
 
+def flooded(place: str, count: int, length: int) -> dict[str, object]:
+    """As ``flood``, and live on until the pipe ``release`` says so."""
+    said = flood(place, count, length)
+    Path(f"{place}/asked").write_bytes(b".")
+    Path(f"{place}/release").read_bytes()
+    return said
+
+
 def changes(place: str, count: int) -> dict[str, object]:
     """Open so many files for writing while they are mapped as code."""
     for number in range(count):

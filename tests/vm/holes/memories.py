@@ -8,6 +8,7 @@ import mmap
 import os
 
 from holes.memory import (
+    ANONYMOUS,
     EVIL,
     EXEC,
     GOOD,
@@ -84,6 +85,28 @@ def huge() -> dict[str, object]:
     with mmap.mmap(file, HUGE) as memory:
         memory[:PAGE] = function(EVIL)
     return {"before": before, "after": call(code)}
+
+
+def doubled() -> dict[str, object]:
+    """Map a memfd of terabytes twice, to write code and to run it, as the runtime of .NET does."""
+    file = os.memfd_create("doublemapper")
+    os.ftruncate(file, 2 << 40)
+    writable = place_at(None, PAGE, READ | WRITE, SHARED, file)
+    store_at(writable, function(GOOD))
+    code = place_at(None, PAGE, READ | EXEC, SHARED, file)
+    return {"ran": call(code)}
+
+
+def anonymous(rounds: int) -> dict[str, object]:
+    """Write code into shared memory without a name, again and again, as the JIT of PHP does."""
+    memory = place_at(None, 16 << 20, READ | WRITE, SHARED | ANONYMOUS)
+    ran = 0
+    for number in range(rounds):
+        libc.mprotect(memory, PAGE, READ | WRITE)
+        store_at(memory, function(number))
+        libc.mprotect(memory, PAGE, READ | EXEC)
+        ran += call(memory)
+    return {"ran": ran}
 
 
 def on_tmpfs(place: str) -> dict[str, object]:

@@ -6,10 +6,12 @@ import ctypes
 import lzma
 import os
 import struct
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from holes.memory import libc, system
+from stress import child
 
 BPF, INIT_MODULE, EXECVEAT = 321, 175, 322
 MAP_CREATE, MAP_UPDATE, PROG_LOAD, PROG_NEXT_ID, PROG_BY_ID, MAP_BY_ID, INFO_BY_FD = 0, 2, 5, 11, 13, 14, 15
@@ -41,6 +43,21 @@ def loaded(tag: int) -> dict[str, object]:
     bpf(MAP_CREATE, struct.pack("<IIII", ARRAY, 4, 8, 1))
     taken = bpf(PROG_BY_ID, struct.pack("<I", next_program(0)))
     return {"digest": sha256(instructions).hexdigest(), "size": len(instructions), "taken": taken > 0}
+
+
+def refused() -> dict[str, object]:
+    """Ask for a program as somebody who may not, and for a command that nobody knows."""
+    said: dict[str, object] = {}
+
+    def ask() -> None:
+        os.setuid(65534)
+        for command in (PROG_LOAD, MAP_UPDATE, 9999):
+            with suppress(OSError):
+                bpf(command, bytes(8))
+                os._exit(1)
+
+    said["status"] = os.waitstatus_to_exitcode(os.waitpid(child(ask), 0)[1])
+    return said
 
 
 def freed() -> dict[str, object]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 from holes.memory import ANONYMOUS, EXEC, PRIVATE, READ, WRITE, Step, checked, libc, place_at
 from holes.pins import Vector
-from stress import PAGE, child, padded, run, wait, write
+from stress import MS_BIND, PAGE, child, mount, padded, run, wait, write
 
+MS_RDONLY, MS_REMOUNT = 1, 32
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 
 
@@ -63,6 +66,29 @@ def shared_by_many(place: str, processes: int) -> dict[str, object]:
         mine.done()
         wait(pid)
     return {"shared": processes}
+
+
+def opened_in_vain(place: str, rounds: int) -> dict[str, object]:
+    """Execute a file while others try to write to it on a mount that is read-only."""
+    mount(place, f"{place}/only", "", MS_BIND)
+    mount("none", f"{place}/only", "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+    path = f"{place}/it"
+    write(path, padded(b"none"))
+    pids = [os.fork() for _ in range(2)]
+    if 0 in pids:
+        while True:
+            with suppress(OSError):
+                os.open(f"{place}/only/it", os.O_WRONLY)
+    try:
+        for number in range(rounds):
+            write(f"{place}/new", padded(b"%d" % number))
+            Path(f"{place}/new").rename(path)
+            assert run(path) == 0
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return {"ran": rounds}
 
 
 def read_meanwhile(place: str, rounds: int) -> dict[str, object]:
