@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import robust
@@ -22,6 +23,7 @@ from robust import CGROUP, Contained, Subject
 
 from testbed import plugins, spec
 from testbed.attest.entries import LossEntry, StartEntry, ViolationEntry
+from testbed.attest.finding import FindingKind
 from testbed.lab import block, campaign, store
 from testbed.lab.image import build_container_image
 from testbed.lab.recipes import ContainerRecipe, load_containers
@@ -144,8 +146,8 @@ def test_rootless_starts(subject: Quiet) -> None:
     script = f"""
         set -e
         useradd --create-home --shell /bin/sh someone
-        echo someone:100000:65536 >/etc/subuid
-        echo someone:100000:65536 >/etc/subgid
+        : >/etc/subuid
+        : >/etc/subgid
         mkdir -p /run/user/someone
         chown someone:someone /run/user/someone
         chmod 644 {archive}
@@ -179,10 +181,15 @@ def test_a_package_is_installed(subject: Quiet) -> None:
     assert {b"/usr/bin/apt-get", b"/usr/bin/dpkg", b"/usr/bin/quiet", b"/var/lib/dpkg/info/quiet.postinst"} <= ran
 
 
+def plain(config: dict[str, Any]) -> None:
+    """Ask for no language, as the image has none."""
+    config["process"]["env"].append("LC_ALL=C")
+
+
 @pytest.mark.parametrize("name", list(PROGRAMS))
 def test_programs_that_make_code(subject: Quiet, name: str) -> None:
     program, *words = PROGRAMS[name]
-    one = Contained(argv=(f"/usr/bin/{program}", *words), root=subject.jit)
+    one = Contained(argv=(f"/usr/bin/{program}", *words), root=subject.jit, changes=(plain,))
     with quiet(subject, containers=1):
         said = subject.start(one).text
     assert 0 <= int(said) < 97
@@ -207,7 +214,8 @@ def test_programs_that_look_at_code(subject: Quiet, call: str) -> None:
 
 def test_it_is_all_believed(subject: Quiet) -> None:
     _, verdict = subject.judged()
-    assert verdict.findings == ()
+    # What a container writes and runs in its own tree is in memory here: its upper layer is on a tmpfs.
+    assert {it.kind for it in verdict.findings} <= {FindingKind.NOT_BOUND}
     assert subject.splats() == []
 
 
