@@ -27,9 +27,9 @@
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
-#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/string_helpers.h>
 #include <linux/workqueue.h>
 
 #include "compat.h"
@@ -230,21 +230,23 @@ static void add_root(struct mounts_reader *reader, const struct path *root)
 {
 	struct testbed_mount_table *table = reader->table;
 	const struct super_block *sb = root->mnt->mnt_sb;
-	char options[128], *path, *end = NULL;
-	size_t room = TESTBED_MOUNTS_MAX - table->length;
-	int length;
+	char options[128], *path, *to = table->text + table->length;
+	size_t room = TESTBED_MOUNTS_MAX - table->length, length;
 
 	path = dentry_path_raw(root->dentry, reader->page, sizeof(reader->page));
-	if (!IS_ERR(path))
-		end = mangle_path(reader->page, path, " \t\n\\");
-	if (!end) {
+	if (IS_ERR(path)) {
 		reader->bad = true;
 		return;
 	}
-	*end = '\0';
 	fill_options(root->mnt, options, sizeof(options));
-	length = snprintf(table->text + table->length, room, "/ %s none %s %s %s\n",
-			  sb->s_type->name, reader->page, options, sb_rdonly(sb) ? "ro" : "rw");
+	length = snprintf(to, room, "/ %s none ", sb->s_type->name);
+	/* As the kernel escapes it in the other lines. */
+	if (length < room)
+		length += string_escape_mem(path, strlen(path), to + length, room - length,
+					    ESCAPE_OCTAL, " \t\n\\");
+	if (length < room)
+		length += snprintf(to + length, room - length, " %s %s\n", options,
+				   sb_rdonly(sb) ? "ro" : "rw");
 	if (length >= room) {
 		table->cut = true;
 		return;
