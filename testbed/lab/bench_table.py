@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+# The hooks alone, which decide nothing, and a file that is known.
+HOOK_TARGET = 1.007
 HOT_TARGET = 1.03
 COLD_TARGET = 1.15
 LINE_TARGET = 0.01
@@ -69,6 +71,10 @@ def find(rows: Iterable[Row], arm: str, event: str, size: int = 0) -> Row | None
 def ratios(rows: Sequence[Row]) -> list[Ratio]:
     """Return the ratios of every arm that was run; one whose parts are missing is left out."""
     found = []
+    bare, hooks = find(rows, "none", "start"), find(rows, "hooks-only", "start")
+    if bare and hooks:
+        name = "hooks-only: fork+exec+exit over none"
+        found.append(Ratio(name=name, value=hooks.median / bare.median, target=HOOK_TARGET))
     for arm in _PRICED:
         target = arm != "prototype-file"
         hot = _over(rows, arm, "start")

@@ -16,10 +16,10 @@ def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
     wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
     parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
     saved = bench.prepare(lab, parts, bench.build_tools(parts.machine.kernel, print), tmp_path)
-    arms = ("hooks-only", "container-file", "container-image")
+    arms = ("none", "hooks-only", "container-file", "container-image")
     rows = [row for arm in arms for row in bench.run_arm(lab, saved, arm, tmp_path / arm)]
     judged = [ratio for ratio in bench_table.ratios(rows) if ratio.target is not None]
-    wanted = ("HOT_TARGET", "COLD_TARGET", "LINE_TARGET", "FLAT_TARGET")
+    wanted = ("HOOK_TARGET", "HOT_TARGET", "COLD_TARGET", "LINE_TARGET", "FLAT_TARGET")
     assert {ratio.target for ratio in judged} == {getattr(bench_table, name) for name in wanted}
     assert [ratio for ratio in judged if not ratio.ok] == []
     # An image that is started again is looked at, not read.
