@@ -57,13 +57,14 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
             for arm in arms:
                 rows += benchmark.run_arm(lab, saved, arm, Path(directory) / arm)
                 reporter.advance(arm)
-    ratios = bench_table.ratios(rows)
+    hot = bench_table.hot_target(parts.machine.kernel.release)
+    ratios = bench_table.ratios(rows, hot)
     if as_json:
         said = {"rows": [asdict(row) for row in rows], "ratios": [asdict(one) | {"ok": one.ok} for one in ratios]}
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         click.echo(f"guest instructions an event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
-        click.echo(bench_table.markdown(rows))
+        click.echo(bench_table.markdown(rows, hot))
     sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
 
 

@@ -49,7 +49,9 @@ def test_ratios_are_over_hooks_only_and_the_floor() -> None:
     assert (cold.value, cold.target, cold.ok) == (1.09, 1.15, True)
 
 
-@pytest.mark.parametrize(("start", "cold", "kept"), [(1031, 0, [True, False, True]), (1000, 1_160_001, [True, True, False])])
+@pytest.mark.parametrize(
+    ("start", "cold", "kept"), [(1031, 0, [True, False, True]), (1000, 1_160_001, [True, True, False])]
+)
 def test_a_target_can_be_missed(start: float, cold: float, kept: list[bool]) -> None:
     rows = counted(start, cold)
     assert [ratio.ok for ratio in bench_table.ratios(rows)] == kept

@@ -175,7 +175,7 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
     "any mount": (
         policy_mounts.MountRules,
         "refused",
-        lambda *_: None,
+        lambda *_, **__: None,
         {"policy-v2-mounts-more", "policy-v2-mounts-later", "saved-v2-mounts"},
     ),
     "any measurer": (judge.Judge, "_measurer", allow, {"policy-v2-measurer-missing", "policy-v2-measurer-other"}),
