@@ -36,7 +36,7 @@ _SECONDS = 120
 KERNELS = tuple(os.environ.get("TESTBED_KERNELS", "debian-6.1,debian-6.12").split(","))
 GOOD, EVIL = memory.GOOD, memory.EVIL
 # By the bits of ``ctr-loss``: see ``integrity.REASONS``.
-UNREAD, PENDING, LOAD, VIOLATION, FORGOTTEN, FLOODED = 1, 4, 8, 16, 32, 64
+UNREAD, PENDING, VIOLATION, FORGOTTEN, FLOODED = 1, 4, 16, 32, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

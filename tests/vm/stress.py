@@ -15,7 +15,7 @@ from pathlib import Path
 
 libc = ctypes.CDLL(None, use_errno=True)
 MNT_DETACH = 2
-MS_NOEXEC = 8
+MS_RDONLY, MS_NOEXEC, MS_REMOUNT = 1, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 PAGE = 4096
 

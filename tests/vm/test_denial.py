@@ -354,9 +354,6 @@ def test_a_flood_of_violations_is_the_flooders_loss(subject: Subject) -> None:
     assert got.losses[-1].reasons & (FLOODED | VIOLATION)
 
 
-# What the host's root can do to the measurer itself.
-
-
 @variant
 def test_two_floods_are_not_the_loss_of_a_third_container(subject: Subject) -> None:
     places = [pipes(subject, f"half-{number}") for number in range(2)]
@@ -368,6 +365,9 @@ def test_two_floods_are_not_the_loss_of_a_third_container(subject: Subject) -> N
         for place in places:
             release(subject, place)
     assert got.said == {"mapped": 40}
+
+
+# What the host's root can do to the measurer itself.
 
 
 def test_nobody_changes_the_maps(subject: Subject) -> None:

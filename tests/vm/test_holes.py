@@ -213,6 +213,22 @@ def test_a_large_file_is_mapped_and_changed_before_it_is_hashed(subject: Subject
     assert got.shows(f"{place}/it", content)
 
 
+def test_a_late_file_is_written_by_a_mapping_from_before(subject: Subject) -> None:
+    place = subject.place("rewritten")
+    got = played(subject, f"late.rewritten_by_a_mapping({place!r}, {4 * IN_HOOK})")
+    assert got.said == {"ran": EVIL, "again": memory.GOOD, "early": True}
+    assert got.shows(f"{place}/it", memory.function(EVIL))
+
+
+def test_a_content_that_is_known_is_not_bound_any_more(subject: Subject) -> None:
+    place = subject.place("unbound")
+    got = played(subject, f"late.not_bound_any_more({place!r})")
+    assert got.said == {"before": memory.GOOD, "code": True}
+    first, second = got.of(f"{place}/it")
+    assert first.digest == second.digest
+    assert (first.flags, second.flags) == (0, entries.LATE | entries.NOT_BOUND)
+
+
 # Code that others run who share the memory of the task that maps it.
 
 
@@ -232,22 +248,6 @@ def test_a_tracer_says_that_a_mapping_was_refused(subject: Subject, size: int) -
     got = played(subject, f"sharers.refused_by_a_tracer({place!r}, {size})")
     assert got.said == {"status": 0, "ran": EVIL}
     assert got.shows(f"{place}/it", memory.function(EVIL).ljust(size, b"\0"))
-
-
-def test_a_late_file_is_written_by_a_mapping_from_before(subject: Subject) -> None:
-    place = subject.place("rewritten")
-    got = played(subject, f"sharers.rewritten_by_a_mapping({place!r}, {4 * IN_HOOK})")
-    assert got.said == {"ran": EVIL, "again": memory.GOOD, "early": True}
-    assert got.shows(f"{place}/it", memory.function(EVIL))
-
-
-def test_a_content_that_is_known_is_not_bound_any_more(subject: Subject) -> None:
-    place = subject.place("unbound")
-    got = played(subject, f"sharers.not_bound_any_more({place!r})")
-    assert got.said == {"before": memory.GOOD, "code": True}
-    first, second = got.of(f"{place}/it")
-    assert first.digest == second.digest
-    assert (first.flags, second.flags) == (0, entries.LATE | entries.NOT_BOUND)
 
 
 # Code behind the end of its file.

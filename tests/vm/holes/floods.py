@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holes.memory import EVIL, EXEC, READ, call, checked, function, libc, map_file, unmap
+from holes.memory import EVIL, EXEC, READ, call, checked, function, libc, map_file, pause, unmap
 from stress import MS_BIND, MS_PRIVATE, MS_REC, PAGE, child, inside, long_path, map_code, mount, nest, program, write
 
 CLONE_NEWNS = 0x20000
@@ -15,8 +15,7 @@ def held(place: str) -> dict[str, object]:
     """Map code, say so by the pipe ``asked``, keep it until the pipe ``release`` says so."""
     write(f"{place}/it", function(EVIL))
     code = map_file(f"{place}/it", READ | EXEC)
-    Path(f"{place}/asked").write_bytes(b".")
-    Path(f"{place}/release").read_bytes()
+    pause(place)
     return {"ran": call(code)}
 
 
@@ -36,8 +35,7 @@ def flood(place: str, count: int, length: int) -> dict[str, object]:
 def flooded(place: str, count: int, length: int) -> dict[str, object]:
     """As ``flood``, and live on until the pipe ``release`` says so."""
     said = flood(place, count, length)
-    Path(f"{place}/asked").write_bytes(b".")
-    Path(f"{place}/release").read_bytes()
+    pause(place)
     return said
 
 

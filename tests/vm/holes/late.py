@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from holes.memory import (
@@ -15,6 +15,8 @@ from holes.memory import (
     GOOD,
     PRIVATE,
     READ,
+    SHARED,
+    WRITE,
     call,
     function,
     is_code,
@@ -22,8 +24,10 @@ from holes.memory import (
     map_file,
     place_at,
     protect,
+    store_at,
+    unmap,
 )
-from stress import PAGE, mount, write
+from stress import PAGE, mount, program, run, write
 
 # Takes seconds to hash.
 LARGE = 48 << 20
@@ -36,13 +40,9 @@ def side_by_side(place: str, order: str, *, memory: bool = False) -> dict[str, o
     """
     path = _evil(place, memory)
     large(f"{place}/large", LARGE)
-    files = [os.open(path if one == "e" else f"{place}/large", os.O_RDONLY) for one in order]
-    begin = place_at(None, len(order) * PAGE, READ, PRIVATE | ANONYMOUS)
-    for number, file in enumerate(files):
-        # The offsets differ, so that two mappings of one file are not merged.
-        offset = 0 if order[number] == "e" else 2 * number * PAGE
-        place_at(begin + number * PAGE, PAGE, READ, PRIVATE | FIXED, file, offset)
-        os.close(file)
+    # The offsets differ, so that two mappings of one file are not merged.
+    parts = [(path, 0) if one == "e" else (f"{place}/large", 2 * number * PAGE) for number, one in enumerate(order)]
+    begin = _lay(parts)
     code = begin + order.index("e") * PAGE
     return _run_early(path, code, begin, [lambda: protect(begin, READ | EXEC, len(order) * PAGE)])
 
@@ -78,6 +78,52 @@ def endless(place: str, size: int) -> dict[str, object]:
     large(f"{place}/endless", size)
     Path(f"{place}/asked").write_bytes(b".")
     return {"mapped": bool(map_file(f"{place}/endless", READ | EXEC))}
+
+
+def rewritten_by_a_mapping(place: str, size: int) -> dict[str, object]:
+    """Store good code by a mapping from before, when evil code has run; another thread maps the file then."""
+    path = _evil(place, memory=False)
+    large(f"{place}/large", size)
+    writable = map_file(path, READ | WRITE, SHARED)
+    store_at(writable, function(EVIL))
+    begin = _lay([(f"{place}/large", 0), (path, 0)])
+    thread = threading.Thread(target=lambda: protect(begin, READ | EXEC, 2 * PAGE))
+    thread.start()
+    while not is_code(begin + PAGE) and thread.is_alive():
+        pass
+    ran = call(begin + PAGE)
+    store_at(writable, function(GOOD))
+    unmap(writable)
+    again = call(map_file(path, READ | EXEC))
+    early = thread.is_alive()
+    thread.join()
+    return {"ran": ran, "again": again, "early": early}
+
+
+def not_bound_any_more(place: str) -> dict[str, object]:
+    """Make a file code by mprotect whose content is in the log, and whose pages somebody may have kept since."""
+    path = f"{place}/it"
+    write(path, program(b"twice", GOOD))
+    before = run(path)
+    os.close(os.open(path, os.O_RDWR))
+    code = map_file(path, READ)
+    end = threading.Event()
+    other = threading.Thread(target=end.wait)
+    other.start()
+    protect(code, READ | EXEC)
+    end.set()
+    other.join()
+    return {"before": before, "code": is_code(code)}
+
+
+def _lay(parts: Sequence[tuple[str, int]]) -> int:
+    """Map a page of each file, from its offset on, side by side; return where the first one is."""
+    begin = place_at(None, len(parts) * PAGE, READ, PRIVATE | ANONYMOUS)
+    for number, (path, offset) in enumerate(parts):
+        file = os.open(path, os.O_RDONLY)
+        place_at(begin + number * PAGE, PAGE, READ, PRIVATE | FIXED, file, offset)
+        os.close(file)
+    return begin
 
 
 def _evil(place: str, memory: bool) -> str:

@@ -106,6 +106,12 @@ class Step:
         assert os.read(self._waits, 1) == b"."
 
 
+def pause(place: str) -> None:
+    """Say by the pipe ``asked`` of a place that all is ready, and go on when its pipe ``release`` says so."""
+    Path(f"{place}/asked").write_bytes(b".")
+    Path(f"{place}/release").read_bytes()
+
+
 @contextmanager
 def refusal(said: dict[str, object], what: str) -> Iterator[None]:
     """Write down the kernel's error, if it refuses what is done."""

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from holes.memory import ANONYMOUS, EXEC, PRIVATE, READ, WRITE, Step, checked, libc, place_at
 from holes.pins import Vector
-from stress import MS_BIND, PAGE, child, mount, padded, refused, run, wait, write
+from stress import MS_BIND, MS_RDONLY, MS_REMOUNT, PAGE, child, mount, padded, refused, run, wait, write
 
-MS_RDONLY, MS_REMOUNT = 1, 32
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holes.extents import over
 from holes.fuse import Server
-from holes.memory import EVIL, EXEC, GOOD, READ, call, function, map_file, protect
+from holes.memory import EVIL, EXEC, GOOD, READ, call, function, map_file, pause, protect
 from stress import PAGE, child, libc, padded, run, wait
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
@@ -140,8 +140,7 @@ def stalled(place: str, *, alone: bool = False) -> dict[str, object]:
         threading.Thread(target=end.wait, daemon=True).start()
 
     def answer(_: str, offset: int, size: int) -> bytes:
-        Path(f"{place}/asked").write_bytes(b".")
-        Path(f"{place}/release").read_bytes()
+        pause(place)
         return function(EVIL)[offset : offset + size]
 
     Server(f"{place}/served", {"it": PAGE}, answer)

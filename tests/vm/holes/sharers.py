@@ -14,25 +14,20 @@ from holes.memory import (
     EVIL,
     EXEC,
     FIXED,
-    GOOD,
     PRIVATE,
     READ,
-    SHARED,
     WRITE,
     Step,
     call,
     checked,
     function,
     is_code,
-    large,
     libc,
-    map_file,
     place_at,
-    protect,
     store_at,
     unmap,
 )
-from stress import PAGE, child, program, run, write
+from stress import PAGE, child, write
 
 CLONE_VM = 0x100
 MMAP = 9
@@ -115,47 +110,6 @@ def _run_to_mmap(pid: int, where: int) -> None:
             if entered:
                 return
             entered = True
-
-
-def rewritten_by_a_mapping(place: str, size: int) -> dict[str, object]:
-    """Store good code by a mapping from before, when evil code has run; another thread maps the file then."""
-    path, big = f"{place}/it", f"{place}/large"
-    write(path, function(EVIL))
-    large(big, size)
-    writable = map_file(path, READ | WRITE, SHARED)
-    store_at(writable, function(EVIL))
-    begin = place_at(None, 2 * PAGE, READ, PRIVATE | ANONYMOUS)
-    for number, name in enumerate((big, path)):
-        file = os.open(name, os.O_RDONLY)
-        place_at(begin + number * PAGE, PAGE, READ, PRIVATE | FIXED, file)
-        os.close(file)
-    thread = threading.Thread(target=lambda: protect(begin, READ | EXEC, 2 * PAGE))
-    thread.start()
-    while not is_code(begin + PAGE) and thread.is_alive():
-        pass
-    ran = call(begin + PAGE)
-    store_at(writable, function(GOOD))
-    unmap(writable)
-    again = call(map_file(path, READ | EXEC))
-    early = thread.is_alive()
-    thread.join()
-    return {"ran": ran, "again": again, "early": early}
-
-
-def not_bound_any_more(place: str) -> dict[str, object]:
-    """Make a file code by mprotect whose content is in the log, and whose pages somebody may have kept since."""
-    path = f"{place}/it"
-    write(path, program(b"twice", GOOD))
-    before = run(path)
-    os.close(os.open(path, os.O_RDWR))
-    code = map_file(path, READ)
-    end = threading.Event()
-    other = threading.Thread(target=end.wait)
-    other.start()
-    protect(code, READ | EXEC)
-    end.set()
-    other.join()
-    return {"before": before, "code": is_code(code)}
 
 
 def _evil(place: str, size: int) -> str:
