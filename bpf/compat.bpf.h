@@ -6,8 +6,8 @@
 #include "measurer.h"
 
 /* Constants are no types, so vmlinux.h does not have them. */
-#define PROT_WRITE 0x2
 #define PROT_READ 0x1
+#define PROT_WRITE 0x2
 #define PROT_EXEC 0x4
 #define READ_IMPLIES_EXEC 0x0400000
 #define MAP_TYPE 0xf

@@ -28,7 +28,8 @@
  *   lsm.s/file_open            voids what is promised of a file that is opened for
  *                              writing, by anybody, and says so in the log when it
  *                              is code in use; says that the programs are detached
- *                              when somebody is about to switch them off
+ *                              when somebody is about to switch them off; drops the
+ *                              pages of what a container is about to execute
  *   lsm.s/inode_setattr        likewise when it is truncated by its name
  *   lsm.s/inode_free_security  forgets what is known of an inode; says in the log
  *                              that a pin of these programs goes

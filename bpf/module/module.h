@@ -169,8 +169,8 @@ struct testbed_code {
 	u32 flags;
 	bool written; /* there was a writer when it was noted */
 	bool changed; /* it is known to be another content than what was begun with */
-	bool unreached; /* nobody can have run it before it is hashed */
 	bool begun;   /* testbed_begin_content() was called for `content` */
+	bool unreached; /* nobody can have run it before it is hashed */
 	struct testbed_content content;
 	u32 path_len;
 	char *path;

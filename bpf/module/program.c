@@ -65,13 +65,17 @@ static int program_hash(u64 at, u64 size, u8 digest[TESTBED_SHA256_SIZE])
 	return err;
 }
 
-static int program_log(const struct testbed_ident *ident, struct testbed_program_entry *entry)
+/* Log @entry. @lost: what it was could not be read, so there is none. May sleep. */
+static int program_log(const struct testbed_ident *ident, struct testbed_program_entry *entry,
+		       bool lost)
 {
-	enum testbed_counter outcome;
+	enum testbed_counter outcome = TESTBED_COUNT_LOAD_DATA;
 
-	testbed_fill_header(&entry->header, TESTBED_KIND_PROGRAM, sizeof(*entry), 0, ident);
-	outcome = testbed_log_charged(ident, TESTBED_BUDGET_ENTRIES, "ctr-program", entry,
-				      sizeof(*entry), TESTBED_COUNT_PROGRAMS);
+	if (!lost) {
+		testbed_fill_header(&entry->header, TESTBED_KIND_PROGRAM, sizeof(*entry), 0, ident);
+		outcome = testbed_log_charged(ident, TESTBED_BUDGET_ENTRIES, "ctr-program", entry,
+					      sizeof(*entry), TESTBED_COUNT_PROGRAMS);
+	}
 	testbed_count_for(ident, outcome, 1);
 	return outcome;
 }
@@ -82,10 +86,8 @@ static void program_run(struct callback_head *work)
 
 	if (it->doubt && syscall_get_error(current, current_pt_regs()))
 		testbed_tally(TESTBED_COUNT_REFUSED, 1);
-	else if (it->lost)
-		testbed_count_for(&it->ident, TESTBED_COUNT_LOAD_DATA, 1);
 	else
-		program_log(&it->ident, &it->entry);
+		program_log(&it->ident, &it->entry, it->lost);
 	kfree(it);
 }
 
@@ -184,12 +186,9 @@ __bpf_kfunc int testbed_measure_program(const struct testbed_ident *ident, u32 c
 		/* Another thread can still put them where none are. */
 		lost = program_hash(instructions, entry.size, entry.digest);
 	}
-	if (!program_is_logged_first())
-		return program_log_if_done(ident, &entry, lost);
-	if (!lost)
-		return program_log(ident, &entry);
-	testbed_count_for(ident, TESTBED_COUNT_LOAD_DATA, 1);
-	return TESTBED_COUNT_LOAD_DATA;
+	if (program_is_logged_first())
+		return program_log(ident, &entry, lost);
+	return program_log_if_done(ident, &entry, lost);
 }
 
 /*

@@ -126,8 +126,9 @@ static bool stamp_is_open_for_writing(const struct inode *inode)
 
 bool testbed_has_writers(struct inode *inode)
 {
-	return testbed_is_open_memory(inode) || mapping_writably_mapped(inode->i_mapping) ||
-	       stamp_is_open_for_writing(inode) || mapping_writably_mapped(inode->i_mapping);
+	/* In this order: who maps it and closes it then is seen by the second look. */
+	return testbed_is_open_memory(inode) || stamp_is_open_for_writing(inode) ||
+	       mapping_writably_mapped(inode->i_mapping);
 }
 
 /*
