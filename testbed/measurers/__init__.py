@@ -111,19 +111,20 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
     The policy stays for the boot, and so does the module once it has numbered a container. Raises ``DeployError``
     saying which of the three the guest refused, with the kernel's last words.
     """
+    refused = f"{measurer.name}: the guest refused"
     if measurer.policy:
         # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
         guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
         load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}")
-        _bring(guest, load, f"{measurer.name}: the IMA policy", "a boot takes one policy: was another loaded before?")
+        _bring(guest, load, f"{refused} the IMA policy", "a boot takes one policy: was another loaded before?")
     if measurer.mode is None:
         yield
         return
     insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
-    _bring(guest, insert, f"{measurer.name}: the kernel module", "it must be built for the kernel that runs")
+    _bring(guest, insert, f"{refused} the kernel module", "it must be built for the kernel that runs")
     beat = ("--beat", str(measurer.beat)) if measurer.beat else ()
     start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS, *beat)
-    _bring(guest, start, f"{measurer.name}: the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
+    _bring(guest, start, f"{refused} the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
     try:
         yield
     finally:
@@ -135,7 +136,7 @@ def _bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
     if done.code:
         kernel = guest.run(("dmesg",), check=False).text.splitlines()[-5:]
         said = done.err.decode(errors="backslashreplace").strip()
-        raise DeployError("\n".join([f"{what} was refused by the guest: {said}", *kernel]), hint)
+        raise DeployError("\n".join([f"{what}: {said}", *kernel]), hint)
 
 
 def beat(measurer: Measurer, guest: Guest) -> None:

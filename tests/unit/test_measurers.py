@@ -65,9 +65,9 @@ def test_programs_are_taken_out_after_an_error() -> None:
 @pytest.mark.parametrize(
     ("refuses", "what", "hint"),
     [
-        ("sh", "container-file: the IMA policy was refused by the guest: no", "one policy"),
-        ("insmod", "container-file: the kernel module was refused by the guest: no", "built for the kernel"),
-        ("measurer", "container-file: the BPF programs was refused by the guest: no", "BPF_LSM"),
+        ("sh", "container-file: the guest refused the IMA policy: no", "one policy"),
+        ("insmod", "container-file: the guest refused the kernel module: no", "built for the kernel"),
+        ("measurer", "container-file: the guest refused the BPF programs: no", "BPF_LSM"),
     ],
 )
 def test_a_refusal_says_what_and_what_the_kernel_said(refuses: str, what: str, hint: str) -> None:
