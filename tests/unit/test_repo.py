@@ -185,3 +185,77 @@ def test_every_make_command_that_a_page_names_exists(page: Path) -> None:
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+# Words that are hard to read, and what to write. Each was in a page once; CONTRIBUTING.md has the rules behind them.
+# A space stands for any white space, as a line may end there.
+HARD = {
+    r"aught|naught|lest|thereof|therein|whence|whereof|wherein": "a modern word",
+    r"anew": "again, or new",
+    r"as (it|they) (had|have|has) to be": "as expected, or correct",
+    r"besides": "also, or beside",
+    r"by the way": "by accident",
+    r"cut apart|cuts .{1,20} apart": "split",
+    r"could be found": "detectable effect (80 % power)",
+    r"for .{1,30} to say": "decides: name what decides",
+    r"given up": "stopped, or dropped",
+    r"hand(s|ed)? (in|on)": "pass",
+    r"(is|are|was|were) told": "is reported",
+    r"is to be said|said apart": "there is a finding, or is listed separately",
+    r"(instructions|rows?|cycles|extends) an? (byte|entry|file|instruction|page|run|sample|start)": "per, not a",
+    r"lend(s)? itself": "can be applied to",
+    r"lets? (pass|through)": "tolerated by the policy, or accepts",
+    r"mend(s|ed|ing)?": "fix",
+    r"nobody's|nobody of us": "name who does not, or what is ignored",
+    r"of ours": "of this project",
+    r"puts? aside": "reject",
+    r"stands? apart": "is reported separately",
+    r"takes? no notice": "ignore",
+    r"takes? the place of": "override, or replace",
+    r"tells? of": "report, or describe",
+    r"the person": "the user",
+    r"to the last bit": "completely",
+    r"what is none": "name it: missing, or not a container",
+    r"whoever": "a process, or a user, that",
+}
+# Written by `make kernels`; the table of all attacks is made from docstrings.
+GENERATED = ("kernels.md",)
+GENERATED_PART = "## All attacks"
+# This section has the hard words as its examples.
+EXAMPLES = re.compile(r"^## Ten rules for English\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    """Return what somebody wrote of a page; what is left out becomes empty lines, so that lines keep their numbers."""
+    text = text.partition(GENERATED_PART)[0]
+    for left_out in (CODE, EXAMPLES):
+        text = left_out.sub(lambda match: "\n" * match[0].count("\n"), text)
+    return text
+
+
+def hard_words(name: str, text: str) -> list[str]:
+    """Return a complaint for each hard word in a page: where, which, what to write instead."""
+    written = prose(text)
+    return [
+        f"{name}:{written.count(chr(10), 0, match.start()) + 1}: '{' '.join(match[0].split())}'; better: {better}"
+        for phrase, better in HARD.items()
+        for match in re.finditer(rf"\b(?:{phrase.replace(' ', chr(92) + 's+')})\b", written, re.IGNORECASE)
+    ]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_no_page_has_words_that_are_hard_to_read(page: Path) -> None:
+    found = [] if page.name in GENERATED else hard_words(str(page.relative_to(ROOT)), page.read_text())
+    assert not found, "\n".join(["words that are hard to read (CONTRIBUTING.md, Ten rules for English):", *found])
+
+
+def test_a_hard_word_is_found_at_its_line_and_not_in_output_of_a_program() -> None:
+    page = (
+        "# A\n\n```\nnobody's\n```\n\nWhat the policy lets\npass, and what is\nput  aside.\n\n## All attacks\n\nanew\n"
+    )
+    assert hard_words("a.md", page) == [
+        "a.md:7: 'lets pass'; better: tolerated by the policy, or accepts",
+        "a.md:9: 'put aside'; better: reject",
+    ]
+    assert hard_words("a.md", "Neither mendacious nor amended, nor retold.") == []
