@@ -4,4 +4,4 @@ The run directory is the only door between ``testbed.lab`` (boots machines, writ
 ``testbed.analysis`` (pure functions that read it). ``docs/architecture.md`` draws the whole.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
