@@ -154,8 +154,8 @@ static int list_mounts(const char *dir)
 static int ask_one_beat(const char *dir)
 {
 	struct testbed_beat_ask ask = {};
-	unsigned long long skipped;
-	int err = sum_skipped(dir, &skipped), prog;
+	struct skips skips;
+	int err = sum_skipped(dir, &skips), prog;
 
 	if (!err)
 		err = list_mounts(dir);
@@ -168,7 +168,7 @@ static int ask_one_beat(const char *dir)
 	run_program(prog, &ask, sizeof(ask));
 	err = do_all_that_is_watched();
 	ask.event = TESTBED_BEAT_ASKED;
-	ask.skipped = skipped;
+	ask.skipped = skips.measuring;
 	if (!err)
 		err = log_beat(prog, ask);
 	close(prog);

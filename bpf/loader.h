@@ -23,8 +23,16 @@ int open_pin(const char *dir, const char *kind, const char *name);
 
 int unpin_all(const char *dir);
 
-/* Times that the kernel skipped a program because it was running already. */
-int sum_skipped(const char *dir, unsigned long long *skipped);
+/*
+ * Times that the kernel skipped a program because it ran already on that processor.
+ * `uncounted`: of programs that only count tasks, and measure nothing.
+ */
+struct skips {
+	unsigned long long measuring;
+	unsigned long long uncounted;
+};
+
+int sum_skipped(const char *dir, struct skips *skips);
 
 /* ---- attach.c ---- */
 

@@ -99,7 +99,8 @@
  *   - A kernel without commit 271de525e1d7 ("bpf: Remove prog->active check for
  *     bpf_lsm and bpf_iter", 6.2, also in Debian's 6.1) skips a program that
  *     sleeps on the same CPU already. The kernel counts that, and the loader
- *     shows it as unmeasured_skipped.
+ *     shows it as unmeasured_skipped. Any kernel skips count_fork and count_exit
+ *     in this way (uncounted_tasks): they measure nothing.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -716,7 +717,26 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 	return 0;
 }
 
-/* A fork can fail after task_alloc: a task is counted when it is there. */
+/* A task whose fork was not counted is, when it executes a program. */
+static __always_inline void count_late(struct task_struct *task)
+{
+	struct member *member = member_of(task);
+
+	if (!member || !member->ident.seq || member->counted)
+		return;
+	member->counted = member->ident.seq;
+	count_task(member->ident.seq);
+}
+
+/*
+ * A fork can fail after task_alloc: a task is counted when it is there.
+ *
+ * Where the kernel is preemptible it skips this program and the next one, if another
+ * task was preempted in the same one on this processor. A fork that is not counted can
+ * let its container end while the task lives: the task keeps its identity, and who
+ * enters the place later begins a new container. An exit that is not counted keeps
+ * the record of a container that has ended.
+ */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(count_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -798,6 +818,7 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 	ident = identify(task);
 	if (!ident)
 		return 0;
+	count_late(task);
 	measure_program(bprm, ident);
 	if (mode != TESTBED_MODE_IMAGE)
 		return 0;

@@ -108,13 +108,19 @@ int unpin_all(const char *dir)
 
 /* ---- counters ---- */
 
-int sum_skipped(const char *dir, unsigned long long *skipped)
+/* Whether a program only counts the tasks of containers. */
+static bool counts_tasks(const char *name)
+{
+	return !strcmp(name, "count_fork") || !strcmp(name, "count_exit");
+}
+
+int sum_skipped(const char *dir, struct skips *skips)
 {
 	struct dirent *entry;
 	char path[PATH_MAX];
 	DIR *stream = opendir(dir);
 
-	*skipped = 0;
+	*skips = (struct skips){};
 	if (!stream)
 		return lacking("%s: %s: attach first", dir, strerror(errno));
 	while ((entry = readdir(stream))) {
@@ -134,7 +140,10 @@ int sum_skipped(const char *dir, unsigned long long *skipped)
 			closedir(stream);
 			return lacking("%s: %s: detach and attach again", path, strerror(errno));
 		}
-		*skipped += info.recursion_misses;
+		if (counts_tasks(info.name))
+			skips->uncounted += info.recursion_misses;
+		else
+			skips->measuring += info.recursion_misses;
 	}
 	closedir(stream);
 	return 0;
@@ -183,19 +192,21 @@ static int collect_counters(const char *dir)
 
 static int print_counters(const char *dir)
 {
-	unsigned long long sums[TESTBED_COUNTER_MAX], skipped;
+	unsigned long long sums[TESTBED_COUNTER_MAX];
+	struct skips skips;
 	int err = collect_counters(dir);
 
 	if (!err)
 		err = read_counters(dir, sums);
 	if (!err)
-		err = sum_skipped(dir, &skipped);
+		err = sum_skipped(dir, &skips);
 	if (err)
 		return err;
 	printf("{");
 	for (int id = 0; id < TESTBED_COUNTER_MAX; id++)
 		printf("\"%s\": %llu, ", counter_names[id], sums[id]);
-	printf("\"unmeasured_skipped\": %llu}\n", skipped);
+	printf("\"uncounted_tasks\": %llu, \"unmeasured_skipped\": %llu}\n", skips.uncounted,
+	       skips.measuring);
 	return 0;
 }
 
