@@ -6,22 +6,14 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import click
 import pandas as pd
 
 from testbed import plugins
-from testbed.analysis import frames, markdown, metrics, words
-from testbed.analysis.ladder import STRATUM, Question, climb
-from testbed.analysis.tables import ladders
-from testbed.errors import IncompatibleRuns, SpecError
-from testbed.plan import Plan
-from testbed.rundir import Campaign, read_facts, read_plan
+from testbed.analysis import markdown, metrics, words
+from testbed.analysis.ladder import STRATUM, climb
+from testbed.errors import SpecError
 
-# What two campaigns must have in common (``campaign.json``) for their numbers to be of the same thing.
-_SAME = ("tier", "images", "kernels", "qemu_version")
 _HEADER = ("workload", "measurer", "overhead", "largest difference", "allowed", "")
 
 
@@ -120,40 +112,3 @@ def text(told: Sequence[Agreement], noise: Sequence[Noise]) -> Iterator[str]:
     for one in wide:
         where = one.stratum[STRATUM.index("workload")]
         yield f"- {where} in {one.campaign}: {words.bounds(one.low, one.high)} %, allowed ±{100 * one.allowed:g} %"
-
-
-@click.command("compare")
-@click.argument("campaigns", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.pass_context
-def compare_command(context: click.Context, campaigns: tuple[Path, ...]) -> None:
-    """Compare the overheads that several CAMPAIGNS (directories) found: the same experiment, run again.
-
-    Exit status: 1 if ratios differ by more than 0.1 % (servers: 0.5 %) or an A/A interval reaches further than that;
-    4 if the campaigns are not of the same images, kernels, tier and QEMU.
-    """
-    tables: dict[str, pd.DataFrame] = {}
-    first: tuple[Path, dict[str, Any]] | None = None
-    for path in campaigns:
-        campaign = Campaign(path=path)
-        facts = read_facts(campaign)
-        first = first or (path, facts)
-        _same(first, (path, facts))
-        tables[str(path)] = _ladder(campaign, read_plan(campaign), facts)
-    told, noise = compare({name: table for name, table in tables.items() if len(table)})
-    for line in text(told, noise):
-        click.echo(line)
-    good = all(one.ok for one in told) and all(one.ok for one in noise)
-    context.exit(0 if told and good else 1)
-
-
-def _ladder(campaign: Campaign, plan: Plan, facts: Mapping[str, Any]) -> pd.DataFrame:
-    return ladders(frames.rows(campaign), Question.of(plan.tier, facts)).get(metrics.PRIMARY, pd.DataFrame())
-
-
-def _same(first: tuple[Path, dict[str, Any]], other: tuple[Path, dict[str, Any]]) -> None:
-    for name in _SAME:
-        if first[1].get(name) != other[1].get(name):
-            raise IncompatibleRuns(
-                f"{other[0]}: {name} is {other[1].get(name)!r}, but {first[0]} has {first[1].get(name)!r}",
-                "only campaigns of the same images, kernels, tier and QEMU can be compared",
-            )

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from testbed.analysis import events, frames
 from testbed.analysis.ladder import climb
 from testbed.errors import SpecError
@@ -113,16 +111,3 @@ def _keep_evidence(source: Path, target: Path) -> None:
     shutil.copytree(source / record["bundle"], target / record["bundle"])
     if record["ak"]:
         shutil.copyfile(source / record["ak"], target / record["ak"])
-
-
-@click.command("reference")
-@click.argument("campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR")
-@click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
-def reference_command(campaign_dir: Path, target: Path) -> None:
-    """Write what of CAMPAIGN_DIR is small enough for git to TARGET: tables, records, one evidence bundle a measurer.
-
-    `testbed figures TARGET` and `testbed report TARGET` work on it; verdicts are kept as they were found.
-    """
-    made = make(Campaign(path=campaign_dir), target)
-    bundles = len(made.evidence)
-    click.echo(f"{made.path}: {made.size / 1e6:.1f} MB, {made.records} records, {bundles} evidence bundles")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from testbed import cli, errors
+from testbed.commands import _conduct
 from testbed.errors import BuildError, EvidenceError, HostError, LostMachine, SpecError
 
 
@@ -57,6 +62,49 @@ def test_every_command_is_found_and_explains_itself() -> None:
         assert command.help, name
 
 
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    context = click.Context(cli.main)
+    for name in cli.main.list_commands(context):
+        command = cli.main.get_command(context, name)
+        assert command is not None
+        listed = click.Command(name, help=cli.summary(name)).get_short_help_str(999)
+        assert listed == command.get_short_help_str(999) != "", name
+        assert command.name == name
+
+
+def test_the_list_of_commands_imports_none() -> None:
+    heavy = ("testbed.commands", "testbed.lab", "testbed.attest", "testbed.analysis", "pydantic", "pandas", "libvirt")
+    program = f"""
+import sys
+from testbed.cli import main
+try:
+    main(["--help"])
+except SystemExit as end:
+    sys.exit(end.code or [name for name in sys.modules if name.startswith({heavy})] or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^  image-digest  Print the digest of each image", done.stdout, re.MULTILINE)
+
+
+def test_a_name_that_is_no_command_is_refused() -> None:
+    for name in ("nonesuch", "_conduct", "image_digest", "../cli"):
+        done = CliRunner().invoke(cli.main, [name])
+        assert done.exit_code == 2
+        assert f"No such command '{name}'" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["gc"], ["shell"], ["bench", "log"], ["run", "experiments/smoke.toml"]])
+def test_a_command_that_boots_machines_says_that_libvirt_is_missing(words: list[str]) -> None:
+    program = "import sys; sys.modules['libvirt'] = None; from testbed.cli import main; main(sys.argv[1:])"
+    argv = [sys.executable, "-c", program, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == HostError.exit_status, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "libvirt" in done.stderr
+    assert "hint: run `make setup`" in done.stderr
+
+
 def test_a_wrong_experiment_names_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "x"\nquestion = "?"\nmeasurers = ["nonesuch"]\nworkloads = ["tools"]\n')
@@ -77,8 +125,8 @@ def test_what_an_option_says_wrong_names_the_option(tmp_path: Path, command: str
 
 
 def _failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
-    def fail(*_: object) -> int:
+    def fail(*_: object) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(_conduct, "conduct", fail)
     return CliRunner().invoke(cli.main, ["evaluate"])

@@ -5,8 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from testbed.commands.doctor import command as doctor
 from testbed.lab import probe
-from testbed.lab.doctor_command import doctor
 from testbed.lab.probe import Capability
 
 QEMU = Capability(name="qemu", ok=True, found="7.2")

@@ -19,7 +19,6 @@ from evidence import GOLDEN
 
 from testbed import cli
 from testbed.attest import beats, judge, policy, policy_mounts, quote, resume, rivals, roster, scout
-from testbed.attest import mutate_command as commands
 from testbed.attest import verify as verifier
 from testbed.attest.finding import FindingKind, Judgement
 from testbed.attest.mutate import standin
@@ -29,6 +28,8 @@ from testbed.attest.mutate.run import Row, matrix, read_honest, strike, write_fi
 from testbed.attest.mutate.run import arguments as verify_arguments
 from testbed.attest.mutate.run import judge as judge_forged
 from testbed.attest.tpm import load_key
+from testbed.commands import _evidence
+from testbed.commands import audit as audit_command
 from testbed.errors import EvidenceError, SpecError
 
 BUNDLES = [GOLDEN / f"bundle-{name}" for name in ("debian-6.1", "debian-6.12", "synthetic", "synthetic-ecdsa")]
@@ -329,7 +330,7 @@ def run(*words: str) -> Result:
 
 
 def few(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    monkeypatch.setattr(commands, "ATTACKS", tuple(map(find, names)))
+    monkeypatch.setattr(audit_command, "ATTACKS", tuple(map(find, names)))
 
 
 def test_audit_prints_the_matrix_and_a_summary(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,7 +489,7 @@ def test_a_bundle_without_a_key(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    commands._show(["attack", "as it must"], [["[bold]x", "NO"], ["y", "yes"]])
+    _evidence.show(["attack", "as it must"], [["[bold]x", "NO"], ["y", "yes"]])
     out = capsys.readouterr().out
     assert "[bold]x" in out
     assert "┃" in out or "|" in out

@@ -14,13 +14,14 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 
-from testbed.attest import policy_command, policy_log, policy_make
+from testbed.attest import policy_log, policy_make
 from testbed.attest.archive import open_image
 from testbed.attest.finding import FindingKind
 from testbed.attest.ima import Fields, read_entries
 from testbed.attest.policy import load_policy
 from testbed.attest.tree import tree_digest
 from testbed.attest.verify import verify
+from testbed.commands import policy as policy_command
 from testbed.errors import SpecError
 
 REAL = b.GOLDEN / "bundle-debian-6.12"
@@ -66,7 +67,7 @@ def archive(path: Path, files: dict[str, bytes | str], annotations: Any = None) 
 
 
 def run(*words: object) -> Result:
-    return CliRunner().invoke(policy_command.policy, [str(word) for word in words])
+    return CliRunner().invoke(policy_command.command, [str(word) for word in words])
 
 
 def made(*words: object) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from test_report_judging import _judged, _one_program  # noqa: F401 - the fixtur
 
 from testbed import rundir
 from testbed.analysis import frames, reference, report, tables
-from testbed.analysis.reference import reference_command
-from testbed.analysis.report_command import figures_command, report_command
+from testbed.commands.figures import command as figures_command
+from testbed.commands.reference import command as reference_command
+from testbed.commands.report import command as report_command
 from testbed.errors import SpecError
 from testbed.rundir import Campaign
 

@@ -11,9 +11,9 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 
-from testbed.attest import semantics_command
-from testbed.attest.semantics_command import semantics
 from testbed.cli import main
+from testbed.commands import semantics as semantics_command
+from testbed.commands.semantics import command as semantics
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SLIDES = sorted((GOLDEN / "slides").glob("*.txt"))

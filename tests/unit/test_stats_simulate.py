@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from testbed.analysis import simulate
 from testbed.analysis.simulate import COUNTED, TIMED, Design, Noise, Rates
-from testbed.analysis.simulate_command import simulate_command
+from testbed.commands.simulate import command as simulate_command
 
 DESIGNS = {
     "counted": COUNTED,

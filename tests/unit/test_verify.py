@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 from evidence import GOLDEN
 
-from testbed.attest import command as cli
 from testbed.attest.finding import Finding, FindingKind, Judgement, Verdict
 from testbed.attest.ima import read_entries
 from testbed.attest.verify import attested_entries, verify
+from testbed.commands import verify as cli
 from testbed.errors import SpecError
 
 NONCE = bytes.fromhex("d1ce5eed00112233445566778899aabb")

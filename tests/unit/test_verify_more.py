@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from testbed.attest import bundle, command, stream
+from testbed.attest import bundle, stream
 from testbed.attest.finding import Verdict
 from testbed.attest.policy import Policy, parse_policy
 from testbed.attest.state import State
 from testbed.attest.verify import attested_entries, verify
+from testbed.commands import verify as command
 from testbed.errors import SpecError
 
 KEY = rsa.generate_private_key(65537, 2048)

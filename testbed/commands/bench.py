@@ -1,4 +1,4 @@
-"""``testbed bench``: what single events of the measurer cost."""
+"""Count what single events cost, in guest instructions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from testbed import progress, spec
+from testbed.commands._options import CONNECT
 from testbed.lab import bench_table
 from testbed.lab.domain import MachineSpec
 from testbed.lab.recipes import load_kernels
@@ -19,18 +20,17 @@ from testbed.spec import BANKS
 
 
 @click.group("bench")
-def bench() -> None:
+def command() -> None:
     """Count what single events cost, in guest instructions."""
 
 
 _KERNEL = click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
-_CONNECT = click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
-@bench.command()
+@command.command()
 @_KERNEL
-@_CONNECT
+@CONNECT
 @_JSON
 def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     """Price the measurer's events: the hook alone, a known file, a new one by its size, fork+exec+exit.
@@ -38,7 +38,7 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     Always emulated, with a counted clock (tier icount): a number here is one of instructions, not of time. Each arm is
     restored from one saved machine. Exit status: 1 if a target is not kept.
     """
-    # `testbed --help` imports this module, also where there is no libvirt.
+    # `--help` of this command works without libvirt.
     from testbed.lab import bench as benchmark  # noqa: PLC0415
     from testbed.lab import campaign, facts  # noqa: PLC0415
     from testbed.lab.machine import open_lab  # noqa: PLC0415
@@ -68,9 +68,9 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
 
 
-@bench.command("log")
+@command.command("log")
 @_KERNEL
-@_CONNECT
+@CONNECT
 @_JSON
 @click.option(
     "--to", type=click.IntRange(min=1000), default=1_000_000, show_default=True, help="Entries of the longest log."

@@ -1,4 +1,4 @@
-"""`testbed doctor`: what this host can do, a line each."""
+"""Say what this machine can do and what it lacks, with the command that mends it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import click
 from testbed.lab import probe
 
 
-@click.command()
+@click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(*, as_json: bool) -> None:
+def command(*, as_json: bool) -> None:
     """Say what this machine can do and what it lacks, with the command that mends it.
 
     Exit status: 0 everything that is needed is there; 3 something is missing.

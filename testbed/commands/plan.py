@@ -1,4 +1,4 @@
-"""``testbed plan``: what an experiment will do and how long that will take, before anything is built or booted."""
+"""Show the cells of EXPERIMENT (a TOML file), the minutes and the disk that they will take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed import estimate, plan, spec
+from testbed.commands._options import MACHINES, SET, TIER
 from testbed.errors import SpecError
 from testbed.lab import campaign, probe
 from testbed.lab.kernel import load_kernels
@@ -21,16 +22,14 @@ _PLAIN = 120
 
 @click.command("plan")
 @click.argument("experiment", type=click.Path(path_type=Path))
-@click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
-@click.option(
-    *("--set", "overrides"), multiple=True, metavar="KEY=VALUE", help="Instead of a key of the file; VALUE as in TOML."
-)
+@TIER
+@SET
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
-@click.option("--machines", type=click.IntRange(1, 64), help="Machines at a time; default: by the tier.")
+@MACHINES
 @click.option("--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="These cells alone, as `testbed run --only`.")
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="Refuse (exit status 2) what would take longer.")
 @click.option("--order", is_flag=True, help="Also list the cells of every block in the order in which they run.")
-def plan_command(
+def command(
     *,
     experiment: Path,
     tier: str | None,

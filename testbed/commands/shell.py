@@ -1,4 +1,4 @@
-"""``testbed shell``: a machine as experiments boot it, and its door held open."""
+"""Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from testbed import progress, shell, spec
+from testbed.commands._options import CONNECT
 from testbed.lab import probe
 from testbed.lab.recipes import load_containers, load_kernels
 from testbed.measurers import DEPLOYED
@@ -16,11 +17,11 @@ from testbed.measurers import DEPLOYED
 @click.command("shell")
 @click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
 @click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), default="tcg", show_default=True)
-@click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
+@CONNECT
 @click.option("--image", "images", multiple=True, type=click.Choice(sorted(load_containers())), help="Load it too.")
-def shell_command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]) -> None:
+def command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]) -> None:
     """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
-    # `testbed --help` imports this module, also where there is no libvirt.
+    # `--help` of this command works without libvirt.
     from testbed.lab import block, campaign  # noqa: PLC0415
     from testbed.lab.image import build_container_image  # noqa: PLC0415
     from testbed.lab.machine import open_lab  # noqa: PLC0415

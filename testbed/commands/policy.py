@@ -1,4 +1,4 @@
-"""``testbed policy``: make reference policies and check them."""
+"""Make and check reference policies: which files may run on the host and in containers."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group("policy")
-def policy() -> None:
+def command() -> None:
     """Make and check reference policies: which files may run on the host and in containers."""
 
 
-@policy.command("from-image")
+@command.command("from-image")
 @click.argument("archives", nargs=-1, required=True, type=_FILE, metavar="OCI-ARCHIVE...")
 @_writes
 def from_image_command(archives: Sequence[Path], output: Path, onto: Path | None) -> None:
@@ -53,7 +53,7 @@ def from_image_command(archives: Sequence[Path], output: Path, onto: Path | None
     _write(from_images(archives), output, onto)
 
 
-@policy.command("from-rootfs")
+@command.command("from-rootfs")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_writes
 def from_rootfs_command(directory: Path, output: Path, onto: Path | None) -> None:
@@ -61,7 +61,7 @@ def from_rootfs_command(directory: Path, output: Path, onto: Path | None) -> Non
     _write(from_rootfs(directory, _track), output, onto)
 
 
-@policy.command("from-log")
+@command.command("from-log")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--ak", type=click.File("rb"), help="Attestation key: PEM or TPM2B_PUBLIC.")
 @click.option("--nonce", metavar="HEX", help="The nonce that you sent.")
@@ -100,7 +100,7 @@ def from_log_command(
     _write(from_entries(entries), output, onto)
 
 
-@policy.command("lint")
+@command.command("lint")
 @click.argument("file", type=click.Path(path_type=Path))
 def lint_command(file: Path) -> None:
     """Check a policy: exit status 0 if it can be used, else 2 and what is wrong with it."""
@@ -111,7 +111,7 @@ def lint_command(file: Path) -> None:
     click.echo(f"images: {len(loaded.images)} with {files} files; containers: {len(loaded.containers)}")
 
 
-@policy.command("schema")
+@command.command("schema")
 def schema_command() -> None:
     """Print the JSON Schema of the file."""
     click.echo(json.dumps(json_schema(), indent=1))

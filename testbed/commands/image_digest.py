@@ -1,4 +1,4 @@
-"""``testbed image-digest``: the digest of a container image's tree, as a measurer of images logs it."""
+"""Print the digest of each image's tree: OCI archives of one image, or directories that hold a tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 @click.argument("archives", nargs=-1, required=True, type=_PATH, metavar="ARCHIVE...")
 @click.option("--nodes", is_flag=True, help="Print the digest of each file that is covered, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def image_digest(*, archives: Sequence[Path], nodes: bool, as_json: bool) -> None:
+def command(*, archives: Sequence[Path], nodes: bool, as_json: bool) -> None:
     """Print the digest of each image's tree: OCI archives of one image, or directories that hold a tree.
 
     It is what `ctr-image` and `ctr-launch` entries have, and `images.NAME.digest` of a policy (docs/formats.md, section

@@ -1,4 +1,4 @@
-"""`testbed gc`: clean up what killed processes left behind."""
+"""End machines whose `testbed` process was killed and remove their files; say what was done."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import click
 from testbed.lab import hypervisor, reap
 
 
-@click.command()
-def gc() -> None:
+@click.command("gc")
+def command() -> None:
     """End machines whose `testbed` process was killed and remove their files; say what was done.
 
     Machines of a process that still lives are left alone. Images are removed by `testbed images gc`.

@@ -1,4 +1,4 @@
-"""``testbed images``: build, list and throw away what machines are made of."""
+"""Kernels, guests' disks and container images: built once, kept by content."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Row:
     found: tuple[str, Path] | None
 
 
-@click.group()
-def images() -> None:
+@click.group("images")
+def command() -> None:
     """Kernels, guests' disks and container images: built once, kept by content."""
 
 
-@images.command()
+@command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def build(names: Sequence[str]) -> None:
     """Build NAME (a kernel, a guest or a container image), or everything, unless it is there.
@@ -53,7 +53,7 @@ def build(names: Sequence[str]) -> None:
         console.print(f"{row.kind} {row.name}{row.detail}: {digest}", markup=False, highlight=False, soft_wrap=True)
 
 
-@images.command("list")
+@command.command("list")
 def list_() -> None:
     """Show what there is: kind, name, digest, size on disk, and whether it is built."""
     table = Table("kind", "name", "digest", "size", "built", box=None)
@@ -71,7 +71,7 @@ def list_() -> None:
     console.print(f"{cache.root()}: {mebibytes(total)} in all", markup=False, highlight=False, soft_wrap=True)
 
 
-@images.command()
+@command.command()
 @click.option(
     "--all", "everything", is_flag=True, help="Also everything that is complete; it is built again on demand."
 )

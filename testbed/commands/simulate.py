@@ -1,4 +1,4 @@
-"""``testbed simulate``: how often the verdicts are right, without a machine."""
+"""Judge campaigns that never ran, disturbed as instructions are (counted) or as seconds are (timed)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADER = ("truth", "found", "within δ", "inconclusive", "invalid", "interval h
 @click.option("--fixed-order", is_flag=True, help="All blocks in the same order, to see what that does.")
 @click.option("--campaigns", type=click.IntRange(min=1), default=simulate.CAMPAIGNS, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-def simulate_command(
+def command(
     *, noise: str, blocks: int | None, delta: float | None, fixed_order: bool, campaigns: int, seed: int
 ) -> None:
     """Judge campaigns that never ran, disturbed as instructions are (counted) or as seconds are (timed).

@@ -12,8 +12,8 @@ from test_tree import parse
 from test_truth import archive, layer
 
 from testbed import cli
-from testbed.attest import image_command
 from testbed.attest.tree import measure_tree, tree_digest
+from testbed.commands import image_digest
 from testbed.errors import EvidenceError
 
 VECTORS = {name: fields for name, fields in b.page_vectors().items() if name.startswith("tree: ")}
@@ -93,7 +93,7 @@ def test_a_directory_that_cannot_be_read_whole(
     def refuse(_: Path) -> None:
         raise error
 
-    monkeypatch.setattr(image_command, "read_directory", refuse)
+    monkeypatch.setattr(image_digest, "read_directory", refuse)
     done = call(tmp_path)
     assert done.exit_code == 2
     assert f"{tmp_path}: no image that can be read" in done.stderr

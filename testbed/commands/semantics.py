@@ -1,4 +1,4 @@
-"""``testbed semantics``: what the digests in a log bind, and which of its lines are damaged."""
+"""Say what the digests in each LOG bind: by which rule they were made, how many bits, which container."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Log:
 @click.argument("logs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
-def semantics(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) -> None:
+def command(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) -> None:
     """Say what the digests in each LOG bind: by which rule they were made, how many bits, which container.
 
     LOG is an IMA log as the kernel shows it, binary or text; of a copied text the damaged lines are named. The plain

@@ -1,4 +1,4 @@
-"""``testbed verify``: the judge, for people and for programs."""
+"""Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""
 
 from __future__ import annotations
 

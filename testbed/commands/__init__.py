@@ -1,0 +1,1 @@
+"""The commands of ``testbed``: a file each, named as the command. Files whose names begin with ``_`` are shared."""

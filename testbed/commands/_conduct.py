@@ -1,0 +1,38 @@
+"""Conduct a campaign, then report it: what the commands that boot a whole experiment share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testbed import spec
+from testbed.analysis import report
+from testbed.errors import SpecError
+from testbed.rundir import Campaign
+
+
+def conduct(
+    path: Path,
+    results: Path,
+    tier: str | None,
+    connect: str | None,
+    machines: int | None,
+    *,
+    overrides: Sequence[str] = (),
+    **more: Any,
+) -> tuple[Campaign, int]:
+    """Conduct the campaign of an experiment file and write its report. Return it, and the command's exit status."""
+    from testbed.lab import campaign  # noqa: PLC0415 - so that --help works without libvirt
+
+    experiment = spec.load(path, overrides)
+    try:
+        done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines, **more)
+    except SpecError as error:
+        raise SpecError(f"{spec.named(path, overrides)}: {error.message}", error.hint) from error
+    written = report.write(done)
+    click.echo(written.summary)
+    click.echo(f"report: {written.report}")
+    return done, written.exit_status

@@ -1,0 +1,77 @@
+"""Honest evidence to attack, and what attacks gave: what ``testbed mutate`` and ``testbed audit`` share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from testbed.attest.quote import parse_nonce
+from testbed.attest.verify import DEFAULT_PCRS
+from testbed.errors import SpecError
+
+_KEYS = ("ak.pub", "ak.pem")
+_JSON_MAX = 1 << 20
+_NOTHING = "nothing"
+
+BUNDLE = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+AK = click.option(
+    "--ak", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its key; default: ak.pub beside it."
+)
+NONCE = click.option("--nonce", metavar="HEX", help="Its nonce; default: the one that it claims itself.")
+PCRS = click.option("--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs of it.")
+
+
+def usage(work: Callable[[], Any]) -> Any:
+    """Say what is wrong with an argument as click does; other errors go on as they are."""
+    try:
+        return work()
+    except SpecError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def key_of(bundle: Path, given: Path | None) -> bytes:
+    if given is not None:
+        return given.read_bytes()
+    for name in _KEYS:
+        if (bundle / name).is_file():
+            return (bundle / name).read_bytes()
+    raise SpecError(f"{bundle}: expected the attestation key as {' or '.join(_KEYS)}, got neither", "give --ak")
+
+
+def nonce_of(bundle: Path, given: str | None) -> bytes:
+    """Return the nonce. One that the bundle claims is good enough to attack it, never to trust it."""
+    if given is not None:
+        return parse_nonce(given)
+    try:
+        with (bundle / "bundle.json").open("rb") as file:
+            told = json.loads(file.read(_JSON_MAX))["nonce"]
+        nonce = parse_nonce(told)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SpecError(
+            f"{bundle}: expected a nonce in bundle.json, got none that can be read", "give --nonce"
+        ) from error
+    click.echo(f"note: nonce {told} is the bundle's own word; a verifier takes none from there", err=True)
+    return nonce
+
+
+def kinds(kinds: frozenset[str]) -> str:
+    return " ".join(sorted(kinds)) or _NOTHING
+
+
+def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on a terminal, and lines with tabs anywhere else."""
+    if not sys.stdout.isatty():
+        for row in (head, *rows):
+            click.echo("\t".join(row))
+        return
+    table = Table(*head, highlight=False)
+    for row in rows:
+        table.add_row(*row, style="bold red" if "NO" in row else None)
+    Console().print(table, markup=False)

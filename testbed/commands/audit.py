@@ -1,0 +1,118 @@
+"""Attack the evidence in BUNDLE in every known way and hold the verifier to what must follow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from testbed.attest import rivals
+from testbed.attest.mutate.registry import ATTACKS
+from testbed.attest.mutate.run import Rivals, Row, ask_rivals, matrix
+from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
+from testbed.errors import SpecError
+
+SCHEMA = 1
+
+
+@click.command("audit")
+@BUNDLE
+@AK
+@NONCE
+@PCRS
+@click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
+@click.option(
+    "--rivals/--no-rivals", "asked", default=False, show_default=True, help="Ask other verifiers, too: takes minutes."
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    bundle: Path,
+    ak: Path | None,
+    nonce: str | None,
+    pcrs: str,
+    as_json: bool,
+    asked: bool,
+) -> None:
+    """Attack the evidence in BUNDLE in every known way and hold the verifier to what must follow.
+
+    Exit status: 0 each attack gave exactly its findings; 1 some did not; 2 wrong arguments; 4 BUNDLE is malformed.
+    """
+    rows = usage(lambda: _audit(bundle, key_of(bundle, ak), nonce_of(bundle, nonce), pcrs, asked=asked))
+    if as_json:
+        click.echo(json.dumps(_as_json(bundle, rows), indent=1))
+    else:
+        _matrix(rows)
+    context.exit(0 if all(row.ok for row in rows) else 1)
+
+
+def _audit(bundle: Path, ak: bytes, nonce: bytes, pcrs: str, *, asked: bool) -> list[Row]:
+    with _bar(len(ATTACKS)) as advance:
+        return matrix(bundle, ATTACKS, ak=ak, nonce=nonce, pcrs=pcrs, ask=_rivals() if asked else None, advance=advance)
+
+
+def _rivals() -> Rivals:
+    if not rivals.available():
+        names = ", ".join(rivals.SEES)
+        raise SpecError("--rivals: expected another verifier on this machine, got none", f"install one of {names}")
+    return ask_rivals(rivals.available())
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[Row], None]]:
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("attacks", total=total)
+        yield lambda _: progress.advance(task)
+
+
+def _matrix(rows: Sequence[Row]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row.rivals))
+    head = ["attack", "case", "power", "must follow", "followed", "as it must", *names]
+    show(head, [[*_cells(row), *(row.rivals.get(name, "") for name in names)] for row in rows])
+    for row in rows:
+        for finding in row.findings if not row.ok else ():
+            click.echo(
+                f"{row.attack.name}: {finding.kind} at {finding.where}: expected {finding.expected}, got {finding.got}"
+            )
+    made = [row for row in rows if not row.skipped]
+    for row in rows:
+        if row.skipped:
+            click.echo(f"not made: {row.attack.name}: {row.skipped}")
+    left = f"; {len(rows) - len(made)} could not be made from this bundle" if len(made) < len(rows) else ""
+    click.echo(f"{sum(row.ok for row in made)} of {len(made)} attacks gave exactly what they must{left}")
+
+
+def _cells(row: Row) -> list[str]:
+    verdict = "not made" if row.skipped else ("yes" if row.ok else "NO")
+    got = "" if row.skipped else kinds(row.got)
+    return [row.attack.name, row.attack.catalogue, row.attack.power.value, kinds(row.attack.expect), got, verdict]
+
+
+def _as_json(bundle: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "bundle": f"{bundle}",
+        "made": sum(not row.skipped for row in rows),
+        "as_expected": sum(row.ok and not row.skipped for row in rows),
+        "attacks": [
+            {
+                "name": row.attack.name,
+                "catalogue": row.attack.catalogue,
+                "power": row.attack.power.value,
+                "expect": sorted(row.attack.expect),
+                "got": sorted(row.got),
+                "ok": row.ok,
+                "skipped": row.skipped,
+                "rivals": dict(row.rivals),
+            }
+            for row in rows
+        ],
+    }

@@ -1,0 +1,28 @@
+"""Draw the figures of CAMPAIGN_DIR from its records; nothing is judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from testbed.analysis import draw, tables
+from testbed.commands._options import CAMPAIGN
+from testbed.rundir import Campaign
+
+
+@click.command("figures")
+@CAMPAIGN
+def command(campaign_dir: Path) -> None:
+    """Draw the figures of CAMPAIGN_DIR from its records; nothing is judged.
+
+    Verdicts and events are those that `testbed report` found, where it has run.
+    """
+    known = tables.read(Campaign(path=campaign_dir))
+    drawn = draw.write(known, campaign_dir / "figures")
+    for paths in drawn.values():
+        for path in paths:
+            click.echo(path)
+    if not drawn:
+        plan = known.plan
+        click.echo(f"nothing to draw: no overhead is known of {plan.campaign} (tier {plan.tier})", err=True)

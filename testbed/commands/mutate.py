@@ -1,0 +1,89 @@
+"""Turn the honest evidence in BUNDLE into that of a named attack, and say how to judge it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from testbed.attest.mutate.model import REFUSED, EvidenceAttack, Forged, Honest
+from testbed.attest.mutate.registry import ATTACKS, find
+from testbed.attest.mutate.run import beside, read_honest, saved_state, write_files
+from testbed.attest.state import save_state
+from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
+from testbed.errors import SpecError
+
+
+@click.command("mutate")
+@BUNDLE
+@click.option("--list", "listed", is_flag=True, help="Say which attacks there are and what must follow.")
+@click.option("--apply", "name", metavar="NAME", help="Make this attack's evidence.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="New directory for it.")
+@AK
+@NONCE
+@PCRS
+def command(
+    *, bundle: Path, listed: bool, name: str | None, output: Path | None, ak: Path | None, nonce: str | None, pcrs: str
+) -> None:
+    """Turn the honest evidence in BUNDLE into that of a named attack, and say how to judge it.
+
+    Give --list, or --apply NAME -o DIRECTORY. Nothing of BUNDLE is changed.
+    """
+    if listed == (name is not None):
+        raise click.UsageError("expected either --list or --apply NAME")
+    honest = usage(lambda: read_honest(bundle, ak=key_of(bundle, ak), nonce=nonce_of(bundle, nonce), pcrs=pcrs))
+    if name is None:
+        show(["attack", "case", "power", "must follow", "what is done"], [_listed(one, honest) for one in ATTACKS])
+        return
+    if output is None:
+        raise click.UsageError("--apply needs -o DIRECTORY, which must not exist yet")
+    for line in usage(lambda: _apply(find(name), honest, output)):
+        click.echo(line)
+
+
+def _apply(attack: EvidenceAttack, honest: Honest, output: Path) -> list[str]:
+    """Write the forged evidence, and what it is to be judged with, into a new directory."""
+    if reason := attack.applies(honest):
+        raise SpecError(f"{attack.name}: cannot be made from this bundle: {reason}", "--list shows which can")
+    forged = attack.forge(honest)
+    with beside(output) as new:
+        write_files(forged, new)
+        (new / _key_name(forged)).write_bytes(forged.ak)
+        if forged.policy is not None:
+            (new / "policy.json").write_bytes(forged.policy)
+        if forged.since is not None:
+            save_state(new / "state.json", saved_state(forged.since, new.with_name("first")))
+    said = "the verifier must refuse its own argument (exit 2)" if attack.expect == {REFUSED} else kinds(attack.expect)
+    return [
+        f"{attack.name} ({attack.catalogue}): {attack.summary}",
+        shlex.join(command_line(forged, output)),
+        f"must follow: {said}",
+    ]
+
+
+def _key_name(forged: Forged) -> str:
+    return "ak.pem" if forged.ak.startswith(b"-----BEGIN") else "ak.pub"
+
+
+def command_line(forged: Forged, directory: Path) -> list[str]:
+    """Return the command that judges the evidence in ``directory`` as the attack's verifier would."""
+    argv = ["testbed", "verify", f"{directory}", "--ak", f"{directory / _key_name(forged)}"]
+    argv += ["--nonce", forged.nonce.hex(), "--pcrs", forged.pcrs]
+    if forged.ak_parent is not None:
+        argv += ["--ak-parent", forged.ak_parent.hex()]
+    if forged.firmware is not None:
+        argv += ["--firmware", f"{forged.firmware:016x}"]
+    for pcr, value in forged.starts.items():
+        argv += ["--start", f"{pcr}={value.hex()}"]
+    if forged.policy is not None:
+        argv += ["--policy", f"{directory / 'policy.json'}"]
+    if forged.since is not None:
+        argv += ["--since", f"{directory / 'state.json'}"]
+    return argv + ["--padded-sha1"] * forged.padded_sha1 + ["--recheck"] * forged.recheck
+
+
+def _listed(attack: EvidenceAttack, honest: Honest) -> list[str]:
+    reason = attack.applies(honest)
+    told = f"{attack.summary} (not from this bundle: {reason})" if reason else attack.summary
+    return [attack.name, attack.catalogue, attack.power.value, kinds(attack.expect), told]

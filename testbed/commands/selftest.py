@@ -1,0 +1,31 @@
+"""Run a null campaign, in which nothing may be found, and a positive control, which must be found."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from testbed.analysis import selftest
+from testbed.commands import _conduct
+from testbed.commands._options import CONNECT, MACHINES, RESULTS
+
+SELFTEST = Path("experiments/selftest.toml")
+
+
+@click.command("selftest")
+@click.argument("experiment", type=click.Path(path_type=Path), default=SELFTEST)
+@RESULTS
+@CONNECT
+@MACHINES
+def command(experiment: Path, results: Path, connect: str | None, machines: int | None) -> None:
+    """Run a null campaign, in which nothing may be found, and a positive control, which must be found.
+
+    Exit status: 1 if either is not so, else as `run`.
+    """
+    campaign, status = _conduct.conduct(experiment, results, None, connect, machines)
+    outcome = selftest.judge(campaign)
+    for line in outcome.lines:
+        click.echo(line)
+    sys.exit(status or (0 if outcome.ok else 1))
