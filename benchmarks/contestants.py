@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from testbed.attest.policy import load_policy
+from testbed.attest.policy.reference import load_policy
 from testbed.attest.verify import verify
 
 NONCE = bytes(range(32))

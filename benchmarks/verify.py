@@ -34,7 +34,7 @@ import evidence
 import log
 
 from testbed import shell
-from testbed.attest import rivals
+from testbed.attest.rivals import verifiers
 
 BANK = "sha256"
 MORE = 1000  # entries that a log has grown by since it was verified
@@ -95,15 +95,15 @@ def prepare(case: Path, count: int, key: rsa.RSAPrivateKey) -> None:
             if number:
                 file.write(f'{", " if number > 1 else ""}"{path}": ["sha256:{digest.hex()}"]')
         file.write("}}}\n")
-    (case / "pcrs").write_text(rivals.evmctl_pcrs({pcr: value.hex() for pcr, value in values.items()}, 32))
+    (case / "pcrs").write_text(verifiers.evmctl_pcrs({pcr: value.hex() for pcr, value in values.items()}, 32))
 
 
 def prepare_keylime(case: Path, count: int) -> str:
     """Write the same entries all on PCR 10, as Keylime refuses others, in its forms; return the PCR's value in hex."""
     value = log.write(case / "one.bin", count, log.PCRS[:1])[log.PCRS[0]].hex()
     binary = (case / "one.bin").read_bytes()
-    (case / "one.ascii").write_bytes(rivals.ascii_log(binary))
-    (case / "keylime.json").write_text(json.dumps(rivals.keylime_policy(binary)))
+    (case / "one.ascii").write_bytes(verifiers.ascii_log(binary))
+    (case / "keylime.json").write_text(json.dumps(verifiers.keylime_policy(binary)))
     (case / "one.bin").unlink()
     return value
 
@@ -170,7 +170,7 @@ def _growth(raw: dict[str, list[Measured]], sizes: list[int], ours: float, entri
 
 
 def _explained(options: argparse.Namespace) -> list[str]:
-    present = rivals.available(keylime_python=options.keylime_python)
+    present = verifiers.available(keylime_python=options.keylime_python)
     absent = [name for name in ("evmctl", "keylime") if name not in present]
     return [_EXPLANATION, *(["", f"Not on this machine: {', '.join(absent)}."] if absent else [])]
 
@@ -178,7 +178,7 @@ def _explained(options: argparse.Namespace) -> list[str]:
 def _rows(cases: dict[int, Path], sizes: list[int], options: argparse.Namespace) -> list[Row]:
     whole, later = cases[options.entries], cases[options.entries + MORE]
     every = "quote, replay, every digest and field, policy"
-    present = rivals.available(keylime_python=options.keylime_python)
+    present = verifiers.available(keylime_python=options.keylime_python)
     rows = [
         Row(name=OURS, checks=every, run=lambda: _child("verdict", whole, "1")),
         Row(name="ours, 2 processes", checks=every, run=lambda: _child("verdict", whole, "2")),
@@ -192,7 +192,7 @@ def _rows(cases: dict[int, Path], sizes: list[int], options: argparse.Namespace)
             )
         )
     if "keylime" in present:
-        python = options.keylime_python or os.environ.get(rivals.KEYLIME_PYTHON) or sys.executable
+        python = options.keylime_python or os.environ.get(verifiers.KEYLIME_PYTHON) or sys.executable
         value = prepare_keylime(whole, options.entries)
         checks = "replay, every digest, policy; no quote"
         rows.append(Row(name="Keylime", checks=checks, run=lambda: _keylime(python, value, whole)))
@@ -227,9 +227,9 @@ def _evmctl(case: Path) -> Measured:
 
 
 def _keylime(python: str, value: str, case: Path) -> Measured:
-    argv = rivals.keylime_argv(python, BANK, value, case / "one.ascii", case / "keylime.json")
+    argv = verifiers.keylime_argv(python, BANK, value, case / "one.ascii", case / "keylime.json")
     answer = dict(json.loads(shell.run(argv, timeout=TIMEOUT_SECONDS).out))
-    if answer["verdict"] != rivals.Says.ACCEPTS:
+    if answer["verdict"] != verifiers.Says.ACCEPTS:
         raise SystemExit(f"Keylime {answer['verdict']}: {answer['detail']}")
     return answer
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from testbed.analysis import markdown
-from testbed.attest import rivals
-from testbed.attest.mutate.model import REFUSED
+from testbed.attest.mutate.engine.model import REFUSED
+from testbed.attest.mutate.engine.trial import Row, ask_rivals, matrix, read_honest
 from testbed.attest.mutate.registry import ATTACKS
-from testbed.attest.mutate.run import Row, ask_rivals, matrix, read_honest
 from testbed.attest.quote import parse_nonce
+from testbed.attest.rivals import verifiers
 from testbed.errors import TestbedError
 from testbed.record import Record, Status
 from testbed.rundir import Campaign
@@ -79,7 +79,7 @@ def _candidate(campaign: Campaign, run: str, record: Record) -> _Candidate | Non
 
 
 def _rows(one: _Candidate) -> tuple[Row, ...]:
-    names = rivals.available()
+    names = verifiers.available()
     return tuple(matrix(one.bundle, ATTACKS, ak=one.ak, nonce=one.nonce, ask=ask_rivals(names) if names else None))
 
 
@@ -124,16 +124,18 @@ def _others(rows: list[Row]) -> list[str]:
         return ["No other verifier is on this machine to compare with."]
     table, told = [], []
     for name in names:
-        mine = [row for row in rows if _part(row) == rivals.SEES[name] and name in row.rivals]
+        mine = [row for row in rows if _part(row) == verifiers.SEES[name] and name in row.rivals]
         said = Counter(row.rivals[name] for row in mine)
-        seen = f"{len(mine)} of the {rivals.SEES[name]}"
+        seen = f"{len(mine)} of the {verifiers.SEES[name]}"
         honest = next((row.rivals[name] for row in rows if row.attack.name == _HONEST and name in row.rivals), "?")
-        table.append((f"`{name}`", honest, seen, *(said[word] for word in rivals.Says if word != rivals.Says.ABSENT)))
-        for word in (rivals.Says.ACCEPTS, rivals.Says.CRASHED):
+        table.append(
+            (f"`{name}`", honest, seen, *(said[word] for word in verifiers.Says if word != verifiers.Says.ABSENT))
+        )
+        for word in (verifiers.Says.ACCEPTS, verifiers.Says.CRASHED):
             those = list(dict.fromkeys(f"`{row.attack.name}`" for row in mine if row.rivals[name] == word))
             more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
             told += [f"`{name}` {word}: {', '.join(those[:_SHOWN])}{more}."] if those else []
-    words = [str(word) for word in rivals.Says if word != rivals.Says.ABSENT]
+    words = [str(word) for word in verifiers.Says if word != verifiers.Says.ABSENT]
     return [
         "Other verifiers on the same files, each on forgeries of what it looks at:",
         "",

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from testbed import plugins
 from testbed.analysis.frames import current
 from testbed.analysis.oracle import CheckVerdict
-from testbed.attest.finding import Finding, FindingKind, Verdict
+from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.verdict import Verdict
 from testbed.plan import Cell
 from testbed.record import Record, Status
 from testbed.rundir import Campaign, read_plan

@@ -18,8 +18,8 @@ import pandas as pd
 from testbed import plugins
 from testbed.analysis import frames
 from testbed.attest import truth
-from testbed.attest.archive import open_image
-from testbed.attest.tree import measure_tree
+from testbed.attest.image.archive import open_image
+from testbed.attest.image.tree import measure_tree
 from testbed.errors import TestbedError
 from testbed.measurers import LAUNCHING
 from testbed.plan import Cell

@@ -12,8 +12,9 @@ from pathlib import Path
 from testbed import plugins
 from testbed.analysis.checks import Judge, Judged, absent
 from testbed.attest import truth
-from testbed.attest.finding import BadEvidence, Finding, FindingKind, Verdict
+from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.quote import parse_nonce
+from testbed.attest.verdict import Verdict
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import TestbedError
 from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Ran

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from testbed.attest.finding import Finding, FindingKind
-from testbed.attest.integrity import (
+from testbed.attest.entries.integrity import (
     ALL_PROVED,
     ASKED,
     ATTACHED,
@@ -17,6 +16,7 @@ from testbed.attest.integrity import (
     BeatEntry,
     names,
 )
+from testbed.attest.finding import Finding, FindingKind
 
 # A beat may be late by a whole interval: the kernel's work queues promise no time.
 _PATIENCE = 2

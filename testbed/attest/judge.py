@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from testbed.attest import entries, rules, said
 from testbed.attest.beats import Beat, Beats
+from testbed.attest.entries import parse, words
+from testbed.attest.entries.launch import OUTCOMES
+from testbed.attest.entries.payload import parse_header
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, UnsupportedEvidence
-from testbed.attest.ima import Entry, Fields, parse_fields, template_digest
-from testbed.attest.launch import OUTCOMES
-from testbed.attest.payload import parse_header
-from testbed.attest.policy import Policy
-from testbed.attest.policy_image import NO_PROGRAMS, Complaint, some
+from testbed.attest.log import rules
+from testbed.attest.log.ima import Entry, Fields, parse_fields, template_digest
+from testbed.attest.policy.image import NO_PROGRAMS, Complaint, some
+from testbed.attest.policy.reference import Policy
 from testbed.attest.roster import Known, Roster
 
 Narrowed = tuple[tuple[str, ...], Complaint | None]
@@ -116,60 +117,60 @@ class Judge:
         if digest != fields.digest:
             got = f"{fields.digest.hex()} in field d-ng"
             self._add(_template_hash(entry, f"{digest.hex()}, the {fields.algorithm} of field buf", got))
-        if fields.name in entries.KINDS:
-            self._ours(entry, entries.parse_payload(fields.name, buf))
+        if fields.name in parse.KINDS:
+            self._ours(entry, parse.parse_payload(fields.name, buf))
             return
-        if self.policy is None or fields.name.startswith(entries.PREFIX):
-            known = ", ".join(map(bytes.decode, entries.KINDS))
+        if self.policy is None or fields.name.startswith(parse.PREFIX):
+            known = ", ".join(map(bytes.decode, parse.KINDS))
             raise UnsupportedEvidence("event", f"one of {known}", ascii(fields.name))
         self._complain(self.policy.judge_buffer(fields), entry, _said(fields.name, fields.digest))
 
-    def _ours(self, entry: Entry, payload: entries.Payload) -> None:
+    def _ours(self, entry: Entry, payload: parse.Payload) -> None:
         """Judge an entry of the measurer."""
-        if isinstance(payload, entries.OfNone):
+        if isinstance(payload, parse.OfNone):
             self._of_none(entry, payload)
             return
         seq = payload.container.seq
         for expected, got in self.roster.count(entry.pcr, payload):
             self._broken_rule(entry, seq, expected, got)
-        if isinstance(payload, entries.FileEntry):
+        if isinstance(payload, parse.FileEntry):
             self._container_file(entry, payload)
-        elif isinstance(payload, entries.LaunchEntry):
+        elif isinstance(payload, parse.LaunchEntry):
             self._launch(entry, payload)
-        elif isinstance(payload, entries.MountsEntry):
+        elif isinstance(payload, parse.MountsEntry):
             self._narrow(entry, seq, lambda policy, images: policy.judge_mounts(images, payload))
-        elif isinstance(payload, entries.ProgramEntry):
+        elif isinstance(payload, parse.ProgramEntry):
             self._program(entry, payload)
         else:
             self._doubt(entry, payload)
 
-    def _doubt(self, entry: Entry, payload: entries.OfContainer) -> None:
+    def _doubt(self, entry: Entry, payload: parse.OfContainer) -> None:
         """Report what leaves open what a container got, or what it ran."""
         seq = payload.container.seq
-        if isinstance(payload, entries.ViolationEntry):
+        if isinstance(payload, parse.ViolationEntry):
             wanted = "code that nobody can change while it is used"
-            self._or_noted(FindingKind.VIOLATION, _of(entry, seq), wanted, said.changeable(payload), seq)
-        elif isinstance(payload, entries.LossEntry):
+            self._or_noted(FindingKind.VIOLATION, _of(entry, seq), wanted, words.changeable(payload), seq)
+        elif isinstance(payload, parse.LossEntry):
             wanted = "an entry for all code of this container"
-            self._about(entry, seq, FindingKind.UNKNOWN_WINDOW, wanted, said.lost(payload))
-        elif isinstance(payload, entries.StartEntry) and payload.flags & entries.BEFORE:
+            self._about(entry, seq, FindingKind.UNKNOWN_WINDOW, wanted, words.lost(payload))
+        elif isinstance(payload, parse.StartEntry) and payload.flags & parse.BEFORE:
             got = "one that ran before: what it got until then is not known"
             self._about(entry, seq, FindingKind.UNKNOWN_WINDOW, "a container that began under the measurer", got)
 
-    def _of_none(self, entry: Entry, payload: entries.OfNone) -> None:
+    def _of_none(self, entry: Entry, payload: parse.OfNone) -> None:
         """Judge an entry that speaks of no container."""
-        if isinstance(payload, entries.BeatEntry):
+        if isinstance(payload, parse.BeatEntry):
             found = self.beats.setdefault(entry.pcr, Beats()).step(entry.where, payload)
             self._findings += [(entry.pcr, finding) for finding in found]
-        elif isinstance(payload, entries.MeasurerEntry):
+        elif isinstance(payload, parse.MeasurerEntry):
             self.parts.setdefault((entry.pcr, payload.part, payload.digest), entry.where)
         elif not payload.outcome:
             self.trees.add((entry.pcr, payload.digest))
 
-    def _container_file(self, entry: Entry, payload: entries.FileEntry) -> None:
+    def _container_file(self, entry: Entry, payload: parse.FileEntry) -> None:
         """Look a container's file up in the images that it may be, never in the host's list."""
         seq = payload.container.seq
-        if payload.flags & entries.NOT_BOUND:
+        if payload.flags & parse.NOT_BOUND:
             expected = "a file whose content cannot become another one"
             name = f"{_said(payload.path, payload.digest)}, which does not bind what runs"
             self._or_noted(FindingKind.NOT_BOUND, _of(entry, seq), expected, name, seq)
@@ -179,7 +180,7 @@ class Judge:
         self.roster.narrow(seq, images)
         self._complain(complaint, entry, _said(payload.path, payload.digest), str(seq))
 
-    def _launch(self, entry: Entry, payload: entries.LaunchEntry) -> None:
+    def _launch(self, entry: Entry, payload: parse.LaunchEntry) -> None:
         """Judge how a container was started: once, with an image that was digested and may be the container's."""
         seq = payload.container.seq
         if self.roster.get(seq).launched:
@@ -194,7 +195,7 @@ class Judge:
         self.roster.launched(seq, tree.hex() if tree else "")
         self._narrow(entry, seq, lambda policy, images: policy.judge_launch(images, payload))
 
-    def _program(self, entry: Entry, payload: entries.ProgramEntry) -> None:
+    def _program(self, entry: Entry, payload: parse.ProgramEntry) -> None:
         """Judge code that a container gave the kernel. It can change what is measured, so all containers are meant."""
         seq = payload.container.seq
         images = self.roster.images(seq)
@@ -203,7 +204,7 @@ class Judge:
             if complaint is None:
                 self.roster.narrow(seq, left)
                 return
-        kind, got = FindingKind.UNKNOWN_FILE, said.program(payload)
+        kind, got = FindingKind.UNKNOWN_FILE, words.program(payload)
         self._add(Finding(kind=kind, where=_of(entry, seq), expected=NO_PROGRAMS, got=got))
 
     def _narrow(self, entry: Entry, seq: int, judge: Callable[[Policy, tuple[str, ...]], Narrowed]) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from testbed.attest import tpm
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, UnsupportedEvidence
-from testbed.attest.ima import BANKS
+from testbed.attest.log.ima import BANKS
 from testbed.attest.tpm import Key, Reader
 from testbed.errors import SpecError
 

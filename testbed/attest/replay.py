@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from testbed.attest.finding import BadEvidence
-from testbed.attest.ima import BANKS, HASHES, Entry, extension, extensions
-from testbed.attest.stream import Run
+from testbed.attest.log.ima import BANKS, HASHES, Entry, extension, extensions
+from testbed.attest.log.stream import Run
 
 # PCRs of the dynamic root of trust start as ones (PC Client profile); a log cannot begin there from zero.
 _ONES = range(17, 23)

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
-from testbed.attest import entries
+from testbed.attest.entries import parse
+from testbed.attest.entries.identity import Place, find_place
 from testbed.attest.finding import Container, Finding, FindingKind
-from testbed.attest.identity import Place, find_place
-from testbed.attest.policy import Policy
+from testbed.attest.policy.reference import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,11 @@ class Roster:
                 found[str(seq)] = replace(one, container=named)
         return found
 
-    def count(self, pcr: int, payload: entries.OfContainer) -> Iterator[tuple[str, str]]:
+    def count(self, pcr: int, payload: parse.OfContainer) -> Iterator[tuple[str, str]]:
         """Put an entry to its container; yield what was expected of it and what there is, where that is not one."""
         who = payload.container
         known = self._known.get(who.seq)
-        if isinstance(payload, entries.StartEntry) == (known is not None):
+        if isinstance(payload, parse.StartEntry) == (known is not None):
             got = "a second ctr-start" if known else "none before this entry"
             yield "one ctr-start, before its container's other entries", got
         if known is None:
@@ -95,7 +95,7 @@ class Roster:
         self._known[who.seq] = replace(known, container=replace(one, entries=one.entries + 1))
         # A loss may be told of a container that has ended.
         holder = who.seq if one.runtime_id is None else self._holders[one.runtime_id]
-        if holder != who.seq and not isinstance(payload, entries.LossEntry):
+        if holder != who.seq and not isinstance(payload, parse.LossEntry):
             self._overtaken.add(who.seq)
 
     def ambiguous(self, reached: Collection[int]) -> Iterator[tuple[bool, Finding]]:
@@ -137,11 +137,11 @@ class Roster:
                 why = f"no engine puts it at {place.above or '/'!a}, and the policy's `cgroups` do not name that path"
                 yield f"container {seq}: its id {told} is not believed: {why}"
 
-    def _first(self, pcr: int, payload: entries.OfContainer) -> Known:
+    def _first(self, pcr: int, payload: parse.OfContainer) -> Known:
         """Return a container of which this is the first entry."""
         who = payload.container
         one = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
-        if not isinstance(payload, entries.StartEntry):
+        if not isinstance(payload, parse.StartEntry):
             return self._placed(Known(pcr=pcr, container=one, counts_as=who.seq), None)
         path = payload.cgroup_path.decode(errors="backslashreplace")
         place = find_place(path)
@@ -150,7 +150,7 @@ class Roster:
         one = replace(one, cgroup_path=path, parent=payload.parent, runtime_id=runtime_id)
         if runtime_id is not None:
             self._holders[runtime_id] = who.seq
-        before = bool(payload.flags & entries.BEFORE)
+        before = bool(payload.flags & parse.BEFORE)
         return self._placed(
             Known(pcr=pcr, container=one, counts_as=who.seq, before=before), place if inside else None, inside=inside
         )

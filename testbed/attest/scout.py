@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
-from testbed.attest.policy import Policy
-from testbed.attest.stream import Run, read_runs
+from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.policy.reference import Policy
 
 # An ordinary file's `d-ng|n-ng`. A name that begins with a digit may be one that a measurer put a namespace before.
 _ORDINARY = re.compile(rb"(?s)\x28\0\0\0sha256:\0.{32}(....)([^\x000-9][^\0]*\0)")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from testbed.attest import entries as payloads
-from testbed.attest.archive import Image, open_image
+from testbed.attest.entries import parse as payloads
+from testbed.attest.entries.launch import ARGS_CUT, NO_RUNTIME
 from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind
-from testbed.attest.ima import Entry, parse_fields
-from testbed.attest.launch import ARGS_CUT, NO_RUNTIME
-from testbed.attest.loader import found_arguments, mapped_files
-from testbed.attest.tree import tree_digest
+from testbed.attest.image.archive import Image, open_image
+from testbed.attest.image.loader import found_arguments, mapped_files
+from testbed.attest.image.tree import tree_digest
+from testbed.attest.log.ima import Entry, parse_fields
 from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What, arguments_text
 
 _IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own, which knows of no containers

@@ -8,18 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from testbed.attest import quote, resume, rules
+from testbed.attest import quote
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
-from testbed.attest.finding import BadEvidence, Finding, FindingKind, Verdict
-from testbed.attest.ima import BANKS, Entry, parse_fields
+from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.judge import Judge
-from testbed.attest.policy import Policy
+from testbed.attest.log import rules
+from testbed.attest.log.ima import BANKS, Entry, parse_fields
+from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.policy.reference import Policy
 from testbed.attest.quote import Attest, Quote, Selection
 from testbed.attest.replay import Goal, Mark, Replay, take
+from testbed.attest.saved import resume
+from testbed.attest.saved.state import State
 from testbed.attest.scout import ordinary_runs
-from testbed.attest.state import State
-from testbed.attest.stream import Run, read_runs
 from testbed.attest.tpm import Key, load_key
+from testbed.attest.verdict import Verdict
 
 DEFAULT_PCRS = "sha256:10,11"
 

@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from testbed.attest import rivals
+from testbed.attest.mutate.engine.trial import Rivals, Row, ask_rivals, matrix
 from testbed.attest.mutate.registry import ATTACKS
-from testbed.attest.mutate.run import Rivals, Row, ask_rivals, matrix
+from testbed.attest.rivals import verifiers
 from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
 from testbed.errors import SpecError
 
@@ -60,10 +60,10 @@ def _audit(bundle: Path, ak: bytes, nonce: bytes, pcrs: str, *, asked: bool) -> 
 
 
 def _rivals() -> Rivals:
-    if not rivals.available():
-        names = ", ".join(rivals.SEES)
+    if not verifiers.available():
+        names = ", ".join(verifiers.SEES)
         raise SpecError("--rivals: expected another verifier on this machine, got none", f"install one of {names}")
-    return ask_rivals(rivals.available())
+    return ask_rivals(verifiers.available())
 
 
 @contextmanager

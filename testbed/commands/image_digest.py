@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from testbed.attest.archive import open_image
-from testbed.attest.policy_file import escape_path
-from testbed.attest.tree import VERSION, Tree, measure_tree, read_directory
+from testbed.attest.image.archive import open_image
+from testbed.attest.image.tree import VERSION, Tree, measure_tree, read_directory
+from testbed.attest.policy.file import escape_path
 from testbed.errors import SpecError, TestbedError
 
 _PATH = click.Path(exists=True, path_type=Path)

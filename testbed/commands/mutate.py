@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from testbed.attest.mutate.model import REFUSED, EvidenceAttack, Forged, Honest
+from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest
+from testbed.attest.mutate.engine.trial import beside, read_honest, saved_state, write_files
 from testbed.attest.mutate.registry import ATTACKS, find
-from testbed.attest.mutate.run import beside, read_honest, saved_state, write_files
-from testbed.attest.state import save_state
+from testbed.attest.saved.state import save_state
 from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
 from testbed.errors import SpecError
 

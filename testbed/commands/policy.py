@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import track
 
 from testbed.attest.bundle import open_log
-from testbed.attest.ima import Entry
-from testbed.attest.policy import build_policy, load_policy, parse_policy
-from testbed.attest.policy_file import parse_document, read_policy_file
-from testbed.attest.policy_keys import json_schema
-from testbed.attest.policy_log import from_entries
-from testbed.attest.policy_make import ANY, Made, as_json, from_images, from_rootfs, merge
+from testbed.attest.log.ima import Entry
+from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.policy.file import parse_document, read_policy_file
+from testbed.attest.policy.keys import json_schema
+from testbed.attest.policy.log import from_entries
+from testbed.attest.policy.make import ANY, Made, as_json, from_images, from_rootfs, merge
+from testbed.attest.policy.reference import build_policy, load_policy, parse_policy
 from testbed.attest.quote import parse_nonce
-from testbed.attest.stream import Run, read_runs
 from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
 from testbed.errors import SpecError
 from testbed.rundir import write_json

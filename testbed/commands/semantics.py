@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
-from testbed.attest.ascii import Line, damaged, read_lines
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
-from testbed.attest.ima import Entry, parse_fields, read_entries, template_digest
-from testbed.attest.repair import repair
-from testbed.attest.rules import CANDIDATES, SHOWN, Audit, Group, Measured, audit, infer, is_namespaced, path_of
+from testbed.attest.log.ascii import Line, damaged, read_lines
+from testbed.attest.log.ima import Entry, parse_fields, read_entries, template_digest
+from testbed.attest.log.repair import repair
+from testbed.attest.log.rules import CANDIDATES, SHOWN, Audit, Group, Measured, audit, infer, is_namespaced, path_of
 from testbed.errors import EvidenceError
 
 SCHEMA = 1

@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 import click
 
-from testbed.attest.finding import Finding, Judgement, Verdict
-from testbed.attest.policy import load_policy
+from testbed.attest.finding import Finding
+from testbed.attest.policy.reference import load_policy
 from testbed.attest.quote import PCRS, parse_nonce
-from testbed.attest.state import load_state
-from testbed.attest.state import save_state as save_state_file
+from testbed.attest.saved.state import load_state
+from testbed.attest.saved.state import save_state as save_state_file
 from testbed.attest.tpm import parse_name
+from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import DEFAULT_PCRS, verify
 from testbed.errors import SpecError
 

@@ -25,13 +25,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 import evidence as b
 
-from testbed.attest import ascii as ascii_log
-from testbed.attest import bundle, entries, policy, quote, resume, rules, state, tpm
-from testbed.attest.finding import BadEvidence, FindingKind, Verdict
-from testbed.attest.ima import HASHES, Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
-from testbed.attest.policy_log import from_entries
+from testbed.attest import bundle, quote, tpm
+from testbed.attest.entries import parse
+from testbed.attest.finding import BadEvidence, FindingKind
+from testbed.attest.log import ascii as ascii_log
+from testbed.attest.log import rules
+from testbed.attest.log.ima import HASHES, Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
+from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.policy import reference as policy
+from testbed.attest.policy.log import from_entries
 from testbed.attest.replay import start_value
-from testbed.attest.stream import Run, read_runs
+from testbed.attest.saved import resume, state
+from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify
 from testbed.errors import SpecError
 
@@ -162,8 +167,8 @@ def run_log(data: bytes) -> None:
             fields = parse_fields(entry)
             assert b"\0" not in fields.name
             if fields.buf is not None:
-                payload = entries.parse_payload(fields.name, fields.buf)
-                assert isinstance(payload, entries.OfNone) or payload.container.seq
+                payload = parse.parse_payload(fields.name, fields.buf)
+                assert isinstance(payload, parse.OfNone) or payload.container.seq
     (scratch() / "log/ima.bin").write_bytes(data)
     ak = (SYNTHETIC / "ak.pub").read_bytes()
     verdict = plausible(verify(scratch() / "log", ak=ak, nonce=NONCE, policy=golden_policy()))
@@ -344,7 +349,7 @@ def run_state(data: bytes) -> None:
 LAUNCHES = [
     one
     for name, payload in (*OURS, *OURS_2)
-    if name == "ctr-launch" and isinstance(one := entries.parse_payload(name.encode(), payload), entries.LaunchEntry)
+    if name == "ctr-launch" and isinstance(one := parse.parse_payload(name.encode(), payload), parse.LaunchEntry)
 ]
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.attest import ima
-from testbed.attest.ascii import JOINED, Line, damaged, read_ascii, read_lines
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.repair import repair
+from testbed.attest.log import ima
+from testbed.attest.log.ascii import JOINED, Line, damaged, read_ascii, read_lines
+from testbed.attest.log.repair import repair
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SLIDES = GOLDEN / "slides"
@@ -204,8 +204,8 @@ def test_tries_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         tries += 1
         return parse(template)
 
-    monkeypatch.setattr("testbed.attest.ascii.fields_of", counted)
-    monkeypatch.setattr("testbed.attest.ascii._WORK_LEAST", 0)
+    monkeypatch.setattr("testbed.attest.log.ascii.fields_of", counted)
+    monkeypatch.setattr("testbed.attest.log.ascii._WORK_LEAST", 0)
     text = (b"10 " + b"1" * 40 + b" ima-ng sha256:00 /x\n") * 2000
     lines = list(read_lines(text))
     assert (len(lines), all(map(damaged, lines))) == (2000, True)

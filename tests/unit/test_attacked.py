@@ -15,24 +15,24 @@ from testbed import rundir
 from testbed.analysis import attacked, frames, report
 from testbed.analysis.attacked import Attacked, doubts, section
 from testbed.analysis.checks import Judged
-from testbed.attest import rivals
-from testbed.attest.finding import Verdict
 from testbed.attest.mutate.registry import find
+from testbed.attest.rivals import verifiers
+from testbed.attest.verdict import Verdict
 from testbed.plan import Cell
 from testbed.record import Evidence, Record
 from testbed.rundir import Campaign
 
 REAL = GOLDEN / "bundle-debian-6.12"
 ATTACKS = tuple(find(name) for name in ("signature-bit-first", "line-deleted", "ima-bin-fifo", "honest-quoted-again"))
-SAID = {"evmctl": rivals.Says.ACCEPTS, "tpm2_checkquote": rivals.Says.CRASHED}
+SAID = {"evmctl": verifiers.Says.ACCEPTS, "tpm2_checkquote": verifiers.Says.CRASHED}
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attacked, "ATTACKS", ATTACKS)
-    monkeypatch.setattr(rivals, "available", lambda: tuple(SAID))
+    monkeypatch.setattr(verifiers, "available", lambda: tuple(SAID))
     monkeypatch.setattr(
-        rivals, "judge", lambda name, *_, **__: rivals.Opinion(rival=name, verdict=SAID[name], detail="")
+        verifiers, "judge", lambda name, *_, **__: verifiers.Opinion(rival=name, verdict=SAID[name], detail="")
     )
 
 
@@ -90,7 +90,7 @@ def test_the_run_with_most_attacks_is_taken(tmp_path: Path, monkeypatch: pytest.
 def test_a_verifier_that_fails_is_told_and_fails_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = dataclasses.replace(ATTACKS[1], expect=frozenset({"violation"}))
     monkeypatch.setattr(attacked, "ATTACKS", (wrong,))
-    monkeypatch.setattr(rivals, "available", tuple)
+    monkeypatch.setattr(verifiers, "available", tuple)
     campaign = campaign_with(tmp_path, REAL)
     (one,) = attacked.attack(campaign, frames.runs(campaign))
     assert not one.ok

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.attest import state
 from testbed.attest.beats import Beat, Beats
-from testbed.attest.entries import BeatEntry, parse_payload
-from testbed.attest.finding import FindingKind, Judgement, Verdict
+from testbed.attest.entries.parse import BeatEntry, parse_payload
+from testbed.attest.finding import FindingKind
+from testbed.attest.saved import state
+from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import verify
 
 KEY = ec.derive_private_key(0x7E57, ec.SECP256R1())

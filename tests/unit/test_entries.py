@@ -15,8 +15,10 @@ from evidence import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.attest import entries
-from testbed.attest.entries import (
+from testbed.attest.entries import parse
+from testbed.attest.entries.integrity import HOOKS, PARTS, REASONS, names
+from testbed.attest.entries.mounts import Mount
+from testbed.attest.entries.parse import (
     BeatEntry,
     FileEntry,
     Identity,
@@ -34,9 +36,7 @@ from testbed.attest.entries import (
     runtime_id,
 )
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.ima import parse_fields, read_entries, template_digest
-from testbed.attest.integrity import HOOKS, PARTS, REASONS, names
-from testbed.attest.mounts import Mount
+from testbed.attest.log.ima import parse_fields, read_entries, template_digest
 
 # Bits 0 to 7 of mnt_flags (include/linux/mount.h), by what /proc/PID/mountinfo shows for them.
 MNT_FLAGS = {
@@ -73,10 +73,10 @@ def test_start_round_trip(cgroup: bytes, parent: int) -> None:
 
 def test_late_file_and_container_before() -> None:
     for route in (4, 5):
-        parsed = parse_payload(b"ctr-file", b.ctr_file(b"/a", b"x", route=route, flags=entries.LATE))
+        parsed = parse_payload(b"ctr-file", b.ctr_file(b"/a", b"x", route=route, flags=parse.LATE))
         assert isinstance(parsed, FileEntry)
         assert (parsed.route, parsed.flags) == (route, 8)
-    parsed = parse_payload(b"ctr-start", b.ctr_start(b"/c", flags=entries.BEFORE))
+    parsed = parse_payload(b"ctr-start", b.ctr_start(b"/c", flags=parse.BEFORE))
     assert isinstance(parsed, StartEntry)
     assert parsed.flags == 2
 
@@ -322,7 +322,7 @@ def listed(*lines: bytes) -> bytes:
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=3, flags=8), "flags"),
         (b"ctr-file", changed(FILE, 52, "<I", 12), "path length"),
         (b"ctr-file", changed(FILE, 52, "<I", 0xFFFFFFFF), "path length"),
-        (b"ctr-file", changed(FILE, 12, "<I", entries.NO_PATH), "path"),
+        (b"ctr-file", changed(FILE, 12, "<I", parse.NO_PATH), "path"),
         (b"ctr-file", b.ctr_file(b"", b"x"), "path"),
         (b"ctr-file", b.ctr_file(b"/a\0b", b"x"), "zero byte"),
         (b"ctr-start", changed(START, 68, "<I", 1), "reserved"),
@@ -389,9 +389,9 @@ def listed(*lines: bytes) -> bytes:
         (b"ctr-launch", changed(LAUNCH, 12, "<I", 0), "config"),
         (b"ctr-launch", changed(launch(), 12, "<I", 8), "config"),
         (b"ctr-launch", changed(launch(runtime=bytes(32)), 12, "<I", 0), "runtime"),
-        (b"ctr-file", changed(FILE, 12, "<I", entries.NOT_BOUND), "flags"),
+        (b"ctr-file", changed(FILE, 12, "<I", parse.NOT_BOUND), "flags"),
         (b"ctr-file", changed(FILE_2, 12, "<I", 0x20), "flags"),
-        (b"ctr-file", changed(FILE_2, 12, "<I", entries.LATE), "flags"),
+        (b"ctr-file", changed(FILE_2, 12, "<I", parse.LATE), "flags"),
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=3, flags=8, version=2), "flags"),
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=4, flags=16, version=2), "flags"),
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=2, flags=8), "flags"),
@@ -486,7 +486,7 @@ def test_any_bytes(data: bytes) -> None:
     bodies: tuple[bytes, ...] = (FILE[:48], START[:48], LAUNCH[:48], LAUNCH[:248], VIOLATION[:48], IMAGE[:48])
     bodies += (FILE_2[:48], LAUNCH_2[:288], MOUNTS[:48], LOSS[:48], PROGRAM[:48], PART[:48])
     for payload in (data, *(changed(body + data, 8, "<I", len(body + data)) for body in bodies)):
-        for name in entries.KINDS:
+        for name in parse.KINDS:
             with contextlib.suppress(BadEvidence):
                 parsed = parse_payload(name, payload)
                 if isinstance(parsed, FileEntry | ViolationEntry):
@@ -583,7 +583,7 @@ def mount_text(one: Mount) -> str:
 
 
 def test_every_kind_has_a_vector() -> None:
-    assert {name.partition(":")[0].encode() for name in VECTORS} == set(entries.KINDS)
+    assert {name.partition(":")[0].encode() for name in VECTORS} == set(parse.KINDS)
 
 
 @pytest.mark.parametrize("title", VECTORS)
@@ -684,7 +684,7 @@ def test_the_c_header_has_the_offsets_of_the_page() -> None:
 def test_the_c_header_has_the_kinds_and_bits_of_python() -> None:
     text = HEADER_FILE.read_text(encoding="utf-8")
     kinds = re.findall(r"TESTBED_KIND_(\w+) = (\d+)", text)
-    assert {f"ctr-{name.lower()}".encode(): int(number) for name, number in kinds} == entries.KINDS
+    assert {f"ctr-{name.lower()}".encode(): int(number) for name, number in kinds} == parse.KINDS
     hooks = re.findall(r"TESTBED_PROOF_\w+ = 1 << (\d+),\s*/\* (\w+) \*/", text)
     assert [name for _, name in sorted(hooks, key=lambda one: int(one[0]))] == list(HOOKS)
     assert len(re.findall(r"TESTBED_LOSS_\w+ = 1 <<", text)) == len(REASONS)

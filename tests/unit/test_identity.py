@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.attest.identity import believed, find_place
+from testbed.attest.entries.identity import believed, find_place
 
 ID, OTHER = "ab" * 32, "cd" * 32
 USER = "/user.slice/user-1000.slice/user@1000.service"

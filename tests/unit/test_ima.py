@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.attest import ima
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.ima import parse_fields, read_entries, template_digest
+from testbed.attest.log import ima
+from testbed.attest.log.ima import parse_fields, read_entries, template_digest
 from testbed.errors import EvidenceError
 
 CONTENTS = st.binary(max_size=200)

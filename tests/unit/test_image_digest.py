@@ -12,7 +12,7 @@ from test_tree import parse
 from test_truth import archive, layer
 
 from testbed import cli
-from testbed.attest.tree import measure_tree, tree_digest
+from testbed.attest.image.tree import measure_tree, tree_digest
 from testbed.commands import image_digest
 from testbed.errors import EvidenceError
 

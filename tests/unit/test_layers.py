@@ -104,7 +104,7 @@ def test_every_part_has_a_layer() -> None:
         ("testbed.shell", "from testbed.spec import load"),
         ("testbed.plan", "import testbed.attest.verify"),
         ("testbed.rundir", "import libvirt"),
-        ("testbed.attest.rivals", "from subprocess import run"),
+        ("testbed.attest.rivals.verifiers", "from subprocess import run"),
         ("testbed.cli", "from testbed.lab import machine"),
         ("testbed.cli_new", "from testbed.commands import run"),
         ("testbed.lab.campaign", "from testbed.commands import _conduct"),

@@ -18,16 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from evidence import GOLDEN
 
 from testbed import cli
-from testbed.attest import beats, judge, policy, policy_mounts, quote, resume, rivals, roster, scout
+from testbed.attest import beats, judge, quote, roster, scout
 from testbed.attest import verify as verifier
-from testbed.attest.finding import FindingKind, Judgement
-from testbed.attest.mutate import standin
-from testbed.attest.mutate.model import REFUSED, EvidenceAttack, Forged, Honest, Power
+from testbed.attest.finding import FindingKind
+from testbed.attest.mutate.engine import standin
+from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest, Power
+from testbed.attest.mutate.engine.trial import Row, matrix, read_honest, strike, write_files
+from testbed.attest.mutate.engine.trial import arguments as verify_arguments
+from testbed.attest.mutate.engine.trial import judge as judge_forged
 from testbed.attest.mutate.registry import ATTACKS, find, table
-from testbed.attest.mutate.run import Row, matrix, read_honest, strike, write_files
-from testbed.attest.mutate.run import arguments as verify_arguments
-from testbed.attest.mutate.run import judge as judge_forged
+from testbed.attest.policy import mounts as policy_mounts
+from testbed.attest.policy import reference as policy
+from testbed.attest.rivals import verifiers
+from testbed.attest.saved import resume
 from testbed.attest.tpm import load_key
+from testbed.attest.verdict import Judgement
 from testbed.commands import _evidence
 from testbed.commands import audit as audit_command
 from testbed.errors import EvidenceError, SpecError
@@ -213,7 +218,7 @@ def test_a_verifier_that_attests_too_little_is_noticed(
 ) -> None:
     """Or there would be no entries to attack, and so no attack that fails."""
     good = verifier.verify(REAL, **arguments(REAL))
-    monkeypatch.setattr("testbed.attest.mutate.run.verify", lambda *_, **__: replace(good, attested=reached))
+    monkeypatch.setattr("testbed.attest.mutate.engine.trial.verify", lambda *_, **__: replace(good, attested=reached))
     with pytest.raises(EvidenceError, match="entries that lead to the quoted"):
         read_honest(REAL, **arguments(REAL))
 
@@ -224,7 +229,7 @@ def verdictless(*_: object, **__: object) -> Any:
 
 def test_a_verifier_that_refuses_everything_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     one = honest(REAL)
-    monkeypatch.setattr("testbed.attest.mutate.run.verify", verdictless)
+    monkeypatch.setattr("testbed.attest.mutate.engine.trial.verify", verdictless)
     with tempfile.TemporaryDirectory() as scratch:
         row = strike(find("line-deleted"), one, Path(scratch) / "bundle")
     assert row.got == {REFUSED}
@@ -347,7 +352,7 @@ def test_audit_prints_the_matrix_and_a_summary(monkeypatch: pytest.MonkeyPatch) 
 def test_audit_of_a_broken_verifier_fails_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
     few(monkeypatch, "line-deleted", "template-hash-edited")
     monkeypatch.setattr(judge, "template_digest", lambda _: bytes(19) + b"\1")
-    monkeypatch.setattr("testbed.attest.mutate.run.read_honest", lambda *_, **__: honest(REAL))
+    monkeypatch.setattr("testbed.attest.mutate.engine.trial.read_honest", lambda *_, **__: honest(REAL))
     done = run("audit", str(REAL))
     assert done.exit_code == 1
     assert "line-deleted\tT52\tfiles\treplay-mismatch\treplay-mismatch template-hash\tNO" in done.stdout
@@ -371,17 +376,17 @@ def test_audit_asks_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     few(monkeypatch, "line-deleted")
     asked = []
 
-    def opinion(name: str, directory: Path, **given: Any) -> rivals.Opinion:
+    def opinion(name: str, directory: Path, **given: Any) -> verifiers.Opinion:
         asked.append((name, given["pcrs"], (directory / "quote.sig").is_file()))
-        return rivals.Opinion(rival=name, verdict=rivals.Says.ACCEPTS, detail="")
+        return verifiers.Opinion(rival=name, verdict=verifiers.Says.ACCEPTS, detail="")
 
-    monkeypatch.setattr(rivals, "available", lambda: ("evmctl",))
-    monkeypatch.setattr(rivals, "judge", opinion)
+    monkeypatch.setattr(verifiers, "available", lambda: ("evmctl",))
+    monkeypatch.setattr(verifiers, "judge", opinion)
     done = run("audit", str(REAL), "--rivals")
     assert done.exit_code == 0
     assert asked == [("evmctl", "sha256:10,11", True)]
     assert "yes\taccepts" in done.stdout
-    monkeypatch.setattr(rivals, "available", tuple)
+    monkeypatch.setattr(verifiers, "available", tuple)
     assert run("audit", str(REAL), "--rivals").exit_code == 2
 
 

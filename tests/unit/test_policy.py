@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.attest import policy_file, policy_keys
-from testbed.attest.entries import LaunchEntry, MountsEntry, ProgramEntry, parse_payload
+from testbed.attest.entries.mounts import OTHER_ROOT
+from testbed.attest.entries.parse import LaunchEntry, MountsEntry, ProgramEntry, parse_payload
 from testbed.attest.finding import Container, FindingKind
-from testbed.attest.ima import Fields, parse_fields, read_entries
-from testbed.attest.mounts import OTHER_ROOT
-from testbed.attest.policy import Policy, load_policy, parse_policy
-from testbed.attest.policy_file import escape_path, unescape_path
+from testbed.attest.log.ima import Fields, parse_fields, read_entries
+from testbed.attest.policy import file as policy_file
+from testbed.attest.policy import keys as policy_keys
+from testbed.attest.policy.file import escape_path, unescape_path
+from testbed.attest.policy.reference import Policy, load_policy, parse_policy
 from testbed.errors import SpecError
 
 EXAMPLE = b.GOLDEN / "policy" / "every-key.json"

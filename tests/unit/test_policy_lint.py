@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.attest import policy_lint, policy_steps
-from testbed.attest.policy_lint import bound, compile_pattern, lint
+from testbed.attest.policy import lint as policy_lint
+from testbed.attest.policy import steps as policy_steps
+from testbed.attest.policy.lint import bound, compile_pattern, lint
 
 GOOD = [
     "/var/cache/[a-z]+/.*",

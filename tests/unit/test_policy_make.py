@@ -14,12 +14,13 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 
-from testbed.attest import policy_log, policy_make
-from testbed.attest.archive import open_image
 from testbed.attest.finding import FindingKind
-from testbed.attest.ima import Fields, read_entries
-from testbed.attest.policy import load_policy
-from testbed.attest.tree import tree_digest
+from testbed.attest.image.archive import open_image
+from testbed.attest.image.tree import tree_digest
+from testbed.attest.log.ima import Fields, read_entries
+from testbed.attest.policy import log as policy_log
+from testbed.attest.policy import make as policy_make
+from testbed.attest.policy.reference import load_policy
 from testbed.attest.verify import verify
 from testbed.commands import policy as policy_command
 from testbed.errors import SpecError

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.attest import tpm
-from testbed.attest.finding import Verdict
-from testbed.attest.ima import TEMPLATES, Entry, encode, parse_fields, read_entries, template_digest
-from testbed.attest.stream import Run, read_runs
+from testbed.attest.log.ima import TEMPLATES, Entry, encode, parse_fields, read_entries, template_digest
+from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify
 
 KEY = ec.derive_private_key(0x7E57, ec.SECP256R1())

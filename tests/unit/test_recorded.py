@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.attest.finding import Judgement, Verdict
-from testbed.attest.ima import read_entries
+from testbed.attest.log.ima import read_entries
+from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import verify
 
 BUNDLES = sorted((Path(__file__).parents[1] / "golden").glob("bundle-debian-*"))

@@ -12,9 +12,9 @@ import evidence as b
 import pytest
 
 from testbed import shell
-from testbed.attest.ima import read_entries
+from testbed.attest.log.ima import read_entries
+from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.replay import Goal, Replay, start_value, take
-from testbed.attest.stream import Run, read_runs
 
 MIXED = b"".join([*b.sample_log(), b.ima_old("/bin/old", b"old"), b.violation("/bin/v"), b.entry(11, b"dep", b"?")])
 LONG = b"".join(b.ima_ng(f"/usr/bin/{n}", b"%d" % n, pcr=10 + (n % 3 == 0)) for n in range(400))

@@ -15,7 +15,8 @@ from testbed import plugins
 from testbed.analysis import markdown, material, report
 from testbed.analysis.checks import Judge, Judged
 from testbed.analysis.correctness import Outcome
-from testbed.attest.finding import Finding, FindingKind, Verdict
+from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.verdict import Verdict
 from testbed.commands.figures import command as figures_command
 from testbed.commands.report import command as report_command
 from testbed.plan import Cell

@@ -23,10 +23,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from testbed import shell
-from testbed.attest import rivals, rivals_keylime
 from testbed.attest.finding import BadEvidence
-from testbed.attest.ima import read_entries
-from testbed.attest.rivals import Opinion, Says
+from testbed.attest.log.ima import read_entries
+from testbed.attest.rivals import ask_keylime, verifiers
+from testbed.attest.rivals.verifiers import Opinion, Says
 from testbed.errors import DeadlineExceeded, HostError, SpecError
 from testbed.guest import Completed
 
@@ -36,14 +36,14 @@ PCRS = (10, 11)
 
 
 def needs(name: str) -> None:
-    if name not in rivals.available():
+    if name not in verifiers.available():
         pytest.skip(f"{name} is not on this machine")
 
 
 def ask(name: str, directory: Path, **options: Any) -> Opinion:
     """Ask about a bundle that has its own key and nonce, as it was made."""
     nonce = bytes.fromhex(json.loads((directory / "bundle.json").read_bytes())["nonce"])
-    return rivals.judge(name, directory, ak=(directory / "ak.pub").read_bytes(), nonce=nonce, **options)
+    return verifiers.judge(name, directory, ak=(directory / "ak.pub").read_bytes(), nonce=nonce, **options)
 
 
 def copied(name: str, to: Path) -> Path:
@@ -141,7 +141,7 @@ def test_checkquote_accepts_real_evidence_and_rejects_another_nonce() -> None:
     for bundle in REAL:
         directory = evidence.GOLDEN / bundle
         assert ask("tpm2_checkquote", directory).verdict is Says.ACCEPTS
-        other = rivals.judge("tpm2_checkquote", directory, ak=(directory / "ak.pub").read_bytes(), nonce=NONCE)
+        other = verifiers.judge("tpm2_checkquote", directory, ak=(directory / "ak.pub").read_bytes(), nonce=NONCE)
         assert other.verdict is Says.REJECTS
 
 
@@ -164,7 +164,7 @@ def test_checkquote_accepts_what_no_tpm_would_say_or_of_other_pcrs(
     needs("tpm2_checkquote")
     opinion = ask("tpm2_checkquote", made(tmp_path, key, HOST_LOG, **quoted))
     if opinion.verdict is Says.REJECTS:
-        pytest.skip(f"mended here, as in 5.6.1 and 5.7 ({rivals.version('tpm2_checkquote')})")
+        pytest.skip(f"mended here, as in 5.6.1 and 5.7 ({verifiers.version('tpm2_checkquote')})")
     assert opinion.verdict is Says.ACCEPTS
 
 
@@ -245,7 +245,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Completed | E
 
     def run(argv: list[str], *, timeout: float, check: bool) -> Completed:
         assert argv[0] == "prlimit"
-        assert (timeout, check) == (rivals.DEADLINE_SECONDS, False)
+        assert (timeout, check) == (verifiers.DEADLINE_SECONDS, False)
         words = argv[4:]
         answer = said[words[-1] if words[-1] in said else Path(words[0]).name]
         if isinstance(answer, Exception):
@@ -254,10 +254,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Completed | E
 
     monkeypatch.setattr(shell, "run", run)
     monkeypatch.setattr(shell, "which", lambda program: f"/usr/bin/{program}")
-    monkeypatch.setenv(rivals.KEYLIME_PYTHON, "/opt/python")
-    rivals._version.cache_clear()
+    monkeypatch.setenv(verifiers.KEYLIME_PYTHON, "/opt/python")
+    verifiers._version.cache_clear()
     yield said
-    rivals._version.cache_clear()
+    verifiers._version.cache_clear()
 
 
 def completed(code: int = 0, out: bytes = b"", err: bytes = b"") -> Completed:
@@ -318,9 +318,9 @@ def test_values_that_cannot_be_read_are_those_that_were_given(
     directory = copied(REAL[0], tmp_path)
     (directory / "bundle.json").write_text(told)
     options: dict[str, Any] = {"ak": (directory / "ak.pub").read_bytes(), "nonce": NONCE}
-    assert rivals.judge("evmctl", directory, **options).verdict is Says.CANNOT
-    assert rivals.judge("keylime", directory, **options).verdict is Says.CANNOT
-    given = rivals.judge("evmctl", directory, **options, values={10: "11" * 32, 11: "22" * 32})
+    assert verifiers.judge("evmctl", directory, **options).verdict is Says.CANNOT
+    assert verifiers.judge("keylime", directory, **options).verdict is Says.CANNOT
+    given = verifiers.judge("evmctl", directory, **options, values={10: "11" * 32, 11: "22" * 32})
     assert given.verdict is Says.ACCEPTS
 
 
@@ -331,10 +331,10 @@ def test_a_description_that_is_no_file_or_too_large_is_not_read(
     options: dict[str, Any] = {"ak": (directory / "ak.pub").read_bytes(), "nonce": NONCE}
     good = (directory / "bundle.json").read_bytes()
     (directory / "bundle.json").write_bytes(good + b" " * (1 << 20))
-    assert rivals.judge("evmctl", directory, **options).verdict is Says.CANNOT
+    assert verifiers.judge("evmctl", directory, **options).verdict is Says.CANNOT
     (directory / "bundle.json").unlink()
     (directory / "bundle.json").mkdir()
-    assert rivals.judge("evmctl", directory, **options).verdict is Says.CANNOT
+    assert verifiers.judge("evmctl", directory, **options).verdict is Says.CANNOT
 
 
 def test_keylime_is_not_asked_about_a_log_that_has_no_text_form(
@@ -359,12 +359,12 @@ def test_a_rival_is_not_made_to_wait_for_a_fifo(
 
 def test_who_is_there_is_told(answers: dict[str, Completed | Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     answers["--version"] = completed(out=b'tool="tpm2_checkquote" version="5.4" tctis="x"\n')
-    assert rivals.available() == ("evmctl", "tpm2_checkquote", "keylime")
-    assert [rivals.version(name) for name in (*rivals.SEES, "nobody")] == ["5.4", "5.4", "7.14.3", ""]
-    assert rivals.version("keylime", keylime_python="/opt/other/python") == "7.14.3"
-    rivals._version.cache_clear()
+    assert verifiers.available() == ("evmctl", "tpm2_checkquote", "keylime")
+    assert [verifiers.version(name) for name in (*verifiers.SEES, "nobody")] == ["5.4", "5.4", "7.14.3", ""]
+    assert verifiers.version("keylime", keylime_python="/opt/other/python") == "7.14.3"
+    verifiers._version.cache_clear()
     monkeypatch.setattr(shell, "which", lambda _: None)
-    assert rivals.available() == ()
+    assert verifiers.available() == ()
     assert ask("evmctl", evidence.GOLDEN / REAL[0]).verdict is Says.ABSENT
 
 
@@ -382,27 +382,27 @@ def test_a_python_without_keylime_is_told(
     answers: dict[str, Completed | Exception], answer: Completed | Exception
 ) -> None:
     answers["--probe"] = answer
-    assert "keylime" not in rivals.available()
+    assert "keylime" not in verifiers.available()
 
 
 def test_a_version_that_is_not_said_is_unknown(answers: dict[str, Completed | Exception]) -> None:
     answers["--version"] = completed(out=b"development\n")
-    assert rivals.version("evmctl") == "unknown"
+    assert verifiers.version("evmctl") == "unknown"
 
 
 def test_a_wrong_key_or_selection_is_a_wrong_argument() -> None:
     with pytest.raises(SpecError):
-        rivals.judge("evmctl", evidence.GOLDEN / REAL[0], ak=b"none", nonce=NONCE)
+        verifiers.judge("evmctl", evidence.GOLDEN / REAL[0], ak=b"none", nonce=NONCE)
     ak = (evidence.GOLDEN / REAL[0] / "ak.pub").read_bytes()
     with pytest.raises(SpecError):
-        rivals.judge("evmctl", evidence.GOLDEN / REAL[0], ak=ak, nonce=NONCE, pcrs="sha256:99")
+        verifiers.judge("evmctl", evidence.GOLDEN / REAL[0], ak=ak, nonce=NONCE, pcrs="sha256:99")
 
 
 # The forms that they read.
 
 
 def test_the_text_form_is_the_kernels() -> None:
-    lines = rivals.ascii_log(HOST_LOG + evidence.violation("/var/log/x")).decode().split("\n")
+    lines = verifiers.ascii_log(HOST_LOG + evidence.violation("/var/log/x")).decode().split("\n")
     digest = hashlib.sha256(b"true").hexdigest()
     shown = hashlib.sha1(evidence.digest_field(bytes.fromhex(digest)) + evidence.field(b"/usr/bin/true\0")).hexdigest()
     assert lines[1] == f"10 {shown} ima-ng sha256:{digest} /usr/bin/true"
@@ -412,25 +412,25 @@ def test_the_text_form_is_the_kernels() -> None:
     assert lines[5].endswith(f" kexec-cmdline {b'quiet'.hex()}")
     assert lines[6] == f"10 {'00' * 20} ima-ng sha256:{'00' * 32} /var/log/x"
     assert lines[7:] == [""]
-    assert rivals.ascii_log(evidence.ima_ng("x", b"", pcr=9)).startswith(b" 9 ")
+    assert verifiers.ascii_log(evidence.ima_ng("x", b"", pcr=9)).startswith(b" 9 ")
 
 
 def test_the_text_form_of_a_template_that_keylime_has_not_is_a_line_all_the_same() -> None:
-    assert rivals.ascii_log(evidence.entry(10, b"ima-new", b"\1\2")).endswith(b" ima-new 0102\n")
+    assert verifiers.ascii_log(evidence.entry(10, b"ima-new", b"\1\2")).endswith(b" ima-new 0102\n")
     unknown = evidence.entry(10, b"ima-ng", evidence.digest_field(bytes(32), "sm3") + evidence.field(b"x\0"))
     with pytest.raises(BadEvidence, match="entry 1"):
-        rivals.ascii_log(unknown)
+        verifiers.ascii_log(unknown)
 
 
 def test_the_policy_for_keylime_lists_all() -> None:
-    policy = rivals.keylime_policy(HOST_LOG + evidence.entry(10, b"ima-new", b"\1"))
+    policy = verifiers.keylime_policy(HOST_LOG + evidence.entry(10, b"ima-new", b"\1"))
     assert policy["digests"]["/usr/bin/true"] == [hashlib.sha256(b"true").hexdigest()]
     assert set(policy["digests"]) >= {"boot_aggregate", "/usr/bin/old", "/usr/bin/bare", "/usr/bin/signed"}
     assert policy["ima-buf"] == {"kexec-cmdline": [hashlib.sha256(b"quiet").hexdigest()]}
 
 
 def test_the_pcr_file_for_evmctl_has_every_pcr() -> None:
-    lines = rivals.evmctl_pcrs({10: "ab" * 32}, 32).splitlines()
+    lines = verifiers.evmctl_pcrs({10: "ab" * 32}, 32).splitlines()
     assert len(lines) == 24
     assert lines[10] == "PCR-10: " + "ab" * 32
     assert lines[11] == "PCR-11: " + "00" * 32
@@ -471,9 +471,9 @@ def keylime(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         vars(module).update(contents)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "gpg", raising=False)
-    monkeypatch.setattr(rivals_keylime.logging, "disable", lambda _: None)
+    monkeypatch.setattr(ask_keylime.logging, "disable", lambda _: None)
     # In this process the peak is pytest's own.
-    monkeypatch.setattr(rivals_keylime.Path, "write_text", lambda *_, **__: 0)
+    monkeypatch.setattr(ask_keylime.Path, "write_text", lambda *_, **__: 0)
     return stand_in
 
 
@@ -486,7 +486,7 @@ def question(tmp_path: Path) -> list[str]:
 
 
 def test_the_driver_asks_as_keylimes_verifier_does(keylime: types.SimpleNamespace, question: list[str]) -> None:
-    answer = rivals_keylime.main(question)
+    answer = ask_keylime.main(question)
     assert (answer["verdict"], answer["detail"]) == ("accepts", "2 lines")
     assert keylime.asked == [("agent", ["one", "two \ufffd", ""], {"digests": {}}, "ab", "SHA256")]
     assert {"seconds", "cpu_seconds", "load_seconds", "lines_seconds", "beyond_kib", "peak_kib"} <= answer.keys()
@@ -494,24 +494,24 @@ def test_the_driver_asks_as_keylimes_verifier_does(keylime: types.SimpleNamespac
 
 def test_the_driver_tells_each_reason_once(keylime: types.SimpleNamespace, question: list[str]) -> None:
     keylime.failure = Failure("a", "b", "a")
-    answer = rivals_keylime.main(question)
+    answer = ask_keylime.main(question)
     assert (answer["verdict"], answer["detail"]) == ("rejects", "a, b")
 
 
 def test_the_driver_tells_what_keylime_raises(keylime: types.SimpleNamespace, question: list[str]) -> None:
     keylime.failure = UnicodeError("surrogates")
-    assert rivals_keylime.main(question) == {"verdict": "crashed", "detail": "UnicodeError: surrogates"}
+    assert ask_keylime.main(question) == {"verdict": "crashed", "detail": "UnicodeError: surrogates"}
 
 
 def test_the_driver_tells_where_there_is_no_keylime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals_keylime.logging, "disable", lambda _: None)
+    monkeypatch.setattr(ask_keylime.logging, "disable", lambda _: None)
     monkeypatch.setitem(sys.modules, "keylime", None)
-    assert rivals_keylime.main(["--probe"])["verdict"] == "absent"
+    assert ask_keylime.main(["--probe"])["verdict"] == "absent"
 
 
 def test_the_driver_tells_keylimes_version(keylime: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rivals_keylime.importlib.metadata, "version", lambda name: f"{name} 7")
-    assert rivals_keylime.main(["--probe"]) == {"verdict": "accepts", "detail": "keylime 7"}
+    monkeypatch.setattr(ask_keylime.importlib.metadata, "version", lambda name: f"{name} 7")
+    assert ask_keylime.main(["--probe"]) == {"verdict": "accepts", "detail": "keylime 7"}
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:

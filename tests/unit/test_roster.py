@@ -10,11 +10,12 @@ from typing import Any
 import evidence as b
 import pytest
 
-from testbed.attest.finding import Finding, Verdict
-from testbed.attest.ima import read_entries
+from testbed.attest.finding import Finding
 from testbed.attest.judge import Judge
-from testbed.attest.policy import Policy, parse_policy
+from testbed.attest.log.ima import read_entries
+from testbed.attest.policy.reference import Policy, parse_policy
 from testbed.attest.roster import Known, Roster
+from testbed.attest.verdict import Verdict
 from testbed.commands.verify import _lines
 
 OTHER = "cd" * 32

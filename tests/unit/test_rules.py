@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.attest.ascii import read_lines
 from testbed.attest.finding import FindingKind
-from testbed.attest.ima import Entry, parse_fields, read_entries
-from testbed.attest.rules import (
+from testbed.attest.log.ascii import read_lines
+from testbed.attest.log.ima import Entry, parse_fields, read_entries
+from testbed.attest.log.rules import (
     CANDIDATES,
     NO_CONTENT_DIGEST,
     SHOWN,
@@ -268,7 +268,7 @@ def test_our_own_entries_bind_all() -> None:
 
 
 def test_findings_and_candidates_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbed.attest.rules.TRACKED", 10)
+    monkeypatch.setattr("testbed.attest.log.rules.TRACKED", 10)
     lines = [line(NS + b":/%d" % n, sha256(b"%d" % n)) for n in range(SHOWN + 50)]
     found = audit(lines, {})
     assert kinds(found).count(FindingKind.UNSUPPORTED) == SHOWN + 2

@@ -15,12 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.attest import quote, state, tpm
+from testbed.attest import quote, tpm
 from testbed.attest.beats import Beat
 from testbed.attest.finding import Container
-from testbed.attest.ima import BANKS
-from testbed.attest.resume import quote_findings
-from testbed.attest.state import (
+from testbed.attest.log.ima import BANKS
+from testbed.attest.saved import state
+from testbed.attest.saved.resume import quote_findings
+from testbed.attest.saved.state import (
     Known,
     Part,
     Segment,

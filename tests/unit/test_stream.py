@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from testbed.attest import stream
 from testbed.attest.finding import BadEvidence
-from testbed.attest.ima import NO_DIGEST, Entry, encode, read_entries
-from testbed.attest.stream import Run, read_runs
+from testbed.attest.log import stream
+from testbed.attest.log.ima import NO_DIGEST, Entry, encode, read_entries
+from testbed.attest.log.stream import Run, read_runs
 
 
 def streamed(log: bytes, offset: int = 0, number: int = 0) -> tuple[list[Entry], str]:

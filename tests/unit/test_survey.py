@@ -15,7 +15,8 @@ from fake_campaign import build, failed
 from testbed import cli, rundir
 from testbed.analysis import kernels
 from testbed.analysis.checks import Judged
-from testbed.attest.finding import Finding, FindingKind, Verdict
+from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.verdict import Verdict
 from testbed.errors import BuildError, DeployError, LostMachine, SpecError
 from testbed.lab import survey
 from testbed.lab.campaign import saves

@@ -14,7 +14,15 @@ import evidence as b
 import pytest
 
 from testbed import shell
-from testbed.attest.tree import DIRECTORY, Node, content_digest, node_digest, read_directory, tree_digest, verity_digest
+from testbed.attest.image.tree import (
+    DIRECTORY,
+    Node,
+    content_digest,
+    node_digest,
+    read_directory,
+    tree_digest,
+    verity_digest,
+)
 from testbed.errors import EvidenceError
 
 TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK, "chr": stat.S_IFCHR, "fifo": stat.S_IFIFO}

@@ -21,11 +21,11 @@ import pytest
 from evidence import GOLDEN
 
 from testbed import plugins
-from testbed.attest.archive import open_image
 from testbed.attest.finding import Container
-from testbed.attest.ima import Entry, read_entries
-from testbed.attest.loader import mapped_files
-from testbed.attest.tree import tree_digest
+from testbed.attest.image.archive import open_image
+from testbed.attest.image.loader import mapped_files
+from testbed.attest.image.tree import tree_digest
+from testbed.attest.log.ima import Entry, read_entries
 from testbed.attest.truth import arguments, compare, executed, image_tree
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import BuildError
@@ -518,7 +518,9 @@ def test_from_bundle_to_findings() -> None:
 
 def test_the_judge_sees_no_lab() -> None:
     """Importing every module of `testbed.attest` must not bring in `testbed.lab`."""
-    modules = [path.stem for path in (Path(__file__).parents[2] / "testbed" / "attest").glob("*.py")]
-    code = f"import sys, importlib; [importlib.import_module('testbed.attest.' + m) for m in {modules}]"
+    root = Path(__file__).parents[2]
+    modules = [".".join(path.relative_to(root).with_suffix("").parts) for path in root.glob("testbed/attest/**/*.py")]
+    assert len(modules) > 50
+    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]"
     code += "; sys.exit(any(name.startswith('testbed.lab') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

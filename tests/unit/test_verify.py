@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 from evidence import GOLDEN
 
-from testbed.attest.finding import Finding, FindingKind, Judgement, Verdict
-from testbed.attest.ima import read_entries
+from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.log.ima import read_entries
+from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import attested_entries, verify
 from testbed.commands import verify as cli
 from testbed.errors import SpecError

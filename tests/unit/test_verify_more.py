@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from testbed.attest import bundle, stream
-from testbed.attest.finding import Verdict
-from testbed.attest.policy import Policy, parse_policy
-from testbed.attest.state import State
+from testbed.attest import bundle
+from testbed.attest.log import stream
+from testbed.attest.policy.reference import Policy, parse_policy
+from testbed.attest.saved.state import State
+from testbed.attest.verdict import Verdict
 from testbed.attest.verify import attested_entries, verify
 from testbed.commands import verify as command
 from testbed.errors import SpecError

@@ -12,9 +12,9 @@ import pytest
 from evidence import GOLDEN
 
 from testbed.attest.finding import Container, Finding, FindingKind
-from testbed.attest.ima import read_entries
+from testbed.attest.log.ima import read_entries
+from testbed.attest.mutate.engine.trial import matrix
 from testbed.attest.mutate.registry import find
-from testbed.attest.mutate.run import matrix
 from testbed.attest.truth import compare
 from testbed.measurers import Claimed, Executed
 

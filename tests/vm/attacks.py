@@ -15,8 +15,8 @@ from holes import memory
 from robust import CGROUP, MEASURER, VOLUME, Contained, Subject, payload_of
 
 from testbed import measurers
-from testbed.attest import entries
-from testbed.attest.entries import (
+from testbed.attest.entries import parse
+from testbed.attest.entries.parse import (
     BeatEntry,
     FileEntry,
     LossEntry,
@@ -151,7 +151,7 @@ def payloads(subject: Subject) -> list[Payload]:
 def number_of(subject: Subject, one: Contained) -> int:
     """Return the number that the log gives a container, which may be running."""
     starts = [it for it in payloads(subject) if isinstance(it, StartEntry)]
-    (mine,) = (it for it in starts if entries.runtime_id(it.cgroup_path) == one.id and not it.parent)
+    (mine,) = (it for it in starts if parse.runtime_id(it.cgroup_path) == one.id and not it.parent)
     return mine.container.seq
 
 

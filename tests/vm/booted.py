@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from testbed import measurers
-from testbed.attest import entries, verify
-from testbed.attest.entries import Payload
-from testbed.attest.ima import parse_fields, read_entries
+from testbed.attest import verify
+from testbed.attest.entries import parse
+from testbed.attest.entries.parse import Payload
+from testbed.attest.log.ima import parse_fields, read_entries
 from testbed.guest import Guest
 from testbed.lab import attestation, block, console
 from testbed.lab.block import Parts
@@ -48,7 +49,7 @@ class Booted:
         """Return what PCR 11's entries say."""
         raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
         found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
-        return [entries.parse_payload(fields.name, fields.buf or b"") for fields in found]
+        return [parse.parse_payload(fields.name, fields.buf or b"") for fields in found]
 
     def judged(self) -> tuple[Path, verify.Verdict]:
         """Quote both PCRs and verify; return where the evidence is, too."""

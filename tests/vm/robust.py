@@ -14,9 +14,10 @@ from typing import Any
 from booted import Saves, changes, complaints
 
 from testbed import measurers, plugins
-from testbed.attest import entries, verify
-from testbed.attest.entries import FileEntry, Payload, StartEntry
-from testbed.attest.ima import Entry, parse_fields, read_entries
+from testbed.attest import verify
+from testbed.attest.entries import parse
+from testbed.attest.entries.parse import FileEntry, Payload, StartEntry
+from testbed.attest.log.ima import Entry, parse_fields, read_entries
 from testbed.guest import Completed, Guest
 from testbed.lab import attestation
 from testbed.lab.block import Parts, deploy
@@ -184,7 +185,7 @@ def scenario(call: str) -> Contained:
 
 def payload_of(entry: Entry) -> Payload:
     fields = parse_fields(entry)
-    return entries.parse_payload(fields.name, fields.buf or b"")
+    return parse.parse_payload(fields.name, fields.buf or b"")
 
 
 def below(files: Sequence[FileEntry], place: str) -> list[FileEntry]:
@@ -212,4 +213,4 @@ def subject(saves: Saves, part: Parts, directory: Path) -> Iterator[Subject]:
 
 
 def _is_start(payload: Payload, container: Contained) -> bool:
-    return isinstance(payload, StartEntry) and entries.runtime_id(payload.cgroup_path) == container.id
+    return isinstance(payload, StartEntry) and parse.runtime_id(payload.cgroup_path) == container.id

@@ -9,8 +9,8 @@ import pytest
 from booted import Booted, complaints
 
 from testbed import measurers, plugins
-from testbed.attest import entries
-from testbed.attest.entries import BeatEntry, FileEntry, JoinEntry, Payload, StartEntry
+from testbed.attest.entries import parse
+from testbed.attest.entries.parse import BeatEntry, FileEntry, JoinEntry, Payload, StartEntry
 from testbed.attest.finding import FindingKind
 
 MEASURER = plugins.measurer("container-file")
@@ -84,7 +84,7 @@ class Subject(Booted):
     def early(self) -> StartEntry:
         """Return the first container's latest start."""
         wanted = self.guest.run(("sh", "-c", f"{PODMAN} inspect -f '{{{{.Id}}}}' {EARLY}")).text.strip()
-        return [one for one in starts(self.log()) if entries.runtime_id(one.cgroup_path) == wanted][-1]
+        return [one for one in starts(self.log()) if parse.runtime_id(one.cgroup_path) == wanted][-1]
 
 
 def starts(log: list[Payload]) -> list[StartEntry]:
@@ -114,12 +114,12 @@ def subject(booted: Booted) -> Iterator[Subject]:
 def test_it_says_that_it_came_and_lists_what_ran(subject: Subject) -> None:
     first, *rest = subject.log()
     assert isinstance(first, BeatEntry)
-    assert (first.number, first.event, first.lost, first.interval) == (1, entries.ATTACHED, 0, 0)
+    assert (first.number, first.event, first.lost, first.interval) == (1, parse.ATTACHED, 0, 0)
     (start,) = starts(rest)
     assert start == subject.early()
-    assert start.flags == entries.BEFORE
+    assert start.flags == parse.BEFORE
     (program,) = files(rest, start.container.seq)
-    assert (program.path, program.route, program.flags) == (b"/usr/bin/sleep", entries.RUNNING, entries.LATE)
+    assert (program.path, program.route, program.flags) == (b"/usr/bin/sleep", parse.RUNNING, parse.LATE)
 
 
 def test_it_says_that_it_is_there_when_asked(subject: Subject) -> None:
@@ -127,7 +127,7 @@ def test_it_says_that_it_is_there_when_asked(subject: Subject) -> None:
         measurers.beat(MEASURER, subject.guest)
     said = beats(subject.log())
     assert [one.number for one in said] == [1, 2, 3]
-    assert {one.event for one in said[1:]} == {entries.ASKED}
+    assert {one.event for one in said[1:]} == {parse.ASKED}
     assert said[1].time < said[2].time
 
 
@@ -192,7 +192,7 @@ def test_no_pin_goes_unsaid(subject: Subject) -> None:
     last = beats(subject.log())[-1].number
 
     added = subject.added(f"rm {measurers.PINS}/link-inherit; ! {LOADER} beat --pin {measurers.PINS}")
-    assert [(one.number, one.event) for one in beats(added)] == [(last + 1, entries.DETACHED)]
+    assert [(one.number, one.event) for one in beats(added)] == [(last + 1, parse.DETACHED)]
     assert subject.added(f"{LOADER} detach --pin {measurers.PINS}") == [], "once is enough"
 
     former = subject.early().container
@@ -205,13 +205,13 @@ def test_no_pin_goes_unsaid(subject: Subject) -> None:
     wait = f"before=$({COUNT}); {begin} && {beaten} && then=$({COUNT}) && umount --lazy /run/pins && {ended}"
     added = subject.added(f"{there} && {wait} && sleep 1.5")
     came, *periodic, gone = beats(added)
-    assert [one.event for one in (came, gone)] == [entries.ATTACHED, entries.DETACHED]
-    assert {one.event for one in periodic} == {entries.PERIODIC}
+    assert [one.event for one in (came, gone)] == [parse.ATTACHED, parse.DETACHED]
+    assert {one.event for one in periodic} == {parse.PERIODIC}
     assert [one.number for one in beats(added)] == [*range(last + 2, last + 4 + len(periodic))]
     again = subject.early()
     assert (again.container.mntns, again.container.started) == (former.mntns, former.started)
     assert again.container.seq > former.seq
-    assert again.flags == entries.BEFORE
+    assert again.flags == parse.BEFORE
 
 
 def test_the_quote_covers_it_all(subject: Subject) -> None:

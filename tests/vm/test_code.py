@@ -11,10 +11,10 @@ import pytest
 from booted import Booted, complaints
 
 from testbed import measurers, plugins
-from testbed.attest import entries
-from testbed.attest.entries import FileEntry, LossEntry, Payload, ProgramEntry, StartEntry, ViolationEntry
+from testbed.attest.entries import parse
+from testbed.attest.entries.integrity import KERNEL_MODULE
+from testbed.attest.entries.parse import FileEntry, LossEntry, Payload, ProgramEntry, StartEntry, ViolationEntry
 from testbed.attest.finding import FindingKind
-from testbed.attest.integrity import KERNEL_MODULE
 from testbed.lab import debian
 
 MEASURER = plugins.measurer("container-file")
@@ -22,7 +22,7 @@ LOADER = f"{measurers.DEPLOYED}/measurer"
 PODMAN = "podman --cgroup-manager=cgroupfs"
 # On the guest's disk, and the same in the container; /code/code is the program of code.c.
 VOLUME = "/root/code"
-FIRST, SECOND = entries.OPEN_WRITERS, entries.TOMTOU
+FIRST, SECOND = parse.OPEN_WRITERS, parse.TOMTOU
 # More mappings in one call than measurements of one task may be pending at once.
 PENDING = 4096
 # Why a container lost code: enum testbed_loss.
@@ -123,26 +123,26 @@ def test_an_ordinary_run_violates_nothing(subject: Subject) -> None:
     assert len(files(log, "/script")) == 2
     assert files(log, "/code/mine")
     assert violations(log) == []
-    assert {one.route for one in log if isinstance(one, FileEntry)} == {entries.EXECVE, entries.MMAP}
+    assert {one.route for one in log if isinstance(one, FileEntry)} == {parse.EXECVE, parse.MMAP}
 
 
 def test_mprotect_is_measured_late(subject: Subject) -> None:
     content = subject.file("late")
     one = only(subject.code("late", "/code/late"), "/code/late", content)
-    assert (one.route, one.flags) == (entries.MPROTECT, entries.LATE)
+    assert (one.route, one.flags) == (parse.MPROTECT, parse.LATE)
 
 
 def test_mprotect_of_an_overlays_file_has_the_containers_path(subject: Subject) -> None:
     content = subject.guest.run(("sh", "-c", f"{PODMAN} run --rm --network=none {subject.image} cat /etc/passwd")).out
     one = only(subject.code("late", "/etc/passwd"), "/etc/passwd", content)
-    assert (one.route, one.flags) == (entries.MPROTECT, entries.LATE)
+    assert (one.route, one.flags) == (parse.MPROTECT, parse.LATE)
 
 
 def test_mprotect_of_what_is_known_adds_nothing(subject: Subject) -> None:
     subject.file("known")
     script = "/code/known; /code/code late /code/known; true"
     (one,) = files(subject.run("/usr/bin/bash", "-c", script), "/code/known")
-    assert one.route == entries.EXECVE
+    assert one.route == parse.EXECVE
 
 
 def test_the_hosts_mprotect_is_not_measured(subject: Subject) -> None:
@@ -155,7 +155,7 @@ def test_what_the_kernel_reads_for_a_container_is_measured(subject: Subject) -> 
     subject.guest.run(("cp", module, f"{VOLUME}/module.ko"))
     content = subject.guest.get(module)
     one = only(subject.code("module", "/code/module.ko", options="--privileged"), "/code/module.ko", content)
-    assert (one.route, one.flags) == (entries.KERNEL_READ, 0)
+    assert (one.route, one.flags) == (parse.KERNEL_READ, 0)
     assert subject.added(f"{VOLUME}/code module {VOLUME}/module.ko")[:-1] == [], "the host's"
 
 
@@ -213,14 +213,14 @@ def test_an_overlays_copy_is_another_file(subject: Subject) -> None:
 def test_a_memfd_is_measured_and_flagged(subject: Subject, name: str) -> None:
     log = subject.code("memfd", name)
     one = only(log, f"/memfd:{name} (deleted)", subject.program)
-    assert (one.route, one.flags) == (entries.EXECVE, entries.ANON_FILE | entries.NOT_BOUND)
+    assert (one.route, one.flags) == (parse.EXECVE, parse.ANON_FILE | parse.NOT_BOUND)
     assert violations(log) == [(FIRST, one.path)], "its first descriptor can write to it"
 
 
 def test_a_sealed_memfd_is_bound(subject: Subject) -> None:
     log = subject.code("sealed", "x")
     one = only(log, "/memfd:x (deleted)", subject.program)
-    assert (one.route, one.flags) == (entries.EXECVE, entries.ANON_FILE)
+    assert (one.route, one.flags) == (parse.EXECVE, parse.ANON_FILE)
     assert violations(log) == []
 
 
@@ -229,30 +229,30 @@ def test_a_tmpfs_is_measured(subject: Subject) -> None:
         "/usr/bin/bash", "-c", "cp /code/code /scratch/code; /scratch/code", options="--tmpfs=/scratch:rw,exec"
     )
     one = only(log, "/scratch/code", subject.program)
-    assert (one.route, one.flags) == (entries.EXECVE, entries.NOT_BOUND)
+    assert (one.route, one.flags) == (parse.EXECVE, parse.NOT_BOUND)
 
 
 @pytest.mark.parametrize("place", ["/gone", "/code/gone", "/scratch/gone"])
 def test_an_unlinked_file_is_measured_and_flagged(subject: Subject, place: str) -> None:
     log = subject.code("unlinked", place, options="--tmpfs=/scratch:rw,exec")
     one = only(log, place, subject.program)
-    bound = 0 if not place.startswith("/scratch") else entries.NOT_BOUND
-    assert (one.route, one.flags) == (entries.EXECVE, entries.UNLINKED | bound)
+    bound = 0 if not place.startswith("/scratch") else parse.NOT_BOUND
+    assert (one.route, one.flags) == (parse.EXECVE, parse.UNLINKED | bound)
 
 
 def test_read_implies_exec_is_measured(subject: Subject) -> None:
     contents = [subject.file(name) for name in ("implied", "implied-late")]
     log = subject.code("implied", "/code/implied", "/code/implied-late", options="--security-opt=seccomp=unconfined")
     one, other = (only(log, f"/code/{n}", c) for n, c in zip(("implied", "implied-late"), contents, strict=True))
-    assert (one.route, one.flags) == (entries.MMAP, 0)
-    assert (other.route, other.flags) == (entries.MPROTECT, entries.LATE)
+    assert (one.route, one.flags) == (parse.MMAP, 0)
+    assert (other.route, other.flags) == (parse.MPROTECT, parse.LATE)
 
 
 def test_nothing_was_missed(subject: Subject) -> None:
     counted = measurers.counters(MEASURER, subject.guest)
     assert counted["violations"] == VIOLATIONS
     assert {name: n for name, n in counted.items() if n and name.startswith("unmeasured_")} == {}
-    (beat,) = (one for one in subject.log()[-1:] if isinstance(one, entries.BeatEntry))
+    (beat,) = (one for one in subject.log()[-1:] if isinstance(one, parse.BeatEntry))
     assert beat.lost == 0
     assert complaints(subject.guest) == []
 
@@ -284,7 +284,7 @@ def test_what_is_too_much_at_once_is_a_loss_of_its_container(subject: Subject) -
 
 def losses(log: list[Payload]) -> tuple[int, int]:
     """Return how much the one container of this log has lost, and why; the machine has lost nothing."""
-    assert isinstance(log[-1], entries.BeatEntry)
+    assert isinstance(log[-1], parse.BeatEntry)
     assert log[-1].lost == 0
     last = [one for one in log if isinstance(one, LossEntry)][-1]
     (start,) = (one for one in log if isinstance(one, StartEntry))

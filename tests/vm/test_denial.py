@@ -46,8 +46,8 @@ from booted import Saves
 from robust import Contained, Subject
 
 from testbed import measurers
-from testbed.attest import entries
-from testbed.attest.entries import BeatEntry, FileEntry, LossEntry, StartEntry
+from testbed.attest.entries import parse
+from testbed.attest.entries.parse import BeatEntry, FileEntry, LossEntry, StartEntry
 from testbed.attest.finding import FindingKind
 from testbed.lab.block import Parts
 
@@ -204,7 +204,7 @@ def test_who_outlives_the_first_process_has_its_code(subject: Subject) -> None:
         open_in_use(subject, f"{other}/it")
         release(subject, other)
         entered.result()
-    assert outcome(subject, one, "{}").told(f"{other}/it") == {entries.TOMTOU}
+    assert outcome(subject, one, "{}").told(f"{other}/it") == {parse.TOMTOU}
 
 
 # A reader that waits for a server.
@@ -226,7 +226,7 @@ def test_a_server_that_does_not_answer_delays_nobody(subject: Subject, alone: bo
     # What another thread can run, and is not read yet, is a loss of its container.
     assert [it.reasons for it in waiting] == ([] if alone else [PENDING])
     (it,) = got.of(f"{place}/served/it")
-    assert it.flags & entries.NOT_BOUND
+    assert it.flags & parse.NOT_BOUND
 
 
 # Code that takes minutes to hash.
@@ -267,7 +267,7 @@ def test_a_memfd_of_terabytes_is_not_hashed(subject: Subject) -> None:
         got = play(subject, "memories.doubled()")
     assert got.said == {"ran": GOOD}
     assert [it.reasons for it in got.losses] == [UNREAD]
-    assert got.told("/memfd:doublemapper (deleted)") == {entries.OPEN_WRITERS}
+    assert got.told("/memfd:doublemapper (deleted)") == {parse.OPEN_WRITERS}
 
 
 # Another container's name.
@@ -321,7 +321,7 @@ def flooded(subject: Subject, name: str, call: str, *, changes: tuple[Change, ..
             release(subject, place)
         got = outcome(subject, victim, ended.result().text)
     assert got.said == {"ran": EVIL}
-    assert (got.told(f"{place}/it"), got.losses) == ({entries.TOMTOU}, ())
+    assert (got.told(f"{place}/it"), got.losses) == ({parse.TOMTOU}, ())
     return flooder
 
 
@@ -407,7 +407,7 @@ def test_the_switch_of_all_hooks_is_in_the_log(subject: Subject, path: str) -> N
         guest.run((f"{measurers.DEPLOYED}/measurer", "detach", "--pin", measurers.PINS), check=False)
         attach = ("attach", "--mode", str(robust.MEASURER.mode), "--pin", measurers.PINS)
         guest.run((f"{measurers.DEPLOYED}/measurer", *attach))
-    assert [it.event for it in added] == [entries.DETACHED]
+    assert [it.event for it in added] == [parse.DETACHED]
     assert FindingKind.UNKNOWN_WINDOW in {it.kind for it in verdict.findings}
     # Attached anew they see all.
     name = f"anew-{path.count('/')}"

@@ -33,7 +33,7 @@ from holes import memory, programs
 from holes.extents import two_pages
 from robust import Subject
 
-from testbed.attest import entries, integrity
+from testbed.attest.entries import integrity, parse
 from testbed.lab.block import Parts
 
 # More than what is hashed before the mapping is there.
@@ -162,7 +162,7 @@ def test_a_file_with_another_generation_is_opened_for_writing(subject: Subject, 
 
     got = play(subject, "extents.renumbered('/plain')", changes=(bind,))
     assert got.said == {"ran": EVIL}, "no attack"
-    assert got.told("/plain/it") == {entries.TOMTOU}
+    assert got.told("/plain/it") == {parse.TOMTOU}
 
 
 # Code that is executable before the call that makes it so has returned.
@@ -201,7 +201,7 @@ def test_late_files_of_two_threads(subject: Subject) -> None:
 def test_a_late_file_on_a_tmpfs_is_not_bound(subject: Subject) -> None:
     got = early(subject, "late-memory", "late.side_by_side({place}, 'eb', memory=True)")
     (one,) = got.of("/volume/late-memory/memory/it")
-    assert (one.route, one.flags) == (entries.MPROTECT, entries.LATE | entries.NOT_BOUND)
+    assert (one.route, one.flags) == (parse.MPROTECT, parse.LATE | parse.NOT_BOUND)
 
 
 @variant
@@ -226,7 +226,7 @@ def test_a_content_that_is_known_is_not_bound_any_more(subject: Subject) -> None
     assert got.said == {"before": memory.GOOD, "code": True}
     first, second = got.of(f"{place}/it")
     assert first.digest == second.digest
-    assert (first.flags, second.flags) == (0, entries.LATE | entries.NOT_BOUND)
+    assert (first.flags, second.flags) == (0, parse.LATE | parse.NOT_BOUND)
 
 
 # Code that others run who share the memory of the task that maps it.
@@ -259,7 +259,7 @@ def behind(subject: Subject, name: str, call: str, where: str = "") -> None:
     got = played(subject, call.format(place=repr(place)))
     assert got.said["content"]
     path = f"{place}{where}/it"
-    assert got.told(path) == {entries.TAIL}
+    assert got.told(path) == {parse.TAIL}
     # Who reads the file anew after that finds zeros there.
     assert got.said["ran"] in {EVIL, -signal.SIGSEGV}
 
@@ -296,7 +296,7 @@ def test_code_behind_the_end_in_a_huge_page(subject: Subject) -> None:
     if got.said["ran"] == -signal.SIGBUS:
         pytest.skip("this kernel maps nothing behind a file's last small page")
     assert got.said["ran"] == EVIL
-    assert got.told(f"{place}/huge/it") == {entries.TAIL}
+    assert got.told(f"{place}/huge/it") == {parse.TAIL}
 
 
 # A server of files that answers as it likes.
@@ -305,8 +305,8 @@ def test_code_behind_the_end_in_a_huge_page(subject: Subject) -> None:
 def lied(subject: Subject, name: str, call: str, where: str = "/served") -> Played:
     place = subject.place(name)
     got = played(subject, call.format(place=repr(place)))
-    flags = {one.flags & entries.NOT_BOUND for one in got.of(f"{place}{where}/it")}
-    assert flags == {entries.NOT_BOUND}
+    flags = {one.flags & parse.NOT_BOUND for one in got.of(f"{place}{where}/it")}
+    assert flags == {parse.NOT_BOUND}
     return got
 
 
@@ -371,7 +371,7 @@ def test_a_descriptor_from_before_the_copy_is_executed(subject: Subject) -> None
 @variant
 def test_a_lower_file_is_opened_for_writing_while_it_is_code(subject: Subject) -> None:
     got = lower(subject, "lower-changed", "layers.mapped({place}, changed=True)", memory.function(EVIL))
-    assert got.told("/volume/lower-changed/merged/it") == {entries.TOMTOU}
+    assert got.told("/volume/lower-changed/merged/it") == {parse.TOMTOU}
 
 
 # Text that is written where it is mapped.
@@ -429,14 +429,14 @@ def huge_pages(subject: Subject, count: int) -> Iterator[None]:
 def test_a_memfd_that_can_still_be_written(subject: Subject) -> None:
     got = played(subject, "memories.written()")
     assert got.said == {"before": GOOD, "after": EVIL}
-    assert got.told("/memfd:written (deleted)") == {entries.OPEN_WRITERS}
+    assert got.told("/memfd:written (deleted)") == {parse.OPEN_WRITERS}
 
 
 @variant
 def test_a_memfd_that_can_still_be_written_and_is_mapped_private(subject: Subject) -> None:
     got = played(subject, "memories.written(shared=False)")
     assert got.said == {"before": GOOD, "after": EVIL}
-    assert got.told("/memfd:written (deleted)") == {entries.OPEN_WRITERS}
+    assert got.told("/memfd:written (deleted)") == {parse.OPEN_WRITERS}
 
 
 def test_a_memfd_that_nobody_can_write(subject: Subject) -> None:
@@ -450,7 +450,7 @@ def test_a_memfd_that_nobody_can_write(subject: Subject) -> None:
 def test_a_memfd_that_is_sealed_too_late(subject: Subject) -> None:
     got = played(subject, "memories.sealed_too_late()")
     assert got.said == {"before": GOOD, "after": EVIL}
-    assert got.told("/memfd:late-seal (deleted)") == {entries.OPEN_WRITERS}
+    assert got.told("/memfd:late-seal (deleted)") == {parse.OPEN_WRITERS}
 
 
 @variant
@@ -458,7 +458,7 @@ def test_a_segment_that_is_attached_twice(subject: Subject) -> None:
     got = played(subject, "memories.segment()")
     assert got.said == {"before": GOOD, "after": EVIL}
     (one,) = got.of("/SYSV00000000 (deleted)")
-    assert got.told("/SYSV00000000 (deleted)") or one.flags & entries.NOT_BOUND
+    assert got.told("/SYSV00000000 (deleted)") or one.flags & parse.NOT_BOUND
 
 
 @variant
@@ -466,14 +466,14 @@ def test_a_memfd_of_huge_pages_that_can_still_be_written(subject: Subject) -> No
     with huge_pages(subject, 3):
         got = played(subject, "memories.huge()")
     assert got.said == {"before": GOOD, "after": EVIL}
-    assert got.told("/memfd:huge (deleted)") == {entries.OPEN_WRITERS}
+    assert got.told("/memfd:huge (deleted)") == {parse.OPEN_WRITERS}
 
 
 def test_a_file_of_a_tmpfs_is_not_bound(subject: Subject) -> None:
     got = played(subject, f"memories.on_tmpfs({subject.place('memory')!r})")
     assert got.said == {"ran": EVIL}
     (one,) = got.of("/volume/memory/memory/it")
-    assert (one.digest, one.flags) == (digest(memory.function(EVIL)), entries.NOT_BOUND)
+    assert (one.digest, one.flags) == (digest(memory.function(EVIL)), parse.NOT_BOUND)
     assert got.violations == ()
 
 
@@ -522,7 +522,7 @@ def test_what_could_be_executed_is_measured(subject: Subject) -> None:
         pytest.skip(f"kernel {subject.guest.run(('uname', '-r')).text.strip()} has no AT_EXECVE_CHECK, 6.14 has")
     assert got.said["error"] == 0
     (one,) = got.of(f"{place}/it")
-    assert (one.route, one.digest) == (entries.EXECVE, digest(stress.program(b"asked")))
+    assert (one.route, one.digest) == (parse.EXECVE, digest(stress.program(b"asked")))
 
 
 def test_the_kernel_has_nothing_to_say(subject: Subject) -> None:

@@ -16,12 +16,12 @@ import pytest
 from booted import Booted, changes, complaints
 
 from testbed import measurers, plugins
-from testbed.attest import archive
-from testbed.attest.entries import StartEntry
+from testbed.attest.entries.launch import ARGS_CUT, CONFIG, MOUNTS_CUT, OUTCOMES, IdRange, ImageEntry, LaunchEntry, Root
+from testbed.attest.entries.mounts import MOUNTS_NONE, OTHER_ROOT, Mount, MountsEntry
+from testbed.attest.entries.parse import StartEntry
 from testbed.attest.finding import FindingKind
-from testbed.attest.launch import ARGS_CUT, CONFIG, MOUNTS_CUT, OUTCOMES, IdRange, ImageEntry, LaunchEntry, Root
-from testbed.attest.mounts import MOUNTS_NONE, OTHER_ROOT, Mount, MountsEntry
-from testbed.attest.tree import tree_digest
+from testbed.attest.image import archive
+from testbed.attest.image.tree import tree_digest
 from testbed.lab import oci
 from testbed.runtimes import Start
 

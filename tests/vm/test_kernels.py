@@ -11,8 +11,8 @@ from booted import Booted, complaints
 
 from testbed import measurers, plugins
 from testbed.attest import verify
-from testbed.attest.entries import FileEntry, StartEntry, parse_payload
-from testbed.attest.ima import parse_fields
+from testbed.attest.entries.parse import FileEntry, StartEntry, parse_payload
+from testbed.attest.log.ima import parse_fields
 from testbed.attest.truth import executed
 from testbed.guest import Completed
 

@@ -18,7 +18,7 @@ from threading import Barrier
 
 import pytest
 
-from testbed.attest.ima import read_entries
+from testbed.attest.log.ima import read_entries
 from testbed.attest.quote import check, parse_selection
 from testbed.attest.tpm import load_key
 from testbed.attest.verify import verify

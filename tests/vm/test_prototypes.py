@@ -11,8 +11,9 @@ import pytest
 from booted import Booted, complaints
 
 from testbed import measurers, plugins
-from testbed.attest import rules, verify
-from testbed.attest.ima import parse_fields
+from testbed.attest import verify
+from testbed.attest.log import rules
+from testbed.attest.log.ima import parse_fields
 from testbed.attest.truth import compare, executed
 from testbed.measurers import Executed
 

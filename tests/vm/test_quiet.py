@@ -22,7 +22,7 @@ from booted import Saves
 from robust import CGROUP, Contained, Subject
 
 from testbed import plugins, spec
-from testbed.attest.entries import LossEntry, StartEntry, ViolationEntry
+from testbed.attest.entries.parse import LossEntry, StartEntry, ViolationEntry
 from testbed.attest.finding import FindingKind
 from testbed.lab import block, campaign, store
 from testbed.lab.image import build_container_image

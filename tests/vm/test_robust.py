@@ -14,10 +14,10 @@ import stress
 from booted import Saves
 from robust import Contained, Subject, below, payload_of
 
-from testbed.attest import entries
-from testbed.attest.entries import FileEntry
+from testbed.attest.entries import parse
+from testbed.attest.entries.parse import FileEntry
 from testbed.attest.finding import FindingKind
-from testbed.attest.ima import Entry, parse_fields
+from testbed.attest.log.ima import Entry, parse_fields
 from testbed.attest.truth import compare, observe
 from testbed.lab.block import Parts
 from testbed.measurers import Executed
@@ -108,9 +108,9 @@ def test_paths_of_all_lengths(subject: Subject) -> None:
         path = "/".join([base, *stress.long_path(base, length), "x"]).encode()
         assert len(path) == length
         # PATH_MAX has room for the path and a zero byte, and for " (deleted)" while that is with it.
-        there = (path, 0) if length < PATH_MAX else (b"", entries.NO_PATH)
-        gone = (path, 0) if length + DELETED < PATH_MAX else (b"", entries.NO_PATH)
-        gone = (gone[0], gone[1] | entries.UNLINKED)
+        there = (path, 0) if length < PATH_MAX else (b"", parse.NO_PATH)
+        gone = (path, 0) if length + DELETED < PATH_MAX else (b"", parse.NO_PATH)
+        gone = (gone[0], gone[1] | parse.UNLINKED)
         for tag, expected in ((b"%d" % length, there), (b"%d gone" % length, gone)):
             assert [(f.path, f.flags) for f in files if f.digest == digest(stress.program(tag))] == [expected], tag
 
@@ -123,10 +123,10 @@ def test_names_of_all_kinds(subject: Subject) -> None:
     for number, name in enumerate(NAMES):
         path = b"%s/%d/%s" % (place.encode(), number, name)
         truth += [(path, digest(stress.program(name)), 0)]
-        truth += [(path, digest(stress.program(name + b" gone")), entries.UNLINKED)]
+        truth += [(path, digest(stress.program(name + b" gone")), parse.UNLINKED)]
     assert [(one.path, one.digest, one.flags) for one in below(files, place)] == truth
     memory = {(one.path, one.flags) for one in files if one.digest == digest(stress.program(b"memory"))}
-    assert memory == {(b"/memfd:4026531840:/x (deleted)", entries.ANON_FILE | entries.NOT_BOUND)}
+    assert memory == {(b"/memfd:4026531840:/x (deleted)", parse.ANON_FILE | parse.NOT_BOUND)}
     # What the verifier makes of them is what they are.
     seen = {one.path.encode(errors="surrogateescape") for one in observe(subject.log(), {})}
     assert {path for path, *_ in truth} <= seen
@@ -159,7 +159,7 @@ def test_memory_that_has_a_file_and_memory_that_has_none(subject: Subject) -> No
     with subject.counting(anon_exec=3):
         files, _ = subject.play("memory(3)")
     assert {(one.path, one.digest, one.flags) for one in files if one.flags} == {
-        (b"/SYSV00000000 (deleted)", digest(bytes(8192)), entries.ANON_FILE | entries.NOT_BOUND),
+        (b"/SYSV00000000 (deleted)", digest(bytes(8192)), parse.ANON_FILE | parse.NOT_BOUND),
     }, "no huge pages are set aside, so the mapping of the memfd was refused"
 
 
@@ -173,11 +173,11 @@ def test_executing_while_it_is_unmounted(subject: Subject, kind: str) -> None:
     got = [(of[one.digest], one.path, one.flags) for one in files if one.digest in of]
     assert {number for number, *_ in got} == set(range(count))
     # The path of what has gone begins where its mount did, and the flag says that it leads nowhere.
-    bound = entries.NOT_BOUND if kind == "tmpfs" else 0
+    bound = parse.NOT_BOUND if kind == "tmpfs" else 0
     for number, path, flags in got:
-        there, gone = (f"{at}/{number}".encode(), bound), (f"/{number}".encode(), entries.UNLINKED | bound)
+        there, gone = (f"{at}/{number}".encode(), bound), (f"/{number}".encode(), parse.UNLINKED | bound)
         assert (path, flags) in {there, gone}
-    assert entries.UNLINKED in {flags & entries.UNLINKED for *_, flags in got}
+    assert parse.UNLINKED in {flags & parse.UNLINKED for *_, flags in got}
 
 
 @pytest.mark.parametrize(("tree", "size"), [("deep_tree", LEVELS), ("wide_tree", TREE_FILES)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from testbed.attest.mutate import (
+from testbed.attest.mutate.attacks import (
     answers,
     beats,
     bundles,
@@ -21,12 +21,12 @@ from testbed.attest.mutate import (
     quotes,
     refusals,
     rooted,
-    runs,
     saved,
-    second,
     selections,
+    stretches,
+    version_2,
 )
-from testbed.attest.mutate.model import EvidenceAttack
+from testbed.attest.mutate.engine.model import EvidenceAttack
 from testbed.errors import SpecError
 
 _MODULES = (
@@ -40,10 +40,10 @@ _MODULES = (
     rooted,
     payloads,
     launches,
-    second,
+    version_2,
     identities,
     beats,
-    runs,
+    stretches,
     kernels,
     bundles,
     saved,

@@ -1,0 +1,194 @@
+"""Which libraries a program gets: the search of glibc's dynamic loader, done inside an image (ld.so(8), ldconfig(8)).
+
+Only what the files say: no LD_LIBRARY_PATH, no dlopen, no glibc-hwcaps. musl's own search is shorter.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
+
+from testbed.attest.image.archive import Image
+from testbed.errors import BuildError
+
+# What loaders of the distributions have built in; a file of another machine is passed over, as the loader does.
+_DEFAULT = tuple(f"{root}/{lib}".encode() for lib in ("lib/x86_64-linux-gnu", "lib64", "lib") for root in ("", "/usr"))
+_MUSL = (b"/lib", b"/usr/local/lib", b"/usr/lib")
+_SCRIPTS = 5  # interpreters of interpreters, as deep as the kernel goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elf:
+    """What the loader reads of a file. ``opened``: the path by which it was found; ``path``: resolved."""
+
+    path: bytes
+    opened: bytes
+    machine: str
+    interpreter: bytes | None
+    needed: tuple[bytes, ...]
+    rpath: tuple[bytes, ...]
+    runpath: tuple[bytes, ...]
+    soname: bytes | None
+    loader: Elf | None = None
+
+
+def mapped_files(image: Image, program: bytes) -> list[bytes]:
+    """Return the resolved path of each file from which running ``program`` maps code, itself first.
+
+    A script's interpreters are followed. Raises ``BuildError`` if something is not there.
+    """
+    found: list[bytes] = []
+    for _ in range(_SCRIPTS):
+        path = _existing(image, program, b"")
+        if path in found:
+            return found
+        content = image.read(path) or b""
+        if content[:2] == b"#!":
+            found.append(path)
+            program = (content[2:].split(b"\n", 1)[0].split() or [b""])[0]
+            continue
+        main = read_elf(image, program, None)
+        if main is None:
+            raise BuildError(f"{image.name}: {_show(program)} is neither an ELF file nor a script")
+        return [*found, *_closure(image, main)]
+    raise BuildError(f"{image.name}: {_show(program)}: interpreters without an end")
+
+
+def found_arguments(image: Image, argv: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return what the first program of ``argv`` (its path, then arguments) finds as its own.
+
+    A script's interpreter finds its own path, the one argument that the script's first line has, and then the script's
+    (``fs/binfmt_script.c``).
+    """
+    words = tuple(argv)
+    for _ in range(_SCRIPTS):
+        content = image.read(words[0]) or b""
+        if content[:2] != b"#!":
+            break
+        line = content[2:].split(b"\n", 1)[0].strip()
+        words = (*line.split(maxsplit=1), *words)
+    return words
+
+
+def read_elf(image: Image, path: bytes, loader: Elf | None) -> Elf | None:
+    """Read what the loader reads; ``None`` if the file is not there or no ELF file."""
+    resolved, content = image.resolve(path), image.read(path)
+    if resolved is None or content is None or content[:4] != b"\x7fELF":
+        return None
+    try:
+        elf = ELFFile(io.BytesIO(content))
+        interpreter = [s.get_interp_name().encode() for s in elf.iter_segments() if isinstance(s, InterpSegment)]
+        tags = [tag for s in elf.iter_segments() if isinstance(s, DynamicSegment) for tag in s.iter_tags()]
+        machine = f"{elf['e_machine']} {elf.elfclass}"
+    except (ELFError, ValueError, KeyError) as error:
+        raise BuildError(f"{image.name}: {_show(path)}: no such ELF file: {error}") from error
+
+    def strings(tag: str, attribute: str) -> tuple[bytes, ...]:
+        return tuple(getattr(t, attribute).encode() for t in tags if t.entry.d_tag == tag)
+
+    return Elf(
+        path=resolved,
+        opened=path,
+        machine=machine,
+        interpreter=interpreter[0] if interpreter else None,
+        needed=strings("DT_NEEDED", "needed"),
+        rpath=tuple(part for value in strings("DT_RPATH", "rpath") for part in value.split(b":") if part),
+        runpath=tuple(part for value in strings("DT_RUNPATH", "runpath") for part in value.split(b":") if part),
+        soname=next(iter(strings("DT_SONAME", "soname")), None),
+        loader=loader,
+    )
+
+
+def _closure(image: Image, main: Elf) -> list[bytes]:
+    """Return the program, its interpreter and its libraries, in the order in which the loader takes them."""
+    if main.interpreter is None:
+        return [main.path]
+    interpreter = read_elf(image, main.interpreter, main)
+    if interpreter is None:
+        raise BuildError(f"{image.name}: {_show(main.opened)} needs the interpreter {_show(main.interpreter)}")
+    known = {name: interpreter for name in (interpreter.soname, main.interpreter) if name}
+    objects = [main]
+    for elf in objects:
+        wanted = (*_preloaded(image), *elf.needed) if elf is main else elf.needed
+        for name in wanted:
+            if name in known:
+                continue
+            library = _search(image, elf, name)
+            same = [other for other in (interpreter, *objects) if other.path == library.path]
+            known[name] = same[0] if same else library
+            if library.soname:
+                known.setdefault(library.soname, known[name])
+            if not same:
+                objects.append(library)
+    return [main.path, interpreter.path, *(elf.path for elf in objects[1:])]
+
+
+def _search(image: Image, elf: Elf, name: bytes) -> Elf:
+    places = [name] if b"/" in name else [place + b"/" + name for place in _places(image, elf)]
+    for place in places:
+        found = read_elf(image, place, elf)
+        if found is not None and found.machine == elf.machine:
+            return found
+    raise BuildError(f"{image.name}: {_show(elf.opened)} needs {_show(name)}, which is nowhere that the loader looks")
+
+
+def _places(image: Image, elf: Elf) -> Iterator[bytes]:
+    """Yield directories in the loader's order: RPATH of the object and of what loaded it, RUNPATH, cache, default."""
+    asking: Elf | None = elf
+    main = elf
+    while asking is not None and not elf.runpath:
+        if not asking.runpath:
+            yield from (_expanded(image, asking, part) for part in asking.rpath)
+        asking = asking.loader
+    yield from (_expanded(image, elf, part) for part in elf.runpath)
+    while main.loader is not None:
+        main = main.loader
+    if main.interpreter and b"/ld-musl-" in main.interpreter:
+        yield from _MUSL
+        return
+    if image.read(b"/etc/ld.so.cache") is not None:  # the loader reads the cache that ldconfig made, not the settings
+        yield from _configured(image, b"/etc/ld.so.conf", 0)
+    yield from _DEFAULT
+
+
+def _configured(image: Image, path: bytes, depth: int) -> Iterator[bytes]:
+    for raw in (image.read(path) or b"").splitlines() if depth < _SCRIPTS else ():
+        line = raw.split(b"#", 1)[0].split()
+        if line[:1] == [b"include"]:
+            for pattern in line[1:]:
+                directory, _, name = posixpath.join(b"/etc", pattern).rpartition(b"/")
+                for file in fnmatch.filter(image.listing(directory), name):
+                    yield from _configured(image, directory + b"/" + file, depth + 1)
+        elif line and line[0].startswith(b"/"):
+            yield line[0].rstrip(b"/")
+
+
+def _preloaded(image: Image) -> list[bytes]:
+    return (image.read(b"/etc/ld.so.preload") or b"").replace(b":", b" ").split()
+
+
+def _expanded(image: Image, elf: Elf, part: bytes) -> bytes:
+    origin = b"/" + (elf.path if elf.loader is None else elf.opened.lstrip(b"/")).rpartition(b"/")[0]
+    expanded = part.replace(b"${ORIGIN}", origin).replace(b"$ORIGIN", origin)
+    if b"$" in expanded:
+        raise BuildError(f"{image.name}: {_show(elf.opened)}: search path {_show(part)} cannot be expanded")
+    return expanded
+
+
+def _existing(image: Image, path: bytes, default: bytes) -> bytes:
+    found = image.resolve(path) or default
+    if not path.startswith(b"/") or found not in image.nodes or image.nodes[found].open is None:
+        raise BuildError(f"{image.name}: no file {_show(path)}", "give the absolute path of a file in the image")
+    return found
+
+
+def _show(path: bytes) -> str:
+    return ascii(path.decode(errors="backslashreplace"))

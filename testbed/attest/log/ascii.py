@@ -1,0 +1,213 @@
+"""The IMA log as text (``ascii_runtime_measurements``), turned back into the bytes that were hashed.
+
+Source of the form: ``ima_ascii_measurements_show`` (security/integrity/ima/ima_fs.c) and
+``ima_show_template_data_ascii`` (ima_template_lib.c). A line is the PCR in two columns, the SHA-1 template digest, the
+template, then a space *before each field*, and nothing behind that space if the field is empty: a line of `ima-sig`
+without a signature ends with a space. The zero byte in a digest field and the one that ends a name are not shown.
+
+The text is ambiguous where a name has a newline in it, as nothing is escaped. Only the template digest can tell: a line
+that does not fit its digest is tried together with the lines that follow it, and the joined text that fits is the
+entry. The work is bounded: a joined entry has at most ``JOINED`` bytes, and all tries of one text together hash at most
+``WORK`` times its size and 32 MiB. So in a text in which very many lines are damaged, or made to look so, an entry with
+a newline may be called damaged; never is one taken that does not fit. A violation has no digest, so its name is taken
+to the end of its line: what follows there cannot be told from lines of the log. Evidence is better kept in binary.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from testbed.attest.finding import BadEvidence, UnsupportedEvidence
+from testbed.attest.log.ima import BANKS, Entry, fields_of, template_digest
+
+# A path has up to 4095 bytes, the fields beside it a few hundred.
+JOINED = 1 << 13
+WORK = 64
+_WORK_LEAST = 1 << 25
+_BEGIN = re.compile(rb" *[0-9]+ [0-9a-f]")
+_HEAD = re.compile(rb" ?([0-9]{1,10}) ([0-9a-f]+) ([^ \n]+) ")
+_SHA1 = BANKS["sha1"]
+_NAME_MAX = 255
+_NUMBER = re.compile(rb"0|[1-9][0-9]{0,9}")
+_PREFIX = re.compile(rb"[a-z0-9:-]{1,64}")
+_BYTES = {"iuid": 4, "igid": 4, "imode": 2}
+_DIGESTS = {"d-ng", "d-ngv2", "d-modsig"}
+_NAMES = ("n-ng", "n")
+
+
+class Line(NamedTuple):
+    """One line, or the lines that are one entry together. A tuple for the reason for which ``Entry`` is one.
+
+    ``number`` counts lines of the text from 1, ``offset`` its bytes; ``raw`` has no final newline. Neither ``entry``
+    nor ``problem``: it does not look like a line of a log (a prompt, an empty line). ``fits``: the template digest is
+    that of the template data, or the entry is a violation.
+    """
+
+    number: int
+    offset: int
+    raw: bytes
+    entry: Entry | None
+    problem: BadEvidence | None
+    fits: bool
+
+    @property
+    def where(self) -> str:
+        return f"line {self.number} at byte {self.offset}"
+
+
+def damaged(line: Line) -> bool:
+    """Whether it is a line of a log that cannot be read, or whose template digest is not that of its data.
+
+    A line of a template that is not known is not damaged: its ``problem`` is an ``UnsupportedEvidence``.
+    """
+    if line.entry is None:
+        return line.problem is not None and not isinstance(line.problem, UnsupportedEvidence)
+    return not line.fits
+
+
+def read_lines(text: bytes) -> Iterator[Line]:
+    """Yield every line of a text, whatever it is, joined where an entry has a newline in its name. Never raises."""
+    at = number = entries = 0
+    left = max(WORK * len(text), _WORK_LEAST)
+    while at < len(text):
+        number += 1
+        end = _line_end(text, at)
+        line = _read(text[at:end], number, at, entries + 1)
+        if not line.fits and left > 0:
+            joined, work = _join(text, end, line, entries + 1)
+            left -= work
+            line = joined or line
+        entries += line.entry is not None
+        yield line
+        at += len(line.raw) + 1
+        number += line.raw.count(b"\n")
+
+
+def read_ascii(text: bytes) -> Iterator[Entry]:
+    """Yield the entries of a text that is all log, as ``ima.read_entries`` does for the binary one.
+
+    ``offset`` and ``end`` of an entry are bytes of the text, its newline included. An entry whose template digest does
+    not fit is yielded, too: to judge it is the caller's. Raises ``BadEvidence`` and ``UnsupportedEvidence`` with line
+    and byte of the line that is none.
+    """
+    for line in read_lines(text):
+        if line.problem is not None:
+            raise line.problem
+        if line.entry is None:
+            raise BadEvidence(line.where, "a line of the log", ascii(line.raw[:80]))
+        yield line.entry
+
+
+def _line_end(text: bytes, at: int) -> int:
+    end = text.find(b"\n", at)
+    return len(text) if end < 0 else end
+
+
+def _join(text: bytes, end: int, line: Line, number: int) -> tuple[Line | None, int]:
+    """Return the entry that begins with this line and ends with a later one, if there is one, and the bytes tried."""
+    work = 0
+    head = _HEAD.match(line.raw)
+    # A violation fits whatever it is joined with.
+    if head is None or len(head[2]) != 2 * _SHA1 or not head[2].strip(b"0"):
+        return None, work
+    while end + 1 < len(text):
+        end = _line_end(text, end + 1)
+        if end - line.offset > JOINED:
+            break
+        work += end - line.offset
+        joined = _read(text[line.offset : end], line.number, line.offset, number)
+        if joined.entry is not None and joined.fits:
+            return joined, work
+    return None, work
+
+
+def _read(raw: bytes, line_number: int, offset: int, number: int) -> Line:
+    if not _BEGIN.match(raw):
+        return Line(line_number, offset, raw, None, None, fits=True)
+    try:
+        pcr, digest, template, data = _parse(raw)
+    except BadEvidence as error:
+        problem = type(error)(
+            f"line {line_number} at byte {offset}{error.where and ': '}{error.where}", error.expected, error.got
+        )
+        return Line(line_number, offset, raw, None, problem, fits=False)
+    entry = Entry(number, offset, offset + len(raw) + 1, pcr, digest, template, data)
+    return Line(line_number, offset, raw, entry, None, entry.violation or template_digest(entry) == digest)
+
+
+def _parse(raw: bytes) -> tuple[int, bytes, bytes, bytes]:
+    """Return PCR, template digest, template and template data. Raises ``BadEvidence`` without the line's place."""
+    head = _HEAD.match(raw)
+    if head is None or int(head[1]) >= 1 << 32:
+        raise BadEvidence("", "PCR, template digest, template and fields", ascii(raw[:80]))
+    if b"\0" in raw:
+        raise BadEvidence("", "no zero byte", f"one at byte {raw.index(0)} of the line")
+    template = head[3]
+    if len(head[2]) != 2 * _SHA1:
+        expected, got = f"{2 * _SHA1} hex digits of SHA-1", f"{len(head[2])}"
+        other = len(head[2]) in {2 * size for size in BANKS.values()}
+        raise (UnsupportedEvidence if other else BadEvidence)("template digest", expected, got)
+    names = fields_of(template)
+    if names is None:
+        raise UnsupportedEvidence("template", "a template of the kernel or a list of its fields", ascii(template[:80]))
+    values = _split(raw[head.end() :], names)
+    data = _old(*values) if template == b"ima" else b"".join(map(_field, names, values))
+    return int(head[1]), binascii.unhexlify(head[2]), template, data
+
+
+def _split(rest: bytes, names: tuple[str, ...]) -> list[bytes]:
+    """Cut the fields apart. Kernels of before 3.13 left spaces in names, so the first name gets what is over."""
+    free = next((names.index(name) for name in _NAMES if name in names), len(names) - 1)
+    values = rest.split(b" ", free)
+    values += values.pop().rsplit(b" ", len(names) - 1 - free)
+    if len(values) != len(names):
+        raise BadEvidence("", f"{len(names)} fields ({', '.join(names)})", f"{len(values)}")
+    return values
+
+
+def _field(name: str, shown: bytes) -> bytes:
+    """Return a field with its length, as it was hashed, from what is shown of it."""
+    if name in _NAMES:
+        value = shown + b"\0"
+    elif not shown:
+        value = b""
+    elif name == "xattrnames":
+        value = shown + b"\0"
+    elif name in _DIGESTS:
+        # The kernel does not show a colon that stands alone: a digest without an algorithm.
+        prefix, colon, digest = shown.rpartition(b":")
+        if colon and not _PREFIX.fullmatch(prefix):
+            raise BadEvidence(f"field {name}", "'ALGORITHM:' and hex digits", ascii(shown[:80]))
+        value = prefix + b":\0" + _unhex(name, digest)
+    elif name in _BYTES:
+        limit = 1 << 8 * _BYTES[name]
+        if not _NUMBER.fullmatch(shown) or int(shown) >= limit:
+            raise BadEvidence(f"field {name}", f"a number below {limit}", ascii(shown[:80]))
+        value = int(shown).to_bytes(_BYTES[name], "little")
+    else:
+        value = _unhex(name, shown)
+    return struct.pack("<I", len(value)) + value
+
+
+def _old(digest: bytes, name: bytes) -> bytes:
+    """Return the template data of `ima`, as the binary log has them: digest, length, name."""
+    if len(digest) == 2 * 16:
+        raise UnsupportedEvidence("field d", f"{2 * _SHA1} hex digits of SHA-1", "MD5")
+    if len(digest) != 2 * _SHA1 or len(name) > _NAME_MAX:
+        expected = f"{2 * _SHA1} hex digits and a name of at most {_NAME_MAX} bytes"
+        raise BadEvidence("fields d, n", expected, f"{len(digest)} and {len(name)}")
+    return _unhex("d", digest) + struct.pack("<I", len(name)) + name
+
+
+def _unhex(name: str, digits: bytes) -> bytes:
+    with suppress(binascii.Error):
+        if digits.isascii() and digits == digits.lower():
+            return binascii.unhexlify(digits)
+    raise BadEvidence(
+        f"field {name}", "pairs of hex digits in lower case", f"{len(digits)} characters: {digits[:80]!a}"
+    )

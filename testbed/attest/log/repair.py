@@ -1,0 +1,66 @@
+"""Which single character did a transcription lose, add or change? Found by computing, for logs copied from slides.
+
+A repair is the one of a few thousand neighbours of a line that fits its template digest, so it is what the kernel
+printed, as surely as SHA-1 is hard to meet twice. It is for people: evidence is never repaired.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+
+from testbed.attest.log.ascii import Line, read_lines
+from testbed.attest.log.ima import BANKS, template_digest
+
+_HEX = string.digits.encode() + b"abcdef"
+_PRINTED = bytes(range(0x21, 0x7F))
+_DIGITS = 2 * BANKS["sha1"]
+# The tries are this times the number of letters, and each costs a hash of as many bytes.
+_LONGEST = 512
+
+
+def repair(raw: bytes) -> tuple[Line, str] | None:
+    """Return the line that a damaged one was, and the difference in words; ``None`` if one character is not enough."""
+    head, _, rest = raw.partition(b" ")
+    digest, _, rest = rest.partition(b" ")
+    if len(raw) > _LONGEST or not rest or b"\n" in raw:
+        return None
+    if abs(len(digest) - _DIGITS) <= 1 and (found := _of_digest(head, digest, rest)):
+        return found
+    if len(digest) != _DIGITS:
+        return None
+    # The template cannot be what is damaged: such a line is not called damaged.
+    begin = len(raw) - len(rest) + rest.find(b" ") + 1
+    for candidate, words in _neighbours(raw, begin, raw.rfind(b" ")):
+        (line,) = read_lines(candidate)
+        if line.entry is not None and line.fits:
+            return line, words
+    return None
+
+
+def _of_digest(head: bytes, digest: bytes, rest: bytes) -> tuple[Line, str] | None:
+    """Compute what the template digest must be, and see whether it is one character away."""
+    # Any but that of a violation, which fits everything.
+    (line,) = read_lines(b"%b %b %b" % (head, b"f" * _DIGITS, rest))
+    if line.entry is None:
+        return None
+    true = template_digest(line.entry).hex().encode()
+    for candidate, words in _neighbours(digest, 0, len(digest)):
+        if candidate == true:
+            (line,) = read_lines(b"%b %b %b" % (head, true, rest))
+            return line, f"template digest: {words}"
+    return None
+
+
+def _neighbours(text: bytes, begin: int, name: int) -> Iterator[tuple[bytes, str]]:
+    """Yield the text with one character more, less or another one from ``begin`` on: hex digits, text from ``name``."""
+    for at in range(begin, len(text) + 1):
+        before, after, column = text[:at], text[at:], at + 1
+        letters = _HEX if at < name or begin == 0 else _PRINTED
+        if after:
+            yield before + after[1:], f"{after[:1].decode(errors='replace')!a} too much at column {column}"
+        for letter in letters:
+            yield before + bytes([letter]) + after, f"{chr(letter)!a} missing at column {column}"
+            if after:
+                was = after[:1].decode(errors="replace")
+                yield before + bytes([letter]) + after[1:], f"{was!a} for {chr(letter)!a} at column {column}"

@@ -1,0 +1,1 @@
+"""The attacks on evidence: a module a kind, each with a table ``ATTACKS``."""

@@ -1,0 +1,170 @@
+"""Attacks of root on the measurer's word that it was there: beats that are missing, late, replayed or not true."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from testbed.attest.entries.parse import ASKED, ATTACHED, DETACHED, PERIODIC
+from testbed.attest.finding import FindingKind as Kind
+from testbed.attest.log.ima import Entry
+from testbed.attest.mutate.attacks.rooted import added
+from testbed.attest.mutate.engine.lines import (
+    Machine,
+    buffer_line,
+    event,
+    join,
+    needs_containers,
+    patched,
+    payload,
+    payload_of,
+    quote,
+    start_places,
+)
+from testbed.attest.mutate.engine.model import Forged, Honest, by_root
+
+_SECOND = 1_000_000_000
+_MINUTE = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A beat ``at`` so many seconds, that promises the next one in ``interval`` seconds."""
+
+    number: int
+    what: int
+    at: float
+    interval: float = 0
+    lost: int = 0
+    reserved: int = 0
+
+    def line(self) -> Entry:
+        times = (self.number, int(self.at * _SECOND), self.what, self.reserved, int(self.interval * _SECOND))
+        return buffer_line(b"ctr-beat", payload_of(6, struct.pack("<QQIIQQQ", *times, self.lost, 9)))
+
+
+Told = tuple[Beat, ...]
+_FIRST = Beat(1, ATTACHED, 5, 30)
+_SECOND_BEAT = Beat(2, PERIODIC, 35, 30)
+
+
+def _lines(honest: Honest, told: Sequence[Beat]) -> list[Entry]:
+    """Return the honest lines with these beats and no others, the last line last."""
+    lines = [entry for entry in honest.covered() if event(entry) != b"ctr-beat"]
+    return [*lines[:-1], *(beat.line() for beat in told), lines[-1]]
+
+
+def _said(honest: Honest, told: Told) -> Forged:
+    return quote(honest, Machine(lines=_lines(honest, told)))
+
+
+def _later(honest: Honest, before: Told, after: Told) -> Forged:
+    """Save a state after the first beats, and go on with the others."""
+    lines = _lines(honest, before)
+    later = Machine(lines=[*lines, *(beat.line() for beat in after)], clock=_MINUTE)
+    return replace(quote(honest, later), since=quote(honest, Machine(lines=lines)))
+
+
+def _past_the_quote(honest: Honest) -> Forged:
+    lines = _lines(honest, (_FIRST,))
+    return quote(honest, Machine(lines=lines, log=join([*lines, Beat(7, DETACHED, 9).line()])))
+
+
+def _replaced(honest: Honest) -> Forged:
+    """Show a series without a gap, where the PCR has one."""
+    good = _lines(honest, (_FIRST, _SECOND_BEAT, Beat(3, ASKED, 40)))
+    return quote(honest, Machine(lines=_lines(honest, (_FIRST, Beat(3, ASKED, 40))), log=join(good)))
+
+
+def _ran_before(honest: Honest) -> Forged:
+    """List a container that ran when the measurer came, under a number and an id of its own."""
+    start = patched(payload(honest.entries[start_places(honest)[0]]), 12, b"\2")
+    start = re.sub(rb"[0-9a-f]{64}", b"7f" * 32, start)
+    return added(honest, buffer_line(b"ctr-start", patched(start, 16, struct.pack("<Q", 0x7777))))
+
+
+def _of_container(honest: Honest) -> Forged:
+    body = payload(_FIRST.line())[48:]
+    return added(honest, buffer_line(b"ctr-beat", payload_of(6, body, identity=b"\1" + bytes(31))))
+
+
+_GAP = (Kind.UNKNOWN_WINDOW,)
+_SAID: tuple[tuple[str, str, str, Told, tuple[str, ...]], ...] = (
+    (
+        "good",
+        "T67",
+        "nothing: attached, one in time, one before the quote",
+        (_FIRST, _SECOND_BEAT, Beat(3, ASKED, 40)),
+        (),
+    ),
+    (
+        "just-in-time",
+        "T67",
+        "nothing: the second is late by the promised interval",
+        (_FIRST, Beat(2, PERIODIC, 65)),
+        (),
+    ),
+    (
+        "unpromised",
+        "T67",
+        "nothing: none was promised, and the next came after a day",
+        (Beat(1, 1, 5), Beat(2, 3, 9e4)),
+        (),
+    ),
+    ("all-gone", "T69", "all left out: evidence as of a measurer without them, with a note", (), ()),
+    ("gone", "T69", "one left out, and PCR 11 without it", (_FIRST, Beat(3, ASKED, 40)), _GAP),
+    ("first-gone", "T69", "the first one left out", (_SECOND_BEAT, Beat(3, ASKED, 40)), _GAP),
+    ("replayed", "T69", "an old number again", (_FIRST, _SECOND_BEAT, Beat(2, ASKED, 40)), _GAP),
+    ("from-one-again", "T69", "numbers that begin again", (_FIRST, _SECOND_BEAT, replace(_FIRST, at=50)), _GAP),
+    ("never-attached", "T69", "numbers of programs that nobody attached", (Beat(1, ASKED, 5),), _GAP),
+    ("detached", "T69", "programs taken out for good", (_FIRST, Beat(2, DETACHED, 9)), _GAP),
+    (
+        "detached-for-a-while",
+        "T69",
+        "programs taken out and put in again",
+        (_FIRST, Beat(2, DETACHED, 9), Beat(3, ATTACHED, 10)),
+        _GAP,
+    ),
+    (
+        "of-detached",
+        "T69",
+        "a beat of programs that were taken out",
+        (_FIRST, Beat(2, DETACHED, 9), Beat(3, ASKED, 10)),
+        _GAP,
+    ),
+    ("attached-anew", "T69", "programs put in a second time", (_FIRST, Beat(2, ATTACHED, 9)), _GAP),
+    ("late", "T69", "one that comes long after it was promised", (_FIRST, Beat(2, PERIODIC, 66)), _GAP),
+    ("time-back", "T69", "a time before that of the one before", (_FIRST, Beat(2, ASKED, 4)), _GAP),
+    ("lost", "T69", "events without an entry", (_FIRST, Beat(2, ASKED, 9, lost=3)), _GAP),
+    ("lost-at-once", "T69", "events without an entry, told by the first", (replace(_FIRST, lost=1),), _GAP),
+    ("number-zero", "T60", "number 0", (replace(_FIRST, number=0),), (Kind.MALFORMED,)),
+    ("event-unknown", "T60", "an unknown event", (_FIRST, Beat(2, 5, 9)), (Kind.MALFORMED,)),
+    ("reserved", "T60", "a reserved field in use", (_FIRST, Beat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),
+)
+_SAVED: tuple[tuple[str, str, Told, tuple[str, ...]], ...] = (
+    ("good", "nothing: the next one after the state was saved", (_SECOND_BEAT,), ()),
+    ("gone", "one left out after the state was saved", (Beat(3, ASKED, 40),), _GAP),
+    ("replayed", "one that the saved state knows", (replace(_FIRST, at=50),), _GAP),
+    ("attached-anew", "programs put in a second time after the state was saved", (Beat(2, ATTACHED, 9),), _GAP),
+    ("late", "one that was promised before the state was saved", (Beat(2, PERIODIC, 66),), _GAP),
+    ("lost", "events without an entry since the state was saved", (Beat(2, ASKED, 9, lost=1),), _GAP),
+)
+_row = partial(by_root, applies=needs_containers)
+
+ATTACKS = (
+    *(
+        _row(f"beats-{name}", row, f"beats: {summary}", partial(_said, told=told), *expect)
+        for name, row, summary, told, expect in _SAID
+    ),
+    *(
+        _row(f"saved-beats-{name}", "T68", f"beats: {told}", partial(_later, before=(_FIRST,), after=after), *expect)
+        for name, told, after, expect in _SAVED
+    ),
+    _row("beats-gap-hidden", "T52", "beats: a gap that the log does not show", _replaced, Kind.REPLAY_MISMATCH),
+    _row("beats-past-the-quote", "T56", "beats: a gap past the quoted state", _past_the_quote, Kind.UNATTESTED),
+    _row("beats-of-a-container", "T60", "a beat that names a container", _of_container, Kind.MALFORMED),
+    _row("ctr-start-before", "T69", "a container that ran when the measurer came", _ran_before, Kind.UNKNOWN_WINDOW),
+)

@@ -1,0 +1,162 @@
+"""Attacks on who a container is: an id that is not its own, in a nested cgroup, at another place, or a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from testbed.attest.finding import FindingKind as Kind
+from testbed.attest.log.ima import Entry
+from testbed.attest.mutate.attacks.rooted import added
+from testbed.attest.mutate.attacks.version_2_entries import ID, file, loss, start, with_policy
+from testbed.attest.mutate.engine.lines import Machine, needs_containers, quote
+from testbed.attest.mutate.engine.model import Forged, Honest, by_root
+
+_OUTER = "5c" * 32
+_SEQ = 0x6666  # the number of container 0
+_HOST = f"/machine.slice/libpod-{ID}.scope/container"
+_OUTSIDE = f"/machine.slice/libpod-{_OUTER}.scope/container"
+_INSIDE = f"{_OUTSIDE}/libpod-{ID}.scope"
+_BEFORE = 2
+Lines = tuple[Entry, ...]
+
+# The outer container is number 0, the one inside it number 1; the policy knows the victim's id and files.
+_NESTED = (start(path=_OUTSIDE), start(1, path=_INSIDE, parent=_SEQ), file(1))
+_DEEPER = (*_NESTED[:2], start(2, path=f"{_INSIDE}/{'4b' * 32}", parent=_SEQ + 1), file(2))
+_NAMED: Mapping[str, Any] = {"containers": {ID: ["second"], _OUTER: ["image"]}}
+_RULE: Mapping[str, Any] = {"containers": {_OUTER: ["image"], f"{_OUTER}/*": ["second"]}}
+_ANY_RULE: Mapping[str, Any] = {"containers": {ID: ["second"], "*/*": ["second"]}}
+_JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
+    ("own", "nothing: a container of its own id", (start(path=_HOST), file()), _NAMED, ()),
+    ("nested", "a container inside another, named like a victim", _NESTED, _NAMED, (Kind.UNKNOWN_FILE,)),
+    ("nested-deeper", "likewise, two levels inside", _DEEPER, _NAMED, (Kind.UNKNOWN_FILE,)),
+    ("nested-rule", "nothing: a rule for what runs inside that container", _NESTED, _RULE, ()),
+    ("nested-rule-deeper", "nothing: the rule holds for all levels", _DEEPER, _RULE, ()),
+    ("nested-rule-any", "nothing: a rule for what runs inside any container", _NESTED, _ANY_RULE, ()),
+    (
+        "nested-by-path",
+        "a cgroup below that of another container, and no parent told",
+        (_NESTED[0], start(1, path=_INSIDE), file(1)),
+        _NAMED,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    (
+        "nested-elsewhere",
+        "started from another container, in a cgroup that looks like the host's",
+        (_NESTED[0], start(1, path=_HOST, parent=_SEQ), file(1)),
+        _NAMED,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    (
+        "nested-of-nobody",
+        "started from a container that the log does not have",
+        (start(1, path=_HOST, parent=0x1111), file(1)),
+        _NAMED,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    (
+        "place",
+        "an engine's name at a place where that engine puts nothing",
+        (start(path=f"/evil.slice/libpod-{ID}.scope"), file()),
+        _NAMED,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    (
+        "place-listed",
+        "nothing: a place that `cgroups` lists",
+        (start(path=f"/evil.slice/libpod-{ID}.scope"), file()),
+        {**_NAMED, "cgroups": ["/evil.slice"]},
+        (),
+    ),
+    (
+        "before",
+        "one that ran before the measurer, at a place where containers can make cgroups",
+        (start(path=f"/testbed/x/{ID}", flags=_BEFORE), file()),
+        _NAMED,
+        (Kind.UNKNOWN_FILE, Kind.UNKNOWN_WINDOW),
+    ),
+)
+_AGAIN = (start(path=_HOST), file(), start(1, path=_HOST), file(1))
+_ELSEWHERE = (start(path=_HOST), file(), start(1, path=f"/testbed/{ID}"), file(1))
+_BESIDE = (*_AGAIN[:2], start(1, path=_OUTSIDE), start(2, path=_INSIDE, parent=_SEQ + 1), file(2))
+_NOTED: Mapping[str, Any] = {**_NAMED, "on": {"restart": "note"}}
+_SHARED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
+    ("shared", "two containers of one id", _AGAIN, _NAMED, (Kind.AMBIGUOUS_IDENTITY,)),
+    ("restart", "one that is started again, which the policy lets pass", _AGAIN, _NOTED, ()),
+    (
+        "restart-elsewhere",
+        "let pass, and the second is at another place",
+        _ELSEWHERE,
+        _NOTED,
+        (Kind.AMBIGUOUS_IDENTITY,),
+    ),
+    (
+        "restart-alive",
+        "let pass, and the first one still runs",
+        (*_AGAIN, file(route=2)),
+        _NOTED,
+        (Kind.AMBIGUOUS_IDENTITY,),
+    ),
+    (
+        "restart-loss",
+        "let pass; a loss of the first that is told late says nothing of the id",
+        (*_AGAIN, loss()),
+        _NOTED,
+        (Kind.UNKNOWN_WINDOW,),
+    ),
+    ("nested-not-shared", "nothing: a nested name does not make the victim's ambiguous", _BESIDE, _ANY_RULE, ()),
+)
+_SAVED: tuple[tuple[str, str, Lines, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
+    (
+        "shared",
+        "a second container of an id that the state knows",
+        _AGAIN[:2],
+        _AGAIN[2:],
+        _NAMED,
+        (Kind.AMBIGUOUS_IDENTITY,),
+    ),
+    ("nested", "one inside a container that the state knows", _NESTED[:1], _NESTED[1:], _NAMED, (Kind.UNKNOWN_FILE,)),
+    (
+        "nested-known",
+        "a file of a nested one that the state knows",
+        _NESTED[:2],
+        _NESTED[2:],
+        _NAMED,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    ("restart-alive", "the first of two still runs", _AGAIN, (file(route=2),), _NOTED, (Kind.AMBIGUOUS_IDENTITY,)),
+    ("restart", "nothing: the second of two runs on", _AGAIN, (file(1, route=2),), _NOTED, ()),
+)
+
+
+def _judged(honest: Honest, lines: Lines, keys: Mapping[str, Any]) -> Forged:
+    return with_policy(honest, added(honest, *lines), **keys)
+
+
+def _saved(honest: Honest, before: Lines, after: Lines, keys: Mapping[str, Any]) -> Forged:
+    first = [*honest.covered(), *before]
+    now = quote(honest, Machine(lines=[*first, *after], clock=60_000))
+    then = with_policy(honest, quote(honest, Machine(lines=first)), **keys)
+    return replace(with_policy(honest, now, **keys), since=then)
+
+
+_row = partial(by_root, applies=needs_containers)
+
+ATTACKS = (
+    *(
+        _row(f"identity-{name}", "T52", f"identity: {told}", partial(_judged, lines=lines, keys=keys), *expect)
+        for name, told, lines, keys, expect in (*_JUDGED, *_SHARED)
+    ),
+    *(
+        _row(
+            f"saved-identity-{name}",
+            "T68",
+            f"identity: {told}",
+            partial(_saved, before=before, after=after, keys=keys),
+            *expect,
+        )
+        for name, told, before, after, keys, expect in _SAVED
+    ),
+)

@@ -1,0 +1,205 @@
+"""How a kernel was started and how it extends: what a verifier must be told, and what it must not guess."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from testbed.attest.finding import FindingKind as Kind
+from testbed.attest.log.ima import Entry
+from testbed.attest.mutate.engine.lines import (
+    Machine,
+    file_line,
+    grown,
+    line,
+    needs_containers,
+    quote,
+    sized,
+    violation_line,
+)
+from testbed.attest.mutate.engine.model import CONTAINER_PCR, IMA_PCR, REFUSED, Forged, Honest, by_root
+
+# What systemd-stub and its phases leave on PCR 11 before a measurer starts.
+_PHASES = hashlib.sha256(hashlib.sha256(bytes(32) + hashlib.sha256(b"enter-initrd").digest()).digest()).digest()
+_NAMESPACE = 4026532981
+_HELLO = b"hello"
+_NO_CONTENT = hashlib.sha256(bytes(8)).digest()  # eight bytes of an aggregate that nothing was put into
+
+
+def _booted(honest: Honest, told: Mapping[int, bytes], *, measured: bool = True) -> Forged:
+    """Start with phases on PCR 11, of which IMA's log has no entry; the verifier is ``told`` of start values."""
+    lines = [entry for entry in honest.covered() if measured or entry.pcr != CONTAINER_PCR]
+    return replace(quote(honest, Machine(lines=lines, starts={CONTAINER_PCR: _PHASES})), starts=told)
+
+
+def _plain(honest: Honest, told: Mapping[int, bytes]) -> Forged:
+    return replace(quote(honest, Machine(lines=honest.covered())), starts=told)
+
+
+def _padded(honest: Honest, *, kernel: bool, told: bool, more: tuple[Entry, ...] = ()) -> Forged:
+    machine = Machine(lines=grown(honest, *more), padded=kernel)
+    return replace(quote(honest, machine), padded_sha1=told)
+
+
+def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
+    machine = Machine(lines=honest.covered(), bank=bank, padded=padded)
+    return replace(quote(honest, machine), pcrs=f"{bank}:{IMA_PCR},{CONTAINER_PCR}", padded_sha1=padded)
+
+
+def _on_locality(honest: Honest, told: Mapping[int, bytes]) -> Forged:
+    """Measure on PCR 17, which a start of the machine leaves at ones."""
+    lines = [entry._replace(pcr=17) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
+    forged = quote(honest, Machine(lines=lines), pcrs=(IMA_PCR, 17))
+    return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=told)
+
+
+def _kexeced(honest: Honest, *, carried: bool) -> Forged:
+    """Start another kernel by kexec, with or without the first one's log; the PCRs go on in any case."""
+    again = [*honest.covered(), file_line("boot_aggregate", b"second"), file_line("/sbin/init", b"init")]
+    shown = None if carried else Machine(lines=again[-2:])
+    forged = quote(honest, Machine(lines=again))
+    if shown is None:
+        return forged
+    return replace(forged, files={**forged.files, "ima.bin": quote(honest, shown).files["ima.bin"]})
+
+
+def _namespaced(name: bytes, digest: bytes) -> Entry:
+    return line(CONTAINER_PCR, b"ima-ng", sized(b"sha256:\0" + digest) + sized(name + b"\0"))
+
+
+def _prototyped(honest: Honest, entry: Entry) -> Forged:
+    """Measure as the prototypes do, on PCR 11 beside IMA's own line of the same file on PCR 10."""
+    return quote(honest, Machine(lines=grown(honest, file_line("/hello", _HELLO), entry)))
+
+
+def _first_eight(content: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(content).digest()[:8]).digest()
+
+
+_NAME = f"{_NAMESPACE}:/hello".encode()
+_IMAGE = f"{_NAMESPACE}".encode()
+_PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
+    (
+        "prototype-file",
+        "T18",
+        "a line whose digest is of 8 bytes of the file's digest",
+        _namespaced(_NAME, _first_eight(_HELLO)),
+        (Kind.WEAK_BINDING,),
+    ),
+    (
+        "prototype-image",
+        "T46",
+        "an image line that covers nothing",
+        _namespaced(_IMAGE, _NO_CONTENT),
+        (Kind.NO_CONTENT, Kind.WEAK_BINDING),
+    ),
+    (
+        "prototype-unknown",
+        "T18",
+        "a namespaced line whose digest follows no known rule",
+        _namespaced(_NAME, hashlib.sha256(b"what rule?").digest()),
+        (Kind.UNSUPPORTED,),
+    ),
+)
+
+
+_row = partial(by_root, applies=needs_containers)
+_UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
+    ("start-of-ones", "nothing: PCR 17 starts as ones", partial(_on_locality, told={}), ()),
+    (
+        "start-of-ones-denied",
+        "zeros declared for PCR 17",
+        partial(_on_locality, told={17: bytes(32)}),
+        (Kind.REPLAY_MISMATCH,),
+    ),
+    (
+        "uki-undeclared",
+        "phases on PCR 11 before the measurer, not declared",
+        partial(_booted, told={}),
+        (Kind.REPLAY_MISMATCH,),
+    ),
+    ("uki-declared", "phases on PCR 11 before the measurer, declared", partial(_booted, told={11: _PHASES}), ()),
+    ("uki-declared-wrongly", "other phases declared", partial(_booted, told={11: b"\1" * 32}), (Kind.REPLAY_MISMATCH,)),
+    (
+        "uki-on-other-pcr",
+        "the start value declared for PCR 10",
+        partial(_booted, told={10: _PHASES}),
+        (Kind.REPLAY_MISMATCH,),
+    ),
+    (
+        "uki-unmeasured",
+        "phases on PCR 11 and no measurer, not declared",
+        partial(_booted, told={}, measured=False),
+        (Kind.LOG_MISSING,),
+    ),
+    (
+        "uki-unmeasured-declared",
+        "phases on PCR 11 and no measurer, declared",
+        partial(_booted, told={11: _PHASES}, measured=False),
+        (),
+    ),
+    (
+        "start-declared-only",
+        "a start value declared that was not there",
+        partial(_plain, told={11: _PHASES}),
+        (Kind.REPLAY_MISMATCH,),
+    ),
+    (
+        "start-of-unasked-pcr",
+        "a start value for a PCR that is not demanded",
+        partial(_plain, told={12: _PHASES}),
+        (REFUSED,),
+    ),
+    ("start-of-other-size", "a start value of 20 bytes", partial(_plain, told={11: bytes(20)}), (REFUSED,)),
+)
+
+ATTACKS = (
+    *(_row(name, "T62", summary, forge, *expect) for name, summary, forge, expect in _UKI),
+    _row(
+        "padded-undeclared",
+        "T61",
+        "a kernel before 5.8, not declared",
+        partial(_padded, kernel=True, told=False),
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row("padded-declared", "T61", "a kernel before 5.8, declared", partial(_padded, kernel=True, told=True)),
+    _row(
+        "padded-declared-only",
+        "T61",
+        "declared, and the kernel is newer",
+        partial(_padded, kernel=False, told=True),
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row(
+        "padded-violation",
+        "T61",
+        "a violation on a kernel before 5.8: 20 ones and zeros",
+        partial(_padded, kernel=True, told=True, more=(violation_line("/usr/bin/x"),)),
+        Kind.VIOLATION,
+    ),
+    *(
+        _row(f"bank-{bank}-demanded", "T61", f"nothing: {bank} demanded and quoted", partial(_banked, bank=bank))
+        for bank in ("sha1", "sha384", "sha512")
+    ),
+    _row(
+        "bank-sha1-padded",
+        "T61",
+        "nothing: padding makes no difference to SHA-1",
+        partial(_banked, bank="sha1", padded=True),
+    ),
+    _row("kexec-carried", "T64", "kexec, the log carried over", partial(_kexeced, carried=True)),
+    _row(
+        "kexec-lost",
+        "T64",
+        "kexec, the log not carried over",
+        partial(_kexeced, carried=False),
+        Kind.REPLAY_MISMATCH,
+        Kind.LOG_MISSING,
+    ),
+    *(
+        _row(name, row, summary, partial(_prototyped, entry=entry), *expect)
+        for name, row, summary, entry, expect in _PROTOTYPES
+    ),
+)

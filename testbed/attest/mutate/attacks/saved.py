@@ -1,0 +1,230 @@
+"""Attacks on a verifier that goes on from a saved state: reboots, rollbacks, stalls and a rewritten past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from testbed.attest.finding import FindingKind as Kind
+from testbed.attest.log.ima import Entry
+from testbed.attest.mutate.engine.lines import (
+    DIGEST,
+    Machine,
+    buffer_line,
+    event,
+    flipped,
+    join,
+    needs_containers,
+    payload,
+    quote,
+    start_places,
+)
+from testbed.attest.mutate.engine.model import CONTAINER_PCR, IMA_PCR, REFUSED, Forged, Honest, by_root
+from testbed.attest.mutate.engine.standin import other_rsa_tpm
+
+_MINUTE = 60_000
+_BEHIND = 3
+
+
+def _half(honest: Honest) -> list[Entry]:
+    covered = honest.covered()
+    return covered[: len(covered) // 2]
+
+
+def _first(honest: Honest, *, restart: int = 0) -> Forged:
+    """Return what was verified before: half of the log."""
+    return quote(honest, Machine(lines=_half(honest), restart=restart))
+
+
+def _later(honest: Honest, **machine: int) -> Forged:
+    """Return a quote of the same machine a minute later, or as ``machine`` says."""
+    return quote(honest, replace(Machine(lines=honest.covered(), clock=_MINUTE), **machine))  # type: ignore[arg-type]
+
+
+def _after(honest: Honest, **machine: int) -> Forged:
+    return replace(_later(honest, **machine), since=_first(honest))
+
+
+def _shown(honest: Honest, log: Callable[[Honest], bytes], *, recheck: bool = False) -> Forged:
+    machine = Machine(lines=honest.covered(), log=log(honest), clock=_MINUTE)
+    return replace(quote(honest, machine), since=_first(honest), recheck=recheck)
+
+
+def _past_changed(honest: Honest) -> bytes:
+    """Change a digest in what was verified before; the log keeps its size."""
+    lines = honest.covered()
+    place = max(index for index, entry in enumerate(_half(honest)) if event(entry) == b"ctr-file")
+    lines[place] = buffer_line(b"ctr-file", flipped(payload(lines[place]), DIGEST))
+    return join(lines)
+
+
+def _past_longer(honest: Honest) -> bytes:
+    """Show the last line that was verified before twice."""
+    half = len(_half(honest))
+    lines = honest.covered()
+    return join([*lines[:half], lines[half - 1], *lines[half:]])
+
+
+def _past_gone(honest: Honest) -> bytes:
+    return join(honest.covered()[-1:])
+
+
+def _cut(honest: Honest) -> bytes:
+    return join(_half(honest)[:-1])
+
+
+def _cut_idle(honest: Honest) -> Forged:
+    """Quote what was quoted before, and show less of the log than then."""
+    lines = _half(honest)
+    machine = Machine(lines=lines, log=join(lines[:-1]), clock=_MINUTE)
+    return replace(quote(honest, machine), since=_first(honest))
+
+
+def _hibernated(honest: Honest) -> Forged:
+    """Set the PCRs anew without raising resetCount, and go on with the log as if they had not been."""
+    new = honest.covered()[len(_half(honest)) :]
+    machine = Machine(lines=new, log=join(honest.covered()), clock=_MINUTE, restart=1)
+    return replace(quote(honest, machine), since=_first(honest))
+
+
+def _lagging(honest: Honest, behind: int) -> Forged:
+    """Show a log of which the last lines were not quoted, and the next time one that covers all but ``behind``."""
+    covered = honest.covered()
+    log = join(covered)
+    before = quote(honest, Machine(lines=covered[:-_BEHIND], log=log))
+    now = Machine(lines=covered[: len(covered) - behind], log=log, clock=_MINUTE)
+    return replace(quote(honest, now), since=before)
+
+
+def _other_key(honest: Honest) -> Forged:
+    return replace(_later(honest), since=quote(honest, Machine(lines=_half(honest)), tpm=other_rsa_tpm()))
+
+
+def _other_pcrs(honest: Honest) -> Forged:
+    lines = [entry for entry in honest.covered() if entry.pcr == IMA_PCR]
+    first = replace(quote(honest, Machine(lines=lines), pcrs=(IMA_PCR,)), pcrs=f"sha256:{IMA_PCR}")
+    return replace(_later(honest), since=first)
+
+
+def _other_bank(honest: Honest) -> Forged:
+    first = quote(honest, Machine(lines=_half(honest), bank="sha1"))
+    return replace(_later(honest), since=replace(first, pcrs=f"sha1:{IMA_PCR},{CONTAINER_PCR}"))
+
+
+def _start_twice(honest: Honest) -> Forged:
+    """Start a container again that is known from the state only."""
+    again = honest.entries[start_places(honest)[0]]
+    machine = Machine(lines=[*honest.covered(), again], clock=_MINUTE)
+    return replace(quote(honest, machine), since=_first(honest))
+
+
+def _replayed(honest: Honest) -> Forged:
+    """Answer with the quote from before, after a later one was verified."""
+    return replace(_first(honest), since=_later(honest))
+
+
+_COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
+    ("saved-progress", "T68", "nothing: a minute later the log has more lines", _after, ()),
+    ("saved-idle", "T67", "nothing: a minute later the log has the same lines", partial(_lagging, behind=0), ()),
+    ("saved-reboot", "T63", "a reboot since", partial(_after, reset=1), (Kind.QUOTE_RESET,)),
+    (
+        "saved-cleared",
+        "T63",
+        "a resetCount lower than saved: the TPM's state was put back",
+        partial(_after, reset=-1),
+        (Kind.QUOTE_RESET,),
+    ),
+    ("saved-clock-back", "T63", "a clock that went back", partial(_after, clock=-500), (Kind.QUOTE_CLOCK,)),
+    (
+        "saved-state-put-back",
+        "T63",
+        "an old state of the TPM put back: clock and resetCount are lower",
+        partial(_after, clock=-500, reset=-1),
+        (Kind.QUOTE_CLOCK, Kind.QUOTE_RESET),
+    ),
+    (
+        "saved-restart-back",
+        "T63",
+        "a restartCount lower than saved",
+        lambda honest: replace(_later(honest), since=_first(honest, restart=1)),
+        (Kind.QUOTE_RESET,),
+    ),
+    ("saved-sleep", "T63", "nothing: the machine slept, the PCRs were kept", partial(_after, restart=1), ()),
+    ("saved-hibernated", "T63", "PCRs set anew without a reset", _hibernated, (Kind.REPLAY_MISMATCH,)),
+    ("saved-firmware", "T63", "other firmware without a reset", partial(_after, firmware=1), (Kind.QUOTE_SIGNER,)),
+)
+_row = partial(by_root, applies=needs_containers)
+
+ATTACKS = (
+    *(_row(name, row, summary, forge, *expect) for name, row, summary, forge, expect in _COUNTERS),
+    _row(
+        "saved-stalled",
+        "T67",
+        "a fresh quote of the same old state: no progress",
+        partial(_lagging, behind=_BEHIND),
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row("saved-lagging", "T67", "a quote that stays just behind", partial(_lagging, behind=1), Kind.REPLAY_MISMATCH),
+    _row(
+        "saved-log-shorter",
+        "T68",
+        "a log shorter than what was verified before",
+        partial(_shown, log=_cut),
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row(
+        "saved-log-shorter-idle",
+        "T68",
+        "a log shorter than what was verified before, and a quote of the same state",
+        _cut_idle,
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row(
+        "saved-past-gone", "T68", "a log of the newest line only", partial(_shown, log=_past_gone), Kind.REPLAY_MISMATCH
+    ),
+    _row(
+        "saved-past-longer",
+        "T68",
+        "a line more in what was verified before",
+        partial(_shown, log=_past_longer),
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row(
+        "saved-past-changed",
+        "T68",
+        "a digest changed in what was verified before, which is not read again",
+        partial(_shown, log=_past_changed),
+    ),
+    _row(
+        "saved-past-changed-recheck",
+        "T68",
+        "a digest changed in what was verified before, which --recheck reads again",
+        partial(_shown, log=_past_changed, recheck=True),
+        Kind.REPLAY_MISMATCH,
+    ),
+    _row(
+        "saved-recheck",
+        "T68",
+        "nothing: --recheck finds the past as it was",
+        partial(_shown, log=lambda honest: join(honest.covered()), recheck=True),
+    ),
+    _row(
+        "saved-start-again",
+        "T68",
+        "a second ctr-start of a container that only the state knows",
+        _start_twice,
+        Kind.MALFORMED,
+    ),
+    _row("saved-replayed", "T63", "an older quote and log after a later one was verified", _replayed, Kind.QUOTE_CLOCK),
+    _row("saved-other-key", "T68", "the state of another machine's key", _other_key, REFUSED),
+    _row("saved-other-pcrs", "T68", "the state of other PCRs", _other_pcrs, REFUSED),
+    _row("saved-other-bank", "T68", "the state of another bank", _other_bank, REFUSED),
+    _row(
+        "saved-and-start",
+        "T62",
+        "a start value and a state",
+        lambda honest: replace(_after(honest), starts={CONTAINER_PCR: bytes(32)}),
+        REFUSED,
+    ),
+)

@@ -1,0 +1,209 @@
+"""What a policy says of an image, and which of several images a container can still be of (docs/policy.md)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from testbed.attest.entries.integrity import COMMAND, ProgramEntry
+from testbed.attest.entries.launch import ARGS_CUT, LaunchEntry
+from testbed.attest.entries.mounts import Mount
+from testbed.attest.finding import FindingKind
+from testbed.attest.policy.file import path_bytes, wrong
+from testbed.attest.policy.keys import Image
+from testbed.attest.policy.mounts import MountRules, mount_rules, show
+from testbed.measurers import arguments_text
+
+_EXPECTED = "digests, sha256:HEX (lower case; entries of containers have no others)"
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+_SHOWN = 3
+_LONG = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """Why an entry is not accepted. ``got``: what a launch has instead. ``tolerated``: the policy says to go on."""
+
+    kind: FindingKind
+    expected: str
+    got: str = ""
+    tolerated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageReference:
+    """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files.
+
+    ``config``: the digests of ``config.json`` of which a launch must claim one; none: it may claim anything.
+    ``arguments``, ``mounts``: how its containers may be started; ``None``: in any way. ``programs``: what they may load
+    into the kernel, as a policy writes it.
+    """
+
+    digest: str | None
+    files: Mapping[bytes, tuple[bytes, ...]]
+    config: frozenset[str] = frozenset()
+    arguments: frozenset[tuple[bytes, ...]] | None = None
+    mounts: MountRules | None = None
+    programs: frozenset[str] = frozenset()
+
+    @property
+    def demands_launch(self) -> bool:
+        """Whether a container of this image must have a launch that agrees."""
+        return bool(self.config) or self.arguments is not None or self.mounts is not None
+
+
+def image_reference(image: Image, where: str, key: str) -> ImageReference:
+    """Put what a policy's file says of an image into the form that is looked up. Raises ``SpecError``."""
+    arguments = None
+    if image.arguments is not None:
+        arguments = frozenset(tuple(_words(line, where, f"{key}.arguments")) for line in image.arguments)
+    return ImageReference(
+        digest=image.digest,
+        files=_files(image.files, where, f"{key}.files"),
+        config=frozenset(image.config or ()),
+        arguments=arguments,
+        mounts=None if image.mounts is None else mount_rules(image.mounts, where, f"{key}.mounts"),
+        programs=frozenset(image.programs or ()),
+    )
+
+
+def _words(line: Sequence[str], where: str, key: str) -> Iterator[bytes]:
+    """Yield the arguments of one line; a word may be empty, which a path may not."""
+    for word in line:
+        yield path_bytes(word, where, key) if word else b""
+
+
+def _files(files: Mapping[str, list[str]], where: str, key: str) -> dict[bytes, tuple[bytes, ...]]:
+    found = {}
+    for text, digests in files.items():
+        path = path_bytes(text, where, key)
+        if not path.startswith(b"/"):
+            raise wrong(where, key, "whole paths", text, "begin the path with /")
+        if type(digests) is not list or not digests:
+            raise wrong(where, f"{key}.{text}", _EXPECTED, digests)
+        for digest in digests:
+            if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+                raise wrong(where, f"{key}.{text}", _EXPECTED, digest)
+        found[path] = tuple(map(sha256_bytes, digests))
+    return found
+
+
+def sha256_bytes(text: str) -> bytes:
+    """Return the digest that a policy writes as `sha256:HEX`."""
+    return bytes.fromhex(text.removeprefix("sha256:"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    """One thing that an image demands. ``wanted``: what it accepts, for people. ``got``: what there is."""
+
+    kind: FindingKind
+    fits: Callable[[ImageReference], bool]
+    wanted: Callable[[ImageReference], Sequence[str]]
+    got: Callable[[ImageReference], str]
+
+
+def narrow(
+    references: Mapping[str, ImageReference], names: tuple[str, ...], checks: Sequence[_Check]
+) -> tuple[tuple[str, ...], Complaint | None]:
+    """Return those of the images ``names`` that pass all checks; where none does, those left before it, and why."""
+    left = names
+    for check in checks:
+        passed = tuple(name for name in left if check.fits(references[name]))
+        if left and not passed:
+            wanted = [f"{one} (image {name})" for name in left for one in check.wanted(references[name])]
+            return left, Complaint(kind=check.kind, expected=some(wanted), got=check.got(references[left[0]]))
+        left = passed
+    return left, None
+
+
+def launch_checks(launch: LaunchEntry) -> list[_Check]:
+    """Return what a launch is asked."""
+    tree = None if launch.outcome else launch.image.hex()
+    config = launch.config.hex()
+    whole = None if launch.flags & ARGS_CUT else launch.arguments
+    told = arguments_text(launch.arguments, cut_of=launch.args if launch.flags & ARGS_CUT else None)
+    return [
+        _Check(
+            kind=FindingKind.WRONG_DIGEST,
+            fits=lambda image: image.digest is None or tree in {None, image.digest},
+            wanted=lambda image: [f"tree {image.digest}"],
+            got=lambda _: f"tree {tree}",
+        ),
+        _Check(
+            kind=FindingKind.WRONG_DIGEST,
+            fits=lambda image: not image.config or config in image.config,
+            wanted=lambda image: [f"config {one}" for one in sorted(image.config)],
+            got=lambda _: f"config {config}" if any(launch.config) else "no config claimed",
+        ),
+        _Check(
+            kind=FindingKind.WRONG_LAUNCH,
+            fits=lambda image: image.arguments is None or whole in image.arguments,
+            wanted=lambda image: [f"arguments {_short(one)}" for one in sorted(image.arguments or ())],
+            got=lambda _: f"arguments {ascii(told)[:_LONG]}",
+        ),
+        mounts_check(launch.mounts if launch.whole_mounts else None),
+    ]
+
+
+def mounts_check(mounts: Sequence[Mount] | None, *, of_other_root: bool = False) -> _Check:
+    """Return what a list of mounts is asked; ``None``: not every mount is listed, so nothing is known.
+
+    ``of_other_root``: it is seen from another root than that of the launch.
+    """
+
+    def refused(image: ImageReference) -> Mount | None:
+        return (
+            image.mounts.refused(mounts, of_other_root=of_other_root)
+            if image.mounts is not None and mounts is not None
+            else None
+        )
+
+    def got(image: ImageReference) -> str:
+        bad = refused(image)
+        return "a list that is not whole" if bad is None else show(bad)
+
+    return _Check(
+        kind=FindingKind.WRONG_LAUNCH,
+        fits=lambda image: image.mounts is None or (mounts is not None and refused(image) is None),
+        wanted=lambda _: [MOUNTS],
+        got=got,
+    )
+
+
+def program_check(program: ProgramEntry) -> _Check:
+    """Return what is asked where a container loads code into the kernel."""
+    name = program_name(program)
+    return _Check(
+        kind=FindingKind.UNKNOWN_FILE,
+        fits=lambda image: name in image.programs,
+        wanted=lambda _: [NO_PROGRAMS],
+        got=lambda _: name,
+    )
+
+
+def launch_demands(image: ImageReference) -> list[str]:
+    """Say what a launch of this image must have."""
+    told = [f"config {one}" for one in sorted(image.config)]
+    told += [f"arguments {_short(one)}" for one in sorted(image.arguments or ())]
+    return told if image.mounts is None else [*told, MOUNTS]
+
+
+MOUNTS = "mounts that the policy allows"
+NO_PROGRAMS = "no code for the kernel but what the policy lists"
+
+
+def program_name(program: ProgramEntry) -> str:
+    """Return what a policy calls a program, a module or a command."""
+    return f"bpf:{program.command}" if program.what == COMMAND else f"sha256:{program.digest.hex()}"
+
+
+def some(values: Sequence[str]) -> str:
+    """Join the first few of what was expected."""
+    more = f" or {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return " or ".join(values[:_SHOWN]) + more
+
+
+def _short(arguments: tuple[bytes, ...]) -> str:
+    return ascii(arguments_text(arguments))[:_LONG]

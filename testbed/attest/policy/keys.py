@@ -1,0 +1,132 @@
+"""The keys of a policy's file: schema 1, of which docs/policy.schema.json is made."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+
+from testbed.attest.log.ima import BANKS
+
+# The digests that a file can have, by what stands before them: fs-verity has two algorithms.
+KINDS = BANKS | {f"verity:{name}": BANKS[name] for name in ("sha256", "sha512")}
+_PLAIN = "|".join(f"{name}:[0-9a-f]{{{2 * size}}}" for name, size in BANKS.items())
+_ANY_KIND = "|".join(f"{kind}:[0-9a-f]{{{2 * size}}}" for kind, size in KINDS.items())
+PlainDigest = Annotated[str, Field(pattern=f"^({_PLAIN})$")]
+FileDigest = Annotated[str, Field(pattern=f"^({_ANY_KIND})$")]
+ImageFileDigest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
+HostName = Annotated[str, Field(pattern="^(/|[^/0-9][^/]*$)")]
+ImagePath = Annotated[str, Field(pattern="^/")]
+ImageName = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
+ContainerKey = Annotated[str, Field(pattern=r"^(\*|[0-9a-f]{64})(/\*)?$")]
+CgroupPath = Annotated[str, Field(pattern=r"^(/|(/[^/]+)+)$")]
+Program = Annotated[str, Field(pattern="^(sha256:[0-9a-f]{64}|bpf:(0|[1-9][0-9]{0,3}))$")]
+MountTarget = Annotated[str, Field(pattern=r"^(/|(/[^/]+)+)$")]
+MountOption = Annotated[str, Field(pattern="^[!-+\\--~]+$")]
+Hex256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+# 64 zeros would be what a launch has that claims nothing.
+ClaimedDigest = Annotated[str, Field(pattern="^0{0,63}[1-9a-f][0-9a-f]{0,63}$", min_length=64, max_length=64)]
+Word = Literal["reject", "note"]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# The tables of files are not validated here but, in a plain loop, where they are put into the form that is looked up
+# (policy.py): for a million files pydantic would take 1.2 s more, of 3 in all.
+class Host(_Values):
+    """What may run outside containers: by path as IMA logs it, the digests of the content (any of them will do).
+
+    `boot_aggregate`: digests of that entry. `buffers`: digests of what the kernel measures under an event name.
+    `exclude`: patterns of whole paths; a file that is in no list is not complained about if one matches.
+    """
+
+    files: SkipValidation[dict[HostName, Annotated[list[FileDigest], Field(min_length=1)]]] = {}
+    boot_aggregate: list[PlainDigest] = []
+    buffers: dict[Annotated[str, Field(min_length=1)], Annotated[list[PlainDigest], Field(min_length=1)]] = {}
+    exclude: list[str] = []
+
+
+class MountRule(_Values):
+    """Mounts that are allowed: at `target` (`/data`), or anywhere below it (`/data/*`).
+
+    `types`, `sources`, `roots`: what they may be, each any if left out. `options`: what each of them must have.
+    """
+
+    target: MountTarget
+    types: Annotated[list[Text], Field(min_length=1)] | None = None
+    sources: Annotated[list[str], Field(min_length=1)] | None = None
+    roots: Annotated[list[Text], Field(min_length=1)] | None = None
+    options: list[MountOption] = []
+
+
+class Image(_Values):
+    """What may run in a container of this image. `digest`: that of its tree (docs/formats.md, section 3).
+
+    `config`: digests of `config.json` of which each container's launch must claim one; without it, it may claim any.
+    `arguments`: whole command lines of which its first program must have one. `mounts`: the mounts that it may have;
+    `usual` allows those that runtimes make for any container. `programs`: what it may load into the kernel: SHA-256 of
+    BPF programs and modules, `bpf:NUMBER` for another command of bpf().
+    """
+
+    digest: Hex256 | None = None
+    config: Annotated[list[ClaimedDigest], Field(min_length=1)] | None = None
+    arguments: Annotated[list[list[str]], Field(min_length=1)] | None = None
+    mounts: list[Literal["usual"] | MountRule] | None = None
+    programs: list[Program] | None = None
+    files: SkipValidation[dict[ImagePath, Annotated[list[ImageFileDigest], Field(min_length=1)]]] = {}
+
+
+class Measurer(_Values):
+    """The measurer's own parts that are good: the log must have an entry of each part, and none of another digest."""
+
+    module: Annotated[list[ImageFileDigest], Field(min_length=1)]
+    object: Annotated[list[ImageFileDigest], Field(min_length=1)]
+    loader: Annotated[list[ImageFileDigest], Field(min_length=1)]
+
+
+class On(_Values):
+    """What to do where nothing is known: `reject`, or `note` and go on.
+
+    `restart`: with a container that is started again under the id of one that has ended, in the same cgroup.
+    """
+
+    violation: Word = "reject"
+    unknown: Word = "reject"
+    not_bound: Word = Field(default="reject", alias="not-bound")
+    restart: Word = "reject"
+
+
+class Document(_Values):
+    """A reference policy: which files may run on the host and in containers (docs/policy.md).
+
+    `containers`: names of images by the runtime's id of a container, `*` for all others; with `/*` behind it, of the
+    containers that run in it. `cgroups`: further paths at which only the host makes cgroups, so that the ids of
+    containers at or below them are believed. `measurer`: the measurer that is good.
+    """
+
+    version: Literal[1] = Field(alias="schema")
+    host: Host = Host()
+    images: dict[ImageName, Image] = {}
+    containers: dict[ContainerKey, Annotated[list[ImageName], Field(min_length=1)]] = {}
+    cgroups: list[CgroupPath] = []
+    measurer: Measurer | None = None
+    on: On = On()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    made = dialect | Document.model_json_schema(by_alias=True) | {"title": "Reference policy, schema 1"}
+    _close(made)
+    return made
+
+
+def _close(node: Any) -> None:
+    """Let no key through that is not of the form that its table demands, as the model does."""
+    if isinstance(node, dict) and "patternProperties" in node:
+        node["additionalProperties"] = False
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _close(inner)

@@ -1,0 +1,125 @@
+"""Which exclude patterns a policy may have: none that excuses (nearly) everything, none that can be made slow."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+
+from testbed.attest.policy.steps import Bound, Node, RefusedError, branches, flatten, parser, steps
+
+NAME_MAX = 4096  # PATH_MAX: a longer name is not that of a file and is never excused
+_PATTERN_MAX = 1000
+_GROUPS_MAX = 50  # the standard library's reader is recursive
+_HEADS_MAX = 100
+_STEPS_MAX = 1 << 20  # for the longest name: some milliseconds
+_STARTS = ("AT_BEGINNING", "AT_BEGINNING_STRING")
+_ENDS = ("AT_END", "AT_END_STRING")
+
+
+def lint(pattern: str) -> str | None:
+    """Return why ``pattern`` must not excuse files, and what to write instead; ``None`` if it may."""
+    try:
+        bound(pattern)
+    except RefusedError as refused:
+        return str(refused)
+    return None
+
+
+def compile_pattern(pattern: str) -> re.Pattern[bytes]:
+    """Compile a pattern that ``lint`` lets pass, for ``fullmatch`` on the bytes of a name."""
+    return re.compile(pattern.encode("ascii"))
+
+
+def bound(pattern: str) -> Bound:
+    """Return how many steps a match of ``pattern`` takes at most. Raises ``RefusedError``."""
+    items = _parse(pattern)
+    for head, whole in _heads(items):
+        _check_head(head, whole=whole)
+    _check_components(items)
+    found = steps(items)
+    if found.at(NAME_MAX) > _STEPS_MAX:
+        raise RefusedError("it can take too many steps: use fewer or smaller bounded repeats and optional parts")
+    return found
+
+
+def _parse(pattern: str) -> list[Node]:
+    """Read a pattern, and leave out the anchors at its ends, which ``fullmatch`` implies."""
+    if len(pattern) > _PATTERN_MAX or pattern.count("(") > _GROUPS_MAX:
+        raise RefusedError(f"more than {_PATTERN_MAX} characters or {_GROUPS_MAX} groups: write several patterns")
+    if not pattern.isascii() or not pattern.isprintable():
+        raise RefusedError("it has characters other than printable ASCII: write each byte as \\xNN")
+    if " " in pattern:
+        raise RefusedError("it has a space, and IMA writes a space in a name as an underscore: write _")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            parsed = parser.parse(pattern.encode())
+    except (re.error, Warning, OverflowError) as error:
+        raise RefusedError(f"it is no regular expression: {error}; write one of Python's") from error
+    if parsed.state.flags:
+        raise RefusedError("it has inline flags: write out what you mean, for example [Aa]")
+    items = flatten(parsed)
+    if items and _is_anchor(items[0], _STARTS):
+        items = items[1:]
+    if items and _is_anchor(items[-1], _ENDS):
+        items = items[:-1]
+    return items
+
+
+def _is_anchor(item: Node, names: Sequence[str]) -> bool:
+    op, value = item
+    return op.name == "AT" and value.name in names
+
+
+def _heads(items: Sequence[Node]) -> list[tuple[bytes, bool]]:
+    """Return each text with which a match can begin, up to the first thing that is not literal; and if it is whole."""
+    heads = [(b"", True)]
+    for item in items:
+        more = _alternatives(item)
+        grown = [(head + tail, ends) for head, whole in heads if whole for tail, ends in more]
+        heads = grown + [(head, whole) for head, whole in heads if not whole]
+        if len(heads) > _HEADS_MAX:
+            raise RefusedError(f"it can begin in more than {_HEADS_MAX} ways: write several patterns")
+        if not grown:
+            break
+    return heads
+
+
+def _alternatives(item: Node) -> list[tuple[bytes, bool]]:
+    op, value = item
+    if op.name == "LITERAL":
+        return [(bytes([value]), True)]
+    if op.name == "IN" and all(inner.name == "LITERAL" for inner, _ in value):
+        return [(bytes([code]), True) for _, code in value]
+    if op.name == "BRANCH":
+        return [head for branch in branches(item) for head in _heads(branch)]
+    return [(b"", False)]
+
+
+def _check_head(head: bytes, *, whole: bool) -> None:
+    """Check how what is matched begins. A directory must be named, or a pattern excuses everything there is."""
+    shown = ascii(head.decode("latin-1"))
+    if not head.startswith(b"/"):
+        got = f"a branch begins with {shown}" if head else "a branch can begin with anything"
+        raise RefusedError(f"{got}: begin each with / and the name of a directory, such as /var/cache/.*")
+    parts = head[1:].split(b"/")
+    named = parts if whole else parts[:-1]  # the last part may go on
+    if not named or not named[0].strip(b"."):
+        got = f"a branch says only {shown} of where files are, which is (nearly) everywhere"
+        raise RefusedError(f"{got}: write the first directory out, such as /var/.*")
+    if named[0] == b"usr" and not (whole and len(parts) == 1) and not b"".join(named[1:2]).strip(b"."):
+        raise RefusedError("below /usr are nearly all programs there are: write the second directory out, too")
+
+
+def _check_components(items: Sequence[Node]) -> None:
+    run = "".join(_character(item) for item in items)
+    if re.search(r"/\.\.?(?:/|$)", run):
+        raise RefusedError("a part of the path is . or .., which the kernel never logs: leave it out (a dot is \\.)")
+
+
+def _character(item: Node) -> str:
+    op, value = item
+    if op.name == "ANY":
+        return "."
+    return chr(value) if op.name == "LITERAL" else "\n"

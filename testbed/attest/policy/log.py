@@ -1,0 +1,129 @@
+"""Make a reference policy of what a log says (trust on first use)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from testbed.attest.entries import parse as payloads
+from testbed.attest.entries.identity import Place, believed, find_place
+from testbed.attest.finding import BadEvidence
+from testbed.attest.log.ima import Entry, Fields, parse_fields
+from testbed.attest.policy.file import BOOT_AGGREGATE, escape_path, is_host_name
+from testbed.attest.policy.keys import KINDS
+from testbed.attest.policy.make import ANY, Files, Made, document, union
+
+_NESTED = "/*"
+
+
+def from_entries(entries: Iterable[Entry]) -> Made:
+    """List what a log says that it measured, as it is: files and buffers of the host, and each container's files."""
+    log = _Log()
+    for entry in entries:
+        try:
+            if entry.violation:
+                log.left_out["violations, which vouch for nothing"] += 1
+            else:
+                log.add(parse_fields(entry))
+        except BadEvidence as error:
+            log.left_out[f"entries that cannot be judged ({error.where})"] += 1
+    notes = tuple(f"left out: {count} {what}" for what, count in sorted(log.left_out.items()))
+    return Made(document=log.document(), notes=notes)
+
+
+class _Log:
+    """What a log says, gathered entry by entry."""
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self._files: dict[str, set[str]] = {}
+        self._buffers: dict[str, set[str]] = {}
+        self._aggregates: set[str] = set()
+        self._starts: dict[int, payloads.StartEntry] = {}
+        self._containers: dict[int, dict[str, set[str]]] = {}
+        self._trees: dict[int, str] = {}
+
+    def add(self, fields: Fields) -> None:
+        """Add an entry. Raises ``BadEvidence`` for one of ours that is none."""
+        kind = f"verity:{fields.algorithm}" if fields.digest_type == "verity" else fields.algorithm
+        digest = f"{kind}:{fields.digest.hex()}"
+        if fields.buf is not None and fields.name.startswith(payloads.PREFIX):
+            self._add_payload(payloads.parse_payload(fields.name, fields.buf))
+        elif kind not in KINDS:
+            self.left_out[f"digests of {kind}, which no policy has"] += 1
+        elif fields.buf is not None and fields.name:
+            _put(self._buffers, fields.name, digest)
+        elif fields.name == BOOT_AGGREGATE.encode():
+            self._aggregates.add(digest)
+        elif not is_host_name(fields.name):
+            self.left_out["names that no policy has"] += 1
+        else:
+            _put(self._files, fields.name, digest)
+
+    def _add_payload(self, payload: payloads.Payload) -> None:
+        if isinstance(payload, payloads.OfNone):
+            return
+        seq = payload.container.seq
+        if isinstance(payload, payloads.StartEntry):
+            self._starts.setdefault(seq, payload)
+        elif isinstance(payload, payloads.ViolationEntry):
+            self.left_out["violations, which vouch for nothing"] += 1
+        elif isinstance(payload, payloads.LaunchEntry):
+            if not payload.outcome:
+                self._trees.setdefault(seq, payload.image.hex())
+        elif isinstance(payload, payloads.FileEntry):
+            if payload.path.startswith(b"/"):
+                _put(self._containers.setdefault(seq, {}), payload.path, f"sha256:{payload.digest.hex()}")
+            else:
+                self.left_out["files in containers that have no path"] += 1
+
+    def document(self) -> dict[str, Any]:
+        """Return what was gathered. A container that no runtime's id is known of can be any (`*`)."""
+        images: dict[str, Any] = {}
+        containers: dict[str, list[str]] = {}
+        cgroups: set[str] = set()
+        for seq in sorted(self._starts.keys() | self._containers.keys()):
+            key, name, above = self._place(seq)
+            files = images.setdefault(name, {"files": {}})["files"]
+            files |= union(files, _sorted(self._containers.get(seq, {})))
+            if seq in self._trees:
+                images[name]["digest"] = self._trees[seq]
+            containers.setdefault(key, []).append(name)
+            cgroups |= above
+        return document(
+            files=_sorted(self._files),
+            boot_aggregate=sorted(self._aggregates),
+            buffers=_sorted(self._buffers),
+            images=images,
+            containers={key: sorted(set(names)) for key, names in containers.items()},
+            cgroups=sorted(cgroups),
+        )
+
+    def _place(self, seq: int) -> tuple[str, str, set[str]]:
+        """Return the key of ``containers`` and the image's name for a container, and where its cgroup was.
+
+        The key of one that runs inside others is that of the outermost with `/*`.
+        """
+        outermost, seen = seq, {seq}
+        while (start := self._starts.get(outermost)) is not None and start.parent and start.parent not in seen:
+            outermost = start.parent
+            seen.add(outermost)
+        place = self._cgroup(outermost)
+        if outermost != seq or (place is not None and place.inside):
+            return (place.id if place else ANY) + _NESTED, f"container-{seq}", set()
+        if place is None:
+            return ANY, f"container-{seq}", set()
+        return place.id, place.id, set() if believed(place) or not place.above else {place.above}
+
+    def _cgroup(self, seq: int) -> Place | None:
+        start = self._starts.get(seq)
+        return None if start is None else find_place(start.cgroup_path.decode(errors="backslashreplace"))
+
+
+def _put(table: dict[str, set[str]], name: bytes, digest: str) -> None:
+    table.setdefault(escape_path(name), set()).add(digest)
+
+
+def _sorted(table: Mapping[str, set[str]]) -> Files:
+    return {key: sorted(values) for key, values in sorted(table.items())}

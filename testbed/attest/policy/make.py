@@ -1,0 +1,205 @@
+"""Make a reference policy: of container images or of a root file system; of a log: ``policy.log``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import tarfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from testbed.attest.image.archive import Image, open_image
+from testbed.attest.image.tree import tree_digest
+from testbed.attest.policy.file import escape_path
+from testbed.attest.policy.keys import Document
+from testbed.attest.policy.keys import Image as ImageValues
+from testbed.errors import SpecError, TestbedError
+
+ANY = "*"
+_NESTED = "/*"
+_REF_NAME = "org.opencontainers.image.ref.name"
+_NOT_IN_NAMES = re.compile(r"[^!-~]")
+_SHOWN = 5
+
+Files = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A policy's document as JSON has it, and what the person should know about it."""
+
+    document: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def from_images(archives: Sequence[Path]) -> Made:
+    """List every regular file of OCI archives, by image. Raises ``SpecError``."""
+    images: dict[str, Any] = {}
+    for archive in archives:
+        try:
+            with open_image(archive) as image:
+                name = image_name(archive)
+                made = {"digest": tree_digest(image.nodes).hex(), "files": _image_files(image)}
+        except (TestbedError, OSError, EOFError, tarfile.TarError) as error:
+            raise SpecError(f"{archive}: no image that can be read: {error}") from error
+        if images.setdefault(name, made) != made:
+            hint = "make two policies, or give the archives names of their own"
+            raise SpecError(f"{archive}: expected another image's name, got {name!r} for a second image", hint)
+    return Made(document=document(images=images, containers={ANY: sorted(images)}))
+
+
+def image_name(archive: Path) -> str:
+    """Return the name that an archive's index gives its image, else that of the file."""
+    with tarfile.open(archive, "r:") as outer:
+        member = outer.extractfile("index.json")
+        index = json.load(member) if member else {}
+    name = (index["manifests"][0].get("annotations") or {}).get(_REF_NAME)
+    if not isinstance(name, str) or not name:
+        name = archive.name.removesuffix(".tar").removesuffix(".oci")
+    return _NOT_IN_NAMES.sub("_", name)[:255]
+
+
+def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = iter) -> Made:
+    """List every regular file below ``top``, on its file system. ``track`` is handed the paths and yields them.
+
+    No symbolic link is followed. Raises ``SpecError`` if anything cannot be read: it would be missing.
+    """
+    files: Files = {}
+    failed: list[str] = []
+    base = os.fsencode(top)
+    paths, mounts = _walk(base, failed)
+    for path in track(paths):
+        try:
+            digest = _hash(base + path)
+        except OSError as error:
+            failed.append(_failure(path, error))
+        else:
+            if digest is not None:
+                files[escape_path(path)] = [digest]
+    if failed:
+        shown = "\n".join(f"  {line}" for line in failed[:_SHOWN])
+        more = f"\n  and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+        hint = "run it as a user who may read all of it, or remove what no machine needs"
+        raise SpecError(f"{top}: {len(failed)} files or directories cannot be read:\n{shown}{more}", hint)
+    notes = tuple(f"not entered: {escape_path(mount)} is another file system" for mount in mounts)
+    return Made(document=document(files=files), notes=notes)
+
+
+def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what ``new`` lists to ``base``. Raises ``SpecError`` for an image that is another in each."""
+    for name in base["images"].keys() & new["images"].keys():
+        if base["images"][name] != new["images"][name]:
+            hint = "take it out of the policy first, or give the new one another name"
+            raise SpecError(f"image {name!r} is in the policy already and is another one", hint)
+    host = {key: union(base["host"][key], new["host"][key]) for key in ("files", "buffers")}
+    aggregates = sorted({*base["host"]["boot_aggregate"], *new["host"]["boot_aggregate"]})
+    cgroups = sorted({*base.get("cgroups", ()), *new.get("cgroups", ())})
+    return {
+        **base,
+        "host": host | {"boot_aggregate": aggregates, "exclude": base["host"]["exclude"]},
+        "images": base["images"] | new["images"],
+        "containers": union(base["containers"], new["containers"]),
+    } | ({"cgroups": cgroups} if cgroups else {})
+
+
+def as_json(document: Document) -> dict[str, Any]:
+    """Return a document that was read as what can be merged and written."""
+    host = document.host
+    made = {
+        "schema": 1,
+        "host": {
+            "files": host.files,
+            "boot_aggregate": host.boot_aggregate,
+            "buffers": host.buffers,
+            "exclude": host.exclude,
+        },
+        "images": {name: _image_json(one) for name, one in document.images.items()},
+        "containers": document.containers,
+        "on": document.on.model_dump(by_alias=True, exclude_unset=True)
+        | {"violation": document.on.violation, "unknown": document.on.unknown},
+    }
+    more = {"cgroups": document.cgroups, "measurer": document.measurer and document.measurer.model_dump()}
+    return made | {key: value for key, value in more.items() if value}
+
+
+def _image_json(image: ImageValues) -> dict[str, Any]:
+    """Return an image's keys, of which those that were left out stay so: an empty list of mounts allows none."""
+    told = image.model_dump(exclude={"files"}, exclude_none=True)
+    return told | {"files": image.files}
+
+
+def document(
+    *,
+    files: Files | None = None,
+    boot_aggregate: Sequence[str] = (),
+    buffers: Files | None = None,
+    images: Mapping[str, Any] | None = None,
+    containers: Files | None = None,
+    cgroups: Sequence[str] = (),
+) -> dict[str, Any]:
+    host = {"files": files or {}, "boot_aggregate": [*boot_aggregate], "buffers": buffers or {}, "exclude": []}
+    on = {"violation": "reject", "unknown": "reject"}
+    made = {"schema": 1, "host": host, "images": {**(images or {})}, "containers": containers or {}, "on": on}
+    return made | ({"cgroups": [*cgroups]} if cgroups else {})
+
+
+def _image_files(image: Image) -> Files:
+    files: Files = {}
+    for path, node in image.nodes.items():
+        if node.open is not None:
+            with node.open() as file:
+                files[escape_path(b"/" + path)] = [_sha256(file)]
+    return files
+
+
+def _walk(base: bytes, failed: list[str]) -> tuple[list[bytes], list[bytes]]:
+    """Return the regular files below ``base`` and the directories of other file systems, as paths from there."""
+    files: list[bytes] = []
+    mounts: list[bytes] = []
+    waiting = [b""]
+    try:
+        device = Path(os.fsdecode(base)).stat().st_dev
+    except OSError as error:
+        failed.append(_failure(b"/", error))
+        return [], []
+    while waiting:
+        above = waiting.pop()
+        try:
+            with os.scandir(base + above + b"/") as listing:
+                for one in listing:
+                    path = above + b"/" + one.name
+                    status = one.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        files.append(path)
+                    elif stat.S_ISDIR(status.st_mode):
+                        (waiting if status.st_dev == device else mounts).append(path)
+        except OSError as error:
+            failed.append(_failure(above or b"/", error))
+    return sorted(files), sorted(mounts)
+
+
+def _hash(path: bytes) -> str | None:
+    """Return a file's digest; ``None`` if it has become something else than a regular file since it was listed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:
+    return f"sha256:{hashlib.file_digest(cast('io.BufferedReader', file), 'sha256').hexdigest()}"
+
+
+def _failure(path: bytes, error: OSError) -> str:
+    return f"{escape_path(path)}: {os.strerror(error.errno or 0)}"
+
+
+def union(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> Files:
+    return {key: sorted({*one.get(key, ()), *other.get(key, ())}) for key in sorted(one.keys() | other.keys())}

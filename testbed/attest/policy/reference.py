@@ -1,0 +1,279 @@
+"""The reference policy: which files may run on the host, and in the containers of which image (docs/policy.md).
+
+Looked up by the very bytes that the kernel hashes, so that a good entry costs one look into a set.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from testbed.attest.entries.identity import believed, find_place
+from testbed.attest.entries.integrity import PARTS, ProgramEntry
+from testbed.attest.entries.launch import LaunchEntry
+from testbed.attest.entries.mounts import MountsEntry
+from testbed.attest.finding import Container, FindingKind
+from testbed.attest.log.ima import Fields
+from testbed.attest.policy import file as policy_file
+from testbed.attest.policy.file import BOOT_AGGREGATE, is_host_name, path_bytes, shorten, wrong
+from testbed.attest.policy.image import (
+    Complaint,
+    ImageReference,
+    image_reference,
+    launch_checks,
+    launch_demands,
+    mounts_check,
+    narrow,
+    program_check,
+    sha256_bytes,
+    some,
+)
+from testbed.attest.policy.keys import KINDS, Document, On
+from testbed.attest.policy.lint import NAME_MAX, compile_pattern, lint
+from testbed.errors import SpecError
+
+_ANY = "*"
+_LENGTH = struct.Struct("<I")
+# The field `d-ng` or `d-ngv2` up to the digest, and how long the digest is in hex, by what a policy writes before it.
+_HEADS = {kind: (_LENGTH.pack(len(kind) + 2 + size) + kind.encode() + b":\0", 2 * size) for kind, size in KINDS.items()}
+_EXPECTED = f"digests, ALGORITHM:HEX (lower case; {', '.join(KINDS)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A policy that has been checked.
+
+    ``accepted``: template data of the template `ima-ng` (`d-ng|n-ng`) of each file of the host and boot_aggregate, as
+    the kernel writes them; ``verity``: the same with `d-ngv2` of fs-verity digests, kept apart as no `ima-ng` entry has
+    them. Names are as IMA logs them: with an underscore for each space. ``cgroups``: paths that only the host makes
+    cgroups at. ``measurer``: digests of its parts, by their names; nothing: any measurer. ``noted``: kinds of findings
+    that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
+    """
+
+    accepted: frozenset[bytes]
+    verity: frozenset[bytes]
+    buffers: Mapping[bytes, frozenset[str]]
+    exclude: tuple[re.Pattern[bytes], ...]
+    images: Mapping[str, ImageReference]
+    containers: Mapping[str, tuple[str, ...]]
+    cgroups: tuple[str, ...]
+    measurer: Mapping[str, frozenset[bytes]]
+    noted: frozenset[FindingKind]
+    _by_name: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def judge_host(self, fields: Fields) -> Complaint | None:
+        """Judge an entry of a file on the host, of whatever template; ``None`` if it is accepted."""
+        typed = fields.digest_type == "verity"
+        kind = f"verity:{fields.algorithm}" if typed else fields.algorithm
+        if _template(kind, fields.digest, fields.name) in (self.verity if typed else self.accepted):
+            return None
+        known = self._digests(fields.name)
+        if known:
+            return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
+        if self._excluded(fields.name):
+            return None
+        return self._unknown("a file that the policy lists for the host")
+
+    def judge_buffer(self, fields: Fields) -> Complaint | None:
+        """Judge an `ima-buf` entry of the host that is not one of this project's; ``None`` if it is accepted."""
+        known = self.buffers.get(fields.name)
+        if known is None:
+            return self._unknown("an event that the policy lists among its buffers")
+        if f"{fields.algorithm}:{fields.digest.hex()}" in known:
+            return None
+        return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(sorted(known)))
+
+    def key_of(self, container: Container, *, before: bool = False) -> str:
+        """Return under which key of ``containers`` a container of the host's is: its id if that is believed, or `*`."""
+        place = find_place(container.cgroup_path)
+        if container.runtime_id is None or place is None or not believed(place, self.cgroups, before=before):
+            return _ANY
+        return container.runtime_id
+
+    def images_of(self, key: str) -> tuple[str, ...]:
+        """Return the images that a container of the host's may be of, else those of all others (`*`)."""
+        return self.containers.get(key, self.containers.get(_ANY, ()))
+
+    def nested_images(self, key: str) -> tuple[str, ...] | None:
+        """Return the images of containers in the container of this key; ``None``: they count as that container."""
+        return self.containers.get(f"{key}/*", self.containers.get(f"{_ANY}/*"))
+
+    def judge_file(
+        self, images: tuple[str, ...], path: bytes, digest: bytes
+    ) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256.
+
+        Returns those of them that it can still be of: they have this file. If none has, all of them, and why. Neither
+        the host's files nor its excludes count here.
+        """
+        if not images:
+            return images, self._unknown("a container for which the policy names an image")
+        listed = {name: self.images[name].files.get(path, ()) for name in images}
+        consistent = tuple(name for name, digests in listed.items() if digest in digests)
+        if consistent:
+            return consistent, None
+        known = [f"sha256:{one.hex()} (image {name})" for name, digests in listed.items() for one in digests]
+        if known:
+            return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
+        return images, self._unknown(f"a file of image {some(images)}")
+
+    def judge_launch(self, images: tuple[str, ...], launch: LaunchEntry) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge how a container of one of ``images`` was started; returns those that it can still be of, or why not."""
+        return narrow(self.images, images, launch_checks(launch))
+
+    def judge_mounts(self, images: tuple[str, ...], listed: MountsEntry) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge the mounts that a container has later on, likewise."""
+        mounts = listed.mounts if listed.whole else None
+        return narrow(self.images, images, [mounts_check(mounts, of_other_root=listed.of_other_root)])
+
+    def judge_program(self, images: tuple[str, ...], loaded: ProgramEntry) -> tuple[tuple[str, ...], Complaint | None]:
+        """Judge what a container loads into the kernel, likewise. `on.unknown` never excuses it."""
+        return narrow(self.images, images, [program_check(loaded)])
+
+    def demands(self, images: tuple[str, ...]) -> str:
+        """Say what a launch must have that a container of one of ``images`` needs; nothing if it needs none."""
+        if not all(self.images[name].demands_launch for name in images):
+            return ""
+        return some([f"{one} (image {name})" for name in images for one in launch_demands(self.images[name])])
+
+    def tolerates(self, kind: FindingKind) -> bool:
+        """Whether a finding of this kind is only noted."""
+        return kind in self.noted
+
+    def _unknown(self, expected: str) -> Complaint:
+        return Complaint(
+            kind=FindingKind.UNKNOWN_FILE, expected=expected, tolerated=self.tolerates(FindingKind.UNKNOWN_FILE)
+        )
+
+    def _excluded(self, name: bytes) -> bool:
+        """Whether a pattern excuses a name. The kernel logs no name that goes up again: one that does is made up."""
+        if len(name) > NAME_MAX or b".." in name.split(b"/"):
+            return False
+        return any(pattern.fullmatch(name) for pattern in self.exclude)
+
+    def _digests(self, name: bytes) -> list[str]:
+        """Return what is accepted under a name. Honest evidence never asks, so the files are sorted on first use."""
+        if not self._by_name:
+            self._by_name.extend(sorted((*self.accepted, *self.verity), key=_name_of))
+        first = bisect_left(self._by_name, name, key=_name_of)
+        onward = (self._by_name[at] for at in range(first, len(self._by_name)))
+        same = takewhile(lambda item: _name_of(item) == name, onward)
+        return sorted(map(_digest_of, same))
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy. Raises ``SpecError``."""
+    return parse_policy(policy_file.read_policy_file(path), str(path))
+
+
+def parse_policy(data: bytes, where: str) -> Policy:
+    """Read the bytes of a policy; ``where`` is what errors call it. Raises ``SpecError`` and nothing else."""
+    return build_policy(policy_file.parse_document(data, where), where)
+
+
+def build_policy(document: Document, where: str) -> Policy:
+    """Put a policy's document into the form that is looked up. Raises ``SpecError``."""
+    name = BOOT_AGGREGATE.encode()
+    accepted = [_template(*_kind_and_digest(digest), name) for digest in document.host.boot_aggregate]
+    verity: list[bytes] = []
+    _add_host_files(document.host.files, where, accepted, verity)
+    return Policy(
+        accepted=frozenset(accepted),
+        verity=frozenset(verity),
+        buffers=_buffers(document.host.buffers, where),
+        exclude=tuple(_patterns(document.host.exclude, where)),
+        images={name: image_reference(image, where, f"images.{name}") for name, image in document.images.items()},
+        containers={key: tuple(names) for key, names in document.containers.items()},
+        cgroups=tuple(document.cgroups),
+        measurer=_measurer(document),
+        noted=frozenset(kind for kind, word in _noted(document.on) if word == "note"),
+    )
+
+
+def _noted(on: On) -> Iterator[tuple[FindingKind, str]]:
+    yield FindingKind.VIOLATION, on.violation
+    yield FindingKind.UNKNOWN_FILE, on.unknown
+    yield FindingKind.NOT_BOUND, on.not_bound
+    yield FindingKind.AMBIGUOUS_IDENTITY, on.restart
+
+
+def _measurer(document: Document) -> dict[str, frozenset[bytes]]:
+    if document.measurer is None:
+        return {}
+    told = {part: getattr(document.measurer, part) for part in PARTS.values()}
+    return {part: frozenset(map(sha256_bytes, digests)) for part, digests in told.items()}
+
+
+def _add_host_files(files: Mapping[str, list[str]], where: str, accepted: list[bytes], verity: list[bytes]) -> None:
+    for text, digests in files.items():
+        name = _host_name(text, where)
+        tail = _LENGTH.pack(len(name) + 1) + name + b"\0"
+        if type(digests) is not list or not digests:
+            raise wrong(where, f"host.files.{text}", _EXPECTED, digests)
+        for digest in digests:
+            head = _digest_field(digest)
+            if head is None:
+                raise wrong(where, f"host.files.{text}", _EXPECTED, digest)
+            (verity if digest.startswith("verity") else accepted).append(head + tail)
+
+
+def _host_name(text: str, where: str) -> bytes:
+    """Return a path as IMA logs it."""
+    name = path_bytes(text, where, "host.files").replace(b" ", b"_")
+    if not is_host_name(name):
+        hint = "begin the path with /; boot_aggregate has a key of its own beside `files`"
+        raise wrong(where, "host.files", "whole paths, or names of files without a path", text, hint)
+    return name
+
+
+def _digest_field(text: str) -> bytes | None:
+    """Return the field of template data in which this digest is, with its length; ``None`` if it is no digest."""
+    try:
+        kind, _, value = text.rpartition(":")
+        head, size = _HEADS[kind]
+        raw = bytes.fromhex(value)
+    except (AttributeError, KeyError, ValueError):
+        return None
+    return head + raw if len(value) == size and raw.hex() == value else None
+
+
+def _buffers(buffers: Mapping[str, list[str]], where: str) -> dict[bytes, frozenset[str]]:
+    found: dict[bytes, frozenset[str]] = {}
+    for text, digests in buffers.items():
+        name = path_bytes(text, where, "host.buffers").replace(b" ", b"_")
+        found[name] = found.get(name, frozenset()) | frozenset(digests)
+    return found
+
+
+def _patterns(exclude: list[str], where: str) -> Iterator[re.Pattern[bytes]]:
+    for at, pattern in enumerate(exclude):
+        reason = lint(pattern)
+        if reason is not None:
+            hint = "it must name where the files are and match in linear time; docs/policy.md has the rules"
+            raise SpecError(f"{where}: key 'host.exclude.{at}': {shorten(pattern, 200)} is refused: {reason}", hint)
+        yield compile_pattern(pattern)
+
+
+def _template(kind: str, digest: bytes, name: bytes) -> bytes:
+    """Return template data as the kernel writes them; those of an algorithm that no policy has are in no set."""
+    head = kind.encode() + b":\0"
+    return b"".join((_LENGTH.pack(len(head) + len(digest)), head, digest, _LENGTH.pack(len(name) + 1), name, b"\0"))
+
+
+def _kind_and_digest(text: str) -> tuple[str, bytes]:
+    kind, _, value = text.rpartition(":")
+    return kind, bytes.fromhex(value)
+
+
+def _name_of(item: bytes) -> bytes:
+    return item[8 + item[0] : -1]  # the first field is shorter than 256 bytes
+
+
+def _digest_of(item: bytes) -> str:
+    kind, _, digest = item[4 : 4 + item[0]].partition(b":\0")
+    return f"{kind.decode()}:{digest.hex()}"

@@ -1,0 +1,1 @@
+"""Other people's verifiers, asked about the same evidence: partners for comparison, not judges."""

@@ -1,0 +1,187 @@
+"""Going on from a saved state: where the replay begins, what of the past is looked at again, what is saved next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from testbed.attest.beats import Beats
+from testbed.attest.bundle import Log
+from testbed.attest.finding import BadEvidence, Finding, FindingKind
+from testbed.attest.judge import Judge
+from testbed.attest.log.ima import BANKS
+from testbed.attest.policy.reference import Policy
+from testbed.attest.quote import Attest, Selection
+from testbed.attest.replay import Mark, Replay, start_value
+from testbed.attest.roster import Known
+from testbed.attest.saved import state
+from testbed.attest.saved.state import Part, Segment, State
+from testbed.attest.tpm import Key
+from testbed.errors import SpecError
+
+_PIECE = 1 << 20
+_U32 = (1 << 32) - 1
+
+
+def begin(key: Key, demanded: Selection, starts: Mapping[int, bytes], since: State | None) -> Mark:
+    """Return where a replay begins. Raises ``SpecError`` for values or a state that are not for this question."""
+    if since is not None:
+        if starts:
+            raise SpecError("start values and a saved state: expected one of them", "the state tells what PCRs held")
+        state.applies(since, state.fingerprint(key), demanded.bank, demanded.pcrs)
+        return Mark(offset=since.offset, entries=since.entries, values=since.pcrs, counts=since.counts)
+    size = BANKS[demanded.bank]
+    for pcr, value in starts.items():
+        if pcr not in demanded.pcrs:
+            raise SpecError(f"start value: expected a PCR of {demanded}, got {pcr}")
+        if len(value) != size:
+            raise SpecError(f"start value of PCR {pcr}: expected {size} bytes of {demanded.bank}, got {len(value)}")
+    values = {pcr: starts.get(pcr, start_value(pcr, demanded.bank)) for pcr in demanded.pcrs}
+    return Mark(offset=0, entries=0, values=values, counts=dict.fromkeys(demanded.pcrs, 0))
+
+
+def quote_findings(state: State, attest: Attest) -> list[Finding]:
+    """Say whether this quote can come after the saved one, in the same run of the same machine.
+
+    Source: TPM 2.0 Library, Part 1, "Clock", "resetCount", "restartCount" and "PCR attributes"; Part 2,
+    "TPMS_CLOCK_INFO". What was saved is of use only while the PCRs went on from there:
+
+    - TPM Reset (power-on, ``Startup(CLEAR)`` without ``Shutdown(STATE)`` before) sets every PCR anew and raises
+      ``resetCount``; ``TPM2_Clear`` sets that to 0. Any other ``resetCount`` than the saved one is ``quote-reset``.
+    - TPM Restart (hibernation: ``Startup(CLEAR)`` after ``Shutdown(STATE)``) sets every PCR anew, TPM Resume (sleep:
+      ``Startup(STATE)``) keeps PCRs 0 to 15 (PC Client profile). Both raise ``restartCount``, so a higher one may be
+      either: it is no finding, and the replay tells, as new entries lead on from the saved values only after a resume.
+      A lower one under the same ``resetCount`` is ``quote-reset``: an older quote, or a TPM put back.
+    - For a key outside the endorsement and platform hierarchies a TPM adds a number of that key's own to both counters
+      (modulo 2^32) and to ``firmwareVersion``. So "lower" is asked of the difference, which the number is not in.
+    - ``clock`` never goes back in one run; lower is ``quote-clock``. After a disorderly end a TPM may have lost what
+      passed since it last wrote its clock down (up to 2^22 ms), and says so by ``safe``: but that is a reset too.
+    - ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
+    """
+    found = []
+    if attest.clock < state.clock:
+        doubt = "" if attest.safe else "; not safe: the TPM lost time in a disorderly end"
+        found.append(_finding(FindingKind.QUOTE_CLOCK, "clock", f"{state.clock} or later", f"{attest.clock}{doubt}"))
+    if attest.reset_count != state.reset_count:
+        expected, got = f"{state.reset_count}, as saved", f"{attest.reset_count}"
+        found.append(_finding(FindingKind.QUOTE_RESET, "resetCount", expected, got))
+    elif (attest.restart_count - state.restart_count) & _U32 > _U32 >> 1:
+        expected, got = f"{state.restart_count}, as saved, or more", f"{attest.restart_count}"
+        found.append(_finding(FindingKind.QUOTE_RESET, "restartCount", expected, got))
+    if attest.firmware != state.firmware:
+        expected, got = f"{state.firmware:016x}, as saved", f"{attest.firmware:016x}"
+        found.append(_finding(FindingKind.QUOTE_SIGNER, "firmwareVersion", expected, got))
+    return found
+
+
+def judge(policy: Policy | None, since: State | None) -> Judge:
+    """Return the judge of what comes next, who knows what the saved state knows."""
+    if since is None:
+        return Judge(policy=policy)
+    known = Judge(
+        policy=policy,
+        trees={(None, bytes.fromhex(digest)) for digest in since.trees},
+        parts={(None, one.part, bytes.fromhex(one.digest)): "saved state" for one in since.measurer},
+        beats={pcr: Beats(last=beat) for pcr, beat in since.beats.items()},
+    )
+    for one in since.containers:
+        known.roster.adopt(_known(one))
+    return known
+
+
+def _known(one: state.Known) -> Known:
+    # A launch without a digest is a finding, and so is a container that ran before: then no state is saved.
+    return Known(
+        pcr=None,
+        container=one.container,
+        counts_as=one.counts_as,
+        images=one.images,
+        launched=bool(one.container.image_digest),
+    )
+
+
+def past_findings(log: Log, since: State | None, *, recheck: bool) -> list[Finding]:
+    """Say whether the log can have grown out of the one that was verified; with ``recheck`` by hashing that, too."""
+    if since is None:
+        return []
+    if log.size < since.seen_bytes:
+        return [_mismatch("ima.bin", f"at least the {since.seen_bytes} bytes of the last time", f"{log.size} bytes")]
+    found, at = [], 0
+    for segment in since.segments if recheck else ():
+        got = _digest(log, at, segment.size)
+        if got != segment.sha256:
+            where = f"ima.bin: bytes {at} to {at + segment.size}, verified before"
+            found.append(_mismatch(where, f"SHA-256 {segment.sha256}", got))
+        at += segment.size
+    return found
+
+
+def progress_findings(replay: Replay, log: Log, since: State | None) -> list[Finding]:
+    """Say whether the quote lags behind: what was in the log at the last verification has been extended by now."""
+    here = replay.mark().entries
+    if since is None or not replay.complete or here >= since.seen_entries or log.size < since.seen_bytes:
+        return []
+    expected = f"a quote that covers the {since.seen_entries} entries which were in the log at the last verification"
+    return [_mismatch(f"ima.bin: entry {here + 1}", expected, f"one that covers {here}")]
+
+
+def next_state(  # noqa: PLR0917 - a state holds something of each
+    key: Key, attest: Attest, replay: Replay, judge: Judge, log: Log, since: State | None
+) -> State | None:
+    """Return what to save of a trusted verification.
+
+    Without ``since``, or after a recheck, the whole prefix becomes one segment. ``None`` where attested entries lie
+    behind others that are not: no one place in the log stands for that.
+    """
+    mark = replay.mark()
+    if mark.entries != sum(replay.counts.values()):
+        return None
+    done, segments = (since.offset, since.segments) if since is not None else (0, ())
+    if mark.offset > done:
+        segments = (*segments, Segment(size=mark.offset - done, sha256=_digest(log, done, mark.offset - done)))
+    known = judge.known(replay.reached).values()
+    return State(
+        key=state.fingerprint(key),
+        bank=replay.bank,
+        pcrs=mark.values,
+        counts=mark.counts,
+        offset=mark.offset,
+        entries=mark.entries,
+        seen_bytes=log.size,
+        seen_entries=replay.entries,
+        clock=attest.clock,
+        reset_count=attest.reset_count,
+        restart_count=attest.restart_count,
+        firmware=attest.firmware,
+        segments=segments,
+        containers=tuple(
+            state.Known(container=one.container, images=one.images, counts_as=one.counts_as) for one in known
+        ),
+        measurer=tuple(
+            Part(part=part, digest=digest.hex()) for part, digest in sorted(judge.known_parts(replay.reached))
+        ),
+        trees=tuple(sorted(digest.hex() for digest in judge.known_trees(replay.reached))),
+        beats=judge.last_beats(replay.reached),
+        padded_sha1=replay.padded,
+    )
+
+
+def _digest(log: Log, start: int, size: int) -> str:
+    """Return the SHA-256 of a part of the log, hex."""
+    digest = hashlib.sha256()
+    log.file.seek(start)
+    while size:
+        piece = log.file.read(min(size, _PIECE))
+        if not piece:
+            raise BadEvidence("ima.bin", f"{log.size} bytes of log", "fewer: it was cut while read")
+        digest.update(piece)
+        size -= len(piece)
+    return digest.hexdigest()
+
+
+def _mismatch(where: str, expected: str, got: str) -> Finding:
+    return Finding(kind=FindingKind.REPLAY_MISMATCH, where=where, expected=expected, got=got)
+
+
+def _finding(kind: FindingKind, field: str, expected: str, got: str) -> Finding:
+    return Finding(kind=kind, where=f"quote.attest: {field}", expected=expected, got=got)

@@ -1,0 +1,292 @@
+"""The saved state of a verification: what the next one of the same machine may take as judged.
+
+It is the verifier's own file, and what it says is believed: keep it where only the verifier writes. One that is not as
+it must be is a ``SpecError``, never a finding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from testbed.attest.beats import Beat
+from testbed.attest.entries.integrity import PARTS
+from testbed.attest.finding import Container
+from testbed.attest.log.ima import BANKS
+from testbed.attest.quote import PCRS, Selection
+from testbed.attest.saved.strict import Object, parse_object
+from testbed.attest.tpm import Key
+from testbed.errors import SpecError
+
+# 2: `trees`, `beats`, and `image_digest` of containers. 3: `measurer`, and `parent` and `counts_as` of containers, of
+# which a nested one has no `runtime_id` any more.
+SCHEMA = 3
+SIZE_MAX = 16 << 20
+_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
+_HINT = "verify once without --since to make a new one"
+_CONTAINER = (
+    *("seq", "mntns", "cgroup", "started", "cgroup_path", "runtime_id"),
+    *("image", "image_digest", "entries", "parent", "images", "counts_as"),
+)
+_BEAT = ("pcr", *Beat.__slots__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One piece of the attested log: ``size`` in bytes, ``sha256`` its digest in hex."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the measurer that the log names: its word and digest, hex."""
+
+    part: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A container of the attested log.
+
+    ``images``: the policy's images that it may still be of, sorted. ``counts_as``: the container whose images judge it.
+    """
+
+    container: Container
+    counts_as: int
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a verification attested.
+
+    ``key``: SHA-256 of the attestation key's SubjectPublicKeyInfo (DER), hex. ``pcrs``: value of each PCR of ``bank``
+    at byte ``offset`` of the log; ``counts``: its entries before that. ``entries``: all entries before ``offset``, the
+    sum of ``counts``, as an entry of any other PCR is never attested. ``seen_bytes``, ``seen_entries``: the log as it
+    was read; what of it was past ``offset`` then must be attested now. ``clock`` (milliseconds), ``reset_count``,
+    ``restart_count``, ``firmware``: the quote's. ``segments``: the log's first ``offset`` bytes, a piece for each
+    verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``measurer``: its own parts,
+    sorted. ``beats``: the last one of each PCR that has any. ``padded_sha1``: entries extend the bank with their SHA-1
+    and zeros, as kernels before 5.8 do.
+    """
+
+    key: str
+    bank: str
+    pcrs: Mapping[int, bytes]
+    counts: Mapping[int, int]
+    offset: int
+    entries: int
+    seen_bytes: int
+    seen_entries: int
+    clock: int
+    reset_count: int
+    restart_count: int
+    firmware: int
+    segments: tuple[Segment, ...]
+    containers: tuple[Known, ...] = ()
+    trees: tuple[str, ...] = ()
+    measurer: tuple[Part, ...] = ()
+    beats: Mapping[int, Beat] = field(default_factory=dict)
+    padded_sha1: bool = False
+
+
+def fingerprint(key: Key) -> str:
+    """Return the digest that stands for a key: the same for a PEM and a TPM2B_PUBLIC of one key."""
+    return hashlib.sha256(key.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def applies(state: State, key_fingerprint: str, bank: str, pcrs: Collection[int]) -> None:
+    """Raise ``SpecError`` if the state is of another key, or of other PCRs than are demanded."""
+    for what, saved, now in (
+        ("attestation key", state.key, key_fingerprint),
+        ("PCRs", _selection(state.bank, state.pcrs), _selection(bank, pcrs)),
+    ):
+        if saved != now:
+            raise SpecError(f"saved state: {what}: expected {now}, which you gave, got {saved}", _HINT)
+
+
+def load_state(path: Path) -> State:
+    """Read a state file. Raises ``SpecError``."""
+    try:
+        # Not blocking: a FIFO must be refused, not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _wrong(f"{path}", "a plain file", "something else")
+            data = file.read(SIZE_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise _wrong(f"{path}", "a plain file that can be read", _reason(error)) from error
+    return parse_state(data, f"{path}")
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write a state file, mode 0600, beside and then rename: there is the old one or the new. Raises ``SpecError``."""
+    data = encode_state(state)
+    hint = "name a file in a directory that you may write"
+    if len(data) > SIZE_MAX:
+        where = f"{path}: the state is too large to be read again"
+        raise SpecError(f"{where}: expected at most {SIZE_MAX} bytes, got {len(data)}", "verify with --recheck")
+    spare = None
+    try:
+        target = path.resolve()
+        # A rename would put a file in the place of a device.
+        if target.exists() and not target.is_file():
+            raise SpecError(f"{path}: expected a plain file or none, got something else", hint)
+        descriptor, spare = tempfile.mkstemp(prefix=f".{target.name[:32]}.", dir=target.parent)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        Path(spare).replace(target)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SpecError(f"{path}: expected a file that can be written, got {_reason(error)}", hint) from error
+    finally:
+        if spare is not None:
+            with suppress(OSError):
+                Path(spare).unlink()
+
+
+def encode_state(state: State) -> bytes:
+    """Return the file's bytes: the same for the same state, in whatever order its containers are."""
+    flat = {name: getattr(state, name) for name in State.__slots__} | {
+        "schema": SCHEMA,
+        "pcrs": {f"{pcr}": state.pcrs[pcr].hex() for pcr in sorted(state.pcrs)},
+        "counts": {f"{pcr}": state.counts[pcr] for pcr in sorted(state.counts)},
+        "segments": [asdict(one) for one in state.segments],
+        "measurer": [asdict(one) for one in state.measurer],
+        "containers": [_flat(one) for one in sorted(state.containers, key=lambda one: one.container.seq)],
+        "beats": [{"pcr": pcr} | asdict(beat) for pcr, beat in sorted(state.beats.items())],
+    }
+    return json.dumps(flat, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def parse_state(data: bytes, where: str) -> State:
+    """Read a state's bytes; ``where`` names them in errors. Raises ``SpecError`` and nothing else."""
+    if len(data) > SIZE_MAX:
+        raise _wrong(where, f"at most {SIZE_MAX} bytes", "more")
+    top = parse_object(data, where, {"schema", *State.__slots__}, hint=_HINT)
+    top.integer("schema", least=SCHEMA, most=SCHEMA)
+    bank = top.text("bank", "|".join(BANKS), f"one of {', '.join(BANKS)}")
+    (pcrs, valued), (counts, counted) = top.numbered("pcrs", PCRS), top.numbered("counts", PCRS)
+    state = State(
+        key=top.digest("key", 32),
+        bank=bank,
+        pcrs={pcr: bytes.fromhex(pcrs.digest(f"{pcr}", BANKS[bank])) for pcr in valued},
+        counts={pcr: counts.integer(f"{pcr}") for pcr in counted},
+        offset=top.integer("offset"),
+        entries=top.integer("entries"),
+        seen_bytes=top.integer("seen_bytes"),
+        seen_entries=top.integer("seen_entries"),
+        clock=top.integer("clock", most=_U64),
+        reset_count=top.integer("reset_count", most=_U32),
+        restart_count=top.integer("restart_count", most=_U32),
+        firmware=top.integer("firmware", most=_U64),
+        segments=tuple(map(_segment, top.objects("segments", Segment.__slots__))),
+        containers=tuple(map(_known, top.objects("containers", _CONTAINER))),
+        trees=top.digests("trees", 32),
+        measurer=_parts(top),
+        beats=_beats(top),
+        padded_sha1=top.truth("padded_sha1"),
+    )
+    _check_sums(top, state)
+    return state
+
+
+def _flat(one: Known) -> dict[str, Any]:
+    return {name: getattr(one.container, name, None) for name in _CONTAINER} | {
+        "images": sorted(one.images),
+        "counts_as": one.counts_as,
+    }
+
+
+def _segment(one: Object) -> Segment:
+    return Segment(size=one.integer("size", least=1), sha256=one.digest("sha256", 32))
+
+
+def _parts(top: Object) -> tuple[Part, ...]:
+    rows = top.objects("measurer", Part.__slots__)
+    words = "|".join(PARTS.values())
+    parts = tuple(
+        Part(part=one.text("part", words, f"one of {words}"), digest=one.digest("digest", 32)) for one in rows
+    )
+    keys = [(one.part, one.digest) for one in parts]
+    top.demand("measurer", keys == sorted(set(keys)), "different parts in order", [" ".join(one) for one in keys])
+    return parts
+
+
+def _beats(top: Object) -> dict[int, Beat]:
+    rows = list(top.objects("beats", _BEAT))
+    pcrs = [one.integer("pcr", most=PCRS - 1) for one in rows]
+    top.demand("beats", pcrs == sorted(set(pcrs)), "each PCR once, in order", pcrs)
+    return {pcr: _beat(one) for pcr, one in zip(pcrs, rows, strict=True)}
+
+
+def _beat(one: Object) -> Beat:
+    return Beat(
+        number=one.integer("number", least=1, most=_U64),
+        time=one.integer("time", most=_U64),
+        interval=one.integer("interval", most=_U64),
+        lost=one.integer("lost", most=_U64),
+    )
+
+
+def _known(one: Object) -> Known:
+    container = Container(
+        seq=one.integer("seq", least=1, most=_U64),
+        mntns=one.integer("mntns", most=_U64),
+        cgroup=one.integer("cgroup", most=_U64),
+        started=one.integer("started", most=_U64),
+        cgroup_path=one.text("cgroup_path"),
+        runtime_id=None if one.null("runtime_id") else one.digest("runtime_id", 32),
+        image=one.text("image"),
+        image_digest=one.text("image_digest", "([0-9a-f]{64})?", "32 bytes in lower-case hex, or none"),
+        entries=one.integer("entries", least=1),
+        parent=one.integer("parent", most=_U64),
+    )
+    counts_as = one.integer("counts_as", least=1, most=_U64)
+    return Known(container=container, images=one.texts("images"), counts_as=counts_as)
+
+
+def _check_sums(top: Object, state: State) -> None:
+    """Numbers that are told twice must agree: a file that was written in part, or by hand, is not to be built on."""
+    seqs = [one.container.seq for one in state.containers]
+    judges = {one.counts_as for one in state.containers}
+    claimed = sum(one.container.entries for one in state.containers)
+    top.demand("counts", state.counts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.counts))
+    for key, good, expected, got in (
+        ("entries", state.entries == sum(state.counts.values()), "the sum of counts", state.entries),
+        ("offset", state.offset == sum(one.size for one in state.segments), "the sum of segments", state.offset),
+        ("offset", bool(state.offset) == bool(state.entries), "0 if and only if entries is 0", state.offset),
+        ("seen_bytes", state.seen_bytes >= state.offset, "offset or more", state.seen_bytes),
+        ("seen_entries", state.seen_entries >= state.entries, "entries or more", state.seen_entries),
+        ("containers", seqs == sorted(set(seqs)), "each seq once, in order", seqs),
+        ("containers", claimed <= state.entries, "entries of containers that are among entries", claimed),
+        ("containers", judges <= set(seqs), "containers that count as one of them", sorted(judges)),
+        ("beats", state.beats.keys() <= state.pcrs.keys(), "those of pcrs", sorted(state.beats)),
+    ):
+        top.demand(key, good, expected, got)
+
+
+def _selection(bank: str, pcrs: Collection[int]) -> str:
+    return f"{Selection(bank=bank, pcrs=tuple(sorted(pcrs)))}"
+
+
+def _wrong(where: str, expected: str, got: str) -> SpecError:
+    return SpecError(f"{where}: expected {expected}, got {got}", _HINT)
+
+
+def _reason(error: Exception) -> str:
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else f"{error}"
