@@ -26,15 +26,14 @@ import pandas as pd
 from matplotlib import style
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from testbed.analysis import draw, pricing, tables
 from testbed.analysis.figures.canvas import STYLE
+from testbed.analysis.report import draw, overhead
+from testbed.analysis.tables import tables
 from testbed.rundir import Campaign
 
+# %%
 style.use(STYLE)
 set_matplotlib_formats("png")
-
-
-# %%
 root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists())
 campaign = Campaign(path=root / os.environ.get("TESTBED_RESULTS", "results/reference"))
 known = tables.read(campaign)
@@ -108,4 +107,4 @@ known.waiting
 # ## What to hold against it
 
 # %%
-pricing.doubts(known)
+overhead.doubts(known)

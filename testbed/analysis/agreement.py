@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from testbed import plugins
-from testbed.analysis import markdown, metrics, words
-from testbed.analysis.ladder import STRATUM, climb
+from testbed.analysis import markdown, words
+from testbed.analysis.tables import metrics
+from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.errors import SpecError
 
 _HEADER = ("workload", "measurer", "overhead", "largest difference", "allowed", "")

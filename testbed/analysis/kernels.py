@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from testbed import plugins
-from testbed.analysis import checks, frames, judging, markdown
-from testbed.analysis.checks import Judge
-from testbed.analysis.oracle import CheckVerdict
+from testbed.analysis import markdown
+from testbed.analysis.judged import checks, judging
+from testbed.analysis.judged.checks import Judge
+from testbed.analysis.tables import frames
+from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.record import Record, Status
 from testbed.rundir import Campaign, Survey, Tried, read_plan, read_survey
 

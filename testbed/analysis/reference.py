@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.analysis import events, frames
-from testbed.analysis.ladder import climb
+from testbed.analysis.tables import events, frames
+from testbed.analysis.tables.ladder import climb
 from testbed.errors import SpecError
 from testbed.record import Status
 from testbed.rundir import Campaign, read_plan, records, write_json

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed import plugins
-from testbed.analysis import frames, metrics, tables, words
-from testbed.analysis.ladder import Question
-from testbed.analysis.stats import Conclusion
+from testbed.analysis import words
+from testbed.analysis.statistics.effect import Conclusion
+from testbed.analysis.tables import frames, metrics, tables
+from testbed.analysis.tables.ladder import Question
 from testbed.errors import SpecError
 from testbed.record import Tier
 from testbed.rundir import Campaign, read_facts, read_plan

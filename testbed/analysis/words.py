@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from testbed.analysis.stats import Conclusion, percent
+from testbed.analysis.statistics.effect import Conclusion, percent
 
 MINUS = "\N{MINUS SIGN}"
 NO_INTERVAL = "too few blocks for an interval"

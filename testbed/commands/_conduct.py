@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from testbed import spec
-from testbed.analysis import report
+from testbed.analysis.report import report
 from testbed.errors import SpecError
 from testbed.rundir import Campaign
 

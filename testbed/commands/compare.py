@@ -9,10 +9,10 @@ from typing import Any
 import click
 import pandas as pd
 
-from testbed.analysis import frames, metrics
 from testbed.analysis.agreement import compare, text
-from testbed.analysis.ladder import Question
-from testbed.analysis.tables import ladders
+from testbed.analysis.tables import frames, metrics
+from testbed.analysis.tables.ladder import Question
+from testbed.analysis.tables.tables import ladders
 from testbed.errors import IncompatibleRuns
 from testbed.plan import Plan
 from testbed.rundir import Campaign, read_facts, read_plan

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from testbed.analysis import draw, tables
+from testbed.analysis.report import draw
+from testbed.analysis.tables import tables
 from testbed.commands._options import CAMPAIGN
 from testbed.rundir import Campaign
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from testbed.analysis import report
+from testbed.analysis.report import report
 from testbed.commands._options import CAMPAIGN
 from testbed.rundir import Campaign
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import click
 
-from testbed.analysis import markdown, simulate, stats
-from testbed.analysis.simulate import COUNTED, TIMED, Design, Rates
+from testbed.analysis import markdown
+from testbed.analysis.statistics import effect, simulate
+from testbed.analysis.statistics.simulate import COUNTED, TIMED, Design, Rates
 
 _DESIGNS = {"counted": COUNTED, "timed": TIMED}
 _HEADER = ("truth", "found", "within δ", "inconclusive", "invalid", "interval holds the truth")
@@ -42,7 +43,7 @@ def table(design: Design, *, campaigns: int, seed: int) -> Iterator[str]:
     found = simulate.rates(design, simulate.usual_truths(design), campaigns=campaigns, seed=seed)
     names = ("nothing", "stated smallest effect", "δ", "-δ")
     yield from markdown.table(_HEADER, (_row(name, rates) for name, rates in zip(names, found, strict=True)))
-    if design.blocks >= stats.MIN_FOR_P:
+    if design.blocks >= effect.MIN_FOR_P:
         raw, adjusted = simulate.family(design, campaigns=campaigns, seed=seed)
         yield ""
         yield f"Any of four arms that cost nothing at p <= 0.05: {100 * raw:.1f} %, after Holm {100 * adjusted:.1f} %"
@@ -50,4 +51,4 @@ def table(design: Design, *, campaigns: int, seed: int) -> Iterator[str]:
 
 def _row(name: str, rates: Rates) -> tuple[str, ...]:
     shares = (rates.found, rates.equal, rates.inconclusive, rates.invalid, rates.covered)
-    return f"{name} ({stats.percent(math.exp(rates.truth)):+.3g} %)", *(f"{100 * share:.1f} %" for share in shares)
+    return f"{name} ({effect.percent(math.exp(rates.truth)):+.3g} %)", *(f"{100 * share:.1f} %" for share in shares)

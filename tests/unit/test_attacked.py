@@ -12,9 +12,11 @@ from evidence import GOLDEN
 from fake_campaign import build
 
 from testbed import rundir
-from testbed.analysis import attacked, frames, report
-from testbed.analysis.attacked import Attacked, doubts, section
-from testbed.analysis.checks import Judged
+from testbed.analysis.judged import attacked
+from testbed.analysis.judged.attacked import Attacked, doubts, section
+from testbed.analysis.judged.checks import Judged
+from testbed.analysis.report import report
+from testbed.analysis.tables import frames
 from testbed.attest.mutate.registry import find
 from testbed.attest.rivals import verifiers
 from testbed.attest.verdict import Verdict

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from fake_campaign import PRICES, RUNGS, WORKLOADS, Change, Shape, added, build, keep
 
-from testbed.analysis import attribution, costmodel, events, frames, holdout
-from testbed.analysis.events import Sum, Truth
-from testbed.analysis.ladder import Question
+from testbed.analysis.tables import attribution, costmodel, events, frames, holdout
+from testbed.analysis.tables.events import Sum, Truth
+from testbed.analysis.tables.ladder import Question
 from testbed.plan import Cell
 from testbed.record import Record, Tier
 from testbed.rundir import Campaign

@@ -15,10 +15,12 @@ from matplotlib.figure import Figure
 from test_attribution import truth
 
 from testbed import rundir
-from testbed.analysis import draw, figures, ladder, overall, pricing, series, surroundings, tables, waiting
+from testbed.analysis import figures
 from testbed.analysis.figures import canvas
-from testbed.analysis.ladder import Question
-from testbed.analysis.tables import Tables
+from testbed.analysis.report import draw, how_it_went, overhead, tpm
+from testbed.analysis.tables import curves, ladder, overall, tables
+from testbed.analysis.tables.ladder import Question
+from testbed.analysis.tables.tables import Tables
 from testbed.plan import Cell
 from testbed.record import Record, Tier
 
@@ -192,8 +194,8 @@ def test_other_methods_are_asked_and_their_disagreement_is_told(many: Tables, tm
     spiky = _read(tmp_path, {"mmap": WORKLOADS["mmap"]}, arms=("none", "none2", "hooks-only"), change=_spike)
     told = spiky.methods[spiky.methods["workload"] == "mmap"]
     assert not told["agree"].any()
-    assert any("Methods disagree about `hooks-only`" in line for line in pricing.doubts(spiky))
-    assert not any("disagree" in line for line in pricing.doubts(replace(spiky, methods=many.methods.iloc[:0])))
+    assert any("Methods disagree about `hooks-only`" in line for line in overhead.doubts(spiky))
+    assert not any("disagree" in line for line in overhead.doubts(replace(spiky, methods=many.methods.iloc[:0])))
 
 
 def _spike(cell: Cell, record: Record) -> Record:
@@ -213,10 +215,10 @@ def test_extends_are_counted_and_waiting_stands_apart(many: Tables) -> None:
 
 
 def test_a_latency_is_a_model_and_only_shown_if_given(many: Tables) -> None:
-    plain = "\n".join(waiting.section(many.waiting, None))
+    plain = "\n".join(tpm.section(many.waiting, None))
     assert "MODEL" not in plain
     assert "not the latency of a hardware TPM" in plain
-    told = "\n".join(waiting.section(many.waiting, 7.0))
+    told = "\n".join(tpm.section(many.waiting, 7.0))
     assert "MODEL: extends x 7 ms" in told
     (line,) = (line for line in told.splitlines() if line.startswith("| `nginx` | `container-file`"))
     assert line.endswith("| 126 ms |")  # 18 extends
@@ -224,16 +226,16 @@ def test_a_latency_is_a_model_and_only_shown_if_given(many: Tables) -> None:
 
 
 def test_the_order_is_balanced_or_it_is_said(many: Tables) -> None:
-    assert not surroundings.balance(many.plan).ok
+    assert not how_it_went.balance(many.plan).ok
     cells = many.plan.blocks[0].cells[:6]
     arms = [replace(cells[0], measurer=arm) for arm in RUNGS]
     zigzag = (0, 5, 1, 4, 2, 3)
     square = [tuple(arms[(step + shift) % 6] for step in zigzag) for shift in range(6)]
     blocks = tuple(replace(many.plan.blocks[0], index=index, cells=row) for index, row in enumerate(square))
-    told = surroundings.balance(replace(many.plan, blocks=blocks))
+    told = how_it_went.balance(replace(many.plan, blocks=blocks))
     assert told.ok
     assert "1 times at every place and follows every other arm 1 times" in told.words
-    assert "not balanced" in surroundings.balance(replace(many.plan, blocks=blocks[:5])).words
+    assert "not balanced" in how_it_went.balance(replace(many.plan, blocks=blocks[:5])).words
 
 
 def test_what_was_put_aside_is_told_by_arm(tmp_path: Path) -> None:
@@ -245,15 +247,15 @@ def test_what_was_put_aside_is_told_by_arm(tmp_path: Path) -> None:
             aside, replace(record, status="rejected", reason="host_steal: 0.1, at most 0.02 is allowed")
         )
     rows = tables.read(campaign).rows
-    told = "\n".join(surroundings.attempts(rows))
+    told = "\n".join(how_it_went.attempts(rows))
     arm = rows.loc[~rows["current"], "measurer"].iloc[0]
     assert f"| `{arm}` | 6 | 0 | 0 | 0 | 0 | 6 | `host_steal` x6 |" in told
-    assert "No run was put aside" in "\n".join(surroundings.attempts(rows[rows["current"]]))
+    assert "No run was put aside" in "\n".join(how_it_went.attempts(rows[rows["current"]]))
 
 
 def test_boots_differ_as_much_as_they_do(tmp_path: Path) -> None:
     rows = tables.read(build(tmp_path, drift=0.01, blocks=24, arms={"none": 0, "none2": 0})).rows
-    (row,) = surroundings.boots(rows, QUESTION).to_dict("records")
+    (row,) = how_it_went.boots(rows, QUESTION).to_dict("records")
     assert 0.006 < row["sd"] < 0.014
     assert row["span"] > row["sd"]
     assert row["n"] == 24
@@ -263,8 +265,8 @@ def test_a_family_needs_three_members() -> None:
     row = {"kernel": "k", "runtime": "r", "treatment": "t", "cost": 1.0, "cost_low": 0.5, "cost_high": 2.0, "base": 9.0}
     row |= {"floor_low": 0.99, "floor_high": 1.01, "n": 6, "unit": "s"}
     table = pd.DataFrame([row | {"workload": name} for name in ("a-1", "a-2", "b-1", "b-2", "b-3", "c")])
-    assert set(series.scaling(table)["family"]) == {"b"}
-    assert series.scaling(ladder.ladder(pd.DataFrame(columns=["attack", "current"]), Question(tier=Tier.TCG))).empty
+    assert set(curves.scaling(table)["family"]) == {"b"}
+    assert curves.scaling(ladder.ladder(pd.DataFrame(columns=["attack", "current"]), Question(tier=Tier.TCG))).empty
 
 
 def test_small_numbers_are_short() -> None:

@@ -9,10 +9,11 @@ import pytest
 from fake_campaign import ARMS, build
 from matplotlib.figure import Figure
 
-from testbed.analysis import figures, frames, ladder, words
+from testbed.analysis import figures, words
 from testbed.analysis.figures import canvas
-from testbed.analysis.ladder import Question
-from testbed.analysis.stats import Conclusion
+from testbed.analysis.statistics.effect import Conclusion
+from testbed.analysis.tables import frames, ladder
+from testbed.analysis.tables.ladder import Question
 from testbed.record import Tier
 
 

@@ -11,9 +11,9 @@ import pytest
 from fake_campaign import Change, build, failed
 
 from testbed import rundir
-from testbed.analysis import frames, ladder
-from testbed.analysis.ladder import Question
-from testbed.analysis.stats import Conclusion
+from testbed.analysis.statistics.effect import Conclusion
+from testbed.analysis.tables import frames, ladder
+from testbed.analysis.tables.ladder import Question
 from testbed.errors import EvidenceError, IncompatibleRuns
 from testbed.plan import Cell
 from testbed.record import Record, Sample, Status, Tier

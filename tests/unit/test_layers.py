@@ -93,10 +93,10 @@ def test_every_part_has_a_layer() -> None:
     ("module", "source"),
     [
         ("testbed.attest.verify", "from testbed.lab import machine"),
-        ("testbed.attest.verify", "def f():\n    import testbed.analysis.stats"),
+        ("testbed.attest.verify", "def f():\n    import testbed.analysis.statistics.effect"),
         ("testbed.attest.verify", "from ..analysis import stats"),
-        ("testbed.analysis.report", "from testbed import lab"),
-        ("testbed.analysis.report", "from .. import lab"),
+        ("testbed.analysis.report.report", "from testbed import lab"),
+        ("testbed.analysis.report.report", "from ... import lab"),
         ("testbed.lab.campaign", "from testbed.analysis import report"),
         ("testbed.workloads.tools", "from testbed.shell import run"),
         ("testbed.workloads.tools", "from testbed import attacks"),

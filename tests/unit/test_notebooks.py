@@ -10,8 +10,8 @@ import pytest
 from fake_campaign import RUNGS, WORKLOADS, build
 from test_attribution import truth
 
-from testbed.analysis import events, frames
 from testbed.analysis.notebook import execute
+from testbed.analysis.tables import events, frames
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "results/reference"

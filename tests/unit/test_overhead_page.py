@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.analysis import judging, material, report
+from testbed.analysis.judged import judging
+from testbed.analysis.report import inputs, report
 from testbed.rundir import Campaign
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def told() -> str:
     campaign = Campaign(path=ROOT / "results/reference")
-    return report.render(material.gather(campaign, judging.judge_of(campaign)))
+    return report.render(inputs.gather(campaign, judging.judge_of(campaign)))
 
 
 def test_each_line_of_its_tables_is_one_of_the_report(told: str) -> None:

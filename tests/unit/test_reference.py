@@ -12,7 +12,9 @@ from fake_campaign import build
 from test_report_judging import _judged, _one_program  # noqa: F401 - the fixture has images say one program
 
 from testbed import rundir
-from testbed.analysis import frames, reference, report, tables
+from testbed.analysis import reference
+from testbed.analysis.report import report
+from testbed.analysis.tables import frames, tables
 from testbed.commands.figures import command as figures_command
 from testbed.commands.reference import command as reference_command
 from testbed.commands.report import command as report_command

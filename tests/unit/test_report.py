@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from fake_campaign import ARMS, Change, build, failed
 
 from testbed import plugins
-from testbed.analysis import markdown, material, report
-from testbed.analysis.checks import Judge, Judged
-from testbed.analysis.correctness import Outcome
+from testbed.analysis import markdown
+from testbed.analysis.judged.checks import Judge, Judged
+from testbed.analysis.report import inputs, report
+from testbed.analysis.report.correctness import Outcome
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.commands.figures import command as figures_command
@@ -38,7 +39,7 @@ GHOST = Finding(kind=FindingKind.GHOST, where="entry 12, PCR 11", expected="no e
 
 def _text(tmp_path: Path, judge: Judge | None = None, change: Change | None = None, **options: object) -> str:
     campaign = build(tmp_path, **({"change": change} if change else {}), **options)  # type: ignore[arg-type]
-    return report.render(material.gather(campaign, judge or _judge()))
+    return report.render(inputs.gather(campaign, judge or _judge()))
 
 
 def _section(text: str, title: str) -> str:

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fake_campaign import build
 
 from testbed import plugins, rundir
-from testbed.analysis import checks, judging, report
+from testbed.analysis.judged import checks, judging
+from testbed.analysis.report import report
 from testbed.attest import truth
 from testbed.attest.finding import Finding, FindingKind
 from testbed.measurers import Executed

@@ -11,8 +11,9 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.analysis import signedrank, stats
-from testbed.analysis.stats import Conclusion, Estimate, Floor, Interval, Losses
+from testbed.analysis.statistics import effect as stats
+from testbed.analysis.statistics import signedrank
+from testbed.analysis.statistics.effect import Conclusion, Estimate, Floor, Interval, Losses
 
 EFFECTS = st.lists(st.floats(min_value=-3, max_value=3).map(lambda x: round(x, 6)), min_size=6, max_size=24)
 DELTA = 0.005

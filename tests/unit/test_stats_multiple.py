@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.analysis import multiple, stats
+from testbed.analysis.statistics import effect as stats
+from testbed.analysis.statistics import multiple
 
 P_VALUES = st.lists(st.floats(min_value=0, max_value=1), min_size=1, max_size=6)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from testbed.analysis import pilot, stats
-from testbed.analysis.stats import Floor, Interval
+from testbed.analysis.statistics import effect, pilot
+from testbed.analysis.statistics.effect import Floor, Interval
 
 TIED = [3.0, 1.0, 1.0, 2.0, 5.0, 5.0, 4.0, 7.0]
 PLAIN = [3.0, 1.0, 1.5, 2.0, 5.0, 5.5, 4.0, 7.0]
@@ -157,11 +157,11 @@ def test_spread_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_medians_are_alike_within_the_floor_only() -> None:
-    floor = Floor(estimate=stats.estimate([-0.01, 0.01, 0.0, 0.005, -0.005, 0.002]), resolution=0.0)
+    floor = Floor(estimate=effect.estimate([-0.01, 0.01, 0.0, 0.005, -0.005, 0.002]), resolution=0.0)
     restore = [1.0, 1.001, 1.002, 0.999, 0.998, 1.0]
     assert pilot.starts([1.005 * v for v in restore], restore).alike(floor) is True
     assert pilot.starts([1.02 * v for v in restore], restore).alike(floor) is False
-    assert pilot.starts(restore, restore).alike(Floor(estimate=stats.estimate([0.0]), resolution=0.0)) is None
+    assert pilot.starts(restore, restore).alike(Floor(estimate=effect.estimate([0.0]), resolution=0.0)) is None
 
 
 def test_few_starts_have_no_interval() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from testbed.analysis import power, stats
-from testbed.analysis.stats import Conclusion, Floor
+from testbed.analysis.statistics import effect as stats
+from testbed.analysis.statistics import power
+from testbed.analysis.statistics.effect import Conclusion, Floor
 
 
 def textbook(spread: float, n: int) -> float:

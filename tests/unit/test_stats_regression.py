@@ -11,8 +11,8 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from testbed.analysis import regression, stats
-from testbed.analysis.regression import CONSTANT, Form
+from testbed.analysis.statistics import effect, regression
+from testbed.analysis.statistics.regression import CONSTANT, Form
 
 TRUE = {"files": 22_000.0, "extends": 90_000.0, "bytes": 30.0}
 FORM = Form(events=("files", "extends", "bytes"))
@@ -86,7 +86,7 @@ def test_only_what_is_named_is_bounded() -> None:
 def test_coefficients_are_estimated_over_blocks() -> None:
     model = regression.fit(table(), FORM)
     for n, (term, got) in enumerate(model.coefficients.items()):
-        assert got == stats.estimate(model.fits[:, n])
+        assert got == effect.estimate(model.fits[:, n])
         assert got.interval is not None
         assert got.interval.low <= TRUE[term] <= got.interval.high
 
@@ -124,7 +124,7 @@ def test_prediction_is_of_each_blocks_own_fit() -> None:
     model = regression.fit(table(), FORM)
     new = pd.DataFrame({"files": [3, 100], "extends": [1, 50], "bytes": [5e5, 1e8]})
     for row, got in zip(new.to_numpy(), model.predict(new), strict=True):
-        assert got == stats.estimate(model.fits @ row)
+        assert got == effect.estimate(model.fits @ row)
 
 
 def test_what_was_not_seen_is_predicted() -> None:

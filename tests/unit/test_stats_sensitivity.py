@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from testbed.analysis import sensitivity, stats
-from testbed.analysis.stats import Conclusion, Floor, Interval, Losses
+from testbed.analysis.statistics import effect, sensitivity
+from testbed.analysis.statistics.effect import Conclusion, Floor, Interval, Losses
 
 RANDOM = np.random.default_rng(5)
 NONE, NONE2 = np.exp(RANDOM.normal(0, 0.004, (2, 12)))
 ON = 1.03 * np.exp(RANDOM.normal(0, 0.004, 12))
-FLOOR = Floor(estimate=stats.estimate(stats.log_ratio(NONE2, NONE)), resolution=0.0)
-FLAT = Floor(estimate=stats.estimate([0.0] * 12), resolution=1e-4)
+FLOOR = Floor(estimate=effect.estimate(effect.log_ratio(NONE2, NONE)), resolution=0.0)
+FLAT = Floor(estimate=effect.estimate([0.0] * 12), resolution=1e-4)
 
 
 def of_medians(on: np.ndarray, off: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -48,8 +48,8 @@ def test_t_interval_is_that_of_scipy(name: str, confidence: float) -> None:
 
 def test_the_first_row_is_the_reports_own() -> None:
     first, *others = sensitivity.rows(ON, NONE, NONE2, floor=FLOOR, delta=0.02)
-    assert first.estimate == stats.estimate(stats.log_ratio(ON, NONE, NONE2))
-    assert first.verdict == stats.conclude(first.estimate, FLOOR, delta=0.02)
+    assert first.estimate == effect.estimate(effect.log_ratio(ON, NONE, NONE2))
+    assert first.verdict == effect.conclude(first.estimate, FLOOR, delta=0.02)
     assert len(others) == 2
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from testbed.analysis import simulate
-from testbed.analysis.simulate import COUNTED, TIMED, Design, Noise, Rates
+from testbed.analysis.statistics import simulate
+from testbed.analysis.statistics.simulate import COUNTED, TIMED, Design, Noise, Rates
 from testbed.commands.simulate import command as simulate_command
 
 DESIGNS = {

@@ -14,7 +14,7 @@ from fake_campaign import build, failed
 
 from testbed import cli, rundir
 from testbed.analysis import kernels
-from testbed.analysis.checks import Judged
+from testbed.analysis.judged.checks import Judged
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.errors import BuildError, DeployError, LostMachine, SpecError

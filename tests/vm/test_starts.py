@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from testbed import rundir
-from testbed.analysis import checks, judging
+from testbed.analysis.judged import checks, judging
 from testbed.lab import campaign
 from testbed.lab.block import Parts
 from testbed.plan import Cell

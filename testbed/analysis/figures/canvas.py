@@ -15,7 +15,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from testbed.analysis import metrics, words
+from testbed.analysis import words
+from testbed.analysis.tables import metrics
 from testbed.record import Tier
 
 STYLE = Path(__file__).parents[1] / "style.mplstyle"

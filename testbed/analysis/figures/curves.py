@@ -10,13 +10,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, Caption
-from testbed.analysis.ladder import climb
+from testbed.analysis.tables.ladder import climb
 
 _PANEL, _COLUMN, _GAP = 2.1, 3.3, 0.72
 
 
 def scaling(table: pd.DataFrame, caption: Caption) -> Figure:
-    """Draw the curves of ``series.scaling``: a panel a family, a line an arm, both axes logarithmic."""
+    """Draw the curves of ``curves.scaling``: a panel a family, a line an arm, both axes logarithmic."""
     panels = list(table.groupby(["kernel", "runtime", "family"]))
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)

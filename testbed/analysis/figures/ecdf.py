@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import Caption
 from testbed.analysis.figures.grid import labels
-from testbed.analysis.ladder import climb
+from testbed.analysis.tables.ladder import climb
 
 _WIDTH, _PANEL = 7.6, 1.75
 
 
 def starts(table: pd.DataFrame, caption: Caption) -> Figure:
-    """Draw the starts of ``series.starts``: a panel a workload and runtime, a point a timed iteration."""
+    """Draw the starts of ``curves.starts``: a panel a workload and runtime, a point a timed iteration."""
     named = table.assign(name=labels(table))
     panels = list(named.groupby("name"))
     text = canvas.wrapped(_WIDTH, (_words(table, caption), *caption.notes))

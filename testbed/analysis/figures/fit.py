@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, SOFT, Caption
-from testbed.analysis.holdout import MARGIN, Role
-from testbed.analysis.ladder import climb
+from testbed.analysis.tables.holdout import MARGIN, Role
+from testbed.analysis.tables.ladder import climb
 
 _SIDE, _NAMES, _ROW = 3.1, 1.55, 0.27
 _WIDTH = 8.6

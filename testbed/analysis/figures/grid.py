@@ -10,12 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from testbed.analysis import metrics, words
+from testbed.analysis import words
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import BAND, INK, SOFT, Caption
 from testbed.analysis.figures.rungs import FILLED, band, legend, scale_of
-from testbed.analysis.ladder import STRATUM, climb
-from testbed.analysis.stats import Conclusion, percent
+from testbed.analysis.statistics.effect import Conclusion, percent
+from testbed.analysis.tables import metrics
+from testbed.analysis.tables.ladder import STRATUM, climb
 
 _ROW, _COLUMN, _NUMBERS, _NAMES = 0.27, 1.52, 0.62, 1.32
 _MEAN = "geometric mean"

@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from testbed.analysis import metrics, words
+from testbed.analysis import words
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import WIDTH, Caption
-from testbed.analysis.ladder import STRATUM
-from testbed.analysis.stats import Conclusion, percent
+from testbed.analysis.statistics.effect import Conclusion, percent
+from testbed.analysis.tables import metrics
+from testbed.analysis.tables.ladder import STRATUM
 
 _ROW = 0.34
 _GAP = 0.62

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from testbed.analysis.attribution import PARTS
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, Caption
 from testbed.analysis.figures.grid import labels
+from testbed.analysis.tables.attribution import PARTS
 
 _ROW, _WIDTH, _NAMES, _NUMBERS = 0.29, 8.6, 1.32, 2.05
 # Told apart in grey by lightness and hatching.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from testbed import plugins
-from testbed.analysis.checks import Judge, Judged, absent
+from testbed.analysis.judged.checks import Judge, Judged, absent
 from testbed.attest import truth
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.quote import parse_nonce

@@ -1,6 +1,6 @@
 """Campaigns that never ran: how often the verdicts are wrong where the truth is known. Pure, seeded, no machine.
 
-Each simulated campaign is judged by what judges a real one (``stats.estimate``, ``stats.conclude``), from values of
+Each simulated campaign is judged by what judges a real one (``effect.estimate``, ``effect.conclude``), from values of
 its arms in Williams order: the baseline twice, and one for each truth that is asked for. They are disturbed by what
 disturbs real ones::
 
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.analysis import multiple, power, stats
-from testbed.analysis.stats import Conclusion
+from testbed.analysis.statistics import effect as stats
+from testbed.analysis.statistics import multiple, power
+from testbed.analysis.statistics.effect import Conclusion
 from testbed.plan import williams
 
 CAMPAIGNS = 2000

@@ -14,9 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import costmodel, stats
-from testbed.analysis.costmodel import CHAINS, STEPS, Fit, Step
-from testbed.analysis.ladder import STRATUM, Question
+from testbed.analysis.statistics import effect
+from testbed.analysis.tables import costmodel
+from testbed.analysis.tables.costmodel import CHAINS, STEPS, Fit, Step
+from testbed.analysis.tables.ladder import STRATUM, Question
 
 # Within this share of what was observed a prediction counts as right.
 MARGIN = 0.10
@@ -88,7 +89,7 @@ def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], questi
 
 def _totals(
     rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question, arm: str
-) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], stats.Estimate]]:
+) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], effect.Estimate]]:
     """Yield each stratum, its events for each step (one row, the mean), and what the arm adds over the baseline."""
     last = next(step for step in STEPS if step.name == CHAINS[arm][-1])
     if last.name not in observed:
@@ -99,7 +100,7 @@ def _totals(
         chain = [name for name in _chain(arm, stratum) if name in observed]
         counts = {name: _of(observed[name], stratum).mean(numeric_only=True).to_frame().T for name in chain}
         if all(len(_of(observed[name], stratum)) for name in chain):
-            yield stratum, counts, stats.estimate(group["added"])
+            yield stratum, counts, effect.estimate(group["added"])
 
 
 def _chain(arm: str, stratum: Mapping[str, Any]) -> list[str]:
@@ -128,7 +129,7 @@ def _predicted(
     stratum: Mapping[str, Any],
     arm: str,
     counts: Mapping[str, pd.DataFrame],
-    seen: stats.Estimate,
+    seen: effect.Estimate,
     by: tuple[Role, Sequence[Fit]],
 ) -> Iterator[dict[str, Any]]:
     role, known = by
@@ -138,7 +139,7 @@ def _predicted(
     if not needed or any(name not in mine for name in needed):
         return
     predicted = sum(float(mine[name].predict(counts[name])[0]) for name in needed)
-    bounds = seen.interval or stats.Interval(low=float("-inf"), high=float("inf"))
+    bounds = seen.interval or effect.Interval(low=float("-inf"), high=float("inf"))
     ratio = predicted / seen.center if seen.center else float("nan")
     yield {
         **stratum,

@@ -12,8 +12,8 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.analysis import power, stats
-from testbed.analysis.stats import Conclusion, Estimate, Floor, Interval, Losses
+from testbed.analysis.statistics import effect, power
+from testbed.analysis.statistics.effect import Conclusion, Estimate, Floor, Interval, Losses
 
 RESAMPLES = 9999
 _SEED = 1
@@ -39,18 +39,18 @@ def rows(
 ) -> tuple[Row, ...]:
     """Return what the estimator of the report, a bootstrap of medians and a t interval make of the same blocks.
 
-    The arguments are those of ``stats.log_ratio`` and ``stats.conclude``; the first row is the report's. Below 6 blocks
-    no method has an interval.
+    The arguments are those of ``effect.log_ratio`` and ``effect.conclude``; the first row is the report's. Below 6
+    blocks no method has an interval.
     """
-    logs = stats.log_ratio(treatment, *baselines)
+    logs = effect.log_ratio(treatment, *baselines)
     on = np.asarray(treatment, dtype=np.float64)
     ways = {
-        "Hodges-Lehmann, exact signed-rank interval": stats.estimate(logs),
+        "Hodges-Lehmann, exact signed-rank interval": effect.estimate(logs),
         "ratio of medians, paired BCa bootstrap": ratio_of_medians(on, on / np.exp(logs), seed=seed),
         "mean of logarithms, t interval": mean_of_logs(logs),
     }
     return tuple(
-        Row(method=method, estimate=way, verdict=stats.conclude(way, floor, delta=delta, losses=losses))
+        Row(method=method, estimate=way, verdict=effect.conclude(way, floor, delta=delta, losses=losses))
         for method, way in ways.items()
     )
 
@@ -85,7 +85,7 @@ def mean_of_logs(logs: ArrayLike) -> Estimate:
     spread = float(values.std(ddof=1))
     halves = [
         float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
-        for confidence in (stats.CONFIDENCE, stats.EQUIVALENCE_CONFIDENCE)
+        for confidence in (effect.CONFIDENCE, effect.EQUIVALENCE_CONFIDENCE)
     ]
     wide, narrow = (Interval(low=center - half, high=center + half) for half in halves)
     return Estimate(center=center, interval=wide, narrow=narrow, n=n, spread=spread)
@@ -108,7 +108,7 @@ def _bca(pair: NDArray[np.float64], seed: int) -> tuple[Interval, Interval]:
         random_state=np.random.default_rng(seed),
     )
     wide, narrow = (
-        _corrected(pair, drawn, confidence) for confidence in (stats.CONFIDENCE, stats.EQUIVALENCE_CONFIDENCE)
+        _corrected(pair, drawn, confidence) for confidence in (effect.CONFIDENCE, effect.EQUIVALENCE_CONFIDENCE)
     )
     return wide, narrow
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from testbed import plugins
-from testbed.analysis import frames
+from testbed.analysis.tables import frames
 from testbed.attest import truth
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import measure_tree

@@ -16,8 +16,8 @@ import pandas as pd
 import scipy.optimize
 from numpy.typing import NDArray
 
-from testbed.analysis import stats
-from testbed.analysis.stats import Estimate
+from testbed.analysis.statistics import effect
+from testbed.analysis.statistics.effect import Estimate
 
 CONSTANT = "constant"
 
@@ -65,11 +65,11 @@ class Model:
     @property
     def coefficients(self) -> Mapping[str, Estimate]:
         """What each term costs, in the unit of ``form.cost`` an event, with its interval over the blocks."""
-        return {term: stats.estimate(self.fits[:, n]) for n, term in enumerate(self.form.terms)}
+        return {term: effect.estimate(self.fits[:, n]) for n, term in enumerate(self.form.terms)}
 
     def predict(self, rows: pd.DataFrame) -> list[Estimate]:
         """Return the predicted cost of each row, with its interval over the blocks' fits."""
-        return [stats.estimate(costs) for costs in self.form.design(rows) @ self.fits.T]
+        return [effect.estimate(costs) for costs in self.form.design(rows) @ self.fits.T]
 
 
 def fit(table: pd.DataFrame, form: Form) -> Model:
@@ -120,10 +120,10 @@ def _held_out(table: pd.DataFrame, form: Form, by: str, name: object, keys: list
             raise ValueError(f"{key}: several rows of one block")
         own = model.fits[[model.blocks.index(block) for block in rows[form.block]]]
         guessed = (form.design(rows) * own).sum(axis=1)
-        predicted, error = stats.estimate(guessed), stats.estimate(guessed / costs - 1)
+        predicted, error = effect.estimate(guessed), effect.estimate(guessed / costs - 1)
         yield {
             **dict(zip([by, *keys], key, strict=True)),
-            "measured": stats.estimate(costs).center,
+            "measured": effect.estimate(costs).center,
             "predicted": predicted.center,
             **dict(zip(("low", "high"), _ends(predicted), strict=True)),
             "error": error.center,

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from testbed.analysis import (
+from testbed.analysis.statistics import multiple
+from testbed.analysis.tables import (
     attribution,
     costmodel,
+    curves,
     events,
     frames,
     holdout,
     ladder,
     metrics,
-    multiple,
     overall,
-    series,
     waiting,
 )
-from testbed.analysis.costmodel import Fit
-from testbed.analysis.events import Truth
-from testbed.analysis.ladder import Question
+from testbed.analysis.tables.costmodel import Fit
+from testbed.analysis.tables.events import Truth
+from testbed.analysis.tables.ladder import Question
 from testbed.plan import Plan
 from testbed.rundir import Campaign, read_facts, read_plan
 
@@ -32,7 +32,7 @@ class Tables:
     """``ladders`` by metric (``ladder.ladder``, with ``p_adjusted``); ``overall methods`` of ``overall``.
 
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
-    ``starts``, ``scaling``: of ``series``; ``waiting``: of ``waiting.waiting``.
+    ``starts``, ``scaling``: of ``curves``; ``waiting``: of ``waiting.waiting``.
     """
 
     plan: Plan
@@ -88,8 +88,8 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         fits=fits,
         predictions=holdout.predictions(rows, observed, question),
         parts=attribution.parts(observed, fits, costmodel.unit_of(question.tier)),
-        starts=series.starts(rows, question),
-        scaling=series.scaling(primary),
+        starts=curves.starts(rows, question),
+        scaling=curves.scaling(primary),
         waiting=waiting.waiting(rows, question),
     )
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import oracle
-from testbed.analysis.oracle import CheckVerdict
+from testbed.analysis.tables import worst_check
+from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, IncompatibleRuns
 from testbed.plan import Cell, Plan
 from testbed.record import Record, Status
@@ -51,15 +51,15 @@ def rows(campaign: Campaign, checks: pd.DataFrame | None = None) -> pd.DataFrame
     plan, found = read_plan(campaign), list(records(campaign))
     check_facts(plan, ((path, record) for path, record in found if not retired(path)), clones=_clones(campaign))
     cells = {cell.id: cell for cell in plan.cells}
-    judged = oracle.read(campaign.path) if checks is None else checks
-    verdicts = None if judged is None else oracle.worst(judged)
+    judged = worst_check.read(campaign.path) if checks is None else checks
+    verdicts = None if judged is None else worst_check.worst(judged)
     listed: list[dict[str, Any]] = []
     for path, record in found:
         run = {
             "run": path.name,
             "current": not retired(path),
             # What a run was found to be says nothing of its earlier attempts.
-            "oracle": None if verdicts is None else verdicts.get(path.name, oracle.UNJUDGED),
+            "oracle": None if verdicts is None else verdicts.get(path.name, worst_check.UNJUDGED),
         }
         listed += (run | row for row in _rows_of(plan, _cell(cells, path, record), record))
     return pd.DataFrame(listed, columns=list(ROW_COLUMNS)).astype({name: _TYPES[name] for name in ROW_COLUMNS})

@@ -22,8 +22,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.analysis import power
-from testbed.analysis.signedrank import interval_rank, p_value, walsh_averages
+from testbed.analysis.statistics import power
+from testbed.analysis.statistics.signedrank import interval_rank, p_value, walsh_averages
 
 CONFIDENCE = 0.95
 # Two one-sided tests at 5 % are an interval of 90 % inside the margin.

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from testbed.analysis import figures
 from testbed.analysis.figures import Caption
 from testbed.analysis.figures.canvas import blocks
-from testbed.analysis.ladder import STRATUM
-from testbed.analysis.tables import Tables
+from testbed.analysis.tables.ladder import STRATUM
+from testbed.analysis.tables.tables import Tables
 
 # More workloads than this share one figure with a column an arm.
 _FEW = 3

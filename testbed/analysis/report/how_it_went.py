@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import markdown, metrics
-from testbed.analysis.ladder import STRATUM, Question, arm_values, baseline_of
+from testbed.analysis import markdown
+from testbed.analysis.tables import metrics
+from testbed.analysis.tables.ladder import STRATUM, Question, arm_values, baseline_of
 from testbed.plan import Cell, Plan
 from testbed.record import Status
 

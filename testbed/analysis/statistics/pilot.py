@@ -11,8 +11,8 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.analysis import power, stats
-from testbed.analysis.stats import Estimate, Floor, Interval
+from testbed.analysis.statistics import effect, power
+from testbed.analysis.statistics.effect import Estimate, Floor, Interval
 
 # The warning is looked at once for each workload and arm, so it must be rare where nothing is wrong.
 _ALARM = 0.01
@@ -148,7 +148,7 @@ def _shift(first: NDArray[np.float64], second: NDArray[np.float64], *, enough: b
     law = np.cumsum(rank_sum_law(len(first), len(second)))
     wide, narrow = (
         _between(pairs, int(np.searchsorted(law, (1 - confidence) / 2, side="right"))) if enough else None
-        for confidence in (stats.CONFIDENCE, stats.EQUIVALENCE_CONFIDENCE)
+        for confidence in (effect.CONFIDENCE, effect.EQUIVALENCE_CONFIDENCE)
     )
     return Estimate(center=float(np.median(pairs)), interval=wide, narrow=narrow, n=min(len(first), len(second)))
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from testbed import plugins
-from testbed.analysis.frames import current
-from testbed.analysis.oracle import CheckVerdict
+from testbed.analysis.tables.frames import current
+from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.plan import Cell

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from testbed import plugins
-from testbed.analysis import frames, markdown, metrics, words
-from testbed.analysis.ladder import STRATUM, Question, climb
-from testbed.analysis.stats import Conclusion
-from testbed.analysis.surroundings import balance
-from testbed.analysis.tables import Tables
+from testbed.analysis import markdown, words
+from testbed.analysis.report.how_it_went import balance
+from testbed.analysis.statistics.effect import Conclusion
+from testbed.analysis.tables import frames, metrics
+from testbed.analysis.tables.ladder import STRATUM, Question, climb
+from testbed.analysis.tables.tables import Tables
 from testbed.errors import SpecError
 from testbed.record import Status, Tier
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown
-from testbed.analysis.material import Material
+from testbed.analysis.report.inputs import Material
 from testbed.record import Status
 
 # So many runs without a record are named, the rest is counted.

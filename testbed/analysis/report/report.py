@@ -8,24 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.analysis import (
-    account,
-    attacked,
-    checks,
-    correctness,
-    costs,
-    draw,
-    events,
-    frames,
-    judging,
-    markdown,
-    material,
-    pricing,
-    surroundings,
-    waiting,
-)
-from testbed.analysis.checks import Judge
-from testbed.analysis.material import Material
+from testbed.analysis import markdown
+from testbed.analysis.judged import attacked, checks, judging
+from testbed.analysis.judged.checks import Judge
+from testbed.analysis.report import correctness, draw, event_costs, how_it_went, inputs, overhead, runs_and_facts, tpm
+from testbed.analysis.report.inputs import Material
+from testbed.analysis.tables import events, frames
 from testbed.record import Status
 from testbed.rundir import Campaign
 
@@ -44,7 +32,7 @@ def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None =
 
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
     """
-    told = material.gather(campaign, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
+    told = inputs.gather(campaign, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
     if not told.reference:
         frames.write_parquet(told.tables.rows, campaign.path / "rows.parquet")
         frames.write_parquet(told.tables.events, campaign.path / events.FILE)
@@ -88,19 +76,19 @@ def _planned(told: Material) -> str:
 
 
 def _overhead(told: Material) -> list[str]:
-    return pricing.section(told.tables, told.figures)
+    return overhead.section(told.tables, told.figures)
 
 
 def _costs(told: Material) -> list[str]:
-    return costs.section(told.tables, told.figures)
+    return event_costs.section(told.tables, told.figures)
 
 
 def _waiting(told: Material) -> list[str]:
-    return waiting.section(told.tables.waiting, told.tpm_ms)
+    return tpm.section(told.tables.waiting, told.tpm_ms)
 
 
 def _surroundings(told: Material) -> list[str]:
-    return surroundings.section(told.tables.plan, told.tables.rows, told.tables.question)
+    return how_it_went.section(told.tables.plan, told.tables.rows, told.tables.question)
 
 
 def _correctness(told: Material) -> list[str]:
@@ -118,8 +106,8 @@ _REFERENCE = (
 
 def _doubts(told: Material) -> list[str]:
     lines = [
-        *pricing.doubts(told.tables),
-        *costs.doubts(told.tables),
+        *overhead.doubts(told.tables),
+        *event_costs.doubts(told.tables),
         *([_REFERENCE] if told.reference else []),
         *correctness.doubts(told.runs, told.checks),
         *attacked.doubts(told.attacked),
@@ -133,10 +121,10 @@ _SECTIONS: tuple[Callable[[Material], list[str]], ...] = (
     _waiting,
     _correctness,
     _attacked,
-    account.unmeasured,
+    runs_and_facts.unmeasured,
     _surroundings,
     _doubts,
-    account.failures,
-    account.facts,
-    account.again,
+    runs_and_facts.failures,
+    runs_and_facts.facts,
+    runs_and_facts.again,
 )

@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import events, markdown, stats, words
-from testbed.analysis.attribution import PARTS
-from testbed.analysis.costmodel import FEWEST, Fit
-from testbed.analysis.holdout import MARGIN, Role
-from testbed.analysis.ladder import STRATUM, climb
-from testbed.analysis.tables import Tables
+from testbed.analysis import markdown, words
+from testbed.analysis.statistics import effect
+from testbed.analysis.tables import events
+from testbed.analysis.tables.attribution import PARTS
+from testbed.analysis.tables.costmodel import FEWEST, Fit
+from testbed.analysis.tables.holdout import MARGIN, Role
+from testbed.analysis.tables.ladder import STRATUM, climb
+from testbed.analysis.tables.tables import Tables
 
 # What a price is of, in words a reader knows.
 EVENTS: Mapping[str, str] = {
@@ -70,7 +72,7 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
         step = _STEPS[fit.step.name] + (f" ({fit.kernel})" if several else "")
         arm = f"`{fit.step.arm}`"
         for term, price in fit.prices.items():
-            bounds = price.interval or stats.Interval(low=float("-inf"), high=float("inf"))
+            bounds = price.interval or effect.Interval(low=float("-inf"), high=float("inf"))
             cost = words.amount(price.center, bounds.low, bounds.high, fit.unit)
             rows.append((step, arm, _named(term, fit), cost, price.n, len(fit.workloads)))
         if fit.given_up:

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from testbed.analysis.signedrank import interval_rank, walsh_averages
+from testbed.analysis.statistics.signedrank import interval_rank, walsh_averages
 
 POWER = 0.80
 MIN_BLOCKS = 6

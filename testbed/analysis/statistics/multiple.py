@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.analysis import power, stats
+from testbed.analysis.statistics import effect, power
 
 # A claim is about one measurer on one kernel and runtime; its workloads are what is looked at several times.
 CLAIM = ("kernel", "runtime", "treatment", "metric")
@@ -45,14 +45,14 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def adjust(ladder: pd.DataFrame) -> pd.DataFrame:
-    """Return a ladder (``analysis.ladder``) with a column ``p_adjusted``: Holm over the workloads of each claim.
+    """Return a ladder (``tables.ladder``) with a column ``p_adjusted``: Holm over the workloads of each claim.
 
     NaN in the whole claim if one of its workloads has fewer than 12 blocks: leaving it out would make the others look
     better than they are.
     """
     adjusted = pd.Series(math.nan, index=ladder.index, dtype="float64")
     for _, claim in ladder.groupby(list(CLAIM)):
-        if (claim["n"] >= stats.MIN_FOR_P).all():
+        if (claim["n"] >= effect.MIN_FOR_P).all():
             adjusted[claim.index] = holm(claim["p"].astype(float))
     return ladder.assign(p_adjusted=adjusted)
 
@@ -60,7 +60,7 @@ def adjust(ladder: pd.DataFrame) -> pd.DataFrame:
 def geometric_mean(effects: Mapping[str, ArrayLike], *, together: bool = False, seed: int = _SEED) -> MeanRatio:
     """Return the mean of workloads' ratios: e to the mean of their Hodges-Lehmann estimates.
 
-    ``effects``: the blocks' logarithms of each workload (``stats.log_ratio``). The interval is a percentile bootstrap
+    ``effects``: the blocks' logarithms of each workload (``effect.log_ratio``). The interval is a percentile bootstrap
     of blocks within each workload, the same for the same seed; infinite where a workload has fewer than 6 blocks.
     ``together``: the workloads share their boots, and a boot may favour an arm on all of them. Then the mean of a block
     is the unit, with the exact interval, and all need the same blocks in the same order. Raises ``ValueError`` for no
@@ -73,18 +73,18 @@ def geometric_mean(effects: Mapping[str, ArrayLike], *, together: bool = False, 
     if together and len(sizes) > 1:
         raise ValueError(f"workloads that share their blocks have equally many, not {sorted(sizes)}")
     if together or len(logs) == 1:
-        whole = stats.estimate(np.mean(logs, axis=0))
+        whole = effect.estimate(np.mean(logs, axis=0))
         center, bounds = whole.center, whole.interval
     else:
-        center = float(np.mean([stats.estimate(values).center for values in logs]))
+        center = float(np.mean([effect.estimate(values).center for values in logs]))
         bounds = _bootstrap(logs, np.random.default_rng(seed)) if min(sizes) >= power.MIN_BLOCKS else None
     low, high = (bounds.low, bounds.high) if bounds else (-math.inf, math.inf)
     return MeanRatio(ratio=math.exp(center), low=math.exp(low), high=math.exp(high), workloads=len(logs))
 
 
-def _bootstrap(logs: list[NDArray[np.float64]], random: np.random.Generator) -> stats.Interval:
+def _bootstrap(logs: list[NDArray[np.float64]], random: np.random.Generator) -> effect.Interval:
     low, high = np.quantile(np.mean([_resampled(values, random) for values in logs], axis=0), [0.025, 0.975])
-    return stats.Interval(low=float(low), high=float(high))
+    return effect.Interval(low=float(low), high=float(high))
 
 
 def _resampled(values: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
@@ -93,7 +93,7 @@ def _resampled(values: NDArray[np.float64], random: np.random.Generator) -> NDAr
     A resample varies (n-1)/n as much as a sample does, which matters at n = 6; so the blocks are first pulled apart.
     """
     n = len(values)
-    center = stats.estimate(values).center
+    center = effect.estimate(values).center
     wider = center + (values - center) * math.sqrt(n / (n - 1))
     picks = random.integers(n, size=(RESAMPLES, n))
     rows, columns = np.triu_indices(n)

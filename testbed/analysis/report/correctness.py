@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown
-from testbed.analysis.ladder import climb
-from testbed.analysis.oracle import CheckVerdict
+from testbed.analysis.tables.ladder import climb
+from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.record import Status
 
 # Findings shown for one row of the table; checks.parquet has them all.

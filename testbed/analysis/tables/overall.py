@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import multiple, sensitivity
-from testbed.analysis.ladder import STRATUM, Contrast, climb
+from testbed.analysis.statistics import multiple, sensitivity
+from testbed.analysis.tables.ladder import STRATUM, Contrast, climb
 
 OVERALL = ("kernel", "runtime", "treatment", "ratio", "low", "high", "n", "workloads", "apart_low", "apart_high")
 METHODS = (*STRATUM, "treatment", "method", "ratio", "low", "high", "verdict", "agree")

@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import attacked, checks, events, frames, oracle, reference, tables
-from testbed.analysis.attacked import Attacked
-from testbed.analysis.checks import Judge
-from testbed.analysis.events import Truth
-from testbed.analysis.tables import Tables
+from testbed.analysis import reference
+from testbed.analysis.judged import attacked, checks
+from testbed.analysis.judged.attacked import Attacked
+from testbed.analysis.judged.checks import Judge
+from testbed.analysis.tables import events, frames, tables, worst_check
+from testbed.analysis.tables.events import Truth
+from testbed.analysis.tables.tables import Tables
 from testbed.rundir import Campaign, read_facts
 
 
@@ -42,7 +44,7 @@ def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms:
     runs = frames.runs(campaign)
     if reference.is_reference(campaign):
         # Most of its evidence is elsewhere: what was found there is believed, and the report says so.
-        judged, known = oracle.read(campaign.path), tables.read(campaign)
+        judged, known = worst_check.read(campaign.path), tables.read(campaign)
     else:
         judged = checks.checks(campaign, judge)
         known = tables.read(campaign, judged, truth or events.truth_of(campaign))

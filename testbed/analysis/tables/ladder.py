@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from testbed.analysis import frames, metrics, stats
-from testbed.analysis.oracle import CheckVerdict
+from testbed.analysis.statistics import effect
+from testbed.analysis.tables import frames, metrics
+from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError
 from testbed.record import Status, Tier
 
@@ -51,7 +52,7 @@ def climb(measurer: str) -> tuple[int, str]:
 def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
     """Return one row a (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
 
-    Columns: ``STRATUM``, the fields of ``stats.Overhead``, ``cost cost_low cost_high`` (absolute, an operation) and
+    Columns: ``STRATUM``, the fields of ``effect.Overhead``, ``cost cost_low cost_high`` (absolute, an operation) and
     ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the A/A).
     Empty on a tier where the metric's overhead means nothing. Attacks are left out: they price nothing.
     """
@@ -59,8 +60,8 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
     listed: list[dict[str, Any]] = []
     for one in contrasts(rows, question, metric):
         assert reading is not None, "there is a contrast only of a metric that means something on its tier"
-        result = stats.overhead(
-            stats.estimate(one.logs),
+        result = effect.overhead(
+            effect.estimate(one.logs),
             one.floor,
             metric=metric,
             baseline=question.baseline,
@@ -69,7 +70,7 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
             losses=one.losses,
         )
         listed.append(one.stratum | asdict(result) | _cost(one, reading) | _aa(one.floor) | {"delta": question.delta})
-    columns = [*STRATUM, *stats.Overhead.__slots__, *_COST, *_FLOOR]
+    columns = [*STRATUM, *effect.Overhead.__slots__, *_COST, *_FLOOR]
     return pd.DataFrame(listed, columns=columns)
 
 
@@ -84,13 +85,13 @@ class Contrast:
     treatment: str
     bases: list[str]
     arms: pd.DataFrame
-    floor: stats.Floor | None
-    losses: stats.Losses
+    floor: effect.Floor | None
+    losses: effect.Losses
 
     @property
     def logs(self) -> NDArray[np.float64]:
         """The blocks' effects, ln of the ratio to the baseline."""
-        return stats.log_ratio(self.arms[self.treatment], *(self.arms[base] for base in self.bases))
+        return effect.log_ratio(self.arms[self.treatment], *(self.arms[base] for base in self.bases))
 
 
 def contrasts(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> Iterator[Contrast]:
@@ -140,22 +141,22 @@ def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, war
         )
     each = timed["value"] / timed["operations"] if reading.each else timed["value"]
     shown = reading.scale * (1 / each if reading.inverse else each)
-    values = shown.groupby([timed["block"], timed["measurer"]]).agg(lambda v: stats.arm_value(list(v)))
+    values = shown.groupby([timed["block"], timed["measurer"]]).agg(lambda v: effect.arm_value(list(v)))
     return values.unstack("measurer")  # noqa: PD010 - a pivot of what is grouped already
 
 
-def _floor(values: pd.DataFrame, question: Question) -> stats.Floor | None:
+def _floor(values: pd.DataFrame, question: Question) -> effect.Floor | None:
     pairs = values[[question.baseline, question.duplicate]].dropna()
     if pairs.empty:
         return None
-    same = stats.log_ratio(pairs[question.duplicate], pairs[question.baseline])
-    return stats.Floor(estimate=stats.estimate(same), resolution=metrics.RESOLUTION[question.tier])
+    same = effect.log_ratio(pairs[question.duplicate], pairs[question.baseline])
+    return effect.Floor(estimate=effect.estimate(same), resolution=metrics.RESOLUTION[question.tier])
 
 
-def _aa(floor: stats.Floor | None) -> dict[str, Any]:
+def _aa(floor: effect.Floor | None) -> dict[str, Any]:
     if floor is None:
         return {"floor": math.nan, "floor_low": -math.inf, "floor_high": math.inf, "floor_n": 0}
-    bounds = floor.estimate.interval or stats.Interval(low=-math.inf, high=math.inf)
+    bounds = floor.estimate.interval or effect.Interval(low=-math.inf, high=math.inf)
     return {
         "floor": math.exp(floor.estimate.center),
         "floor_low": math.exp(bounds.low),
@@ -167,8 +168,8 @@ def _aa(floor: stats.Floor | None) -> dict[str, Any]:
 def _cost(one: Contrast, reading: metrics.Reading) -> dict[str, Any]:
     """Return the absolute cost of one operation: a percentage of 20 ms and of 60 s mean different things."""
     base = baseline_of(one.arms, one.bases)
-    cost = stats.estimate(one.arms[one.treatment].to_numpy(dtype=float) - base)
-    bounds = cost.interval or stats.Interval(low=-math.inf, high=math.inf)
+    cost = effect.estimate(one.arms[one.treatment].to_numpy(dtype=float) - base)
+    bounds = cost.interval or effect.Interval(low=-math.inf, high=math.inf)
     return {
         "cost": cost.center,
         "cost_low": bounds.low,
@@ -184,7 +185,7 @@ def baseline_of(values: pd.DataFrame, bases: list[str]) -> NDArray[np.float64]:
     return mean
 
 
-def _losses(group: pd.DataFrame, arms: set[str]) -> stats.Losses:
+def _losses(group: pd.DataFrame, arms: set[str]) -> effect.Losses:
     """Return which share of the recorded blocks lost one of these arms, by failure or by rejection.
 
     A run whose oracle found something else than it had to find is a failed one: its numbers are of another measurer.
@@ -196,4 +197,4 @@ def _losses(group: pd.DataFrame, arms: set[str]) -> stats.Losses:
     good = of_arms["status"] == str(Status.OK)
     failed = of_arms.loc[bad | (good & wrong), "block"].nunique()
     rejected = of_arms.loc[of_arms["status"] == str(Status.REJECTED), "block"].nunique()
-    return stats.Losses(failed=failed / blocks, rejected=rejected / blocks)
+    return effect.Losses(failed=failed / blocks, rejected=rejected / blocks)

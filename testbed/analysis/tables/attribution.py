@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import stats
-from testbed.analysis.costmodel import Fit
-from testbed.analysis.ladder import STRATUM
+from testbed.analysis.statistics import effect
+from testbed.analysis.tables.costmodel import Fit
+from testbed.analysis.tables.ladder import STRATUM
 
 # In the order in which they are stacked. ``how``: measured as a difference of arms, or by fitted prices.
 PARTS: Mapping[str, str] = {
@@ -75,7 +75,7 @@ def _fitted(files: pd.DataFrame, fit: Fit) -> list[tuple[str, dict[str, float]]]
     for part, terms in _TERMS.items():
         priced = [(fit.prices[term], float(files[term].mean())) for term in terms if term in fit.prices]
         if priced:
-            bounds = [price.interval or stats.Interval(low=float("-inf"), high=float("inf")) for price, _ in priced]
+            bounds = [price.interval or effect.Interval(low=float("-inf"), high=float("inf")) for price, _ in priced]
             amounts = {
                 "value": sum(price.center * count for price, count in priced),
                 "low": sum(one.low * count for one, (_, count) in zip(bounds, priced, strict=True)),
@@ -86,6 +86,6 @@ def _fitted(files: pd.DataFrame, fit: Fit) -> list[tuple[str, dict[str, float]]]
 
 
 def _measured(table: pd.DataFrame) -> dict[str, float]:
-    seen = stats.estimate(table["added"])
-    bounds = seen.interval or stats.Interval(low=float("-inf"), high=float("inf"))
+    seen = effect.estimate(table["added"])
+    bounds = seen.interval or effect.Interval(low=float("-inf"), high=float("inf"))
     return {"value": seen.center, "low": bounds.low, "high": bounds.high}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import frames, metrics
-from testbed.analysis.ladder import STRATUM, Question
+from testbed.analysis.tables import frames, metrics
+from testbed.analysis.tables.ladder import STRATUM, Question
 
 # Workloads that do nothing but start containers: of these a start is the operation.
 _STARTING = ("start", "pod")

@@ -16,10 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from testbed import plugins
-from testbed.analysis import metrics, regression
-from testbed.analysis.ladder import STRATUM, Question, arm_values, baseline_of
-from testbed.analysis.regression import Form, Model
-from testbed.analysis.stats import Estimate
+from testbed.analysis.statistics import regression
+from testbed.analysis.statistics.effect import Estimate
+from testbed.analysis.statistics.regression import Form, Model
+from testbed.analysis.tables import metrics
+from testbed.analysis.tables.ladder import STRATUM, Question, arm_values, baseline_of
 from testbed.errors import SpecError
 from testbed.record import Tier
 
