@@ -1,4 +1,4 @@
-"""What a plugin may do with a running machine. ``lab.ssh`` implements it; tests use a fake."""
+"""What a plugin may do with a running machine. ``lab.machines.ssh`` implements it; tests use a fake."""
 
 from __future__ import annotations
 

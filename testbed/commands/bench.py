@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 
 from testbed import progress, spec
+from testbed.analysis.bench import log_growth, prices
 from testbed.commands._options import CONNECT
-from testbed.lab import bench_table
-from testbed.lab.domain import MachineSpec
-from testbed.lab.recipes import load_kernels
+from testbed.lab.build.recipes import load_kernels
+from testbed.lab.machines.domain import MachineSpec
 from testbed.record import Tier
 from testbed.spec import BANKS
 
@@ -39,9 +39,9 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     restored from one saved machine. Exit status: 1 if a target is not kept.
     """
     # `--help` of this command works without libvirt.
-    from testbed.lab import bench as benchmark  # noqa: PLC0415
     from testbed.lab import campaign, facts  # noqa: PLC0415
-    from testbed.lab.machine import open_lab  # noqa: PLC0415
+    from testbed.lab.bench import events as benchmark  # noqa: PLC0415
+    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
     arms = benchmark.arms()
     rows = []
@@ -55,16 +55,16 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
             saved = benchmark.prepare(lab, parts, tools, Path(directory))
             reporter.advance("saved a machine")
             for arm in arms:
-                rows += benchmark.run_arm(lab, saved, arm, Path(directory) / arm)
+                rows += prices.summarize(arm, benchmark.run_arm(lab, saved, arm, Path(directory) / arm))
                 reporter.advance(arm)
-    hot = bench_table.hot_target(parts.machine.kernel.release)
-    ratios = bench_table.ratios(rows, hot)
+    hot = prices.hot_target(parts.machine.kernel.release)
+    ratios = prices.ratios(rows, hot)
     if as_json:
         said = {"rows": [asdict(row) for row in rows], "ratios": [asdict(one) | {"ok": one.ok} for one in ratios]}
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         click.echo(f"guest instructions an event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
-        click.echo(bench_table.markdown(rows, hot))
+        click.echo(prices.markdown(rows, hot))
     sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
 
 
@@ -84,11 +84,12 @@ def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...
     Counted in guest instructions (tier icount). Without --bank the machine has no TPM and IMA extends nothing: that
     leaves the rest of the price as it is, and a million entries take minutes. With one each entry waits a millisecond.
     """
-    from testbed.lab import bench as benchmark  # noqa: PLC0415
-    from testbed.lab import bench_log, bench_log_table, campaign, facts  # noqa: PLC0415
-    from testbed.lab.machine import open_lab  # noqa: PLC0415
+    from testbed.lab import campaign, facts  # noqa: PLC0415
+    from testbed.lab.bench import events as benchmark  # noqa: PLC0415
+    from testbed.lab.bench import filled_log  # noqa: PLC0415
+    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
-    steps = sum(length <= to for length in bench_log.LENGTHS)
+    steps = sum(length <= to for length in filled_log.LENGTHS)
     with (
         progress.reporter("bench log", steps) as reporter,
         tempfile.TemporaryDirectory(prefix="testbed-") as directory,
@@ -96,18 +97,18 @@ def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...
     ):
         parts = campaign.build_parts(kernel, (), _wish(kernel), Tier.ICOUNT, reporter.say)
         tools = benchmark.build_tools(parts.machine.kernel, reporter.say)
-        found = []
-        for length in bench_log.run(lab, parts, tools, Path(directory), to=to, banks=banks):
-            found.append(length)
-            reporter.advance(f"{length.entries:,} entries")
+        lengths = []
+        for counted in filled_log.run(lab, parts, tools, Path(directory), to=to, banks=banks):
+            lengths.append(log_growth.length(filled_log.ARM, counted.entries, counted.text, counted.entry_bytes))
+            reporter.advance(f"{counted.entries:,} entries")
     if as_json:
-        line = bench_log_table.lookup(found)
-        said = {"banks": banks, "lengths": [asdict(one) for one in found], "lookup": asdict(line) if line else None}
+        line = log_growth.lookup(lengths)
+        said = {"banks": banks, "lengths": [asdict(one) for one in lengths], "lookup": asdict(line) if line else None}
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         extend = f"PCR banks {', '.join(banks)}" if banks else "no TPM, so nothing is extended"
         click.echo(f"guest instructions, {parts.machine.kernel.release}, tier {Tier.ICOUNT}, {extend}\n")
-        click.echo(bench_log_table.markdown(found))
+        click.echo(log_growth.markdown(lengths))
 
 
 def _wish(kernel: str) -> spec.Experiment:

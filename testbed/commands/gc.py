@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from testbed.lab import hypervisor, reap
+from testbed.lab.machines import hypervisor, reap
 
 
 @click.command("gc")

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed.errors import SpecError
-from testbed.lab import cache
-from testbed.lab.image import build_container_image, build_image, cached_container_image, cached_image
-from testbed.lab.kernel import build_kernel, cached_kernel
-from testbed.lab.recipes import (
+from testbed.lab.build import cache
+from testbed.lab.build.image import build_container_image, build_image, cached_container_image, cached_image
+from testbed.lab.build.kernel import build_kernel, cached_kernel
+from testbed.lab.build.recipes import (
     ContainerRecipe,
     GuestRecipe,
     KernelRecipe,

@@ -13,7 +13,7 @@ from testbed import estimate, plan, spec
 from testbed.commands._options import MACHINES, SET, TIER
 from testbed.errors import SpecError
 from testbed.lab import campaign, probe
-from testbed.lab.kernel import load_kernels
+from testbed.lab.build.kernel import load_kernels
 from testbed.plan import Cell, Plan
 from testbed.spec import Experiment
 

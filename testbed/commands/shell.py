@@ -10,7 +10,7 @@ import click
 from testbed import progress, shell, spec
 from testbed.commands._options import CONNECT
 from testbed.lab import probe
-from testbed.lab.recipes import load_containers, load_kernels
+from testbed.lab.build.recipes import load_containers, load_kernels
 from testbed.measurers import DEPLOYED
 
 
@@ -23,8 +23,8 @@ def command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]
     """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
     # `--help` of this command works without libvirt.
     from testbed.lab import block, campaign  # noqa: PLC0415
-    from testbed.lab.image import build_container_image  # noqa: PLC0415
-    from testbed.lab.machine import open_lab  # noqa: PLC0415
+    from testbed.lab.build.image import build_container_image  # noqa: PLC0415
+    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
     wish = spec.Experiment(name="shell", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
     with progress.reporter("shell", 0) as reporter:

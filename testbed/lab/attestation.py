@@ -25,7 +25,7 @@ from testbed.attest.quote import parse_attest
 from testbed.attest.tpm import DECRYPT, FIXED_TPM, RESTRICTED, SIGN, Key, load_key
 from testbed.errors import EvidenceError, LabError, SpecError
 from testbed.guest import Guest
-from testbed.lab.tpm import CertificateAuthority
+from testbed.lab.machines.swtpm import CertificateAuthority
 
 AK_HANDLE = "0x81010010"
 NONCE_LABEL = b"testbed-nonce-v1"

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from testbed import plugins, rundir
 from testbed.guest import Guest
-from testbed.lab import attestation, facts, iterate, store
-from testbed.lab.bpf import Bundle
-from testbed.lab.image import ContainerImage
-from testbed.lab.machine import Lab, Machine, MachineSpec
-from testbed.lab.save import Saved
+from testbed.lab import attestation, facts, iterate
+from testbed.lab.build import store
+from testbed.lab.build.image import ContainerImage
+from testbed.lab.build.measurer import Bundle
+from testbed.lab.machines.domain import MachineSpec
+from testbed.lab.machines.lab import Lab
+from testbed.lab.machines.machine import Machine
+from testbed.lab.machines.save import Saved
 from testbed.measurers import DEPLOYED
 from testbed.plan import Block, Cell
 from testbed.record import Tier

@@ -11,14 +11,15 @@ from typing import Any
 
 from testbed import estimate, plan, plugins, progress, rundir
 from testbed.errors import SpecError
-from testbed.lab import block, cache, facts, iterate, probe, runner
+from testbed.lab import block, facts, iterate, probe, runner
 from testbed.lab.block import Parts
-from testbed.lab.bpf import build_bundle
-from testbed.lab.domain import MachineSpec, command_line, masked
-from testbed.lab.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
-from testbed.lab.kernel import build_kernel, load_kernels
-from testbed.lab.machine import open_lab
-from testbed.lab.store import build_store
+from testbed.lab.build import cache
+from testbed.lab.build.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
+from testbed.lab.build.kernel import build_kernel, load_kernels
+from testbed.lab.build.measurer import build_bundle
+from testbed.lab.build.store import build_store
+from testbed.lab.machines.domain import MachineSpec, command_line, masked
+from testbed.lab.machines.lab import open_lab
 from testbed.record import Tier
 from testbed.spec import Experiment
 

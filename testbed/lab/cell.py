@@ -19,7 +19,7 @@ from testbed.lab import attestation, facts, health
 from testbed.lab.block import Ready
 from testbed.lab.health import Host
 from testbed.lab.iterate import Iteration, Job, crowd, iterate
-from testbed.lab.machine import Machine
+from testbed.lab.machines.machine import Machine
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Sample, Started, Status, Tier
 from testbed.rundir import Events
@@ -27,7 +27,7 @@ from testbed.spec import Limits
 
 PCRS = (10, 11)
 _PATIENCE = 60.0
-_BPF_STATS = Path(__file__).with_name("bpf_stats.py")
+_BPF_STATS = Path(__file__).parent / "in_guest" / "bpf_stats.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ _CONTAINERS = f"{CGROUP}/containers"
 # Beside it: what the crowd does is no part of any iteration.
 CROWD = "/testbed-crowd"
 _CROWD_SECONDS = 900.0
-_SOURCE = Path(__file__).with_name("drive.py")
+_SOURCE = Path(__file__).parent / "in_guest" / "drive.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from testbed import shell
 from testbed.errors import DeadlineExceeded, HostError
-from testbed.lab import cache, facts, kernel, reap
+from testbed.lab import facts
+from testbed.lab.build import cache, kernel
+from testbed.lab.machines import reap
 from testbed.record import Tier
 
 KVM = Path("/dev/kvm")
@@ -187,7 +189,7 @@ def _program(program: Program) -> Capability:
 
 def _libvirt() -> Capability:
     try:
-        from testbed.lab import hypervisor  # noqa: PLC0415 -- to tell what is missing, this must load without it
+        from testbed.lab.machines import hypervisor  # noqa: PLC0415 -- to tell what is missing, this must load without it
     except ImportError as error:
         return Capability(name="libvirt", ok=False, found=f"no Python module: {error}", remedy="make setup")
     try:

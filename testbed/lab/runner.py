@@ -13,7 +13,8 @@ from testbed import rundir
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
 from testbed.lab.block import Parts, boot, prepare, reference, restore
 from testbed.lab.cell import Errand, Start, lost, run_cell
-from testbed.lab.machine import Lab, Saved
+from testbed.lab.machines.lab import Lab
+from testbed.lab.machines.save import Saved
 from testbed.plan import Block, Cell, Plan
 from testbed.progress import Reporter
 from testbed.record import Record, Status

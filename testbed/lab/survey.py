@@ -8,8 +8,9 @@ from pathlib import Path
 
 from testbed import plan, rundir
 from testbed.errors import BuildError, DeployError, LabError
-from testbed.lab import cache, campaign, facts, kernel
-from testbed.lab.bpf import build_bundle, build_seconds
+from testbed.lab import campaign, facts
+from testbed.lab.build import cache, kernel
+from testbed.lab.build.measurer import build_bundle, build_seconds
 from testbed.plan import Cell
 from testbed.rundir import Survey, Tried
 from testbed.spec import Experiment

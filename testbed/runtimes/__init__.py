@@ -12,7 +12,7 @@ from testbed.guest import Guest
 
 Argv = tuple[str, ...]
 
-# Where a guest has its disk of unpacked images, if it has one (``lab.store`` says what is on it).
+# Where a guest has its disk of unpacked images, if it has one (``lab.build.store`` says what is on it).
 STORE = "/var/lib/testbed/store"
 
 

@@ -13,10 +13,12 @@ import soak
 from steps import Notebook
 
 from testbed.guest import Guest
-from testbed.lab import block, bpf, cache, compiled, probe, recipes
+from testbed.lab import block, probe
+from testbed.lab.build import cache, compiled, measurer, recipes
+from testbed.lab.build.image import build_image, load_guests
 from testbed.lab.campaign import BPF, GUEST
-from testbed.lab.image import build_image, load_guests
-from testbed.lab.machine import Lab, MachineSpec, open_lab
+from testbed.lab.machines.domain import MachineSpec
+from testbed.lab.machines.lab import Lab, open_lab
 from testbed.record import Tier
 
 # A kernel that looks at each of its accesses boots ten times as slowly as another; all reports are wanted.
@@ -36,7 +38,7 @@ class Bench:
 
     lab: Lab
     spec: MachineSpec
-    bundle: bpf.Bundle
+    bundle: measurer.Bundle
     tools: Path
 
     @property
@@ -68,6 +70,6 @@ def bench() -> Iterator[Bench]:
     spec = MachineSpec(
         name="kasan", kernel=built, image=image, tier=Tier.TCG, vcpus=2, memory_mib=4096, kernel_words=WORDS
     )
-    bundle = bpf.build_bundle(built, BPF, print)
+    bundle = measurer.build_bundle(built, BPF, print)
     with open_lab() as lab:
         yield Bench(lab=lab, spec=spec, bundle=bundle, tools=soak.build_tools(built))

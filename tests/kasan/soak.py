@@ -14,8 +14,9 @@ from steps import Notebook, Step
 
 from testbed import measurers, plugins
 from testbed.guest import Guest
-from testbed.lab import cache, debian, facts, splat, tarball
-from testbed.lab.kernel import Kernel
+from testbed.lab import facts, splat
+from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build.kernel import Kernel
 from testbed.measurers import Measurer
 from testbed.runtimes import Start
 

@@ -8,7 +8,7 @@ import pytest
 import soak
 from conftest import Bench
 
-from testbed.lab import compiled
+from testbed.lab.build import compiled
 
 # What is done wrong, and words of the report that it must cause.
 FAULTS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab import bpf, debian
-from testbed.lab.kernel import Kernel
+from testbed.lab.build import debian, measurer
+from testbed.lab.build.kernel import Kernel
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
             (at / name).write_bytes(data)
 
     monkeypatch.setenv("TESTBED_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(bpf, "_NEEDED", 0)
+    monkeypatch.setattr(measurer, "_NEEDED", 0)
     monkeypatch.setattr(debian, "enter", enter)
     return files
 
@@ -60,31 +60,31 @@ def makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def test_a_bundle_is_built_once(
     kernel: Kernel, source: Path, makes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert bpf.cached_bundle(kernel, source) is None
-    made = bpf.build_bundle(kernel, source)
+    assert measurer.cached_bundle(kernel, source) is None
+    made = measurer.build_bundle(kernel, source)
     assert made.module.read_bytes() == b"module"
     assert made.loader.read_bytes() == b"loader"
     monkeypatch.setattr(debian, "enter", lambda *_, **__: pytest.fail("built again"))
-    assert bpf.build_bundle(kernel, source) == bpf.cached_bundle(kernel, source) == made
+    assert measurer.build_bundle(kernel, source) == measurer.cached_bundle(kernel, source) == made
 
 
 def test_another_source_or_kernel_or_compiler_is_another_build(
     kernel: Kernel, source: Path, makes: dict[str, bytes]
 ) -> None:
-    paths = [bpf.build_bundle(kernel, source).module]
-    paths.append(bpf.build_bundle(replace(kernel, digest="d2"), source).module)
-    paths.append(bpf.build_bundle(replace(kernel, build_digest="b2"), source).module)
+    paths = [measurer.build_bundle(kernel, source).module]
+    paths.append(measurer.build_bundle(replace(kernel, digest="d2"), source).module)
+    paths.append(measurer.build_bundle(replace(kernel, build_digest="b2"), source).module)
     (source / "measurer.c").write_text("int main(void);")
-    paths.append(bpf.build_bundle(kernel, source).module)
+    paths.append(measurer.build_bundle(kernel, source).module)
     assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.parametrize("name", ["testbed_measurer.ko", "measurer"])
 def test_the_digest_covers_module_and_loader(kernel: Kernel, source: Path, makes: dict[str, bytes], name: str) -> None:
-    before = bpf.build_bundle(kernel, source).digest
+    before = measurer.build_bundle(kernel, source).digest
     makes[name] = b"changed"
     (source / "measurer.c").write_text("changed")
-    assert bpf.build_bundle(kernel, source).digest != before
+    assert measurer.build_bundle(kernel, source).digest != before
 
 
 def test_what_the_compiler_said_reaches_the_person(
@@ -95,9 +95,9 @@ def test_what_the_compiler_said_reaches_the_person(
 
     monkeypatch.setattr(debian, "enter", fail)
     with pytest.raises(BuildError, match="'main' is not a function") as error:
-        bpf.build_bundle(kernel, source)
+        measurer.build_bundle(kernel, source)
     assert "k:" in error.value.message
-    assert bpf.cached_bundle(kernel, source) is None
+    assert measurer.cached_bundle(kernel, source) is None
 
 
 @pytest.mark.parametrize("name", ["testbed_measurer.ko", "measurer"])
@@ -106,4 +106,4 @@ def test_a_build_that_makes_nothing_is_an_error(
 ) -> None:
     del makes[name]
     with pytest.raises(BuildError, match=f"made no {name}"):
-        bpf.build_bundle(kernel, source)
+        measurer.build_bundle(kernel, source)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import BuildError, CommandError, HostError
-from testbed.lab import cache
+from testbed.lab.build import cache
 
 KEY = cache.content_key({"this": 1})
 OTHER = cache.content_key({"that": 1})

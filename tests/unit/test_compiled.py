@@ -10,7 +10,7 @@ import pytest
 
 from testbed.errors import BuildError, CommandError
 from testbed.guest import Completed
-from testbed.lab import compiled, debian, recipes
+from testbed.lab.build import compiled, debian, recipes
 
 RECIPE = recipes.BuiltRecipe(name="mine", summary="a kernel", suite="trixie", packages=("linux-source-6.0", "gcc"))
 FRAGMENT = """

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from testbed.lab.domain import HOST_CPU, QEMU_NAMESPACE, MachineSpec, Wiring, command_line, domain_xml, rewire
-from testbed.lab.image import Image
-from testbed.lab.kernel import Kernel
+from testbed.lab.build.image import Image
+from testbed.lab.build.kernel import Kernel
+from testbed.lab.machines.domain import HOST_CPU, QEMU_NAMESPACE, MachineSpec, Wiring, command_line, domain_xml, rewire
 from testbed.record import Tier
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "domain"

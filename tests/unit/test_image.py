@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import BuildError, CommandError, HostError, SpecError
-from testbed.lab import cache, debian, ext4, image, recipes, tarball
-from testbed.lab.kernel import Kernel
+from testbed.lab.build import cache, debian, ext4, image, recipes, tarball
+from testbed.lab.build.kernel import Kernel
 
 EPOCH = 1000
 

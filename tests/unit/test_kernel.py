@@ -12,7 +12,7 @@ import pytest
 
 from testbed.errors import BuildError, CommandError, HostError, SpecError
 from testbed.guest import Completed
-from testbed.lab import debian, kernel, recipes
+from testbed.lab.build import debian, kernel, recipes
 
 RECIPE = recipes.KernelRecipe(
     name="test",

@@ -37,10 +37,11 @@ KEPT_TO: dict[str, tuple[str, ...]] = {
     "libvirt": ("testbed.lab.",),  # the desk works without it
     "subprocess": (
         "testbed.shell",  # the one door
-        "testbed.lab.tpm",  # swtpm lives as long as its machine
-        "testbed.lab.machine",  # names its type
+        "testbed.lab.machines.swtpm",  # swtpm lives as long as its machine
+        "testbed.lab.machines.lab",  # names its type
+        "testbed.lab.machines.machine",  # names its type
         "testbed.commands.shell",  # hands the terminal over
-        "testbed.lab.drive",  # runs in the guest, without this package
+        "testbed.lab.in_guest.drive",  # runs in the guest, without this package
     ),
 }
 
@@ -57,7 +58,7 @@ def imports(source: str, package: str) -> Iterator[str]:
 
 
 def part(dotted: str) -> str:
-    """Return ``lab`` for ``testbed.lab.machine.Lab``, and nothing for ``testbed`` itself."""
+    """Return ``lab`` for ``testbed.lab.machines.machine.Lab``, and nothing for ``testbed`` itself."""
     return dotted.split(".")[1] if "." in dotted else ""
 
 
@@ -121,7 +122,7 @@ def test_an_import_that_goes_up_is_seen(module: str, source: str) -> None:
             "testbed.attest.verify",
             "from testbed.attest import ima\nfrom . import quote\nfrom ..errors import EvidenceError",
         ),
-        ("testbed.lab.machine", "import libvirt\nfrom testbed.attest import quote"),
+        ("testbed.lab.machines.machine", "import libvirt\nfrom testbed.attest import quote"),
         ("testbed.commands.run", "from testbed import spec\nfrom testbed.lab import campaign"),
         (
             "testbed.commands.report",

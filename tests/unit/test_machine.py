@@ -14,10 +14,10 @@ from test_domain import machine
 libvirt = pytest.importorskip("libvirt")
 
 from testbed.errors import LabError  # noqa: E402
-from testbed.lab import machine as lab_machine  # noqa: E402
-from testbed.lab import save, ssh, tpm  # noqa: E402
-from testbed.lab.console import last_words  # noqa: E402
-from testbed.lab.machine import Lab  # noqa: E402
+from testbed.lab.machines import lab as lab_machine  # noqa: E402
+from testbed.lab.machines import save, ssh, swtpm  # noqa: E402
+from testbed.lab.machines.console import last_words  # noqa: E402
+from testbed.lab.machines.lab import Lab  # noqa: E402
 from testbed.record import Tier  # noqa: E402
 
 STREAM = bytes(range(256)) * 1000
@@ -171,15 +171,15 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
             seen.append("swtpm ended")
 
     monkeypatch.setenv("TESTBED_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(tpm, "emulator", emulator)
-    monkeypatch.setattr(tpm, "manufacture", lambda *_: None)
+    monkeypatch.setattr(swtpm, "emulator", emulator)
+    monkeypatch.setattr(swtpm, "manufacture", lambda *_: None)
     monkeypatch.setattr(lab_machine, "_make_overlay", lambda *_: None)
     monkeypatch.setattr(ssh, "connect", lambda *_, **__: _Guest())
     return seen
 
 
 def lab_of(connection: _Connection, tmp_path: Path) -> Lab:
-    return Lab(connection, tmp_path, tpm.CertificateAuthority(directory=tmp_path / "ca"))
+    return Lab(connection, tmp_path, swtpm.CertificateAuthority(directory=tmp_path / "ca"))
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path, bench: list[str]) -> None:
@@ -192,7 +192,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path, bench: list
 
 
 def test_a_machine_without_a_tpm_starts_none(tmp_path: Path, bench: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tpm, "manufacture", None)
+    monkeypatch.setattr(swtpm, "manufacture", None)
     with lab_of(_Connection(0, ""), tmp_path).boot(machine(Tier.TCG, tpm=False), tmp_path / "m") as booted:
         assert bench == []
         assert "<tpm" not in booted.domain_xml.read_text()

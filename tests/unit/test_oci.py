@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from testbed.lab import oci, tarball
+from testbed.lab.build import oci, tarball
 
 CONFIG = oci.Config(env=("PATH=/bin",), cmd=("/bin/sh", "-l"))
 

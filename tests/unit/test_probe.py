@@ -9,7 +9,8 @@ import pytest
 
 from testbed.errors import DeadlineExceeded, HostError
 from testbed.guest import Completed
-from testbed.lab import cache, facts, kernel, probe
+from testbed.lab import facts, probe
+from testbed.lab.build import cache, kernel
 from testbed.record import Tier
 
 # Last lines of real consoles: an emulated start that got through, and one under a KVM that cannot run it.

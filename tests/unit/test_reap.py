@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.lab import reap
+from testbed.lab.machines import reap
 
 DEAD = replace(reap.ourselves(), start=1)  # our number, but of a process that started at another time
 

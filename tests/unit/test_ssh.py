@@ -13,7 +13,7 @@ import paramiko
 import pytest
 
 from testbed.errors import DeadlineExceeded, DeployError, LabError, LostMachine
-from testbed.lab import ssh
+from testbed.lab.machines import ssh
 
 Play = Callable[[paramiko.Channel, str], None]
 MORE_THAN_A_WINDOW = 5 << 20

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from testbed.guest import Completed
-from testbed.lab import ext4, oci, recipes, store
-from testbed.lab.image import ContainerImage
+from testbed.lab.build import ext4, oci, recipes, store
+from testbed.lab.build.image import ContainerImage
 from testbed.runtimes import STORE, _oci
 
 GUEST = recipes.load_guests()["trixie"]

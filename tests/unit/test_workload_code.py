@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testbed import plugins
-from testbed.lab import recipes
+from testbed.lab.build import recipes
 from testbed.workloads import Output, WorkloadFailed, mmap
 
 # Captured.

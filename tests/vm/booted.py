@@ -17,10 +17,13 @@ from testbed.attest.entries import parse
 from testbed.attest.entries.parse import Payload
 from testbed.attest.log.ima import parse_fields, read_entries
 from testbed.guest import Guest
-from testbed.lab import attestation, block, console
+from testbed.lab import attestation, block
 from testbed.lab.block import Parts
-from testbed.lab.machine import Lab, Machine, MachineSpec
-from testbed.lab.save import Saved
+from testbed.lab.machines import console
+from testbed.lab.machines.domain import MachineSpec
+from testbed.lab.machines.lab import Lab
+from testbed.lab.machines.machine import Machine
+from testbed.lab.machines.save import Saved
 from testbed.measurers import Measurer
 
 

@@ -15,8 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 from testbed import spec
 from testbed.lab import campaign, probe
 from testbed.lab.block import Parts
-from testbed.lab.kernel import load_kernels
-from testbed.lab.machine import Lab, open_lab
+from testbed.lab.build.kernel import load_kernels
+from testbed.lab.machines.lab import Lab, open_lab
 from testbed.record import Tier
 
 # `make kernels` wants others: names with commas between, or all that there are.

@@ -21,7 +21,7 @@ from testbed.attest.log.ima import Entry, parse_fields, read_entries
 from testbed.guest import Completed, Guest
 from testbed.lab import attestation
 from testbed.lab.block import Parts, deploy
-from testbed.lab.machine import Machine
+from testbed.lab.machines.machine import Machine
 from testbed.runtimes import Start, Steps
 
 MEASURER = plugins.measurer("container-file")

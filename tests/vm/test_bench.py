@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed import spec
-from testbed.lab import bench, bench_log, bench_log_table, bench_table, campaign
-from testbed.lab.machine import Lab
+from testbed.analysis.bench import log_growth, prices
+from testbed.lab import campaign
+from testbed.lab.bench import events, filled_log
+from testbed.lab.machines.lab import Lab
 from testbed.record import Tier
 
 KERNEL = "debian-6.12"
@@ -15,20 +17,20 @@ KERNEL = "debian-6.12"
 def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
     wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
     parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
-    saved = bench.prepare(lab, parts, bench.build_tools(parts.machine.kernel, print), tmp_path)
+    saved = events.prepare(lab, parts, events.build_tools(parts.machine.kernel, print), tmp_path)
     arms = ("none", "hooks-only", "container-file", "container-image")
-    rows = [row for arm in arms for row in bench.run_arm(lab, saved, arm, tmp_path / arm)]
-    judged = [ratio for ratio in bench_table.ratios(rows) if ratio.target is not None]
+    rows = [row for arm in arms for row in prices.summarize(arm, events.run_arm(lab, saved, arm, tmp_path / arm))]
+    judged = [ratio for ratio in prices.ratios(rows) if ratio.target is not None]
     wanted = ("HOOK_TARGET", "HOT_TARGET", "COLD_TARGET", "LINE_TARGET", "FLAT_TARGET")
-    assert {ratio.target for ratio in judged} == {getattr(bench_table, name) for name in wanted}
+    assert {ratio.target for ratio in judged} == {getattr(prices, name) for name in wanted}
     assert [ratio for ratio in judged if not ratio.ok] == []
     # An image that is started again is looked at, not read.
-    first, again = (bench_table.image_costs(rows, event) for event in ("image-files", "again-files"))
+    first, again = (prices.image_costs(rows, event) for event in ("image-files", "again-files"))
     assert 0 < again[10_000] < first[10_000] / 5
     # Nothing was left out: a file that was not hashed would be cheap.
     for size in (1 << 10, 1 << 20, 1 << 24):
-        cold = bench_table.find(rows, "container-file", "map-cold", size)
-        floor = bench_table.find(rows, "container-file", "floor", size)
+        cold = prices.find(rows, "container-file", "map-cold", size)
+        floor = prices.find(rows, "container-file", "floor", size)
         assert cold
         assert floor
         assert cold.median > 0.9 * floor.median
@@ -37,10 +39,11 @@ def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
 def test_an_entry_costs_more_as_the_log_grows(lab: Lab, tmp_path: Path) -> None:
     wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
     parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
-    tools = bench.build_tools(parts.machine.kernel, print)
-    lengths = list(bench_log.run(lab, parts, tools, tmp_path, to=100_000))
+    tools = events.build_tools(parts.machine.kernel, print)
+    counts = filled_log.run(lab, parts, tools, tmp_path, to=100_000)
+    lengths = [log_growth.length(filled_log.ARM, one.entries, one.text, one.entry_bytes) for one in counts]
     assert [one.entries for one in lengths] == [1000, 10_000, 100_000]
-    line = bench_log_table.lookup(lengths)
+    line = log_growth.lookup(lengths)
     assert line
     # To pass an entry is to load it and to compare 32 bytes.
     assert 3 < line.step < 100

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.lab import reap
 from testbed.lab.block import Parts
+from testbed.lab.machines import reap
 
 EXPERIMENT = """
 name = "killed"

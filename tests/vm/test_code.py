@@ -15,7 +15,7 @@ from testbed.attest.entries import parse
 from testbed.attest.entries.integrity import KERNEL_MODULE
 from testbed.attest.entries.parse import FileEntry, LossEntry, Payload, ProgramEntry, StartEntry, ViolationEntry
 from testbed.attest.finding import FindingKind
-from testbed.lab import debian
+from testbed.lab.build import debian
 
 MEASURER = plugins.measurer("container-file")
 LOADER = f"{measurers.DEPLOYED}/measurer"

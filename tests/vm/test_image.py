@@ -22,7 +22,7 @@ from testbed.attest.entries.parse import StartEntry
 from testbed.attest.finding import FindingKind
 from testbed.attest.image import archive
 from testbed.attest.image.tree import tree_digest
-from testbed.lab import oci
+from testbed.lab.build import oci
 from testbed.runtimes import Start
 
 MEASURER = plugins.measurer("container-image")

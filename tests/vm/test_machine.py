@@ -24,9 +24,12 @@ from testbed.attest.tpm import load_key
 from testbed.attest.verify import verify
 from testbed.errors import DeadlineExceeded, LostMachine
 from testbed.guest import Guest
-from testbed.lab import attestation, facts, hypervisor, reap
+from testbed.lab import attestation, facts
 from testbed.lab.block import Parts
-from testbed.lab.machine import Lab, MachineSpec, Saved
+from testbed.lab.machines import hypervisor, reap
+from testbed.lab.machines.domain import MachineSpec
+from testbed.lab.machines.lab import Lab
+from testbed.lab.machines.save import Saved
 from testbed.record import Tier
 
 PCRS = (10, 11)
@@ -176,7 +179,7 @@ def test_an_error_leaves_no_process_and_no_disk(lab: Lab, saved: tuple[Saved, by
 HOLD = """
 import sys
 from pathlib import Path
-from testbed.lab.machine import Saved, open_lab
+from testbed.lab.machines.machine import Saved, open_lab
 with open_lab() as lab, lab.restore(Saved.load(Path(sys.argv[1])), Path(sys.argv[2])) as machine:
     print("up", flush=True)
     sys.stdin.read()

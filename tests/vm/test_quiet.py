@@ -24,9 +24,10 @@ from robust import CGROUP, Contained, Subject
 from testbed import plugins, spec
 from testbed.attest.entries.parse import LossEntry, StartEntry, ViolationEntry
 from testbed.attest.finding import FindingKind
-from testbed.lab import block, campaign, store
-from testbed.lab.image import build_container_image
-from testbed.lab.recipes import ContainerRecipe, load_containers
+from testbed.lab import block, campaign
+from testbed.lab.build import store
+from testbed.lab.build.image import build_container_image
+from testbed.lab.build.recipes import ContainerRecipe, load_containers
 from testbed.record import Tier
 from testbed.runtimes import Start
 

@@ -1,29 +1,27 @@
-"""Machines: boot, save, restore. Each is a context manager that leaves nothing running, and on disk only its texts."""
+"""Where machines are booted and restored. Each is a context manager that leaves on disk only its texts."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-import shutil
 import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed import shell
 from testbed.errors import LabError
-from testbed.lab import console, hypervisor, reap, save, ssh, tpm
-from testbed.lab.domain import MachineSpec, Wiring, command_line, domain_xml, rewire
-from testbed.lab.hypervisor import libvirt
-from testbed.lab.save import Notes, Saved
+from testbed.lab.machines import console, hypervisor, reap, save, ssh, swtpm
+from testbed.lab.machines.domain import MachineSpec, Wiring, command_line, domain_xml, rewire
+from testbed.lab.machines.hypervisor import libvirt
+from testbed.lab.machines.machine import Machine, MachinePlace
+from testbed.lab.machines.save import Saved
 from testbed.record import Tier
-
-__all__ = ["Lab", "Machine", "MachineSpec", "Saved", "open_lab"]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +29,6 @@ BOOT_SECONDS = 600.0  # 35 s alone on a host, 200 s when emulated beside as many
 RESTORE_SECONDS = 120.0
 _PORT_TRIES = 5
 _PORT_TAKEN = "Could not set up host forwarding rule"  # QEMU's words
-_SWTPM_SECONDS = 10
 
 # How a machine ended, by the detail of libvirt's event (virDomainEventStoppedDetailType).
 _ENDS = {
@@ -54,43 +51,11 @@ perl -e 'open(my $r, ">", "/dev/urandom") or die; ioctl($r, 0x5207, 0) or die "R
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where one machine works: its texts stay in ``directory``, ``live`` goes away with it."""
-
-    directory: Path
-    live: Path
-    socket: Path
-    uuid: str
-
-    @property
-    def disk(self) -> Path:
-        return self.live / "disk.qcow2"
-
-    @property
-    def tpm_state(self) -> Path:
-        return self.live / "tpm"
-
-    @property
-    def console(self) -> Path:
-        return self.directory / "console.log"
-
-    def wiring(self, port: int) -> Wiring:
-        return Wiring(
-            domain=self.live.name,
-            uuid=self.uuid,
-            disk=self.disk,
-            console=self.console,
-            tpm_socket=self.socket,
-            port=port,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Start:
     """How a machine comes to run. ``prepare`` fills its place, ``run`` has libvirt start it; both can be repeated."""
 
     spec: MachineSpec
-    place: _Place
+    place: MachinePlace
     key: str
     host_key: str | None = None
     boot_seconds: float | None = None
@@ -99,62 +64,10 @@ class _Start:
     run: Callable[[Wiring], object]
 
 
-@dataclass(slots=True, kw_only=True)
-class Machine:
-    """A running machine.
-
-    ``ready_seconds``: host time from its start to the first answered command; ``boot_seconds``: the same of the boot
-    that a clone descends from. ``clone_id``: 32 hex digits that no other machine has, also in
-    ``/run/testbed/clone-id``. ``port`` of 127.0.0.1 leads to its sshd, ``private_key`` opens it. ``tpm``: who certified
-    its TPM. ``console`` and ``domain_xml`` are files.
-    """
-
-    spec: MachineSpec
-    guest: ssh.SshGuest
-    fate: ssh.Fate
-    tpm: tpm.CertificateAuthority
-    console: Path
-    domain_xml: Path
-    clone_id: str
-    ready_seconds: float
-    boot_seconds: float
-    port: int
-    private_key: str = field(repr=False)
-    _place: _Place = field(repr=False)
-    _domain: libvirt.virDomain = field(repr=False)
-    _emulator: subprocess.Popen[bytes] | None = field(repr=False)
-    _versions: dict[str, int]
-
-    def save(self, to: Path) -> Saved:
-        """Save the machine at ``to``, which ends it. Raises ``LabError`` if ``to`` exists or libvirt refuses."""
-        if to.exists():
-            raise LabError(f"cannot save {self.spec.name}: {to} exists")
-        notes = Notes(
-            schema=save.SCHEMA,
-            spec=self.spec,
-            host_key=self.guest.host_key,
-            versions=self._versions,
-            authority=self.tpm.directory,
-            boot_seconds=self.boot_seconds,
-        )
-        return save.write_saved(to, notes, self.private_key, self._freeze)
-
-    def _freeze(self, target: Path) -> None:
-        try:
-            self._domain.save(str(target / "memory"))
-        except libvirt.libvirtError as error:
-            raise LabError(f"libvirt cannot save {self.spec.name}: {error}") from error
-        shutil.move(self._place.disk, target / "disk.qcow2")
-        if self._emulator:
-            # The TPM's process leaves with QEMU's connection; only then is its state whole.
-            self._emulator.wait(_SWTPM_SECONDS)
-            tpm.copy_state(self._place.tpm_state, target / "tpm")
-
-
 class Lab:
     """Where machines are started: a connection to libvirt. Its methods may be called from several threads."""
 
-    def __init__(self, connection: libvirt.virConnect, sockets: Path, authority: tpm.CertificateAuthority) -> None:
+    def __init__(self, connection: libvirt.virConnect, sockets: Path, authority: swtpm.CertificateAuthority) -> None:
         self._connection = connection
         self._sockets = sockets
         self._authority = authority
@@ -172,7 +85,7 @@ class Lab:
 
             def prepare() -> None:
                 if spec.tpm:
-                    tpm.manufacture(place.tpm_state, self._authority, spec.name, spec.pcr_banks)
+                    swtpm.manufacture(place.tpm_state, self._authority, spec.name, spec.pcr_banks)
                 _make_overlay(spec.image.disk, "raw", place.disk)
 
             def run(wiring: Wiring) -> None:
@@ -202,7 +115,7 @@ class Lab:
 
             def prepare() -> None:
                 if saved.spec.tpm:
-                    tpm.copy_state(saved.tpm_state, place.tpm_state)
+                    swtpm.copy_state(saved.tpm_state, place.tpm_state)
                 _make_overlay(saved.disk, "qcow2", place.disk)
 
             def run(wiring: Wiring) -> None:
@@ -237,12 +150,12 @@ class Lab:
             fate.end(reason)
 
     @contextmanager
-    def _place(self, directory: Path) -> Iterator[_Place]:
+    def _place(self, directory: Path) -> Iterator[MachinePlace]:
         name = reap.private_name()
         domain = str(uuid.uuid4())
         control = self._sockets / name
         with reap.holding(directory.absolute() / name, uri=self._connection.getURI(), domain=domain) as live:
-            yield _Place(directory=directory.absolute(), live=live, socket=control, uuid=domain)
+            yield MachinePlace(directory=directory.absolute(), live=live, socket=control, uuid=domain)
 
     @contextmanager
     def _running(self, start: _Start) -> Iterator[Machine]:
@@ -323,7 +236,7 @@ def open_lab(uri: str | None = None) -> Iterator[Lab]:
         hypervisor.connection(uri) as connection,
         reap.holding(hypervisor.short_directory() / reap.private_name()) as own,
     ):
-        lab = Lab(connection, own, tpm.CertificateAuthority(directory=reap.state_directory() / "tpm-ca"))
+        lab = Lab(connection, own, swtpm.CertificateAuthority(directory=reap.state_directory() / "tpm-ca"))
 
         def note(_connection: Any, domain: libvirt.virDomain, event: int, detail: int, _opaque: Any) -> None:
             if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
@@ -337,8 +250,8 @@ def open_lab(uri: str | None = None) -> Iterator[Lab]:
             connection.domainEventDeregisterAny(number)
 
 
-def _emulator(spec: MachineSpec, place: _Place) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
-    return tpm.emulator(place.tpm_state, place.socket, place.live / "swtpm.log") if spec.tpm else nullcontext()
+def _emulator(spec: MachineSpec, place: MachinePlace) -> AbstractContextManager[subprocess.Popen[bytes] | None]:
+    return swtpm.emulator(place.tpm_state, place.socket, place.live / "swtpm.log") if spec.tpm else nullcontext()
 
 
 def _make_overlay(base: Path, form: str, overlay: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import BuildError
-from testbed.lab import cache, debian, tarball
-from testbed.lab.recipes import IMAGES, KernelRecipe, Recipe, load_kernels
+from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build.recipes import IMAGES, KernelRecipe, Recipe, load_kernels
 
 __all__ = ["Kernel", "KernelRecipe", "build_kernel", "cached_kernel", "load_kernels"]
 

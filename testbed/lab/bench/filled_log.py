@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from testbed import plugins
 from testbed.errors import DeployError
 from testbed.guest import Guest
-from testbed.lab import bench, block
-from testbed.lab.bench_log_table import Length
-from testbed.lab.bench_table import summarize
-from testbed.lab.machine import Lab
+from testbed.lab import block
+from testbed.lab.bench import events
+from testbed.lab.machines.lab import Lab
 from testbed.measurers import DEPLOYED
 
 ARM = "container-file"
@@ -31,9 +30,21 @@ _FILES, _FILE_BYTES = 9, 64
 _FEWEST = 5000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedLength:
+    """What was counted with so many entries in the log: lines ``EVENT SIZE VALUE`` in ``text``.
+
+    ``entry_bytes``: memory that one entry took since the length before, ``None`` where those were too few.
+    """
+
+    entries: int
+    text: str
+    entry_bytes: float | None
+
+
 def run(
     lab: Lab, parts: block.Parts, tools: Path, directory: Path, *, to: int, banks: Sequence[str] = ()
-) -> Iterator[Length]:
+) -> Iterator[CountedLength]:
     """Yield what was counted at each length up to ``to``, in one machine that is filled in between.
 
     ``banks``: of its TPM; without any it has none: IMA extends nothing then, and does all else. Raises ``LabError``,
@@ -44,27 +55,27 @@ def run(
     with lab.boot(machine_spec, directory) as machine:
         guest = machine.guest
         block.deploy(guest, parts.bundle)
-        bench.bring(guest, tools)
+        events.bring(guest, tools)
         with measurer.attach(measurer, guest):
-            guest.run(("insmod", f"{DEPLOYED}/{bench.MODULE}"))
+            guest.run(("insmod", f"{DEPLOYED}/{events.MODULE}"))
             filled = 0
             for length in (one for one in LENGTHS if one <= to):
                 before, more = _slab(guest), length - _entries(guest)
-                guest.run((f"{bench.ROOT}/bench", "fill", str(more)), timeout=_FILL_SECONDS)
+                guest.run((f"{events.ROOT}/bench", "fill", str(more)), timeout=_FILL_SECONDS)
                 filled += more
                 if (got := _entries(guest)) < length:
                     raise DeployError(f"the log has {got} entries, expected {length}", "look at dmesg")
                 grown = (_slab(guest) - before) / more if more >= _FEWEST else None
-                rows = tuple(summarize(ARM, _events(guest, length, filled)))
-                yield Length(entries=length, rows=rows, entry_bytes=grown)
+                text = _events(guest, length, filled)
+                yield CountedLength(entries=length, text=text, entry_bytes=grown)
 
 
 def _events(guest: Guest, length: int, filled: int) -> str:
-    program, files = f"{bench.ROOT}/bench", f"{bench.FILES}/{length}"
+    program, files = f"{events.ROOT}/bench", f"{events.FILES}/{length}"
     text = guest.run((program, "log", str(length), str(filled)), timeout=_SECONDS).text
-    guest.run(("mkdir", "-p", f"{bench.ROOT}{files}"))
-    guest.run((program, "tree", f"{bench.ROOT}{files}", str(_FILES), str(_FILE_BYTES)))
-    text += bench.in_container(guest, "/bench", "new", f"{files}/0", str(length))
+    guest.run(("mkdir", "-p", f"{events.ROOT}{files}"))
+    guest.run((program, "tree", f"{events.ROOT}{files}", str(_FILES), str(_FILE_BYTES)))
+    text += events.in_container(guest, "/bench", "new", f"{files}/0", str(length))
     if length <= _READ_UP_TO:
         read = ("sh", "-c", f"cat {_LOG}/binary_runtime_measurements >/dev/null")
         text += guest.run((program, "child", "read", str(length), *read), timeout=_SECONDS).text

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from testbed.errors import HostError
-from testbed.lab import cache, reap
+from testbed.lab.build import cache
+from testbed.lab.machines import reap
 
 # libvirt reads this once, when it is imported, and would print what reaches us as exceptions, and a warning a machine.
 # Hence this module imports it, and the others take it from here.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.lab import tarball
+from testbed.lab.build import tarball
 
 _TYPE = "application/vnd.oci.image"
 _CREATED = "1970-01-01T00:00:00Z"

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from testbed.errors import LabError
-from testbed.lab.domain import MachineSpec
+from testbed.lab.machines.domain import MachineSpec
 
 SCHEMA = 1
 _NOTES = "saved.json"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab import cache, debian, tarball
-from testbed.lab.kernel import Kernel
+from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build.kernel import Kernel
 
 KIND = "bundle"
 # Raise it when this module makes something else of the same sources.

@@ -9,14 +9,15 @@ from pathlib import Path
 from testbed import plugins
 from testbed.errors import DeployError
 from testbed.guest import Guest
-from testbed.lab import block, cache, debian, tarball
-from testbed.lab.bench_table import Row, summarize
-from testbed.lab.kernel import Kernel
-from testbed.lab.machine import Lab, Saved
+from testbed.lab import block
+from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build.kernel import Kernel
+from testbed.lab.machines.lab import Lab
+from testbed.lab.machines.save import Saved
 from testbed.measurers import DEPLOYED
 from testbed.runtimes import Start
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "measurer"
+SOURCE = Path(__file__).parents[3] / "benchmarks" / "measurer"
 KIND = "bench"
 # Raise it when this module makes something else of the same sources.
 BUILDER = 1
@@ -82,8 +83,11 @@ def arms() -> tuple[str, ...]:
     return tuple(name for name in ARMS if name in plugins.names("measurers"))
 
 
-def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> list[Row]:
-    """Restore the machine, attach the arm's measurer, and count its events in a container."""
+def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> str:
+    """Restore the machine, attach the arm's measurer, and count its events in a container.
+
+    Returns a line ``EVENT SIZE VALUE`` for each count.
+    """
     measurer = plugins.measurer(arm)
     with lab.restore(saved, directory) as machine:
         guest = machine.guest
@@ -95,7 +99,7 @@ def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> list[Row]:
             guest.run(("insmod", f"{DEPLOYED}/{MODULE}"))
             text += guest.run((f"{ROOT}/bench", "floor", f"{ROOT}{FILES}"), timeout=_SECONDS).text
             _same_hash(guest)
-    return summarize(arm, text)
+    return text
 
 
 def _tree(event: str, size: int) -> str:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab import cache, ext4, tarball
-from testbed.lab.image import ContainerImage
-from testbed.lab.recipes import GuestRecipe
+from testbed.lab.build import cache, ext4, tarball
+from testbed.lab.build.image import ContainerImage
+from testbed.lab.build.recipes import GuestRecipe
 from testbed.runtimes import STORE
 
 KIND = "store"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.lab import cache, debian, tarball
+from testbed.lab.build import cache, debian, tarball
 
 TOOLS_KIND = "tools"
 # Raise it when this module makes something else of the same packages.

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from testbed.lab.bench_table import Row
+from testbed.analysis.bench.prices import Row, summarize
 
 # Of IMA's hash table of entries (IMA_HASH_BITS in security/integrity/ima/ima.h): no kernel makes it larger.
 BUCKETS = 1024
@@ -50,6 +50,11 @@ class Lookup:
     def matters_from(self) -> float:
         """The length at which passing the others is ``SHARE`` of what an entry costs without them."""
         return SHARE * self.base / self.step * BUCKETS
+
+
+def length(arm: str, entries: int, text: str, entry_bytes: float | None) -> Length:
+    """Return what the lines ``EVENT SIZE VALUE`` of ``text`` say, counted in an arm with so many entries in the log."""
+    return Length(entries=entries, rows=tuple(summarize(arm, text)), entry_bytes=entry_bytes)
 
 
 def lookup(lengths: Sequence[Length]) -> Lookup | None:

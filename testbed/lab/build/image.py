@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab import cache, debian, ext4, oci, tarball
-from testbed.lab.kernel import Kernel
-from testbed.lab.recipes import IMAGES, ContainerRecipe, GuestRecipe, Prepare, load_containers, load_guests
+from testbed.lab.build import cache, debian, ext4, oci, tarball
+from testbed.lab.build.kernel import Kernel
+from testbed.lab.build.recipes import IMAGES, ContainerRecipe, GuestRecipe, Prepare, load_containers, load_guests
 
 __all__ = [
     "ContainerImage",

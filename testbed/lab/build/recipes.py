@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from testbed.errors import SpecError
-from testbed.lab import tarball
+from testbed.lab.build import tarball
 
-IMAGES = Path(__file__).parents[2] / "images"
+IMAGES = Path(__file__).parents[3] / "images"
 _NUMBER = "{n}"
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lxml import etree
 
-from testbed.lab.image import Image
-from testbed.lab.kernel import Kernel
+from testbed.lab.build.image import Image
+from testbed.lab.build.kernel import Kernel
 from testbed.record import Tier
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -109,7 +109,7 @@ class MachineSpec:
     """What to boot. ``cpu``: a model's name, or ``HOST_CPU``; ``kernel_words``: added to the kernel's command line.
 
     ``unmasked``: features of the model that are left to this machine although its tier masks them. ``store``: a raw
-    disk with container images (``lab.store``), which the machine only reads, as do others at the same time.
+    disk with container images (``lab.build.store``), which the machine only reads, as do others at the same time.
     ``pcr_banks``: the active banks of its TPM; without ``tpm`` it has none, and IMA extends nothing.
     """
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab import cache, debian, kernel, tarball
-from testbed.lab.kernel import Kernel
-from testbed.lab.recipes import IMAGES, BuiltRecipe
+from testbed.lab.build import cache, debian, kernel, tarball
+from testbed.lab.build.kernel import Kernel
+from testbed.lab.build.recipes import IMAGES, BuiltRecipe
 
 # Raise it when this module makes something else of the same recipe.
 BUILDER = 1

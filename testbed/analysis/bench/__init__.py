@@ -1,0 +1,1 @@
+"""What the raw values of ``testbed bench`` say: prices, ratios and their targets, as tables."""

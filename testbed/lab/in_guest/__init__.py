@@ -1,0 +1,1 @@
+"""Programs that run in the guest, by its own Python and without this package."""
