@@ -40,7 +40,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class PlanEstimate:
     """What is to be expected. ``seen``: how many of the ``runs`` are like some that were seen; ``size`` in bytes."""
 
     runs: int
@@ -67,7 +67,7 @@ def history(results: Path) -> History:
     )
 
 
-def estimate(tier: Tier, todo: Iterable[Sequence[Cell]], known: History, machines: int) -> Estimate:
+def estimate(tier: Tier, todo: Iterable[Sequence[Cell]], known: History, machines: int) -> PlanEstimate:
     """Return what running ``todo``, cells block by block, will take with so many ``machines`` at a time."""
     boot = known.boots.get(tier, _BOOT[tier])
     loads = []
@@ -78,7 +78,7 @@ def estimate(tier: Tier, todo: Iterable[Sequence[Cell]], known: History, machine
         seen += sum(like for _, like in each)
         if each:
             loads.append(boot + sum(seconds for seconds, _ in each))
-    return Estimate(
+    return PlanEstimate(
         runs=runs,
         boots=len(loads),
         seen=seen,

@@ -39,7 +39,7 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
+class CampaignNoise:
     """The A/A interval of one workload in one campaign, as ratios; infinite where there are too few blocks."""
 
     campaign: str
@@ -54,7 +54,7 @@ class Noise:
         return max(abs(math.log(self.low)), abs(math.log(self.high))) <= self.allowed if self.low > 0 else False
 
 
-def compare(tables: Mapping[str, pd.DataFrame]) -> tuple[list[Agreement], list[Noise]]:
+def compare(tables: Mapping[str, pd.DataFrame]) -> tuple[list[Agreement], list[CampaignNoise]]:
     """Compare the ladders (``ladder.ladder``) of at least two campaigns, by name. Raises ``SpecError`` for fewer."""
     if len(tables) < 2:
         raise SpecError(f"{len(tables)} campaign with overheads: nothing to compare", "give two or more")
@@ -67,7 +67,7 @@ def compare(tables: Mapping[str, pd.DataFrame]) -> tuple[list[Agreement], list[N
         for row in table.drop_duplicates(list(STRATUM)).to_dict("records"):
             stratum = tuple(str(row[key]) for key in STRATUM)
             noise.append(
-                Noise(
+                CampaignNoise(
                     campaign=name,
                     stratum=stratum,
                     low=row["floor_low"],
@@ -87,7 +87,7 @@ def _allowed(stratum: tuple[str, ...]) -> float:
     return metrics.EXPECTED_FLOOR[plugins.workload(stratum[STRATUM.index("workload")]).steady]
 
 
-def text(told: Sequence[Agreement], noise: Sequence[Noise]) -> Iterator[str]:
+def text(told: Sequence[Agreement], noise: Sequence[CampaignNoise]) -> Iterator[str]:
     """Yield the lines of a page: a table of all overheads, the largest difference, the A/A intervals."""
     cells = (
         (

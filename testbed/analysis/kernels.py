@@ -29,7 +29,7 @@ _REASON = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class KernelRow:
     """One kernel with one measurer. ``traits``: what may differ between kernels though all is well."""
 
     kernel: str
@@ -47,14 +47,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenPage:
     """A page that was written. ``summary``: its gist in a line."""
 
     summary: str
     exit_status: int
 
 
-def write(survey_file: Path, page: Path, judge_of: Callable[[Campaign], Judge] = judging.judge_of) -> Written:
+def write(survey_file: Path, page: Path, judge_of: Callable[[Campaign], Judge] = judging.judge_of) -> WrittenPage:
     """Judge the runs of a survey and write its table to ``page``. Raises ``EvidenceError``."""
     survey = read_survey(survey_file)
     rows = [row for tried in survey.kernels for row in _rows(tried, survey, survey_file.parent, judge_of)]
@@ -62,7 +62,7 @@ def write(survey_file: Path, page: Path, judge_of: Callable[[Campaign], Judge] =
     spare.write_text(render(survey, rows), encoding="utf-8")
     spare.rename(page)
     good = sum(row.ok for row in rows)
-    return Written(summary=f"{good} of {len(rows)} build, load and behave", exit_status=int(good < len(rows)))
+    return WrittenPage(summary=f"{good} of {len(rows)} build, load and behave", exit_status=int(good < len(rows)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +74,12 @@ class _Run:
     check: dict[Any, Any]
 
 
-def _rows(tried: Tried, survey: Survey, results: Path, judge_of: Callable[[Campaign], Judge]) -> Iterator[Row]:
+def _rows(tried: Tried, survey: Survey, results: Path, judge_of: Callable[[Campaign], Judge]) -> Iterator[KernelRow]:
     ran = _ran(Campaign(path=results / tried.campaign), judge_of) if tried.campaign else {}
     for measurer in survey.measurers:
         bare = plugins.measurer(measurer).mode is None
         built = NOTHING if bare else NO if tried.seconds is None else f"{tried.seconds:.1f} s"
-        row = Row(kernel=tried.kernel, measurer=measurer, builds=built)
+        row = KernelRow(kernel=tried.kernel, measurer=measurer, builds=built)
         if tried.problem:
             yield replace(row, reason=tried.problem)
         elif measurer in tried.refused:
@@ -103,7 +103,7 @@ def _ran(campaign: Campaign, judge_of: Callable[[Campaign], Judge]) -> dict[str,
     return found
 
 
-def _judged(row: Row, run: _Run) -> Row:
+def _judged(row: KernelRow, run: _Run) -> KernelRow:
     record, check = run.record, run.check
     if record.status in (Status.MACHINE_LOST, Status.TIMED_OUT):
         return replace(row, loads=UNKNOWN, reason=f"{record.status}: {record.reason}")
@@ -131,11 +131,11 @@ def _wrong(run: _Run) -> Iterator[str]:
         yield f"the kernel is tainted: {record.facts['taint']}"
 
 
-def render(survey: Survey, rows: list[Row]) -> str:
+def render(survey: Survey, rows: list[KernelRow]) -> str:
     """Return the page."""
     host = ", ".join(f"{name.removesuffix('_version')} {value}" for name, value in sorted(survey.host.items()))
     kernels = ((f"`{one.kernel}`", one.release or "?", one.version or "?") for one in survey.kernels)
-    first: dict[str, Row] = {}
+    first: dict[str, KernelRow] = {}
     for row in rows:
         if row.ok:
             first.setdefault(row.measurer, row)
@@ -177,7 +177,7 @@ _DIFFERENCES = (
 )
 
 
-def _differs(row: Row, reference: Row | None) -> str:
+def _differs(row: KernelRow, reference: KernelRow | None) -> str:
     if not row.ok:
         reason = " ".join(row.reason.split())
         return markdown.code(reason if len(reason) <= _REASON else f"...{reason[-_REASON:]}")

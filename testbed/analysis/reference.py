@@ -28,7 +28,7 @@ _DERIVED = ("rows.parquet", "checks.parquet", events.FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class ReferenceData:
     """A reference data set at ``path``: its size in bytes, its records, and the runs whose evidence it has."""
 
     path: Path
@@ -37,7 +37,7 @@ class Made:
     evidence: tuple[str, ...]
 
 
-def make(campaign: Campaign, target: Path) -> Made:
+def make(campaign: Campaign, target: Path) -> ReferenceData:
     """Write the reference data set of a campaign at ``target``, beside it first.
 
     An older reference data set there is replaced. Raises ``SpecError`` if ``target`` is anything else, if the campaign
@@ -57,7 +57,7 @@ def make(campaign: Campaign, target: Path) -> Made:
         if target.exists():
             shutil.rmtree(target)
         made.path.rename(target)
-    return Made(path=target, size=made.size, records=made.records, evidence=made.evidence)
+    return ReferenceData(path=target, size=made.size, records=made.records, evidence=made.evidence)
 
 
 def is_reference(campaign: Campaign) -> bool:
@@ -65,7 +65,7 @@ def is_reference(campaign: Campaign) -> bool:
     return (campaign.path / MARK).exists()
 
 
-def _fill(campaign: Campaign, whole: Path) -> Made:
+def _fill(campaign: Campaign, whole: Path) -> ReferenceData:
     (whole / "runs").mkdir(parents=True)
     for name in ("plan.json", "campaign.json", *_DERIVED):
         shutil.copyfile(campaign.path / name, whole / name)
@@ -83,7 +83,7 @@ def _fill(campaign: Campaign, whole: Path) -> Made:
         _keep_evidence(campaign.path / "runs" / run, whole / "runs" / run)
     write_json(whole / MARK, {"schema": 1, "campaign": read_plan(campaign).campaign, "evidence": list(chosen)})
     size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-    return Made(path=whole, size=size, records=count, evidence=chosen)
+    return ReferenceData(path=whole, size=size, records=count, evidence=chosen)
 
 
 def _pack(source: Path, target: Path) -> None:

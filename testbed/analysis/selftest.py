@@ -21,14 +21,14 @@ _TOLERANCE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SelftestOutcome:
     """What came of it, a line a treatment; ``ok`` if nothing was found where nothing was, and the control was."""
 
     lines: tuple[str, ...]
     ok: bool
 
 
-def judge(campaign: Campaign) -> Outcome:
+def judge(campaign: Campaign) -> SelftestOutcome:
     """Judge every null and every control of a campaign. Raises ``SpecError`` if it has not both."""
     plan = read_plan(campaign)
     question = Question.of(plan.tier, read_facts(campaign))
@@ -38,7 +38,7 @@ def judge(campaign: Campaign) -> Outcome:
     if {row["treatment"] for row in told} != {NULL, CONTROL}:
         raise SpecError(f"{campaign.path}: no overhead of both {NULL} and {CONTROL} is known on tier {plan.tier}")
     judged = [_one(row, plan.tier) for row in told]
-    return Outcome(lines=tuple(line for line, _ in judged), ok=all(good for _, good in judged))
+    return SelftestOutcome(lines=tuple(line for line, _ in judged), ok=all(good for _, good in judged))
 
 
 def _one(row: Mapping[Any, Any], tier: Tier) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ from testbed.attest.log import rules
 from testbed.attest.log.ima import Entry, Fields, parse_fields, template_digest
 from testbed.attest.policy.image import NO_PROGRAMS, Complaint, some
 from testbed.attest.policy.reference import Policy
-from testbed.attest.roster import Known, Roster
+from testbed.attest.roster import JudgedContainer, Roster
 
 Narrowed = tuple[tuple[str, ...], Complaint | None]
 
@@ -52,7 +52,7 @@ class Judge:
         found += [finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end()]
         return [*found, *self._unlaunched(reached), *self._measurer(reached), *self._ambiguous(reached)]
 
-    def known(self, reached: Collection[int]) -> dict[str, Known]:
+    def known(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
         """Return the containers, by ``seq``, that attested entries speak of."""
         return self.roster.attested(reached)
 

@@ -13,7 +13,7 @@ from testbed.attest.policy.reference import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class JudgedContainer:
     """A container as judged so far.
 
     ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: what it may
@@ -38,18 +38,18 @@ class Roster:
     """
 
     policy: Policy | None = None
-    _known: dict[int, Known] = field(default_factory=dict)
+    _known: dict[int, JudgedContainer] = field(default_factory=dict)
     _holders: dict[str, int] = field(default_factory=dict)
     _overtaken: set[int] = field(default_factory=set)
 
-    def adopt(self, one: Known) -> None:
+    def adopt(self, one: JudgedContainer) -> None:
         """Take over a container of a saved state; an image that this policy has no more judges it no more."""
         listed = set() if self.policy is None else self.policy.images.keys()
         self._known[one.container.seq] = replace(one, images=tuple(name for name in one.images if name in listed))
         if one.container.runtime_id is not None:
             self._holders[one.container.runtime_id] = one.container.seq
 
-    def get(self, seq: int) -> Known:
+    def get(self, seq: int) -> JudgedContainer:
         return self._known[seq]
 
     def images(self, seq: int) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Roster:
         told = replace(one.container, image_digest=image_digest)
         self._known[seq] = replace(one, container=told, launched=True)
 
-    def attested(self, reached: Collection[int]) -> dict[str, Known]:
+    def attested(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
         """Return the containers that attested entries speak of, each with the images that judge it."""
         found = {}
         for seq, one in self._known.items():
@@ -105,7 +105,7 @@ class Roster:
         same engine, so in a cgroup of the same path, and the one that has ended gives no entry any more. A container
         that is listed anew, because the measurer was attached anew, is one container under two numbers.
         """
-        sharing: defaultdict[str, list[Known]] = defaultdict(list)
+        sharing: defaultdict[str, list[JudgedContainer]] = defaultdict(list)
         for one in self.attested(reached).values():
             if one.container.runtime_id is not None:
                 sharing[one.container.runtime_id].append(one)
@@ -137,12 +137,12 @@ class Roster:
                 why = f"no engine puts it at {place.above or '/'!a}, and the policy's `cgroups` do not name that path"
                 yield f"container {seq}: its id {told} is not believed: {why}"
 
-    def _first(self, pcr: int, payload: parse.OfContainer) -> Known:
+    def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
         """Return a container of which this is the first entry."""
         who = payload.container
         one = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
         if not isinstance(payload, parse.StartEntry):
-            return self._placed(Known(pcr=pcr, container=one, counts_as=who.seq), None)
+            return self._placed(JudgedContainer(pcr=pcr, container=one, counts_as=who.seq), None)
         path = payload.cgroup_path.decode(errors="backslashreplace")
         place = find_place(path)
         inside = payload.parent != 0 or (place is not None and place.inside)
@@ -152,10 +152,12 @@ class Roster:
             self._holders[runtime_id] = who.seq
         before = bool(payload.flags & parse.BEFORE)
         return self._placed(
-            Known(pcr=pcr, container=one, counts_as=who.seq, before=before), place if inside else None, inside=inside
+            JudgedContainer(pcr=pcr, container=one, counts_as=who.seq, before=before),
+            place if inside else None,
+            inside=inside,
         )
 
-    def _placed(self, one: Known, place: Place | None, *, inside: bool = False) -> Known:
+    def _placed(self, one: JudgedContainer, place: Place | None, *, inside: bool = False) -> JudgedContainer:
         """Find the images of a container: those named for its id, or those of the container that it runs inside."""
         if self.policy is None:
             return one
@@ -170,7 +172,7 @@ class Roster:
             return replace(one, counts_as=outer.counts_as)
         return replace(one, images=images)
 
-    def _outermost(self, parent: int, place: Place | None) -> Known | None:
+    def _outermost(self, parent: int, place: Place | None) -> JudgedContainer | None:
         """Return the container of the host's inside which one runs; ``None`` if the log does not tell."""
         if parent == 0 and place is not None:
             parent = self._holders.get(place.id, 0)

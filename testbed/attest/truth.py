@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.launch import ARGS_CUT, NO_RUNTIME
 from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind
-from testbed.attest.image.archive import Image, open_image
+from testbed.attest.image.archive import OpenImage, open_image
 from testbed.attest.image.loader import found_arguments, mapped_files
 from testbed.attest.image.tree import tree_digest
 from testbed.attest.log.ima import Entry, parse_fields
@@ -77,7 +77,7 @@ def image_tree(archive: Path) -> str:
         return tree_digest(image.nodes).hex()
 
 
-def _executed(image: Image, container: str, path: bytes) -> Executed:
+def _executed(image: OpenImage, container: str, path: bytes) -> Executed:
     content = image.read(b"/" + path) or b""
     digest = hashlib.sha256(content).hexdigest()
     return Executed(container=container, path=PurePosixPath("/" + os.fsdecode(path)), digest=digest, size=len(content))

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from testbed.attest.mutate.engine.trial import Rivals, Row, ask_rivals, matrix
+from testbed.attest.mutate.engine.trial import AttackOutcome, Rivals, ask_rivals, matrix
 from testbed.attest.mutate.registry import ATTACKS
 from testbed.attest.rivals import verifiers
 from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
@@ -54,7 +54,7 @@ def command(
     context.exit(0 if all(row.ok for row in rows) else 1)
 
 
-def _audit(bundle: Path, ak: bytes, nonce: bytes, pcrs: str, *, asked: bool) -> list[Row]:
+def _audit(bundle: Path, ak: bytes, nonce: bytes, pcrs: str, *, asked: bool) -> list[AttackOutcome]:
     with _bar(len(ATTACKS)) as advance:
         return matrix(bundle, ATTACKS, ak=ak, nonce=nonce, pcrs=pcrs, ask=_rivals() if asked else None, advance=advance)
 
@@ -67,13 +67,13 @@ def _rivals() -> Rivals:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[Row], None]]:
+def _bar(total: int) -> Iterator[Callable[[AttackOutcome], None]]:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("attacks", total=total)
         yield lambda _: progress.advance(task)
 
 
-def _matrix(rows: Sequence[Row]) -> None:
+def _matrix(rows: Sequence[AttackOutcome]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.rivals))
     head = ["attack", "case", "power", "must follow", "followed", "as it must", *names]
     show(head, [[*_cells(row), *(row.rivals.get(name, "") for name in names)] for row in rows])
@@ -90,13 +90,13 @@ def _matrix(rows: Sequence[Row]) -> None:
     click.echo(f"{sum(row.ok for row in made)} of {len(made)} attacks gave exactly what they must{left}")
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: AttackOutcome) -> list[str]:
     verdict = "not made" if row.skipped else ("yes" if row.ok else "NO")
     got = "" if row.skipped else kinds(row.got)
     return [row.attack.name, row.attack.catalogue, row.attack.power.value, kinds(row.attack.expect), got, verdict]
 
 
-def _as_json(bundle: Path, rows: Sequence[Row]) -> dict[str, Any]:
+def _as_json(bundle: Path, rows: Sequence[AttackOutcome]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "bundle": f"{bundle}",

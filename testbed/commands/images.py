@@ -25,7 +25,7 @@ from testbed.lab.build.recipes import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Buildable:
     """One thing that can be built. ``build`` returns its digest; ``found``: digest and directory, if it is cached."""
 
     kind: str
@@ -84,7 +84,7 @@ def gc(*, everything: bool) -> None:
     click.echo(f"removed {len(removed)} director{'y' if len(removed) == 1 else 'ies'} from {cache.root()}")
 
 
-def rows() -> list[Row]:
+def rows() -> list[Buildable]:
     """List what the recipes name, in the order in which it can be built."""
     kernels = load_kernels().values()
     listed = [_kernel_row(recipe) for recipe in kernels]
@@ -92,7 +92,7 @@ def rows() -> list[Row]:
     return listed + [_container_row(recipe) for recipe in load_containers().values()]
 
 
-def choose(listed: Sequence[Row], names: Sequence[str]) -> list[Row]:
+def choose(listed: Sequence[Buildable], names: Sequence[str]) -> list[Buildable]:
     """Return the rows that ``names`` name, all of them if it is empty. Raises ``SpecError``."""
     known = {row.name for row in listed}
     for name in names:
@@ -106,29 +106,29 @@ def mebibytes(size: int) -> str:
     return f"{size / (1 << 20):,.0f} MiB"
 
 
-def _kernel_row(recipe: KernelRecipe) -> Row:
+def _kernel_row(recipe: KernelRecipe) -> Buildable:
     def make(progress: cache.Progress) -> str:
         return build_kernel(recipe, progress).digest
 
     kernel = cached_kernel(recipe)
     found = (kernel.digest, kernel.vmlinuz.parent) if kernel else None
-    return Row(kind="kernel", name=recipe.name, detail="", build=make, found=found)
+    return Buildable(kind="kernel", name=recipe.name, detail="", build=make, found=found)
 
 
-def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Row:
+def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Buildable:
     def make(progress: cache.Progress) -> str:
         return build_image(recipe, build_kernel(on, progress), progress).digest
 
     kernel = cached_kernel(on)
     image = cached_image(recipe, kernel) if kernel else None
     found = (image.digest, image.disk.parent) if image else None
-    return Row(kind="guest", name=recipe.name, detail=f" for {on.name}", build=make, found=found)
+    return Buildable(kind="guest", name=recipe.name, detail=f" for {on.name}", build=make, found=found)
 
 
-def _container_row(recipe: ContainerRecipe) -> Row:
+def _container_row(recipe: ContainerRecipe) -> Buildable:
     def make(progress: cache.Progress) -> str:
         return build_container_image(recipe, progress).digest
 
     image = cached_container_image(recipe)
     found = (image.digest, image.archive.parent) if image else None
-    return Row(kind="container", name=recipe.name, detail="", build=make, found=found)
+    return Buildable(kind="container", name=recipe.name, detail="", build=make, found=found)

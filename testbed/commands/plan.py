@@ -86,7 +86,7 @@ def _where(wish: Experiment, cell: Cell) -> list[str]:
     return [name for axis, name in axes if len(getattr(wish, axis)) > 1]
 
 
-def _print_sum(console: Console, expected: estimate.Estimate, machines: int) -> None:
+def _print_sum(console: Console, expected: estimate.PlanEstimate, machines: int) -> None:
     console.print(
         f"{expected.runs} runs in {expected.boots} boots, {machines} machine{'s' if machines > 1 else ''} at a time: "
         f"about {expected.minutes:.0f} min, {expected.size / (1 << 30):.1f} GiB of disk"

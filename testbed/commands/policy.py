@@ -19,7 +19,7 @@ from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy.file import parse_document, read_policy_file
 from testbed.attest.policy.keys import json_schema
 from testbed.attest.policy.log import from_entries
-from testbed.attest.policy.make import ANY, Made, as_json, from_images, from_rootfs, merge
+from testbed.attest.policy.make import ANY, MadePolicy, as_json, from_images, from_rootfs, merge
 from testbed.attest.policy.reference import build_policy, load_policy, parse_policy
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
@@ -123,7 +123,7 @@ def _all_entries(bundle: Path) -> Iterator[Entry]:
             yield from item.entries() if isinstance(item, Run) else (item,)
 
 
-def _write(made: Made, output: Path, onto: Path | None) -> None:
+def _write(made: MadePolicy, output: Path, onto: Path | None) -> None:
     """Write a policy that has been checked. Deterministic: the same things give the same bytes."""
     document = made.document
     if onto is not None:

@@ -13,7 +13,7 @@ from testbed.guest import Guest
 from testbed.lab import attestation, facts, iterate
 from testbed.lab.build import store
 from testbed.lab.build.image import ContainerImage
-from testbed.lab.build.measurer import Bundle
+from testbed.lab.build.measurer import MeasurerBundle
 from testbed.lab.machines.domain import MachineSpec
 from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.machine import Machine
@@ -52,7 +52,7 @@ class Parts:
     """What one kernel's blocks are made of."""
 
     machine: MachineSpec
-    bundle: Bundle
+    bundle: MeasurerBundle
     images: tuple[ContainerImage, ...]
 
 
@@ -123,7 +123,7 @@ def _hold_still(guest: Guest, memory_mib: int) -> None:
     guest.run(("python3", "-c", f"bytearray({memory_mib // _FREE_SHARE} << 20)"))
 
 
-def deploy(guest: Guest, bundle: Bundle) -> None:
+def deploy(guest: Guest, bundle: MeasurerBundle) -> None:
     """Bring the measurer's parts and the workload driver into the guest."""
     guest.put(bundle.module.read_bytes(), f"{DEPLOYED}/testbed_measurer.ko")
     guest.put(bundle.loader.read_bytes(), f"{DEPLOYED}/measurer", mode=0o755)

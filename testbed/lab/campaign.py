@@ -40,9 +40,10 @@ def conduct(
 ) -> rundir.Campaign:
     """Run an experiment to the end of its plan; what is complete is skipped. Return where it is.
 
-    ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see ``runner.Job``; ``only``:
-    the cells to run now (``plan.selection``); ``max_minutes``: do not begin what is expected to take longer. Raises
-    ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded before stays.
+    ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see
+    ``runner.RunningCampaign``; ``only``: the cells to run now (``plan.selection``); ``max_minutes``: do not begin what
+    is expected to take longer. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded
+    before stays.
     """
     wanted = plan.selection(only)
     plan.check_names(experiment, load_kernels())
@@ -55,7 +56,7 @@ def conduct(
     known = _shared_facts(chosen, parts)
     with rundir.alone(campaign):
         _write_down(campaign, experiment, decided, parts, known)
-        job = runner.Job(
+        job = runner.RunningCampaign(
             experiment=experiment,
             plan=decided,
             campaign=campaign,
@@ -85,7 +86,7 @@ def saves(campaign: rundir.Campaign) -> Path:
     return cache.root() / "saves" / f"{campaign.path.name}-{where}"
 
 
-def check_time(expected: estimate.Estimate, max_minutes: float | None) -> None:
+def check_time(expected: estimate.PlanEstimate, max_minutes: float | None) -> None:
     """Raise ``SpecError`` if more than ``max_minutes`` are expected."""
     if max_minutes is not None and expected.minutes > max_minutes:
         raise SpecError(

@@ -17,8 +17,8 @@ from testbed.errors import DeadlineExceeded, LostMachine
 from testbed.guest import Guest
 from testbed.lab import attestation, facts, health
 from testbed.lab.block import Ready
-from testbed.lab.health import Host
-from testbed.lab.iterate import Iteration, Job, crowd, iterate
+from testbed.lab.health import HostCounters
+from testbed.lab.iterate import Iteration, IterationRequest, crowd, iterate
 from testbed.lab.machines.machine import Machine
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Sample, Started, Status, Tier
@@ -31,7 +31,7 @@ _BPF_STATS = Path(__file__).parent / "in_guest" / "bpf_stats.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
+class RunRequest:
     """What one run is asked to do. ``images``: the reference by digest of each container image."""
 
     cell: Cell
@@ -49,7 +49,7 @@ class Errand:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Account:
+class _PartialRecord:
     """What is known so far: a lost machine still leaves a record of what went before."""
 
     status: Status = Status.OK
@@ -65,59 +65,59 @@ class _Account:
 Start = Callable[[Path], AbstractContextManager[Ready]]
 
 
-def run_cell(start: Start, errand: Errand, directory: Path) -> Record:
+def run_cell(start: Start, request: RunRequest, directory: Path) -> Record:
     """Run one cell in the machine that ``start`` holds, writing evidence below ``directory``; return how it ended.
 
     A lost machine, a deadline and a failed workload are statuses of the record. Raises ``DeployError`` where the guest
     refuses what was brought to it: every other cell would fail alike.
     """
-    account = _Account(facts=dict(errand.facts))
+    partial = _PartialRecord(facts=dict(request.facts))
     events = Events(directory / "events.jsonl")
     started_utc = _now()
     begun = time.monotonic()
-    with _fates(account, events), start(directory) as ready:
+    with _fates(partial, events), start(directory) as ready:
         machine = ready.machine
         (directory / "ak.pub").write_bytes(ready.ak)
         events.add("ready", clone=machine.clone_id, seconds=machine.ready_seconds)
-        account.facts |= {"boot_seconds": machine.boot_seconds, "ready_seconds": machine.ready_seconds}
-        _measure(machine, errand, account, events, directory)
+        partial.facts |= {"boot_seconds": machine.boot_seconds, "ready_seconds": machine.ready_seconds}
+        _measure(machine, request, partial, events, directory)
     return Record(
-        cell_id=errand.cell.id,
-        block=errand.block,
-        position=errand.position,
-        previous=errand.previous,
-        status=account.status,
-        reason=account.reason,
-        attempt=errand.attempt,
+        cell_id=request.cell.id,
+        block=request.block,
+        position=request.position,
+        previous=request.previous,
+        status=partial.status,
+        reason=partial.reason,
+        attempt=request.attempt,
         started_utc=started_utc,
         seconds=time.monotonic() - begun,
-        facts=account.facts,
-        samples=tuple(account.samples),
-        containers=tuple(account.containers),
-        counters=account.counters,
+        facts=partial.facts,
+        samples=tuple(partial.samples),
+        containers=tuple(partial.containers),
+        counters=partial.counters,
         evidence=Evidence(
-            bundle=account.bundle,
+            bundle=partial.bundle,
             ak=_existing(directory, "ak.pub"),
             console=_existing(directory, "console.log"),
             domain=_existing(directory, "domain.xml"),
-            dmesg=account.dmesg,
+            dmesg=partial.dmesg,
         ),
     )
 
 
-def lost(errand: Errand, reason: str) -> Record:
+def lost(request: RunRequest, reason: str) -> Record:
     """Return the record of a run that never had a machine."""
     return Record(
-        cell_id=errand.cell.id,
-        block=errand.block,
-        position=errand.position,
-        previous=errand.previous,
+        cell_id=request.cell.id,
+        block=request.block,
+        position=request.position,
+        previous=request.previous,
         status=Status.MACHINE_LOST,
         reason=reason,
-        attempt=errand.attempt,
+        attempt=request.attempt,
         started_utc=_now(),
         seconds=0.0,
-        facts=errand.facts,
+        facts=request.facts,
     )
 
 
@@ -126,71 +126,73 @@ def _now() -> str:
 
 
 @contextmanager
-def _fates(account: _Account, events: Events) -> Iterator[None]:
+def _fates(partial: _PartialRecord, events: Events) -> Iterator[None]:
     try:
         yield
     except LostMachine as error:
-        account.status, account.reason = Status.MACHINE_LOST, str(error)
+        partial.status, partial.reason = Status.MACHINE_LOST, str(error)
     except DeadlineExceeded as error:
-        account.status, account.reason = Status.TIMED_OUT, str(error)
-    events.add("ended", status=account.status, reason=account.reason)
+        partial.status, partial.reason = Status.TIMED_OUT, str(error)
+    events.add("ended", status=partial.status, reason=partial.reason)
 
 
-def _measure(machine: Machine, errand: Errand, account: _Account, events: Events, directory: Path) -> None:
-    guest, cell = machine.guest, errand.cell
+def _measure(machine: Machine, request: RunRequest, partial: _PartialRecord, events: Events, directory: Path) -> None:
+    guest, cell = machine.guest, request.cell
     measurer = plugins.measurer(cell.measurer)
-    if errand.bpf_stats:
+    if request.bpf_stats:
         guest.run(("sysctl", "-qw", "kernel.bpf_stats_enabled=1"))
-    account.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}
+    partial.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}
     with measurer.attach(measurer, guest):
         events.add("attached", measurer=cell.measurer)
-        before = Host.now()
-        _work(guest, errand, account, events)
-        account.facts |= Host.now().since(before)
+        before = HostCounters.now()
+        _work(guest, request, partial, events)
+        partial.facts |= HostCounters.now().since(before)
         plugins.attack(cell.attack).strike(guest)
         measurers.beat(measurer, guest)
         challenge = secrets.token_bytes(32)
         bundle = attestation.collect(guest, PCRS, challenge, machine.clone_id, directory / "evidence")
-        account.bundle = "evidence"
-        account.facts |= {"nonce": bundle.nonce.hex(), "challenge": challenge.hex()}
+        partial.bundle = "evidence"
+        partial.facts |= {"nonce": bundle.nonce.hex(), "challenge": challenge.hex()}
         events.add("quoted", nonce=bundle.nonce.hex())
-        account.counters = measurers.counters(measurer, guest)
-        if errand.bpf_stats:
-            account.counters |= json.loads(guest.run(("python3", "-"), input=_BPF_STATS.read_bytes()).out)
+        partial.counters = measurers.counters(measurer, guest)
+        if request.bpf_stats:
+            partial.counters |= json.loads(guest.run(("python3", "-"), input=_BPF_STATS.read_bytes()).out)
     dmesg = guest.run(("dmesg",), timeout=_PATIENCE)
     (directory / "dmesg.txt").write_bytes(dmesg.out)
-    account.dmesg = "dmesg.txt"
-    account.facts |= facts.aftermath(guest)
-    if account.status is Status.OK:
+    partial.dmesg = "dmesg.txt"
+    partial.facts |= facts.aftermath(guest)
+    if partial.status is Status.OK:
         reason = health.rejection(
-            errand.tier,
-            errand.limits,
-            facts=account.facts,
-            samples=account.samples,
-            counters=account.counters,
+            request.tier,
+            request.limits,
+            facts=partial.facts,
+            samples=partial.samples,
+            counters=partial.counters,
             dmesg=dmesg.text,
         )
         if reason:
-            account.status, account.reason = Status.REJECTED, reason
+            partial.status, partial.reason = Status.REJECTED, reason
 
 
-def _work(guest: Guest, errand: Errand, account: _Account, events: Events) -> None:
-    workload, runtime = plugins.workload(errand.cell.workload), plugins.runtime(errand.cell.runtime)
-    job = Job(workload=workload, runtime=runtime, image=runtime.locate(guest, errand.images[workload.image]))
-    warmups, iterations = (0, 1) if workload.cold else (errand.warmups, errand.iterations)
-    share = plugins.measurer(errand.cell.measurer).burn.get(errand.tier, 0.0)
-    account.facts["timed_seconds"] = 0.0
+def _work(guest: Guest, request: RunRequest, partial: _PartialRecord, events: Events) -> None:
+    workload, runtime = plugins.workload(request.cell.workload), plugins.runtime(request.cell.runtime)
+    job = IterationRequest(
+        workload=workload, runtime=runtime, image=runtime.locate(guest, request.images[workload.image])
+    )
+    warmups, iterations = (0, 1) if workload.cold else (request.warmups, request.iterations)
+    share = plugins.measurer(request.cell.measurer).burn.get(request.tier, 0.0)
+    partial.facts["timed_seconds"] = 0.0
     with crowd(guest, job) as alive:
-        account.containers += alive
+        partial.containers += alive
         for number in range(warmups + iterations):
             begun = time.monotonic()
             done: Iteration = iterate(guest, job, number, warmup=number < warmups)
-            account.facts["timed_seconds"] += time.monotonic() - begun
-            account.samples += done.samples
-            account.containers += done.started
+            partial.facts["timed_seconds"] += time.monotonic() - begun
+            partial.samples += done.samples
+            partial.containers += done.started
             events.add("iterated", number=number, failure=done.failure)
             if done.failure:
-                account.status, account.reason = Status.WORKLOAD_FAILED, done.failure
+                partial.status, partial.reason = Status.WORKLOAD_FAILED, done.failure
                 return
             if number < warmups:
                 # A share of what this machine was just seen to need.

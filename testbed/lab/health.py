@@ -25,7 +25,7 @@ _LOST = "unmeasured_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class HostCounters:
     """What the host's counters said at one moment: seconds, clock ticks, microseconds in which some task waited."""
 
     at: float
@@ -34,7 +34,7 @@ class Host:
     waited: int | None
 
     @classmethod
-    def now(cls, stat: Path = _STAT, pressure: Path = _PRESSURE) -> Host:
+    def now(cls, stat: Path = _STAT, pressure: Path = _PRESSURE) -> HostCounters:
         """Read the counters; without pressure information (an old kernel, or off) ``waited`` is ``None``."""
         figures = [int(figure) for figure in stat.read_text().splitlines()[0].split()[1:]]
         try:
@@ -49,7 +49,7 @@ class Host:
             waited=int(match[1]) if match else None,
         )
 
-    def since(self, before: Host) -> dict[str, float]:
+    def since(self, before: HostCounters) -> dict[str, float]:
         """Return facts of the time since ``before``: share that was stolen, percent in which some task waited."""
         facts = {"host_steal": (self.steal - before.steal) / max(1, self.ticks - before.ticks)}
         if self.waited is not None and before.waited is not None:

@@ -52,7 +52,7 @@ def source_digest() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class IterationRequest:
     """What an iteration runs. ``image`` is what the runtime calls it (``Runtime.locate``).
 
     ``burn``: seconds of CPU time to waste beside the workload, for a positive control.
@@ -64,7 +64,7 @@ class Job:
     burn: float = 0.0
 
 
-def request(job: Job, number: int) -> dict[str, Any]:
+def request(job: IterationRequest, number: int) -> dict[str, Any]:
     """Return what the driver is asked: the steps of each start, each container with an id of its own."""
     workload = job.workload
     return {
@@ -77,7 +77,7 @@ def request(job: Job, number: int) -> dict[str, Any]:
     }
 
 
-def _group(job: Job, number: int, start: int) -> Iterator[dict[str, Any]]:
+def _group(job: IterationRequest, number: int, start: int) -> Iterator[dict[str, Any]]:
     # Names of the form that engines use. The same in every arm: its length and its hashes are part of the work.
     pod = _name(job, number, start, "pod") if job.workload.pod else ""
     for role, one in enumerate(job.workload.together):
@@ -93,11 +93,11 @@ def _group(job: Job, number: int, start: int) -> Iterator[dict[str, Any]]:
         yield asdict(job.runtime.steps(wish)) | {"id": name}
 
 
-def _name(job: Job, *numbers: object) -> str:
+def _name(job: IterationRequest, *numbers: object) -> str:
     return hashlib.sha256("/".join((job.workload.name, *map(str, numbers))).encode()).hexdigest()
 
 
-def iterate(guest: Guest, job: Job, number: int, *, warmup: bool) -> Iteration:
+def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -> Iteration:
     """Run one iteration. Raises ``LabError`` if the driver in the guest does not tell what came of it."""
     workload = job.workload
     asked = json.dumps(request(job, number)).encode()
@@ -127,7 +127,7 @@ def iterate(guest: Guest, job: Job, number: int, *, warmup: bool) -> Iteration:
 
 
 @contextmanager
-def crowd(guest: Guest, job: Job) -> Iterator[tuple[Started, ...]]:
+def crowd(guest: Guest, job: IterationRequest) -> Iterator[tuple[Started, ...]]:
     """Hold the containers alive that the workload wants beside it, none or many. Raises ``DeployError``.
 
     They are ended unless something went wrong: then the guest is soon ended itself.

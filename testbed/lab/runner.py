@@ -12,7 +12,7 @@ from typing import Any
 from testbed import rundir
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
 from testbed.lab.block import Parts, boot, prepare, reference, restore
-from testbed.lab.cell import Errand, Start, lost, run_cell
+from testbed.lab.cell import RunRequest, Start, lost, run_cell
 from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.save import Saved
 from testbed.plan import Block, Cell, Plan
@@ -28,7 +28,7 @@ Refused = Callable[[Cell, DeployError], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class RunningCampaign:
     """A campaign under way.
 
     ``saves``: where the saved machines of unfinished blocks are kept, so that it can resume. ``facts``: what every
@@ -69,30 +69,30 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Floor:
+class _Shared:
     """What the blocks that run at the same time share. ``stop``: set when no further run may begin or be written."""
 
     lab: Lab
-    job: Job
+    job: RunningCampaign
     reporter: Reporter
     stop: threading.Event
 
 
-def run(lab: Lab, job: Job, reporter: Reporter, machines: int) -> None:
+def run(lab: Lab, job: RunningCampaign, reporter: Reporter, machines: int) -> None:
     """Run every block that lacks a run, so many ``machines`` at a time.
 
     A lost machine or a deadline ends in a record and the next cell runs. Raises what no other run would survive
     (``DeployError``, ``HostError``, ``BuildError``), and ``KeyboardInterrupt``, after every machine was ended.
     """
-    floor = _Floor(lab=lab, job=job, reporter=reporter, stop=threading.Event())
+    shared = _Shared(lab=lab, job=job, reporter=reporter, stop=threading.Event())
     rundir.sweep(job.campaign)
     with ThreadPoolExecutor(max_workers=machines, thread_name_prefix="block") as pool:
         todo = [block for block in job.plan.blocks if job.missing(block) or job.disturbed(block)]
-        futures = [pool.submit(_run_block, floor, block) for block in todo]
+        futures = [pool.submit(_run_block, shared, block) for block in todo]
         try:
             _first_failure(futures)
         except BaseException:
-            floor.stop.set()
+            shared.stop.set()
             for future in futures:
                 future.cancel()
             lab.destroy_all()
@@ -105,20 +105,20 @@ def _first_failure(futures: Sequence[Future[None]]) -> None:
         future.result()
 
 
-def _run_block(floor: _Floor, block: Block) -> None:
-    job = floor.job
-    if floor.stop.is_set():
+def _run_block(shared: _Shared, block: Block) -> None:
+    job = shared.job
+    if shared.stop.is_set():
         return
-    saved = None if job.experiment.start == "boot" else _saved(floor, block)
+    saved = None if job.experiment.start == "boot" else _saved(shared, block)
     while todo := job.missing(block) or job.disturbed(block):
         before = _tries(job, block)
         for position in todo:
-            if floor.stop.is_set():
+            if shared.stop.is_set():
                 return
             if saved is None and job.experiment.start != "boot":
-                _write_lost(floor, block, position)
+                _write_lost(shared, block, position)
             else:
-                _try_one(floor, _starter(floor, saved, block, position), block, position)
+                _try_one(shared, _starter(shared, saved, block, position), block, position)
         if job.missing(block) or _tries(job, block) == before:
             # A lost machine is tried again by the next `testbed run`, not now.
             break
@@ -126,78 +126,78 @@ def _run_block(floor: _Floor, block: Block) -> None:
         saved.remove()
 
 
-def _tries(job: Job, block: Block) -> int:
+def _tries(job: RunningCampaign, block: Block) -> int:
     records = (job.campaign.record_of(cell, block) for cell in block.cells)
     return sum(record.attempt for record in records if record is not None)
 
 
-def _starter(floor: _Floor, saved: Saved | None, block: Block, position: int) -> Start:
+def _starter(shared: _Shared, saved: Saved | None, block: Block, position: int) -> Start:
     """Return how a run gets its machine: a clone of the block's saved one, or a boot of its own."""
     if saved is None:
-        parts, cells = floor.job.parts[block.kernel], (block.cells[position],)
-        return lambda directory: boot(floor.lab, parts, cells, directory)
-    ak = (floor.job.campaign.block_path(block) / "ak.pub").read_bytes()
-    return lambda directory: restore(floor.lab, saved, ak, directory)
+        parts, cells = shared.job.parts[block.kernel], (block.cells[position],)
+        return lambda directory: boot(shared.lab, parts, cells, directory)
+    ak = (shared.job.campaign.block_path(block) / "ak.pub").read_bytes()
+    return lambda directory: restore(shared.lab, saved, ak, directory)
 
 
-def _saved(floor: _Floor, block: Block) -> Saved | None:
+def _saved(shared: _Shared, block: Block) -> Saved | None:
     """Return the block's saved machine, made now if there is none; ``None`` if its boot failed."""
-    job = floor.job
+    job = shared.job
     where = job.saves / f"{block.kernel}-{block.index}"
     saved = Saved.load(where)
     if saved is not None and (job.campaign.block_path(block) / "facts.json").exists():
-        floor.reporter.say(f"{_title(block)}: resuming from its saved machine")
+        shared.reporter.say(f"{_title(block)}: resuming from its saved machine")
         return saved
     if saved is not None:
         saved.remove()
     # Runs of another boot are no pairs of the runs to come: they stay, as an earlier attempt.
     for cell in block.cells:
         rundir.retire(job.campaign.run_path(cell, block))
-    floor.reporter.say(f"{_title(block)}: booting")
+    shared.reporter.say(f"{_title(block)}: booting")
     try:
-        return prepare(floor.lab, job.parts[block.kernel], block, where, job.campaign)
+        return prepare(shared.lab, job.parts[block.kernel], block, where, job.campaign)
     except (LostMachine, DeadlineExceeded) as error:
-        if floor.stop.is_set():
+        if shared.stop.is_set():
             raise
-        floor.reporter.say(f"{_title(block)}: its boot failed: {error}")
+        shared.reporter.say(f"{_title(block)}: its boot failed: {error}")
         return None
 
 
-def _try_one(floor: _Floor, start: Start, block: Block, position: int) -> None:
+def _try_one(shared: _Shared, start: Start, block: Block, position: int) -> None:
     try:
-        _run_one(floor, start, block, position)
+        _run_one(shared, start, block, position)
     except DeployError as error:
-        if floor.job.refused is None:
+        if shared.job.refused is None:
             raise
         cell = block.cells[position]
-        floor.job.refused(cell, error)
-        floor.reporter.advance(f"{_title(block)}: {cell.measurer}, {cell.workload}: refused by the guest")
+        shared.job.refused(cell, error)
+        shared.reporter.advance(f"{_title(block)}: {cell.measurer}, {cell.workload}: refused by the guest")
 
 
-def _run_one(floor: _Floor, start: Start, block: Block, position: int) -> None:
-    job = floor.job
-    errand = _errand(job, block, position)
-    with rundir.new_run(job.campaign, errand.cell, block) as directory:
-        record = run_cell(start, errand, directory)
-        if floor.stop.is_set():
+def _run_one(shared: _Shared, start: Start, block: Block, position: int) -> None:
+    job = shared.job
+    request = _request(job, block, position)
+    with rundir.new_run(job.campaign, request.cell, block) as directory:
+        record = run_cell(start, request, directory)
+        if shared.stop.is_set():
             # The machine was taken from under the run: that is no fate of its cell.
             raise LostMachine("interrupted")
         rundir.write_record(directory, record)
-    floor.reporter.advance(f"{_title(block)}: {errand.cell.measurer}, {errand.cell.workload}: {_line(record)}")
+    shared.reporter.advance(f"{_title(block)}: {request.cell.measurer}, {request.cell.workload}: {_line(record)}")
 
 
-def _write_lost(floor: _Floor, block: Block, position: int) -> None:
-    errand = _errand(floor.job, block, position)
-    with rundir.new_run(floor.job.campaign, errand.cell, block) as directory:
-        rundir.write_record(directory, lost(errand, "its block's machine did not boot"))
-    floor.reporter.advance(f"{_title(block)}: {errand.cell.measurer}, {errand.cell.workload}: no machine")
+def _write_lost(shared: _Shared, block: Block, position: int) -> None:
+    request = _request(shared.job, block, position)
+    with rundir.new_run(shared.job.campaign, request.cell, block) as directory:
+        rundir.write_record(directory, lost(request, "its block's machine did not boot"))
+    shared.reporter.advance(f"{_title(block)}: {request.cell.measurer}, {request.cell.workload}: no machine")
 
 
-def _errand(job: Job, block: Block, position: int) -> Errand:
+def _request(job: RunningCampaign, block: Block, position: int) -> RunRequest:
     cell = block.cells[position]
     earlier = rundir.retire(job.campaign.run_path(cell, block))
     parts = job.parts[block.kernel]
-    return Errand(
+    return RunRequest(
         cell=cell,
         block=block.index,
         position=position,

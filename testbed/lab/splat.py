@@ -44,7 +44,7 @@ class Report:
         return _OURS.search(self.text) is not None
 
 
-class Known(BaseModel):
+class KnownReport(BaseModel):
     """A report that is not of our making. ``head``: pattern of its first line; ``frame``: a function in its stack."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,11 +60,11 @@ class Known(BaseModel):
         return re.search(rf"\b{re.escape(self.frame)}\+0x", report.text) is not None
 
 
-def load_known(path: Path) -> tuple[Known, ...]:
+def load_known(path: Path) -> tuple[KnownReport, ...]:
     """Read the reports that are known, ``[[report]]`` each. Raises ``SpecError``, naming file and key."""
     try:
         rows = tomllib.loads(path.read_text()).get("report", [])
-        return TypeAdapter(tuple[Known, ...]).validate_python(rows)
+        return TypeAdapter(tuple[KnownReport, ...]).validate_python(rows)
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise SpecError(f"{path}: {error}") from error
 
@@ -110,7 +110,7 @@ def in_kmemleak(text: str) -> list[Report]:
     return [Report(head=part.splitlines()[0], text=part) for part in parts]
 
 
-def unknown(reports: Iterable[Report], known: Iterable[Known]) -> list[Report]:
+def unknown(reports: Iterable[Report], known: Iterable[KnownReport]) -> list[Report]:
     """Return the reports that no row covers."""
     rows = tuple(known)
     return [report for report in reports if not any(row.covers(report) for row in rows)]

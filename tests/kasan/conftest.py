@@ -38,7 +38,7 @@ class Bench:
 
     lab: Lab
     spec: MachineSpec
-    bundle: measurer.Bundle
+    bundle: measurer.MeasurerBundle
     tools: Path
 
     @property

@@ -164,7 +164,7 @@ def test_workloads_that_were_not_seen_are_predicted(plain: Plain) -> None:
     for row in table.to_dict("records"):
         assert row["workload"] not in row["fitted_on"].split(", ")
     roles = table[table["arm"] == "container-file"].set_index("workload")["role"]
-    assert roles["start-cold"] == holdout.Role.OUTSIDE
+    assert roles["start-cold"] == holdout.HoldoutRole.OUTSIDE
     assert list(roles.drop("start-cold"))[:4] == ["held out in turn", "held out"] * 2
     assert table["within"].all()
     assert table["ratio"].between(0.98, 1.02).all()

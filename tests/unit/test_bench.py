@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from testbed.analysis.bench import prices
-from testbed.analysis.bench.prices import Row
+from testbed.analysis.bench.prices import EventCost
 
 MEBIBYTE = 1 << 20
 
 
-def row(arm: str, event: str, median: float, size: int = 0) -> Row:
-    return Row(arm=arm, event=event, size=size, median=median, low=median, high=median, n=1)
+def row(arm: str, event: str, median: float, size: int = 0) -> EventCost:
+    return EventCost(arm=arm, event=event, size=size, median=median, low=median, high=median, n=1)
 
 
-def counted(start: float = 1020, cold: float = 1_100_000, arm: str = "container-file") -> list[Row]:
+def counted(start: float = 1020, cold: float = 1_100_000, arm: str = "container-file") -> list[EventCost]:
     return [
         row("none", "start", 995),
         row("hooks-only", "start", 1000),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from testbed.lab.build.image import Image
+from testbed.lab.build.image import GuestDisk
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.machines.domain import HOST_CPU, QEMU_NAMESPACE, MachineSpec, Wiring, command_line, domain_xml, rewire
 from testbed.record import Tier
@@ -36,7 +36,7 @@ def machine(tier: Tier, kernel: str = "debian-6.12", **other: object) -> Machine
         digest="00",
         build_digest="01",
     )
-    image = Image(name="trixie", disk=Path("/cache/disk.raw"), digest="02")
+    image = GuestDisk(name="trixie", disk=Path("/cache/disk.raw"), digest="02")
     return MachineSpec(name=kernel, kernel=built, image=image, tier=tier, **other)  # type: ignore[arg-type]
 
 

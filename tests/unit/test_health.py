@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from testbed.lab import health
-from testbed.lab.health import Host
+from testbed.lab.health import HostCounters
 from testbed.record import Sample, Tier
 from testbed.spec import Limits
 
@@ -89,15 +89,15 @@ def test_the_hosts_counters_become_shares(tmp_path: Path) -> None:
     stat, pressure = tmp_path / "stat", tmp_path / "cpu"
     stat.write_text("cpu  100 0 50 800 10 0 0 40 7 0\ncpu0 1 2 3\n")
     pressure.write_text("some avg10=1.00 avg60=1.00 avg300=1.00 total=1000000\nfull avg10=0 avg60=0 avg300=0 total=0\n")
-    before = Host.now(stat, pressure)
+    before = HostCounters.now(stat, pressure)
     assert (before.steal, before.ticks, before.waited) == (40, 1000, 1_000_000)
-    after = Host(at=before.at + 10, steal=90, ticks=2000, waited=2_000_000)
+    after = HostCounters(at=before.at + 10, steal=90, ticks=2000, waited=2_000_000)
     assert after.since(before) == {"host_steal": 0.05, "host_pressure": pytest.approx(10.0)}
 
 
 def test_a_host_without_pressure_information_tells_none(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu 1 0 0 1\n")
-    before = Host.now(stat, tmp_path / "none")
+    before = HostCounters.now(stat, tmp_path / "none")
     assert before.waited is None
     assert before.since(before) == {"host_steal": 0.0}

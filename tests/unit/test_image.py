@@ -91,7 +91,7 @@ def test_what_a_program_made_has_its_owner_and_its_permissions(tmp_path: Path) -
     (tree / "data").chmod(0o600)
     (tree / "link").symlink_to("data")
     archive = pack(tmp_path / "1", [("var", None), ("var/x", b"")])
-    tarball.merge(tmp_path / "out", [archive], made=tarball.Made(tree=tree, at="var/lib/x", owner=70))
+    tarball.merge(tmp_path / "out", [archive], made=tarball.MadeTree(tree=tree, at="var/lib/x", owner=70))
     with tarfile.open(tmp_path / "out") as tar:
         found = {info.name: (info.mode, info.uid, info.gid) for info in tar}
     assert found == {

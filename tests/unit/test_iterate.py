@@ -10,14 +10,14 @@ import pytest
 from testbed import plugins
 from testbed.errors import LabError
 from testbed.guest import Completed
-from testbed.lab.iterate import DRIVER, Job, crowd, deploy, iterate, request
+from testbed.lab.iterate import DRIVER, IterationRequest, crowd, deploy, iterate, request
 from testbed.workloads import tools
 
 IMAGE = "tools@sha256:00"
 
 
-def job(runtime: str, image: str = IMAGE) -> Job:
-    return Job(workload=tools.WORKLOAD, runtime=plugins.runtime(runtime), image=image)
+def job(runtime: str, image: str = IMAGE) -> IterationRequest:
+    return IterationRequest(workload=tools.WORKLOAD, runtime=plugins.runtime(runtime), image=image)
 
 
 def steps(asked: dict[str, Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from testbed.attest import verify as verifier
 from testbed.attest.finding import FindingKind
 from testbed.attest.mutate.engine import standin
 from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest, Power
-from testbed.attest.mutate.engine.trial import Row, matrix, read_honest, strike, write_files
+from testbed.attest.mutate.engine.trial import AttackOutcome, matrix, read_honest, strike, write_files
 from testbed.attest.mutate.engine.trial import arguments as verify_arguments
 from testbed.attest.mutate.engine.trial import judge as judge_forged
 from testbed.attest.mutate.registry import ATTACKS, find, table
@@ -53,7 +53,7 @@ def honest(bundle: Path) -> Honest:
     return read_honest(bundle, **arguments(bundle))
 
 
-def struck(attack: EvidenceAttack, bundle: Path = REAL) -> Row:
+def struck(attack: EvidenceAttack, bundle: Path = REAL) -> AttackOutcome:
     with tempfile.TemporaryDirectory() as scratch:
         return strike(attack, honest(bundle), Path(scratch) / "bundle")
 
@@ -253,7 +253,7 @@ def test_what_counts_as_exactly(expect: set[str], got: set[str], ok: bool) -> No
     attack = EvidenceAttack(
         name="x", catalogue="T1", summary="", power=Power.FILES, expect=frozenset(expect), forge=never_forge
     )
-    assert Row(attack=attack, got=frozenset(got)).ok is ok
+    assert AttackOutcome(attack=attack, got=frozenset(got)).ok is ok
 
 
 def never_forge(_: Honest) -> Forged:
@@ -299,7 +299,7 @@ def test_evidence_with_a_garbage_tail_can_be_attacked(tmp_path: Path) -> None:
 def test_nothing_is_left_behind_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def stop(_: Row) -> None:
+    def stop(_: AttackOutcome) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -253,7 +253,7 @@ def test_key_and_nonce_go_together() -> None:
         assert "go together" in done.stderr
 
 
-def logged(*entries: bytes) -> policy_make.Made:
+def logged(*entries: bytes) -> policy_make.MadePolicy:
     return policy_log.from_entries(read_entries(b"".join(entries)))
 
 

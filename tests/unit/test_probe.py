@@ -140,7 +140,7 @@ def test_a_full_disk_is_told_with_what_mends_it(monkeypatch: pytest.MonkeyPatch)
 def test_what_the_cache_holds_already_need_not_be_free(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.root().mkdir()
     monkeypatch.setattr(probe.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4 << 30}))
-    monkeypatch.setattr(cache, "entries", lambda: [cache.Entry(kind="disk", key="k", path=host, size=9 << 30)])
+    monkeypatch.setattr(cache, "entries", lambda: [cache.CacheEntry(kind="disk", key="k", path=host, size=9 << 30)])
     assert probe.disk().ok
 
 

@@ -43,7 +43,7 @@ def spawn(called: str, argument: str) -> subprocess.Popen[bytes]:
 
 
 def record(directory: Path, owner: reap.Owner = DEAD, **more: str) -> Path:
-    made = reap.Record(owner=owner, directory=directory, **more)
+    made = reap.Holding(owner=owner, directory=directory, **more)
     path = reap.record_directory() / f"{directory.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(made), default=str))

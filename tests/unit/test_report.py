@@ -15,7 +15,7 @@ from testbed import plugins
 from testbed.analysis import markdown
 from testbed.analysis.judged.checks import Judge, Judged
 from testbed.analysis.report import inputs, report
-from testbed.analysis.report.correctness import Outcome
+from testbed.analysis.report.correctness import CheckCounts
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.commands.figures import command as figures_command
@@ -196,16 +196,16 @@ def test_facts_and_commands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("outcome", "status", "words"),
     [
-        (Outcome(judged=5, wrong=0, failed=0, unrun=0), 0, "OK: all 5"),
-        (Outcome(judged=5, wrong=1, failed=0, unrun=0), 1, "NOT OK: 4 of 5"),
-        (Outcome(judged=5, wrong=0, failed=1, unrun=0), 1, "INCOMPLETE: 5 of 5"),
-        (Outcome(judged=5, wrong=1, failed=1, unrun=1), 3, "NOT OK: 4 of 5"),
-        (Outcome(judged=5, wrong=0, failed=0, unrun=2), 3, "INCOMPLETE"),
-        (Outcome(judged=0, wrong=0, failed=0, unrun=0), 3, "NOT SHOWN"),
-        (Outcome(judged=0, wrong=0, failed=4, unrun=0), 1, "NOT SHOWN"),
+        (CheckCounts(judged=5, wrong=0, failed=0, unrun=0), 0, "OK: all 5"),
+        (CheckCounts(judged=5, wrong=1, failed=0, unrun=0), 1, "NOT OK: 4 of 5"),
+        (CheckCounts(judged=5, wrong=0, failed=1, unrun=0), 1, "INCOMPLETE: 5 of 5"),
+        (CheckCounts(judged=5, wrong=1, failed=1, unrun=1), 3, "NOT OK: 4 of 5"),
+        (CheckCounts(judged=5, wrong=0, failed=0, unrun=2), 3, "INCOMPLETE"),
+        (CheckCounts(judged=0, wrong=0, failed=0, unrun=0), 3, "NOT SHOWN"),
+        (CheckCounts(judged=0, wrong=0, failed=4, unrun=0), 1, "NOT SHOWN"),
     ],
 )
-def test_outcome(outcome: Outcome, status: int, words: str) -> None:
+def test_outcome(outcome: CheckCounts, status: int, words: str) -> None:
     assert outcome.exit_status == status
     assert outcome.words.startswith(f"Correctness {words}")
 

@@ -14,7 +14,7 @@ from testbed.attest.finding import Finding
 from testbed.attest.judge import Judge
 from testbed.attest.log.ima import read_entries
 from testbed.attest.policy.reference import Policy, parse_policy
-from testbed.attest.roster import Known, Roster
+from testbed.attest.roster import JudgedContainer, Roster
 from testbed.attest.verdict import Verdict
 from testbed.commands.verify import _lines
 
@@ -124,11 +124,11 @@ def test_a_saved_container_is_taken_over_without_images_that_are_gone() -> None:
     one = judged(policy(containers={b.CONTAINER: ["a", "b"]}), started(HOST)).known({11})["1"]
     assert one.images == ("a", "b")
     roster = Roster(policy=parse_policy(b'{"schema": 1, "images": {"b": {}}}', "p.json"))
-    roster.adopt(Known(pcr=None, container=one.container, counts_as=1, images=one.images))
+    roster.adopt(JudgedContainer(pcr=None, container=one.container, counts_as=1, images=one.images))
     assert roster.images(1) == ("b",)
     assert roster.attested(())["1"].container.image == "b"
     unjudged = Roster()
-    unjudged.adopt(Known(pcr=None, container=one.container, counts_as=1, images=one.images))
+    unjudged.adopt(JudgedContainer(pcr=None, container=one.container, counts_as=1, images=one.images))
     assert unjudged.images(1) == ()
 
 

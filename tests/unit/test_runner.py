@@ -16,7 +16,7 @@ from testbed import plan, spec
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
 from testbed.lab import cell, runner
 from testbed.lab.block import Ready
-from testbed.lab.cell import Errand
+from testbed.lab.cell import RunRequest
 from testbed.record import Record, Status, Tier
 from testbed.rundir import Campaign, records
 
@@ -54,11 +54,11 @@ class FakeSaved:
 class Floor:
     """A campaign whose boots and runs are functions of the test."""
 
-    job: runner.Job
+    job: runner.RunningCampaign
     lab: Any = field(default_factory=lambda: SimpleNamespace(destroy_all=lambda: None))
     boots: list[int] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
-    fate: Callable[[Errand], Record | None] = lambda _: None
+    fate: Callable[[RunRequest], Record | None] = lambda _: None
     boot: Callable[[int], None] = lambda _: None
 
     def go(self) -> Silent:
@@ -76,7 +76,7 @@ def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
     parts: Any = {"debian-6.12": SimpleNamespace(images=())}
     campaign = Campaign(path=tmp_path / "campaign")
     made = Floor(
-        job=runner.Job(
+        job=runner.RunningCampaign(
             experiment=WISH, plan=decided, campaign=campaign, parts=parts, saves=tmp_path / "saves", facts={}
         )
     )
@@ -90,9 +90,9 @@ def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
         where.mkdir(parents=True)
         return FakeSaved(where)
 
-    def run_cell(_start: object, errand: Errand, _directory: Path) -> Record:
-        made.runs.append(f"{errand.cell.measurer}-{errand.block}")
-        return made.fate(errand) or ended(errand, Status.OK)
+    def run_cell(_start: object, request: RunRequest, _directory: Path) -> Record:
+        made.runs.append(f"{request.cell.measurer}-{request.block}")
+        return made.fate(request) or ended(request, Status.OK)
 
     monkeypatch.setattr(runner, "prepare", prepare)
     monkeypatch.setattr(runner, "run_cell", run_cell)
@@ -100,14 +100,14 @@ def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
     return made
 
 
-def ended(errand: Errand, status: Status) -> Record:
+def ended(request: RunRequest, status: Status) -> Record:
     return Record(
-        cell_id=errand.cell.id,
-        block=errand.block,
-        position=errand.position,
-        previous=errand.previous,
+        cell_id=request.cell.id,
+        block=request.block,
+        position=request.position,
+        previous=request.previous,
         status=status,
-        attempt=errand.attempt,
+        attempt=request.attempt,
         started_utc="",
         seconds=0.0,
     )
@@ -208,9 +208,9 @@ def test_each_run_boots_where_the_experiment_says_so(floor: Floor, monkeypatch: 
         begun.extend(cell.measurer for cell in cells)
         yield
 
-    def run_cell(start: cell.Start, errand: Errand, directory: Path) -> Record:
+    def run_cell(start: cell.Start, request: RunRequest, directory: Path) -> Record:
         with start(directory):
-            return ended(errand, Status.OK)
+            return ended(request, Status.OK)
 
     monkeypatch.setattr(runner, "boot", boot)
     monkeypatch.setattr(runner, "run_cell", run_cell)
@@ -236,8 +236,8 @@ def test_what_no_run_would_survive_ends_the_campaign_and_keeps_what_was(floor: F
     ends: list[str] = []
     floor.lab = SimpleNamespace(destroy_all=lambda: ends.append("all"))
 
-    def fate(errand: Errand) -> Record | None:
-        if errand.position == 1:
+    def fate(request: RunRequest) -> Record | None:
+        if request.position == 1:
             raise DeployError("the kernel module was refused")
         return None
 
@@ -255,10 +255,10 @@ def test_an_interrupt_is_no_fate_of_a_cell(floor: Floor, monkeypatch: pytest.Mon
     begun, gone = threading.Event(), threading.Event()
     floor.lab = SimpleNamespace(destroy_all=gone.set)
 
-    def fate(errand: Errand) -> Record:
+    def fate(request: RunRequest) -> Record:
         begun.set()
         assert gone.wait(30)
-        return ended(errand, Status.MACHINE_LOST)
+        return ended(request, Status.MACHINE_LOST)
 
     def interrupt(*_: object) -> None:
         assert begun.wait(30)
@@ -283,7 +283,7 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
         yield
 
     chosen = plan.resolve(WISH, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={}).cells[0]
-    errand = Errand(
+    request = RunRequest(
         cell=chosen,
         block=3,
         position=0,
@@ -297,7 +297,7 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
         bpf_stats=False,
         facts={"tier": "tcg"},
     )
-    record = cell.run_cell(start, errand, tmp_path)
+    record = cell.run_cell(start, request, tmp_path)
     assert (record.status, record.reason, record.block) == (status, str(error), 3)
     assert (tmp_path / "events.jsonl").read_text().count("\n") == 1
 
@@ -305,8 +305,8 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
 def test_a_guest_that_refuses_a_measurer_ends_all_unless_somebody_wants_to_know(floor: Floor) -> None:
     bad = floor.job.plan.blocks[0].cells[0].measurer
 
-    def fate(errand: Errand) -> None:
-        if errand.cell.measurer == bad:
+    def fate(request: RunRequest) -> None:
+        if request.cell.measurer == bad:
             raise DeployError("refused")
 
     floor.fate = fate

@@ -60,8 +60,8 @@ unreferenced object 0xffff888105e6c600 (size 512):
 """
 
 
-def known(**fields: str) -> splat.Known:
-    return splat.Known(**{"head": "WARNING: CPU", "frame": "other_function", "reason": "tested"} | fields)
+def known(**fields: str) -> splat.KnownReport:
+    return splat.KnownReport(**{"head": "WARNING: CPU", "frame": "other_function", "reason": "tested"} | fields)
 
 
 def test_a_real_log_has_its_reports_and_no_more() -> None:

@@ -22,8 +22,8 @@ from testbed.attest.log.ima import BANKS
 from testbed.attest.saved import state
 from testbed.attest.saved.resume import quote_findings
 from testbed.attest.saved.state import (
-    Known,
     Part,
+    SavedContainer,
     Segment,
     State,
     applies,
@@ -63,7 +63,7 @@ GOOD = State(
     restart_count=2,
     firmware=0x2019102300163636,
     segments=(Segment(size=800, sha256="01" * 32), Segment(size=100, sha256="02" * 32)),
-    containers=(Known(container=CONTAINER, images=("a", "b"), counts_as=3),),
+    containers=(SavedContainer(container=CONTAINER, images=("a", "b"), counts_as=3),),
     measurer=(Part(part="loader", digest="05" * 32), Part(part="module", digest="05" * 32)),
     trees=("03" * 32, "04" * 32),
     beats={11: Beat(number=2**64 - 1, time=9, interval=0, lost=3)},
@@ -315,7 +315,7 @@ def test_containers_come_once_and_in_order() -> None:
 
 
 def test_containers_are_written_in_order() -> None:
-    two = tuple(Known(container=replace(CONTAINER, seq=seq), images=("z", "a"), counts_as=1) for seq in (2, 1))
+    two = tuple(SavedContainer(container=replace(CONTAINER, seq=seq), images=("z", "a"), counts_as=1) for seq in (2, 1))
     read = parse_state(encode_state(replace(GOOD, containers=two)), "s")
     assert [(one.container.seq, one.images) for one in read.containers] == [(1, ("a", "z")), (2, ("a", "z"))]
 
@@ -359,7 +359,7 @@ SHA256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
 @st.composite
-def known(draw: st.DrawFn, seq: int) -> Known:
+def known(draw: st.DrawFn, seq: int) -> SavedContainer:
     container = Container(
         seq=seq,
         mntns=draw(NUMBERS),
@@ -371,7 +371,7 @@ def known(draw: st.DrawFn, seq: int) -> Known:
         entries=1,
         parent=draw(NUMBERS),
     )
-    return Known(container=container, images=tuple(sorted(draw(st.sets(TEXTS, max_size=3)))), counts_as=seq)
+    return SavedContainer(container=container, images=tuple(sorted(draw(st.sets(TEXTS, max_size=3)))), counts_as=seq)
 
 
 @st.composite

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from testbed.analysis.statistics import effect as stats
 from testbed.analysis.statistics import signedrank
-from testbed.analysis.statistics.effect import Conclusion, Estimate, Floor, Interval, Losses
+from testbed.analysis.statistics.effect import Conclusion, EffectEstimate, Floor, Interval, Losses
 
 EFFECTS = st.lists(st.floats(min_value=-3, max_value=3).map(lambda x: round(x, 6)), min_size=6, max_size=24)
 DELTA = 0.005
@@ -166,10 +166,10 @@ def test_interval_covers_the_truth_as_often_as_it_says(n: int) -> None:
     assert 0.933 <= covered <= 0.995
 
 
-def _estimate(low: float, high: float, *, n: int = 6) -> Estimate:
+def _estimate(low: float, high: float, *, n: int = 6) -> EffectEstimate:
     middle, half = (low + high) / 2, (high - low) / 2
     narrow = Interval(low=middle - 0.8 * half, high=middle + 0.8 * half)
-    return Estimate(center=middle, interval=Interval(low=low, high=high), narrow=narrow, n=n)
+    return EffectEstimate(center=middle, interval=Interval(low=low, high=high), narrow=narrow, n=n)
 
 
 QUIET = Floor(estimate=_estimate(-0.0003, 0.0002), resolution=0.0001)

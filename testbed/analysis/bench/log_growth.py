@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from testbed.analysis.bench.prices import Row, summarize
+from testbed.analysis.bench.prices import EventCost, summarize
 
 # Of IMA's hash table of entries (IMA_HASH_BITS in security/integrity/ima/ima.h): no kernel makes it larger.
 BUCKETS = 1024
@@ -28,7 +28,7 @@ class Length:
     """
 
     entries: int
-    rows: tuple[Row, ...]
+    rows: tuple[EventCost, ...]
     entry_bytes: float | None
 
     def cost(self, event: str) -> float | None:

@@ -22,7 +22,7 @@ _PRICED = ("container-file", "container-image", "prototype-file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class EventCost:
     """What one event cost in one arm, in guest instructions. ``size``: bytes of the file, 0 where it means nothing."""
 
     arm: str
@@ -48,7 +48,7 @@ class Ratio:
         return self.target is None or self.value <= self.target
 
 
-def summarize(arm: str, text: str) -> list[Row]:
+def summarize(arm: str, text: str) -> list[EventCost]:
     """Return a row for each event and size of the lines ``EVENT SIZE VALUE`` that ``bench`` printed."""
     values: dict[tuple[str, int], list[int]] = {}
     for line in text.splitlines():
@@ -57,14 +57,14 @@ def summarize(arm: str, text: str) -> list[Row]:
     return [_row(arm, event, size, found) for (event, size), found in values.items()]
 
 
-def _row(arm: str, event: str, size: int, values: list[int]) -> Row:
+def _row(arm: str, event: str, size: int, values: list[int]) -> EventCost:
     # The middle half: a timer tick that falls into an event costs as much as some events do.
     low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     median = statistics.median(values)
-    return Row(arm=arm, event=event, size=size, median=median, low=low, high=high, n=len(values))
+    return EventCost(arm=arm, event=event, size=size, median=median, low=low, high=high, n=len(values))
 
 
-def find(rows: Iterable[Row], arm: str, event: str, size: int = 0) -> Row | None:
+def find(rows: Iterable[EventCost], arm: str, event: str, size: int = 0) -> EventCost | None:
     """Return the row of this arm, event and size."""
     return next((row for row in rows if (row.arm, row.event, row.size) == (arm, event, size)), None)
 
@@ -74,7 +74,7 @@ def hot_target(release: str) -> float:
     return HOT_TARGET_6_1 if release.startswith("6.1.") else HOT_TARGET
 
 
-def ratios(rows: Sequence[Row], hot: float = HOT_TARGET) -> list[Ratio]:
+def ratios(rows: Sequence[EventCost], hot: float = HOT_TARGET) -> list[Ratio]:
     """Return the ratios of every arm that was run; one whose parts are missing is left out. ``hot``: its target."""
     found = []
     bare, hooks = find(rows, "none", "start"), find(rows, "hooks-only", "start")
@@ -98,7 +98,7 @@ def ratios(rows: Sequence[Row], hot: float = HOT_TARGET) -> list[Ratio]:
     return found + [flat for event in ("image-verity", "again-bytes") if (flat := _flat(rows, event))]
 
 
-def _linear(rows: Sequence[Row], event: str) -> Ratio | None:
+def _linear(rows: Sequence[EventCost], event: str) -> Ratio | None:
     """Return how far an image's digest is from costing the same for each file, or byte: 1 - r²."""
     costs = image_costs(rows, event)
     if len(costs) < _FEWEST:
@@ -107,7 +107,7 @@ def _linear(rows: Sequence[Row], event: str) -> Ratio | None:
     return Ratio(name=f"container-image: 1 - r² of {event}", value=1 - r * r, target=LINE_TARGET)
 
 
-def _flat(rows: Sequence[Row], event: str) -> Ratio | None:
+def _flat(rows: Sequence[EventCost], event: str) -> Ratio | None:
     """Return what a byte costs where none should be read, over what it costs where all are."""
     read, spared = image_costs(rows, "image-bytes"), image_costs(rows, event)
     if min(len(read), len(spared)) < _FEWEST:
@@ -117,7 +117,7 @@ def _flat(rows: Sequence[Row], event: str) -> Ratio | None:
     return Ratio(name=name, value=abs(of_none) / of_all, target=FLAT_TARGET)
 
 
-def image_costs(rows: Sequence[Row], event: str) -> dict[int, float]:
+def image_costs(rows: Sequence[EventCost], event: str) -> dict[int, float]:
     """Return what an image adds to a start of a container, by its size; nothing if an arm was not run."""
     sizes = sorted({row.size for row in rows if row.event == event})
     found = {n: (find(rows, "container-image", event, n), find(rows, "container-file", event, n)) for n in sizes}
@@ -134,7 +134,7 @@ class Price:
     noise: float
 
 
-def prices(rows: Sequence[Row]) -> list[Price]:
+def prices(rows: Sequence[EventCost]) -> list[Price]:
     """Return what the hooks and what the measurer add to an event that hashes nothing."""
     found = []
     for name, arm, base, event in (
@@ -150,7 +150,7 @@ def prices(rows: Sequence[Row]) -> list[Price]:
     return found + [price for event in _IMAGE_EVENTS for price in _image_prices(rows, event)]
 
 
-def _image_prices(rows: Sequence[Row], event: str) -> list[Price]:
+def _image_prices(rows: Sequence[EventCost], event: str) -> list[Price]:
     found = []
     for size, cost in image_costs(rows, event).items():
         base = find(rows, "container-file", event, size)
@@ -164,7 +164,7 @@ def _sized(event: str, size: int) -> str:
     return f"{size} files" if event.endswith("-files") else human(size)
 
 
-def markdown(rows: Sequence[Row], hot: float = HOT_TARGET) -> str:
+def markdown(rows: Sequence[EventCost], hot: float = HOT_TARGET) -> str:
     """Return the tables of the page: counts, prices, ratios."""
     lines = ["| event | bytes (or files) | arm | guest instructions | middle half | n |", "|---|---|---|---|---|---|"]
     lines += [
@@ -193,15 +193,15 @@ def _target(ratio: Ratio) -> str:
     return f"at most {ratio.target:g}: {'kept' if ratio.ok else 'NOT KEPT'}"
 
 
-def _cold_sizes(rows: Sequence[Row]) -> list[int]:
+def _cold_sizes(rows: Sequence[EventCost]) -> list[int]:
     return sorted({row.size for row in rows if row.event == "map-cold"})
 
 
-def _over(rows: Sequence[Row], arm: str, event: str) -> float | None:
+def _over(rows: Sequence[EventCost], arm: str, event: str) -> float | None:
     one, base = find(rows, arm, event), find(rows, "hooks-only", event)
     return one.median / base.median if one and base else None
 
 
-def _added(rows: Sequence[Row], arm: str, event: str, size: int) -> float | None:
+def _added(rows: Sequence[EventCost], arm: str, event: str, size: int) -> float | None:
     one, base = find(rows, arm, event, size), find(rows, "hooks-only", event, size)
     return one.median - base.median if one and base else None

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, SOFT, Caption
-from testbed.analysis.tables.holdout import MARGIN, Role
+from testbed.analysis.tables.holdout import MARGIN, HoldoutRole
 from testbed.analysis.tables.ladder import climb
 
 _SIDE, _NAMES, _ROW = 3.1, 1.55, 0.27
 _WIDTH = 8.6
-_FACES = {str(Role.HELD_OUT): "full", str(Role.SWAPPED): "none", str(Role.OUTSIDE): "left"}
+_FACES = {str(HoldoutRole.HELD_OUT): "full", str(HoldoutRole.SWAPPED): "none", str(HoldoutRole.OUTSIDE): "left"}
 
 
 def model(table: pd.DataFrame, n: str, caption: Caption) -> Figure:
@@ -98,7 +98,7 @@ def _marks(ax: Axes, x: Any, y: Any, style: canvas.Look, role: str) -> None:
 
 
 def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:
-    unseen = table[table["role"] != str(Role.OUTSIDE)]
+    unseen = table[table["role"] != str(HoldoutRole.OUTSIDE)]
     counts = f"{int(unseen['within'].sum())} of {len(unseen)}"
     outside = (
         " Half filled: a workload that begins with an empty page cache, which is outside the model."

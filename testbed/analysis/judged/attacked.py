@@ -11,7 +11,7 @@ import pandas as pd
 
 from testbed.analysis import markdown
 from testbed.attest.mutate.engine.model import REFUSED
-from testbed.attest.mutate.engine.trial import Row, ask_rivals, matrix, read_honest
+from testbed.attest.mutate.engine.trial import AttackOutcome, ask_rivals, matrix, read_honest
 from testbed.attest.mutate.registry import ATTACKS
 from testbed.attest.quote import parse_nonce
 from testbed.attest.rivals import verifiers
@@ -32,7 +32,7 @@ class Attacked:
 
     run: str
     kernel: str
-    rows: tuple[Row, ...]
+    rows: tuple[AttackOutcome, ...]
 
     @property
     def ok(self) -> bool:
@@ -78,7 +78,7 @@ def _candidate(campaign: Campaign, run: str, record: Record) -> _Candidate | Non
     return _Candidate(run=run, bundle=bundle, ak=ak, nonce=asked, missing=missing)
 
 
-def _rows(one: _Candidate) -> tuple[Row, ...]:
+def _rows(one: _Candidate) -> tuple[AttackOutcome, ...]:
     names = verifiers.available()
     return tuple(matrix(one.bundle, ATTACKS, ak=one.ak, nonce=one.nonce, ask=ask_rivals(names) if names else None))
 
@@ -109,7 +109,7 @@ def doubts(attacked: tuple[Attacked, ...]) -> list[str]:
     ]
 
 
-def _bad(one: Attacked) -> Iterator[Row]:
+def _bad(one: Attacked) -> Iterator[AttackOutcome]:
     return (row for row in one.rows if not row.ok)
 
 
@@ -117,7 +117,7 @@ def _kinds(kinds: frozenset[str]) -> str:
     return " ".join(sorted(kinds)) or "nothing"
 
 
-def _others(rows: list[Row]) -> list[str]:
+def _others(rows: list[AttackOutcome]) -> list[str]:
     """Compare with the other verifiers, each on forgeries of what it looks at."""
     names = list(dict.fromkeys(name for row in rows for name in row.rivals))
     if not names:
@@ -147,7 +147,7 @@ def _others(rows: list[Row]) -> list[str]:
     ]
 
 
-def _part(row: Row) -> str | None:
+def _part(row: AttackOutcome) -> str | None:
     """Return what was forged, the quote or the log, by where the first finding that counts is."""
     if not row.attack.expect or REFUSED in row.attack.expect:
         return None

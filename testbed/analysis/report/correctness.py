@@ -20,7 +20,7 @@ _WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CheckCounts:
     """What came of a campaign's checks, in runs. ``unrun``: planned, but lost, rejected or without a record."""
 
     judged: int
@@ -54,12 +54,12 @@ class Outcome:
         return f"Correctness OK: all {self.judged} runs got the verdict that they had to get"
 
 
-def outcome(runs: pd.DataFrame, checks: pd.DataFrame) -> Outcome:
+def outcome(runs: pd.DataFrame, checks: pd.DataFrame) -> CheckCounts:
     """Count; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``."""
     wrong = checks.loc[checks["verdict"] != str(CheckVerdict.OK), "run"]
     failed = int((runs["status"] == str(Status.WORKLOAD_FAILED)).sum())
     good = int((runs["status"] == str(Status.OK)).sum())
-    return Outcome(
+    return CheckCounts(
         judged=len(set(checks["run"])), wrong=len(set(wrong)), failed=failed, unrun=len(runs) - good - failed
     )
 

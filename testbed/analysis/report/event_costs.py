@@ -12,7 +12,7 @@ from testbed.analysis.statistics import effect
 from testbed.analysis.tables import events
 from testbed.analysis.tables.attribution import PARTS
 from testbed.analysis.tables.costmodel import FEWEST, Fit
-from testbed.analysis.tables.holdout import MARGIN, Role
+from testbed.analysis.tables.holdout import MARGIN, HoldoutRole
 from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.tables import Tables
 
@@ -55,7 +55,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
 def doubts(tables: Tables) -> list[str]:
     """Return what a reader should hold against the prices."""
     lines = [f"Events: {words}." for words in events.disagreements(tables.events)]
-    unseen = tables.predictions[tables.predictions["role"] != str(Role.OUTSIDE)]
+    unseen = tables.predictions[tables.predictions["role"] != str(HoldoutRole.OUTSIDE)]
     missed = unseen[~unseen["within"].astype(bool)]
     if len(missed):
         pairs = ", ".join(f"`{row['arm']}` on `{row['workload']}`" for row in missed.to_dict("records"))
@@ -140,14 +140,14 @@ def _held_out(tables: Tables) -> list[str]:
     table = tables.predictions
     if table.empty:
         return ["Not tested: fewer than four workloads can be fitted."]
-    unseen = table[table["role"] != str(Role.OUTSIDE)]
+    unseen = table[table["role"] != str(HoldoutRole.OUTSIDE)]
     rule = (
         "The names of the workloads in alphabetical order: the first, third, fifth, ... are fitted, the others are "
         "held out; then the halves change places. So each workload is predicted by a fit that did not see it."
     )
     lines = [rule, ""]
     for arm, group in sorted(unseen.groupby("arm"), key=lambda pair: climb(str(pair[0]))):
-        by_rule = group[group["role"] == str(Role.HELD_OUT)]
+        by_rule = group[group["role"] == str(HoldoutRole.HELD_OUT)]
         worst = max(group.to_dict("records"), key=lambda row: abs(row["ratio"] - 1))
         lines.append(
             f"- `{arm}`: {int(by_rule['within'].sum())} of {len(by_rule)} held out, and "
@@ -161,7 +161,7 @@ def _held_out(tables: Tables) -> list[str]:
 def _predictions(table: pd.DataFrame) -> Iterator[tuple[object, ...]]:
     rows: list[dict[Any, Any]] = table.to_dict("records")
     for row in sorted(rows, key=lambda row: (row["kernel"], row["workload"], row["runtime"], climb(row["arm"]))):
-        miss = "" if row["within"] or row["role"] == str(Role.OUTSIDE) else " **!**"
+        miss = "" if row["within"] or row["role"] == str(HoldoutRole.OUTSIDE) else " **!**"
         yield (
             f"`{row['workload']}`",
             f"`{row['arm']}`",

@@ -19,7 +19,7 @@ from testbed.rundir import Campaign, read_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class ReportInputs:
     """What the sections of a report read.
 
     ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: what the
@@ -39,7 +39,7 @@ class Material:
     reference: bool = False
 
 
-def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None) -> Material:
+def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None) -> ReportInputs:
     """Read a campaign, judge its runs and compute all tables. ``truth``: of events; by its images if not given."""
     runs = frames.runs(campaign)
     if reference.is_reference(campaign):
@@ -49,7 +49,7 @@ def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms:
         judged = checks.checks(campaign, judge)
         known = tables.read(campaign, judged, truth or events.truth_of(campaign))
     assert judged is not None, "a reference data set has its checks"
-    return Material(
+    return ReportInputs(
         facts=read_facts(campaign),
         tables=known,
         runs=runs,

@@ -12,14 +12,14 @@ from testbed.analysis import markdown
 from testbed.analysis.judged import attacked, checks, judging
 from testbed.analysis.judged.checks import Judge
 from testbed.analysis.report import correctness, draw, event_costs, how_it_went, inputs, overhead, runs_and_facts, tpm
-from testbed.analysis.report.inputs import Material
+from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.tables import events, frames
 from testbed.record import Status
 from testbed.rundir import Campaign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WrittenReport:
     """A report that was written at ``report``: its first line, and the exit status that says the same to a program."""
 
     summary: str
@@ -27,7 +27,7 @@ class Written:
     exit_status: int
 
 
-def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None = None) -> Written:
+def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None = None) -> WrittenReport:
     """Write everything that follows from a campaign's raw runs: the tables, the figures, ``report.md``.
 
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
@@ -46,17 +46,17 @@ def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None =
     spare.rename(path)
     outcome = correctness.outcome(told.runs, told.checks)
     status = outcome.exit_status or int(not all(one.ok for one in told.attacked))
-    return Written(summary=text.splitlines()[0].removeprefix("# "), report=path, exit_status=status)
+    return WrittenReport(summary=text.splitlines()[0].removeprefix("# "), report=path, exit_status=status)
 
 
-def render(told: Material) -> str:
+def render(told: ReportInputs) -> str:
     """Return the report as Markdown."""
     parts = [_head(told), *(section(told) for section in _SECTIONS)]
     text = "\n".join(line for part in parts if part for line in (*part, ""))
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def _head(told: Material) -> list[str]:
+def _head(told: ReportInputs) -> list[str]:
     outcome = correctness.outcome(told.runs, told.checks)
     wish = told.facts.get("experiment") or {}
     question = f" Question: {wish['question']}" if wish.get("question") else ""
@@ -68,34 +68,34 @@ def _head(told: Material) -> list[str]:
     ]
 
 
-def _planned(told: Material) -> str:
+def _planned(told: ReportInputs) -> str:
     plan = told.tables.plan
     blocks = len({block.index for block in plan.blocks})
     good = int((told.runs["status"] == str(Status.OK)).sum())
     return f"{len(plan.cells)} cells in {blocks} blocks, {good} of {len(told.runs)} planned runs are good"
 
 
-def _overhead(told: Material) -> list[str]:
+def _overhead(told: ReportInputs) -> list[str]:
     return overhead.section(told.tables, told.figures)
 
 
-def _costs(told: Material) -> list[str]:
+def _costs(told: ReportInputs) -> list[str]:
     return event_costs.section(told.tables, told.figures)
 
 
-def _waiting(told: Material) -> list[str]:
+def _waiting(told: ReportInputs) -> list[str]:
     return tpm.section(told.tables.waiting, told.tpm_ms)
 
 
-def _surroundings(told: Material) -> list[str]:
+def _surroundings(told: ReportInputs) -> list[str]:
     return how_it_went.section(told.tables.plan, told.tables.rows, told.tables.question)
 
 
-def _correctness(told: Material) -> list[str]:
+def _correctness(told: ReportInputs) -> list[str]:
     return correctness.section(told.checks)
 
 
-def _attacked(told: Material) -> list[str]:
+def _attacked(told: ReportInputs) -> list[str]:
     return attacked.section(told.attacked)
 
 
@@ -104,7 +104,7 @@ _REFERENCE = (
 )
 
 
-def _doubts(told: Material) -> list[str]:
+def _doubts(told: ReportInputs) -> list[str]:
     lines = [
         *overhead.doubts(told.tables),
         *event_costs.doubts(told.tables),
@@ -115,7 +115,7 @@ def _doubts(told: Material) -> list[str]:
     return ["## Doubts", "", *markdown.bullets(lines)]
 
 
-_SECTIONS: tuple[Callable[[Material], list[str]], ...] = (
+_SECTIONS: tuple[Callable[[ReportInputs], list[str]], ...] = (
     _overhead,
     _costs,
     _waiting,

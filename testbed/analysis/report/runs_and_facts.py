@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown
-from testbed.analysis.report.inputs import Material
+from testbed.analysis.report.inputs import ReportInputs
 from testbed.record import Status
 
 # So many runs without a record are named, the rest is counted.
 _LISTED = 20
 
 
-def unmeasured(material: Material) -> list[str]:
+def unmeasured(material: ReportInputs) -> list[str]:
     """Say what the programs themselves could not measure: where that is not 0, a missing entry proves nothing."""
     counted = [run for run in material.runs.to_dict("records") if run["counters"]]
     if not counted:
@@ -39,7 +39,7 @@ def unmeasured(material: Material) -> list[str]:
     ]
 
 
-def failures(material: Material) -> list[str]:
+def failures(material: ReportInputs) -> list[str]:
     """List the runs that are not good, and how they are shared out over the arms."""
     bad = material.runs[material.runs["status"] != str(Status.OK)]
     if bad.empty:
@@ -83,7 +83,7 @@ def _status(status: Any) -> str:
     return "missing" if pd.isna(status) else str(status)
 
 
-def facts(material: Material) -> list[str]:
+def facts(material: ReportInputs) -> list[str]:
     """List what the campaign was done with, and what differs from run to run."""
     told = dict(_flat(material.facts))
     of_runs: dict[str, set[str]] = {}
@@ -113,7 +113,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return listed
 
 
-def again(material: Material) -> list[str]:
+def again(material: ReportInputs) -> list[str]:
     """Give the commands that do it again."""
     command = (
         material.facts.get("command") or f"testbed run experiments/{material.tables.plan.campaign.split('-')[0]}.toml"
@@ -128,7 +128,7 @@ def again(material: Material) -> list[str]:
     return lines
 
 
-def _one_bundle(material: Material) -> str | None:
+def _one_bundle(material: ReportInputs) -> str | None:
     """Return the command that verifies the evidence of the last good run that has any."""
     good = material.runs[material.runs["status"] == str(Status.OK)]
     for run in reversed(good.to_dict("records")):

@@ -59,7 +59,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class EffectEstimate:
     """A Hodges-Lehmann estimate with both intervals; ``None`` where so few blocks cannot bound it.
 
     ``spread``: the blocks' standard deviation, NaN of one block. ``p``: of the two-sided exact signed-rank test against
@@ -81,7 +81,7 @@ class Floor:
     A difference that is smaller than the resolution is no difference, and no fault of the experiment either.
     """
 
-    estimate: Estimate
+    estimate: EffectEstimate
     resolution: float
 
     @property
@@ -156,13 +156,13 @@ def log_ratio(treatment: ArrayLike, *baselines: ArrayLike) -> NDArray[np.float64
     return effect
 
 
-def estimate(values: ArrayLike) -> Estimate:
+def estimate(values: ArrayLike) -> EffectEstimate:
     """Return the Hodges-Lehmann estimate of the centre of the blocks' values. Raises ``ValueError`` for no value."""
     n = np.size(values)
     if n == 0:
         raise ValueError("no complete block, nothing to estimate")
     averages = walsh_averages(values)
-    return Estimate(
+    return EffectEstimate(
         center=float(np.median(averages)),
         interval=_bounds(averages, n, CONFIDENCE),
         narrow=_bounds(averages, n, EQUIVALENCE_CONFIDENCE),
@@ -177,7 +177,7 @@ def _bounds(averages: NDArray[np.float64], n: int, confidence: float) -> Interva
     return None if k is None else Interval(low=float(averages[k - 1]), high=float(averages[-k]))
 
 
-def conclude(effect: Estimate, floor: Floor | None, *, delta: float, losses: Losses = Losses()) -> Conclusion:
+def conclude(effect: EffectEstimate, floor: Floor | None, *, delta: float, losses: Losses = Losses()) -> Conclusion:
     """Say what may be said of ``effect`` (logarithm). ``delta``: below this relative overhead two arms count as equal.
 
     Without an A/A (``floor``) an effect cannot be told from the experiment's own noise, so there is no verdict.
@@ -196,7 +196,7 @@ def conclude(effect: Estimate, floor: Floor | None, *, delta: float, losses: Los
 
 
 def overhead(
-    effect: Estimate,
+    effect: EffectEstimate,
     floor: Floor | None,
     *,
     metric: str,
@@ -226,7 +226,7 @@ def overhead(
     )
 
 
-def _settles(effect: Estimate, floor: Floor | None, delta: float) -> int | None:
+def _settles(effect: EffectEstimate, floor: Floor | None, delta: float) -> int | None:
     """Return how many blocks would settle it, if the truth is what was estimated. Without an A/A none would."""
     if floor is None:
         return None

@@ -12,7 +12,7 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
 from testbed.analysis.statistics import effect, power
-from testbed.analysis.statistics.effect import Estimate, Floor, Interval
+from testbed.analysis.statistics.effect import EffectEstimate, Floor, Interval
 
 # The warning is looked at once for each workload and arm, so it must be rare where nothing is wrong.
 _ALARM = 0.01
@@ -105,7 +105,7 @@ class Starts:
     95 % F interval, which holds for logarithms that are about normal. No interval below 6 values on either side.
     """
 
-    ratio: Estimate
+    ratio: EffectEstimate
     boot: float
     restore: float
     spread: float
@@ -142,7 +142,7 @@ def starts(boot: ArrayLike, restore: ArrayLike) -> Starts:
     )
 
 
-def _shift(first: NDArray[np.float64], second: NDArray[np.float64], *, enough: bool) -> Estimate:
+def _shift(first: NDArray[np.float64], second: NDArray[np.float64], *, enough: bool) -> EffectEstimate:
     """Return Hodges and Lehmann's shift between two samples (Hollander, Wolfe, Chicken, sections 4.2 and 4.3)."""
     pairs = np.sort((first[:, None] - second[None, :]).ravel())
     law = np.cumsum(rank_sum_law(len(first), len(second)))
@@ -150,7 +150,7 @@ def _shift(first: NDArray[np.float64], second: NDArray[np.float64], *, enough: b
         _between(pairs, int(np.searchsorted(law, (1 - confidence) / 2, side="right"))) if enough else None
         for confidence in (effect.CONFIDENCE, effect.EQUIVALENCE_CONFIDENCE)
     )
-    return Estimate(center=float(np.median(pairs)), interval=wide, narrow=narrow, n=min(len(first), len(second)))
+    return EffectEstimate(center=float(np.median(pairs)), interval=wide, narrow=narrow, n=min(len(first), len(second)))
 
 
 def _between(pairs: NDArray[np.float64], k: int) -> Interval | None:

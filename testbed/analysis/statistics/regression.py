@@ -17,7 +17,7 @@ import scipy.optimize
 from numpy.typing import NDArray
 
 from testbed.analysis.statistics import effect
-from testbed.analysis.statistics.effect import Estimate
+from testbed.analysis.statistics.effect import EffectEstimate
 
 CONSTANT = "constant"
 
@@ -63,11 +63,11 @@ class Model:
     condition: float
 
     @property
-    def coefficients(self) -> Mapping[str, Estimate]:
+    def coefficients(self) -> Mapping[str, EffectEstimate]:
         """What each term costs, in the unit of ``form.cost`` an event, with its interval over the blocks."""
         return {term: effect.estimate(self.fits[:, n]) for n, term in enumerate(self.form.terms)}
 
-    def predict(self, rows: pd.DataFrame) -> list[Estimate]:
+    def predict(self, rows: pd.DataFrame) -> list[EffectEstimate]:
         """Return the predicted cost of each row, with its interval over the blocks' fits."""
         return [effect.estimate(costs) for costs in self.form.design(rows) @ self.fits.T]
 
@@ -132,7 +132,7 @@ def _held_out(table: pd.DataFrame, form: Form, by: str, name: object, keys: list
         }
 
 
-def _ends(one: Estimate) -> tuple[float, float]:
+def _ends(one: EffectEstimate) -> tuple[float, float]:
     return (-np.inf, np.inf) if one.interval is None else (one.interval.low, one.interval.high)
 
 

@@ -13,7 +13,7 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
 from testbed.analysis.statistics import effect, power
-from testbed.analysis.statistics.effect import Conclusion, Estimate, Floor, Interval, Losses
+from testbed.analysis.statistics.effect import Conclusion, EffectEstimate, Floor, Interval, Losses
 
 RESAMPLES = 9999
 _SEED = 1
@@ -21,11 +21,11 @@ _NOTHING_LOST = Losses()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class MethodResult:
     """What one ``method`` makes of an effect: its estimate (logarithm) and the verdict that would follow."""
 
     method: str
-    estimate: Estimate
+    estimate: EffectEstimate
     verdict: Conclusion
 
 
@@ -36,7 +36,7 @@ def rows(
     delta: float,
     losses: Losses = _NOTHING_LOST,
     seed: int = _SEED,
-) -> tuple[Row, ...]:
+) -> tuple[MethodResult, ...]:
     """Return what the estimator of the report, a bootstrap of medians and a t interval make of the same blocks.
 
     The arguments are those of ``effect.log_ratio`` and ``effect.conclude``; the first row is the report's. Below 6
@@ -50,12 +50,12 @@ def rows(
         "mean of logarithms, t interval": mean_of_logs(logs),
     }
     return tuple(
-        Row(method=method, estimate=way, verdict=effect.conclude(way, floor, delta=delta, losses=losses))
+        MethodResult(method=method, estimate=way, verdict=effect.conclude(way, floor, delta=delta, losses=losses))
         for method, way in ways.items()
     )
 
 
-def disagreement(found: Iterable[Row]) -> str | None:
+def disagreement(found: Iterable[MethodResult]) -> str | None:
     """Return what to doubt, if not all methods come to the same verdict: a line for a reader."""
     told = list(found)
     if len({row.verdict for row in told}) < 2:
@@ -63,7 +63,7 @@ def disagreement(found: Iterable[Row]) -> str | None:
     return "methods disagree: " + "; ".join(f"{row.method}: {row.verdict}" for row in told)
 
 
-def ratio_of_medians(treatment: ArrayLike, baseline: ArrayLike, *, seed: int = _SEED) -> Estimate:
+def ratio_of_medians(treatment: ArrayLike, baseline: ArrayLike, *, seed: int = _SEED) -> EffectEstimate:
     """Return ln(median of the treatment / median of the baseline), with BCa intervals over resampled blocks.
 
     Both have the same blocks in the same order (Efron, Journal of the American Statistical Association 82, 1987).
@@ -73,22 +73,22 @@ def ratio_of_medians(treatment: ArrayLike, baseline: ArrayLike, *, seed: int = _
     wide = narrow = None
     if n >= power.MIN_BLOCKS:
         wide, narrow = _bca(pair, seed)
-    return Estimate(center=float(_of_medians(*pair)), interval=wide, narrow=narrow, n=n)
+    return EffectEstimate(center=float(_of_medians(*pair)), interval=wide, narrow=narrow, n=n)
 
 
-def mean_of_logs(logs: ArrayLike) -> Estimate:
+def mean_of_logs(logs: ArrayLike) -> EffectEstimate:
     """Return the mean of the blocks' logarithms with Student's t intervals."""
     values = np.asarray(logs, dtype=np.float64)
     n, center = len(values), float(np.mean(values))
     if n < power.MIN_BLOCKS:
-        return Estimate(center=center, interval=None, narrow=None, n=n)
+        return EffectEstimate(center=center, interval=None, narrow=None, n=n)
     spread = float(values.std(ddof=1))
     halves = [
         float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * spread / math.sqrt(n)
         for confidence in (effect.CONFIDENCE, effect.EQUIVALENCE_CONFIDENCE)
     ]
     wide, narrow = (Interval(low=center - half, high=center + half) for half in halves)
-    return Estimate(center=center, interval=wide, narrow=narrow, n=n, spread=spread)
+    return EffectEstimate(center=center, interval=wide, narrow=narrow, n=n, spread=spread)
 
 
 def _of_medians(treatment: NDArray[np.float64], baseline: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:

@@ -155,7 +155,7 @@ def _orders(design: Design, shape: tuple[int, int, int], random: np.random.Gener
     return np.take_along_axis(names[:, None, :], square[rows], axis=2)
 
 
-def _judge(blocks: NDArray[np.float64], design: Design) -> list[tuple[stats.Estimate, Conclusion]]:
+def _judge(blocks: NDArray[np.float64], design: Design) -> list[tuple[stats.EffectEstimate, Conclusion]]:
     none, none2, *treatments = blocks.T
     same = stats.estimate(stats.log_ratio(none2, none))
     floor = stats.Floor(estimate=same, resolution=design.resolution)
@@ -163,7 +163,7 @@ def _judge(blocks: NDArray[np.float64], design: Design) -> list[tuple[stats.Esti
     return [(effect, stats.conclude(effect, floor, delta=design.delta)) for effect in effects]
 
 
-def _rates(truth: float, judged: list[tuple[stats.Estimate, Conclusion]]) -> Rates:
+def _rates(truth: float, judged: list[tuple[stats.EffectEstimate, Conclusion]]) -> Rates:
     verdicts = [verdict for _, verdict in judged]
     intervals = [effect.interval for effect, _ in judged]
     return Rates(

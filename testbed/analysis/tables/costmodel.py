@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from testbed import plugins
 from testbed.analysis.statistics import regression
-from testbed.analysis.statistics.effect import Estimate
+from testbed.analysis.statistics.effect import EffectEstimate
 from testbed.analysis.statistics.regression import Form, Model
 from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import STRATUM, Question, arm_values, baseline_of
@@ -83,7 +83,7 @@ class Fit:
 
     step: Step
     kernel: str
-    prices: Mapping[str, Estimate]
+    prices: Mapping[str, EffectEstimate]
     given_up: Mapping[str, str]
     workloads: tuple[str, ...]
     unit: str

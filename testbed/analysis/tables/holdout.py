@@ -28,7 +28,7 @@ COLUMNS = (
 )
 
 
-class Role(enum.StrEnum):
+class HoldoutRole(enum.StrEnum):
     """What a workload was in the test. All three are predicted by a fit that did not see them."""
 
     HELD_OUT = "held out"
@@ -74,10 +74,10 @@ def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], questi
         return pd.DataFrame(columns=list(COLUMNS))
     first, second = split(names)
     by = {
-        **dict.fromkeys(second, (Role.HELD_OUT, fits(observed, question, first))),
-        **dict.fromkeys(first, (Role.SWAPPED, fits(observed, question, second))),
+        **dict.fromkeys(second, (HoldoutRole.HELD_OUT, fits(observed, question, first))),
+        **dict.fromkeys(first, (HoldoutRole.SWAPPED, fits(observed, question, second))),
     }
-    every = (Role.OUTSIDE, fits(observed, question, names))
+    every = (HoldoutRole.OUTSIDE, fits(observed, question, names))
     listed = [
         row
         for arm in CHAINS
@@ -89,7 +89,7 @@ def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], questi
 
 def _totals(
     rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question, arm: str
-) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], effect.Estimate]]:
+) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], effect.EffectEstimate]]:
     """Yield each stratum, its events for each step (one row, the mean), and what the arm adds over the baseline."""
     last = next(step for step in STEPS if step.name == CHAINS[arm][-1])
     if last.name not in observed:
@@ -129,8 +129,8 @@ def _predicted(
     stratum: Mapping[str, Any],
     arm: str,
     counts: Mapping[str, pd.DataFrame],
-    seen: effect.Estimate,
-    by: tuple[Role, Sequence[Fit]],
+    seen: effect.EffectEstimate,
+    by: tuple[HoldoutRole, Sequence[Fit]],
 ) -> Iterator[dict[str, Any]]:
     role, known = by
     mine = {fit.step.name: fit for fit in known if fit.kernel == stratum["kernel"]}

@@ -39,7 +39,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class OpenImage:
     """An image while its archive is open. ``nodes``: by path without a leading slash, ``b""`` is the root."""
 
     name: str
@@ -90,7 +90,7 @@ class Image:
 
 
 @contextmanager
-def open_image(archive: Path) -> Iterator[Image]:
+def open_image(archive: Path) -> Iterator[OpenImage]:
     """Open an OCI archive of one image, its layers plain, gzip or zstd. Raises ``BuildError`` if it is none."""
     with ExitStack() as stack:
         try:
@@ -102,7 +102,7 @@ def open_image(archive: Path) -> Iterator[Image]:
         except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError) as error:
             hint = "it must be one image as `podman save --format oci-archive` or the lab writes it"
             raise BuildError(f"{archive}: no OCI archive: {error}", hint) from error
-        yield Image(name=archive.name, nodes=nodes)
+        yield OpenImage(name=archive.name, nodes=nodes)
 
 
 def _layers(outer: tarfile.TarFile) -> list[dict[str, Any]]:

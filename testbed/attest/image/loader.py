@@ -16,7 +16,7 @@ from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
 
-from testbed.attest.image.archive import Image
+from testbed.attest.image.archive import OpenImage
 from testbed.errors import BuildError
 
 # What loaders of the distributions have built in; a file of another machine is passed over, as the loader does.
@@ -40,7 +40,7 @@ class Elf:
     loader: Elf | None = None
 
 
-def mapped_files(image: Image, program: bytes) -> list[bytes]:
+def mapped_files(image: OpenImage, program: bytes) -> list[bytes]:
     """Return the resolved path of each file from which running ``program`` maps code, itself first.
 
     A script's interpreters are followed. Raises ``BuildError`` if something is not there.
@@ -62,7 +62,7 @@ def mapped_files(image: Image, program: bytes) -> list[bytes]:
     raise BuildError(f"{image.name}: {_show(program)}: interpreters without an end")
 
 
-def found_arguments(image: Image, argv: Sequence[bytes]) -> tuple[bytes, ...]:
+def found_arguments(image: OpenImage, argv: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return what the first program of ``argv`` (its path, then arguments) finds as its own.
 
     A script's interpreter finds its own path, the one argument that the script's first line has, and then the script's
@@ -78,7 +78,7 @@ def found_arguments(image: Image, argv: Sequence[bytes]) -> tuple[bytes, ...]:
     return words
 
 
-def read_elf(image: Image, path: bytes, loader: Elf | None) -> Elf | None:
+def read_elf(image: OpenImage, path: bytes, loader: Elf | None) -> Elf | None:
     """Read what the loader reads; ``None`` if the file is not there or no ELF file."""
     resolved, content = image.resolve(path), image.read(path)
     if resolved is None or content is None or content[:4] != b"\x7fELF":
@@ -107,7 +107,7 @@ def read_elf(image: Image, path: bytes, loader: Elf | None) -> Elf | None:
     )
 
 
-def _closure(image: Image, main: Elf) -> list[bytes]:
+def _closure(image: OpenImage, main: Elf) -> list[bytes]:
     """Return the program, its interpreter and its libraries, in the order in which the loader takes them."""
     if main.interpreter is None:
         return [main.path]
@@ -131,7 +131,7 @@ def _closure(image: Image, main: Elf) -> list[bytes]:
     return [main.path, interpreter.path, *(elf.path for elf in objects[1:])]
 
 
-def _search(image: Image, elf: Elf, name: bytes) -> Elf:
+def _search(image: OpenImage, elf: Elf, name: bytes) -> Elf:
     places = [name] if b"/" in name else [place + b"/" + name for place in _places(image, elf)]
     for place in places:
         found = read_elf(image, place, elf)
@@ -140,7 +140,7 @@ def _search(image: Image, elf: Elf, name: bytes) -> Elf:
     raise BuildError(f"{image.name}: {_show(elf.opened)} needs {_show(name)}, which is nowhere that the loader looks")
 
 
-def _places(image: Image, elf: Elf) -> Iterator[bytes]:
+def _places(image: OpenImage, elf: Elf) -> Iterator[bytes]:
     """Yield directories in the loader's order: RPATH of the object and of what loaded it, RUNPATH, cache, default."""
     asking: Elf | None = elf
     main = elf
@@ -159,7 +159,7 @@ def _places(image: Image, elf: Elf) -> Iterator[bytes]:
     yield from _DEFAULT
 
 
-def _configured(image: Image, path: bytes, depth: int) -> Iterator[bytes]:
+def _configured(image: OpenImage, path: bytes, depth: int) -> Iterator[bytes]:
     for raw in (image.read(path) or b"").splitlines() if depth < _SCRIPTS else ():
         line = raw.split(b"#", 1)[0].split()
         if line[:1] == [b"include"]:
@@ -171,11 +171,11 @@ def _configured(image: Image, path: bytes, depth: int) -> Iterator[bytes]:
             yield line[0].rstrip(b"/")
 
 
-def _preloaded(image: Image) -> list[bytes]:
+def _preloaded(image: OpenImage) -> list[bytes]:
     return (image.read(b"/etc/ld.so.preload") or b"").replace(b":", b" ").split()
 
 
-def _expanded(image: Image, elf: Elf, part: bytes) -> bytes:
+def _expanded(image: OpenImage, elf: Elf, part: bytes) -> bytes:
     origin = b"/" + (elf.path if elf.loader is None else elf.opened.lstrip(b"/")).rpartition(b"/")[0]
     expanded = part.replace(b"${ORIGIN}", origin).replace(b"$ORIGIN", origin)
     if b"$" in expanded:
@@ -183,7 +183,7 @@ def _expanded(image: Image, elf: Elf, part: bytes) -> bytes:
     return expanded
 
 
-def _existing(image: Image, path: bytes, default: bytes) -> bytes:
+def _existing(image: OpenImage, path: bytes, default: bytes) -> bytes:
     found = image.resolve(path) or default
     if not path.startswith(b"/") or found not in image.nodes or image.nodes[found].open is None:
         raise BuildError(f"{image.name}: no file {_show(path)}", "give the absolute path of a file in the image")

@@ -12,12 +12,12 @@ from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ima import Entry, Fields, parse_fields
 from testbed.attest.policy.file import BOOT_AGGREGATE, escape_path, is_host_name
 from testbed.attest.policy.keys import KINDS
-from testbed.attest.policy.make import ANY, Files, Made, document, union
+from testbed.attest.policy.make import ANY, Files, MadePolicy, document, union
 
 _NESTED = "/*"
 
 
-def from_entries(entries: Iterable[Entry]) -> Made:
+def from_entries(entries: Iterable[Entry]) -> MadePolicy:
     """List what a log says that it measured, as it is: files and buffers of the host, and each container's files."""
     log = _Log()
     for entry in entries:
@@ -29,7 +29,7 @@ def from_entries(entries: Iterable[Entry]) -> Made:
         except BadEvidence as error:
             log.left_out[f"entries that cannot be judged ({error.where})"] += 1
     notes = tuple(f"left out: {count} {what}" for what, count in sorted(log.left_out.items()))
-    return Made(document=log.document(), notes=notes)
+    return MadePolicy(document=log.document(), notes=notes)
 
 
 class _Log:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from testbed.attest.image.archive import Image, open_image
+from testbed.attest.image.archive import OpenImage, open_image
 from testbed.attest.image.tree import tree_digest
 from testbed.attest.policy.file import escape_path
 from testbed.attest.policy.keys import Document
@@ -31,14 +31,14 @@ Files = dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class MadePolicy:
     """A policy's document as JSON has it, and what the person should know about it."""
 
     document: dict[str, Any]
     notes: tuple[str, ...] = ()
 
 
-def from_images(archives: Sequence[Path]) -> Made:
+def from_images(archives: Sequence[Path]) -> MadePolicy:
     """List every regular file of OCI archives, by image. Raises ``SpecError``."""
     images: dict[str, Any] = {}
     for archive in archives:
@@ -51,7 +51,7 @@ def from_images(archives: Sequence[Path]) -> Made:
         if images.setdefault(name, made) != made:
             hint = "make two policies, or give the archives names of their own"
             raise SpecError(f"{archive}: expected another image's name, got {name!r} for a second image", hint)
-    return Made(document=document(images=images, containers={ANY: sorted(images)}))
+    return MadePolicy(document=document(images=images, containers={ANY: sorted(images)}))
 
 
 def image_name(archive: Path) -> str:
@@ -65,7 +65,7 @@ def image_name(archive: Path) -> str:
     return _NOT_IN_NAMES.sub("_", name)[:255]
 
 
-def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = iter) -> Made:
+def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = iter) -> MadePolicy:
     """List every regular file below ``top``, on its file system. ``track`` is handed the paths and yields them.
 
     No symbolic link is followed. Raises ``SpecError`` if anything cannot be read: it would be missing.
@@ -88,7 +88,7 @@ def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = ite
         hint = "run it as a user who may read all of it, or remove what no machine needs"
         raise SpecError(f"{top}: {len(failed)} files or directories cannot be read:\n{shown}{more}", hint)
     notes = tuple(f"not entered: {escape_path(mount)} is another file system" for mount in mounts)
-    return Made(document=document(files=files), notes=notes)
+    return MadePolicy(document=document(files=files), notes=notes)
 
 
 def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def document(
     return made | ({"cgroups": [*cgroups]} if cgroups else {})
 
 
-def _image_files(image: Image) -> Files:
+def _image_files(image: OpenImage) -> Files:
     files: Files = {}
     for path, node in image.nodes.items():
         if node.open is not None:

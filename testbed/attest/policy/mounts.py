@@ -33,7 +33,7 @@ _SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MountRule:
+class AllowedMount:
     """One rule: mounts at ``target``, or anywhere below it. ``None`` allows any type, source or root.
 
     ``options``: words that each such mount must have.
@@ -61,7 +61,7 @@ class MountRule:
 class MountRules:
     """All rules of an image. ``usual``: the mounts that runtimes make for any container are allowed, too."""
 
-    rules: tuple[MountRule, ...] = ()
+    rules: tuple[AllowedMount, ...] = ()
     usual: bool = False
 
     def refused(self, mounts: Sequence[Mount], *, of_other_root: bool = False) -> Mount | None:
@@ -107,10 +107,10 @@ def mount_rules(said: Sequence[Literal["usual"] | RuleValues], where: str, key: 
     return MountRules(rules=rules, usual="usual" in said)
 
 
-def _rule(said: RuleValues, where: str, key: str) -> MountRule:
+def _rule(said: RuleValues, where: str, key: str) -> AllowedMount:
     below = said.target.endswith(_BELOW)
     target = path_bytes(said.target.removesuffix(_BELOW) or "/", where, key)
-    return MountRule(
+    return AllowedMount(
         target=b"" if below and target == b"/" else target,
         below=below,
         types=_names(said.types, where, key),

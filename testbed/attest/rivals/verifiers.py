@@ -78,7 +78,7 @@ class _Case:
     python: str
 
 
-class _Cannot(Exception):
+class _NoSuchForm(Exception):
     """This evidence has no form that the rival reads."""
 
 
@@ -125,7 +125,7 @@ def judge(
         )
         try:
             verdict, detail = _ASK[name](case)
-        except _Cannot as error:
+        except _NoSuchForm as error:
             verdict, detail = Says.CANNOT, str(error)
         except DeadlineExceeded:
             verdict, detail = Says.CRASHED, f"no end after {DEADLINE_SECONDS:g} s"
@@ -169,7 +169,7 @@ def keylime_argv(python: str, bank: str, value: str, log: Path, policy: Path) ->
 
 def _ask_evmctl(case: _Case) -> tuple[Says, str]:
     if not set(case.demanded.pcrs) <= case.values.keys():
-        raise _Cannot("no PCR values: neither in bundle.json nor given")
+        raise _NoSuchForm("no PCR values: neither in bundle.json nor given")
     pcrs = case.scratch / "pcrs"
     pcrs.write_text(evmctl_pcrs(case.values, BANKS[case.demanded.bank]))
     argv = ["evmctl", "ima_measurement", "--pcrs", f"{case.demanded.bank},{pcrs}", str(_file(case, "ima.bin"))]
@@ -191,14 +191,14 @@ def _ask_checkquote(case: _Case) -> tuple[Says, str]:
 
 def _ask_keylime(case: _Case) -> tuple[Says, str]:
     if KEYLIME_PCR not in case.values:
-        raise _Cannot(f"no value of PCR {KEYLIME_PCR}: neither in bundle.json nor given")
+        raise _NoSuchForm(f"no value of PCR {KEYLIME_PCR}: neither in bundle.json nor given")
     log, policy = case.scratch / "log", case.scratch / "policy.json"
     try:
         data = _file(case, "ima.bin").read_bytes()
         log.write_bytes(ascii_log(data))
         policy.write_text(json.dumps(keylime_policy(data)))
     except BadEvidence as error:
-        raise _Cannot(f"it reads only the text form, which this log has not: {error}") from error
+        raise _NoSuchForm(f"it reads only the text form, which this log has not: {error}") from error
     done = _limited(keylime_argv(case.python, case.demanded.bank, case.values[KEYLIME_PCR], log, policy))
     try:
         answer = json.loads(done.out)
@@ -218,7 +218,7 @@ def _file(case: _Case, name: str) -> Path:
     """Return a file of the bundle. Nobody hands a tool a FIFO or nothing; its waiting there would say nothing of it."""
     path = case.directory / name
     if not path.is_file():
-        raise _Cannot(f"{name} is no plain file")
+        raise _NoSuchForm(f"{name} is no plain file")
     return path
 
 
@@ -232,7 +232,7 @@ def _read(done: Completed) -> tuple[Says, str]:
     if done.code < 0:
         return Says.CRASHED, f"signal {-done.code}: {signal.strsignal(-done.code)}"
     if done.err.startswith(b"prlimit:"):
-        raise _Cannot(_last_line(done))
+        raise _NoSuchForm(_last_line(done))
     return (Says.REJECTS if done.code else Says.ACCEPTS), _last_line(done)
 
 

@@ -13,7 +13,7 @@ from testbed.attest.log.ima import BANKS
 from testbed.attest.policy.reference import Policy
 from testbed.attest.quote import Attest, Selection
 from testbed.attest.replay import Mark, Replay, start_value
-from testbed.attest.roster import Known
+from testbed.attest.roster import JudgedContainer
 from testbed.attest.saved import state
 from testbed.attest.saved.state import Part, Segment, State
 from testbed.attest.tpm import Key
@@ -89,9 +89,9 @@ def judge(policy: Policy | None, since: State | None) -> Judge:
     return known
 
 
-def _known(one: state.Known) -> Known:
+def _known(one: state.SavedContainer) -> JudgedContainer:
     # A launch without a digest is a finding, and so is a container that ran before: then no state is saved.
-    return Known(
+    return JudgedContainer(
         pcr=None,
         container=one.container,
         counts_as=one.counts_as,
@@ -155,7 +155,7 @@ def next_state(  # noqa: PLR0917 - a state holds something of each
         firmware=attest.firmware,
         segments=segments,
         containers=tuple(
-            state.Known(container=one.container, images=one.images, counts_as=one.counts_as) for one in known
+            state.SavedContainer(container=one.container, images=one.images, counts_as=one.counts_as) for one in known
         ),
         measurer=tuple(
             Part(part=part, digest=digest.hex()) for part, digest in sorted(judge.known_parts(replay.reached))

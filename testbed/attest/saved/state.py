@@ -58,7 +58,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class SavedContainer:
     """A container of the attested log.
 
     ``images``: the policy's images that it may still be of, sorted. ``counts_as``: the container whose images judge it.
@@ -96,7 +96,7 @@ class State:
     restart_count: int
     firmware: int
     segments: tuple[Segment, ...]
-    containers: tuple[Known, ...] = ()
+    containers: tuple[SavedContainer, ...] = ()
     trees: tuple[str, ...] = ()
     measurer: tuple[Part, ...] = ()
     beats: Mapping[int, Beat] = field(default_factory=dict)
@@ -205,7 +205,7 @@ def parse_state(data: bytes, where: str) -> State:
     return state
 
 
-def _flat(one: Known) -> dict[str, Any]:
+def _flat(one: SavedContainer) -> dict[str, Any]:
     return {name: getattr(one.container, name, None) for name in _CONTAINER} | {
         "images": sorted(one.images),
         "counts_as": one.counts_as,
@@ -243,7 +243,7 @@ def _beat(one: Object) -> Beat:
     )
 
 
-def _known(one: Object) -> Known:
+def _known(one: Object) -> SavedContainer:
     container = Container(
         seq=one.integer("seq", least=1, most=_U64),
         mntns=one.integer("mntns", most=_U64),
@@ -257,7 +257,7 @@ def _known(one: Object) -> Known:
         parent=one.integer("parent", most=_U64),
     )
     counts_as = one.integer("counts_as", least=1, most=_U64)
-    return Known(container=container, images=one.texts("images"), counts_as=counts_as)
+    return SavedContainer(container=container, images=one.texts("images"), counts_as=counts_as)
 
 
 def _check_sums(top: Object, state: State) -> None:

@@ -37,7 +37,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """One complete entry. ``size``: bytes on disk."""
 
     kind: str
@@ -103,10 +103,10 @@ def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     (path / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CacheEntry]:
     """List what is complete."""
     found = (path for path in sorted(root().glob("*/*")) if _is_entry(path))
-    return [Entry(kind=path.parent.name, key=path.name, path=path, size=used(path)) for path in found]
+    return [CacheEntry(kind=path.parent.name, key=path.name, path=path, size=used(path)) for path in found]
 
 
 def used(path: Path) -> int:

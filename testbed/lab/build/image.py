@@ -14,7 +14,7 @@ from testbed.lab.build.recipes import IMAGES, ContainerRecipe, GuestRecipe, Prep
 
 __all__ = [
     "ContainerImage",
-    "Image",
+    "GuestDisk",
     "build_container_image",
     "build_image",
     "cached_container_image",
@@ -32,7 +32,7 @@ _NEEDED_PREPARED = 2 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class GuestDisk:
     """A machine's base disk: raw ext4 without a partition table, never written to. ``digest``: SHA-256 of the disk."""
 
     name: str
@@ -54,13 +54,13 @@ class ContainerImage:
     config: oci.Config
 
 
-def build_image(recipe: GuestRecipe, kernel: Kernel, progress: cache.Progress = cache.silent) -> Image:
+def build_image(recipe: GuestRecipe, kernel: Kernel, progress: cache.Progress = cache.silent) -> GuestDisk:
     """Return the disk of a guest with a kernel's modules, cached or made now. Raises ``BuildError``, ``HostError``."""
     made = cache.entry(KIND, _key(recipe, kernel), lambda at: _build(recipe, kernel, at, progress), needed=_NEEDED)
     return _load(recipe, made)
 
 
-def cached_image(recipe: GuestRecipe, kernel: Kernel) -> Image | None:
+def cached_image(recipe: GuestRecipe, kernel: Kernel) -> GuestDisk | None:
     """Return the disk if it is in the cache."""
     path = cache.find(KIND, _key(recipe, kernel))
     return _load(recipe, path) if path else None
@@ -106,8 +106,8 @@ def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
     return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests"), "disk": disk_argv(recipe)})
 
 
-def _load(recipe: GuestRecipe, path: Path) -> Image:
-    return Image(name=recipe.name, disk=path / "disk.raw", digest=cache.read_meta(path)["digest"])
+def _load(recipe: GuestRecipe, path: Path) -> GuestDisk:
+    return GuestDisk(name=recipe.name, disk=path / "disk.raw", digest=cache.read_meta(path)["digest"])
 
 
 def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progress) -> None:
@@ -197,7 +197,7 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
     cache.write_meta(at, meta)
 
 
-def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cache.Progress) -> tarball.Made:
+def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cache.Progress) -> tarball.MadeTree:
     """Return what the recipe's command makes inside the packages' files and ours."""
     progress(f"container {recipe.name}: {prepare.argv[0]} makes {prepare.makes}")
     root, out, all_files = at / "root", at / "made", at / "all.tar"
@@ -213,4 +213,4 @@ def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cac
             f"container {recipe.name}: {prepare.makes} is not made: {error.message}", "correct `prepare` of its recipe"
         ) from error
     shutil.rmtree(root)
-    return tarball.Made(tree=out, at=prepare.makes, owner=prepare.owner)
+    return tarball.MadeTree(tree=out, at=prepare.makes, owner=prepare.owner)

@@ -19,7 +19,7 @@ _SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
+class MeasurerBundle:
     """What is deployed to a guest: the kernel module and the static loader. ``digest``: SHA-256 over both."""
 
     kernel: str
@@ -28,7 +28,7 @@ class Bundle:
     digest: str
 
 
-def build_bundle(kernel: Kernel, source: Path, progress: cache.Progress = cache.silent) -> Bundle:
+def build_bundle(kernel: Kernel, source: Path, progress: cache.Progress = cache.silent) -> MeasurerBundle:
     """Return the measurer of ``source`` for ``kernel``, from the cache or compiled now (seconds).
 
     Raises ``BuildError`` with the last lines of what the compiler said, ``HostError``.
@@ -38,13 +38,13 @@ def build_bundle(kernel: Kernel, source: Path, progress: cache.Progress = cache.
     return _load(kernel, path)
 
 
-def cached_bundle(kernel: Kernel, source: Path) -> Bundle | None:
+def cached_bundle(kernel: Kernel, source: Path) -> MeasurerBundle | None:
     """Return the measurer if it is in the cache."""
     path = cache.find(KIND, _key(kernel, source))
     return _load(kernel, path) if path else None
 
 
-def build_seconds(bundle: Bundle) -> float:
+def build_seconds(bundle: MeasurerBundle) -> float:
     """Return what compiling it took, whenever that was."""
     return float(cache.read_meta(bundle.module.parent)["seconds"])
 
@@ -54,9 +54,9 @@ def _key(kernel: Kernel, source: Path) -> str:
     return cache.content_key({"builder": BUILDER} | digests)
 
 
-def _load(kernel: Kernel, path: Path) -> Bundle:
+def _load(kernel: Kernel, path: Path) -> MeasurerBundle:
     digest = cache.read_meta(path)["digest"]
-    return Bundle(kernel=kernel.name, module=path / _MODULE, loader=path / _LOADER, digest=digest)
+    return MeasurerBundle(kernel=kernel.name, module=path / _MODULE, loader=path / _LOADER, digest=digest)
 
 
 def _build(kernel: Kernel, source: Path, at: Path, progress: cache.Progress) -> None:

@@ -21,7 +21,7 @@ class _Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class MadeTree:
     """What a program made: a tree on disk, at which path it belongs, and to which user and group (their number)."""
 
     tree: Path
@@ -87,7 +87,7 @@ def merge(
     only: str = "",
     keep: Sequence[str] = (),
     tree: Path | None = None,
-    made: Made | None = None,
+    made: MadeTree | None = None,
     blobs: Sequence[Blob] = (),
     links: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
@@ -175,7 +175,7 @@ def _member(path: Path, name: str) -> _Member:
     return _Member(info=info, content=lambda: path.open("rb"))
 
 
-def _from_made(made: Made) -> list[_Member]:
+def _from_made(made: MadeTree) -> list[_Member]:
     # All of it with its permissions, unlike a tree of ours: a server refuses data that others can read.
     members = []
     for path in (made.tree, *sorted(made.tree.rglob("*"))):

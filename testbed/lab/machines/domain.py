@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from testbed.lab.build.image import Image
+from testbed.lab.build.image import GuestDisk
 from testbed.lab.build.kernel import Kernel
 from testbed.record import Tier
 
@@ -115,7 +115,7 @@ class MachineSpec:
 
     name: str
     kernel: Kernel
-    image: Image
+    image: GuestDisk
     tier: Tier
     vcpus: int = 1
     memory_mib: int = 1024

@@ -46,7 +46,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Holding:
     """What must not outlive its owner: a directory, and perhaps the machine (libvirt's UUID) that works in it."""
 
     owner: Owner
@@ -86,7 +86,7 @@ def holding(directory: Path, *, uri: str = "", domain: str = "") -> Iterator[Pat
     """Make ``directory`` (its name from ``private_name``) and hold it with a record; both are gone afterwards."""
     home = record_directory()
     home.mkdir(parents=True, exist_ok=True)
-    record = Record(owner=ourselves(), directory=directory.absolute(), uri=uri, domain=domain)
+    record = Holding(owner=ourselves(), directory=directory.absolute(), uri=uri, domain=domain)
     path = home / f"{directory.name}-{os.getpid()}.json"
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(asdict(record), default=str))
@@ -121,10 +121,10 @@ def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
     return done
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> Holding:
     """Read a record. Raises ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
     fields = json.loads(path.read_text())
-    return Record(**fields | {"owner": Owner(**fields["owner"]), "directory": Path(fields["directory"])})
+    return Holding(**fields | {"owner": Owner(**fields["owner"]), "directory": Path(fields["directory"])})
 
 
 def ourselves() -> Owner:
@@ -177,7 +177,7 @@ def belongs(process: Process, directory: Path) -> bool:
     return ours and any(f"{directory}/" in f"{word}/" for word in process.argv[1:])
 
 
-def _clean(record: Record, destroy: Destroy) -> tuple[list[str], bool]:
+def _clean(record: Holding, destroy: Destroy) -> tuple[list[str], bool]:
     # Returns what was done, and whether nothing is left.
     done: list[str] = []
     # An embedded driver died with its process: its machines are processes without a master.

@@ -8,15 +8,15 @@ from dataclasses import replace
 from functools import partial
 
 from testbed.attest.finding import FindingKind as Kind
-from testbed.attest.mutate.engine.lines import Machine, needs_both, quote
+from testbed.attest.mutate.engine.lines import ForgedMachine, needs_both, quote
 from testbed.attest.mutate.engine.model import REFUSED, Forged, Honest, by_root
 from testbed.attest.mutate.engine.standin import PARENT, StandIn, ecdsa_tpm, other_rsa_tpm, pack_attest, rsa_tpm, sized
 from testbed.attest.quote import Attest
 
 
-def still(honest: Honest) -> Machine:
+def still(honest: Honest) -> ForgedMachine:
     """Return the machine as it was at the honest quote, with the log that was shown then."""
-    return Machine(lines=honest.covered(), log=honest.files["ima.bin"])
+    return ForgedMachine(lines=honest.covered(), log=honest.files["ima.bin"])
 
 
 def _asked(honest: Honest, nonce: Callable[[bytes], bytes]) -> Forged:

@@ -13,7 +13,7 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.attacks.rooted import added
 from testbed.attest.mutate.engine.lines import (
-    Machine,
+    ForgedMachine,
     buffer_line,
     event,
     join,
@@ -31,7 +31,7 @@ _MINUTE = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class ForgedBeat:
     """A beat ``at`` so many seconds, that promises the next one in ``interval`` seconds."""
 
     number: int
@@ -46,37 +46,37 @@ class Beat:
         return buffer_line(b"ctr-beat", payload_of(6, struct.pack("<QQIIQQQ", *times, self.lost, 9)))
 
 
-Told = tuple[Beat, ...]
-_FIRST = Beat(1, ATTACHED, 5, 30)
-_SECOND_BEAT = Beat(2, PERIODIC, 35, 30)
+Told = tuple[ForgedBeat, ...]
+_FIRST = ForgedBeat(1, ATTACHED, 5, 30)
+_SECOND_BEAT = ForgedBeat(2, PERIODIC, 35, 30)
 
 
-def _lines(honest: Honest, told: Sequence[Beat]) -> list[Entry]:
+def _lines(honest: Honest, told: Sequence[ForgedBeat]) -> list[Entry]:
     """Return the honest lines with these beats and no others, the last line last."""
     lines = [entry for entry in honest.covered() if event(entry) != b"ctr-beat"]
     return [*lines[:-1], *(beat.line() for beat in told), lines[-1]]
 
 
 def _said(honest: Honest, told: Told) -> Forged:
-    return quote(honest, Machine(lines=_lines(honest, told)))
+    return quote(honest, ForgedMachine(lines=_lines(honest, told)))
 
 
 def _later(honest: Honest, before: Told, after: Told) -> Forged:
     """Save a state after the first beats, and go on with the others."""
     lines = _lines(honest, before)
-    later = Machine(lines=[*lines, *(beat.line() for beat in after)], clock=_MINUTE)
-    return replace(quote(honest, later), since=quote(honest, Machine(lines=lines)))
+    later = ForgedMachine(lines=[*lines, *(beat.line() for beat in after)], clock=_MINUTE)
+    return replace(quote(honest, later), since=quote(honest, ForgedMachine(lines=lines)))
 
 
 def _past_the_quote(honest: Honest) -> Forged:
     lines = _lines(honest, (_FIRST,))
-    return quote(honest, Machine(lines=lines, log=join([*lines, Beat(7, DETACHED, 9).line()])))
+    return quote(honest, ForgedMachine(lines=lines, log=join([*lines, ForgedBeat(7, DETACHED, 9).line()])))
 
 
 def _replaced(honest: Honest) -> Forged:
     """Show a series without a gap, where the PCR has one."""
-    good = _lines(honest, (_FIRST, _SECOND_BEAT, Beat(3, ASKED, 40)))
-    return quote(honest, Machine(lines=_lines(honest, (_FIRST, Beat(3, ASKED, 40))), log=join(good)))
+    good = _lines(honest, (_FIRST, _SECOND_BEAT, ForgedBeat(3, ASKED, 40)))
+    return quote(honest, ForgedMachine(lines=_lines(honest, (_FIRST, ForgedBeat(3, ASKED, 40))), log=join(good)))
 
 
 def _ran_before(honest: Honest) -> Forged:
@@ -97,60 +97,60 @@ _SAID: tuple[tuple[str, str, str, Told, tuple[str, ...]], ...] = (
         "good",
         "T67",
         "nothing: attached, one in time, one before the quote",
-        (_FIRST, _SECOND_BEAT, Beat(3, ASKED, 40)),
+        (_FIRST, _SECOND_BEAT, ForgedBeat(3, ASKED, 40)),
         (),
     ),
     (
         "just-in-time",
         "T67",
         "nothing: the second is late by the promised interval",
-        (_FIRST, Beat(2, PERIODIC, 65)),
+        (_FIRST, ForgedBeat(2, PERIODIC, 65)),
         (),
     ),
     (
         "unpromised",
         "T67",
         "nothing: none was promised, and the next came after a day",
-        (Beat(1, 1, 5), Beat(2, 3, 9e4)),
+        (ForgedBeat(1, 1, 5), ForgedBeat(2, 3, 9e4)),
         (),
     ),
     ("all-gone", "T69", "all left out: evidence as of a measurer without them, with a note", (), ()),
-    ("gone", "T69", "one left out, and PCR 11 without it", (_FIRST, Beat(3, ASKED, 40)), _GAP),
-    ("first-gone", "T69", "the first one left out", (_SECOND_BEAT, Beat(3, ASKED, 40)), _GAP),
-    ("replayed", "T69", "an old number again", (_FIRST, _SECOND_BEAT, Beat(2, ASKED, 40)), _GAP),
+    ("gone", "T69", "one left out, and PCR 11 without it", (_FIRST, ForgedBeat(3, ASKED, 40)), _GAP),
+    ("first-gone", "T69", "the first one left out", (_SECOND_BEAT, ForgedBeat(3, ASKED, 40)), _GAP),
+    ("replayed", "T69", "an old number again", (_FIRST, _SECOND_BEAT, ForgedBeat(2, ASKED, 40)), _GAP),
     ("from-one-again", "T69", "numbers that begin again", (_FIRST, _SECOND_BEAT, replace(_FIRST, at=50)), _GAP),
-    ("never-attached", "T69", "numbers of programs that nobody attached", (Beat(1, ASKED, 5),), _GAP),
-    ("detached", "T69", "programs taken out for good", (_FIRST, Beat(2, DETACHED, 9)), _GAP),
+    ("never-attached", "T69", "numbers of programs that nobody attached", (ForgedBeat(1, ASKED, 5),), _GAP),
+    ("detached", "T69", "programs taken out for good", (_FIRST, ForgedBeat(2, DETACHED, 9)), _GAP),
     (
         "detached-for-a-while",
         "T69",
         "programs taken out and put in again",
-        (_FIRST, Beat(2, DETACHED, 9), Beat(3, ATTACHED, 10)),
+        (_FIRST, ForgedBeat(2, DETACHED, 9), ForgedBeat(3, ATTACHED, 10)),
         _GAP,
     ),
     (
         "of-detached",
         "T69",
         "a beat of programs that were taken out",
-        (_FIRST, Beat(2, DETACHED, 9), Beat(3, ASKED, 10)),
+        (_FIRST, ForgedBeat(2, DETACHED, 9), ForgedBeat(3, ASKED, 10)),
         _GAP,
     ),
-    ("attached-anew", "T69", "programs put in a second time", (_FIRST, Beat(2, ATTACHED, 9)), _GAP),
-    ("late", "T69", "one that comes long after it was promised", (_FIRST, Beat(2, PERIODIC, 66)), _GAP),
-    ("time-back", "T69", "a time before that of the one before", (_FIRST, Beat(2, ASKED, 4)), _GAP),
-    ("lost", "T69", "events without an entry", (_FIRST, Beat(2, ASKED, 9, lost=3)), _GAP),
+    ("attached-anew", "T69", "programs put in a second time", (_FIRST, ForgedBeat(2, ATTACHED, 9)), _GAP),
+    ("late", "T69", "one that comes long after it was promised", (_FIRST, ForgedBeat(2, PERIODIC, 66)), _GAP),
+    ("time-back", "T69", "a time before that of the one before", (_FIRST, ForgedBeat(2, ASKED, 4)), _GAP),
+    ("lost", "T69", "events without an entry", (_FIRST, ForgedBeat(2, ASKED, 9, lost=3)), _GAP),
     ("lost-at-once", "T69", "events without an entry, told by the first", (replace(_FIRST, lost=1),), _GAP),
     ("number-zero", "T60", "number 0", (replace(_FIRST, number=0),), (Kind.MALFORMED,)),
-    ("event-unknown", "T60", "an unknown event", (_FIRST, Beat(2, 5, 9)), (Kind.MALFORMED,)),
-    ("reserved", "T60", "a reserved field in use", (_FIRST, Beat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),
+    ("event-unknown", "T60", "an unknown event", (_FIRST, ForgedBeat(2, 5, 9)), (Kind.MALFORMED,)),
+    ("reserved", "T60", "a reserved field in use", (_FIRST, ForgedBeat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),
 )
 _SAVED: tuple[tuple[str, str, Told, tuple[str, ...]], ...] = (
     ("good", "nothing: the next one after the state was saved", (_SECOND_BEAT,), ()),
-    ("gone", "one left out after the state was saved", (Beat(3, ASKED, 40),), _GAP),
+    ("gone", "one left out after the state was saved", (ForgedBeat(3, ASKED, 40),), _GAP),
     ("replayed", "one that the saved state knows", (replace(_FIRST, at=50),), _GAP),
-    ("attached-anew", "programs put in a second time after the state was saved", (Beat(2, ATTACHED, 9),), _GAP),
-    ("late", "one that was promised before the state was saved", (Beat(2, PERIODIC, 66),), _GAP),
-    ("lost", "events without an entry since the state was saved", (Beat(2, ASKED, 9, lost=1),), _GAP),
+    ("attached-anew", "programs put in a second time after the state was saved", (ForgedBeat(2, ATTACHED, 9),), _GAP),
+    ("late", "one that was promised before the state was saved", (ForgedBeat(2, PERIODIC, 66),), _GAP),
+    ("lost", "events without an entry since the state was saved", (ForgedBeat(2, ASKED, 9, lost=1),), _GAP),
 )
 _row = partial(by_root, applies=needs_containers)
 

@@ -11,7 +11,7 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.attacks.rooted import added
 from testbed.attest.mutate.attacks.version_2_entries import ID, file, loss, start, with_policy
-from testbed.attest.mutate.engine.lines import Machine, needs_containers, quote
+from testbed.attest.mutate.engine.lines import ForgedMachine, needs_containers, quote
 from testbed.attest.mutate.engine.model import Forged, Honest, by_root
 
 _OUTER = "5c" * 32
@@ -137,8 +137,8 @@ def _judged(honest: Honest, lines: Lines, keys: Mapping[str, Any]) -> Forged:
 
 def _saved(honest: Honest, before: Lines, after: Lines, keys: Mapping[str, Any]) -> Forged:
     first = [*honest.covered(), *before]
-    now = quote(honest, Machine(lines=[*first, *after], clock=60_000))
-    then = with_policy(honest, quote(honest, Machine(lines=first)), **keys)
+    now = quote(honest, ForgedMachine(lines=[*first, *after], clock=60_000))
+    then = with_policy(honest, quote(honest, ForgedMachine(lines=first)), **keys)
     return replace(with_policy(honest, now, **keys), since=then)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.engine.lines import (
-    Machine,
+    ForgedMachine,
     file_line,
     grown,
     line,
@@ -31,35 +31,35 @@ _NO_CONTENT = hashlib.sha256(bytes(8)).digest()  # eight bytes of an aggregate t
 def _booted(honest: Honest, told: Mapping[int, bytes], *, measured: bool = True) -> Forged:
     """Start with phases on PCR 11, of which IMA's log has no entry; the verifier is ``told`` of start values."""
     lines = [entry for entry in honest.covered() if measured or entry.pcr != CONTAINER_PCR]
-    return replace(quote(honest, Machine(lines=lines, starts={CONTAINER_PCR: _PHASES})), starts=told)
+    return replace(quote(honest, ForgedMachine(lines=lines, starts={CONTAINER_PCR: _PHASES})), starts=told)
 
 
 def _plain(honest: Honest, told: Mapping[int, bytes]) -> Forged:
-    return replace(quote(honest, Machine(lines=honest.covered())), starts=told)
+    return replace(quote(honest, ForgedMachine(lines=honest.covered())), starts=told)
 
 
 def _padded(honest: Honest, *, kernel: bool, told: bool, more: tuple[Entry, ...] = ()) -> Forged:
-    machine = Machine(lines=grown(honest, *more), padded=kernel)
+    machine = ForgedMachine(lines=grown(honest, *more), padded=kernel)
     return replace(quote(honest, machine), padded_sha1=told)
 
 
 def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
-    machine = Machine(lines=honest.covered(), bank=bank, padded=padded)
+    machine = ForgedMachine(lines=honest.covered(), bank=bank, padded=padded)
     return replace(quote(honest, machine), pcrs=f"{bank}:{IMA_PCR},{CONTAINER_PCR}", padded_sha1=padded)
 
 
 def _on_locality(honest: Honest, told: Mapping[int, bytes]) -> Forged:
     """Measure on PCR 17, which a start of the machine leaves at ones."""
     lines = [entry._replace(pcr=17) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
-    forged = quote(honest, Machine(lines=lines), pcrs=(IMA_PCR, 17))
+    forged = quote(honest, ForgedMachine(lines=lines), pcrs=(IMA_PCR, 17))
     return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=told)
 
 
 def _kexeced(honest: Honest, *, carried: bool) -> Forged:
     """Start another kernel by kexec, with or without the first one's log; the PCRs go on in any case."""
     again = [*honest.covered(), file_line("boot_aggregate", b"second"), file_line("/sbin/init", b"init")]
-    shown = None if carried else Machine(lines=again[-2:])
-    forged = quote(honest, Machine(lines=again))
+    shown = None if carried else ForgedMachine(lines=again[-2:])
+    forged = quote(honest, ForgedMachine(lines=again))
     if shown is None:
         return forged
     return replace(forged, files={**forged.files, "ima.bin": quote(honest, shown).files["ima.bin"]})
@@ -71,7 +71,7 @@ def _namespaced(name: bytes, digest: bytes) -> Entry:
 
 def _prototyped(honest: Honest, entry: Entry) -> Forged:
     """Measure as the prototypes do, on PCR 11 beside IMA's own line of the same file on PCR 10."""
-    return quote(honest, Machine(lines=grown(honest, file_line("/hello", _HELLO), entry)))
+    return quote(honest, ForgedMachine(lines=grown(honest, file_line("/hello", _HELLO), entry)))
 
 
 def _first_eight(content: bytes) -> bytes:

@@ -13,7 +13,7 @@ from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.attacks.policies import judged
 from testbed.attest.mutate.attacks.rooted import added
 from testbed.attest.mutate.engine.lines import (
-    Machine,
+    ForgedMachine,
     buffer_line,
     needs_containers,
     patched,
@@ -65,8 +65,8 @@ def _added(honest: Honest, lines: tuple[Entry, ...]) -> Forged:
 def _later(honest: Honest, before: tuple[Entry, ...], after: tuple[Entry, ...]) -> Forged:
     """Save a state after some of the lines."""
     first = [*honest.covered(), *before]
-    now = quote(honest, Machine(lines=[*first, *after], clock=_MINUTE))
-    return replace(now, since=quote(honest, Machine(lines=first)))
+    now = quote(honest, ForgedMachine(lines=[*first, *after], clock=_MINUTE))
+    return replace(now, since=quote(honest, ForgedMachine(lines=first)))
 
 
 def _by_policy(honest: Honest, lines: tuple[Entry, ...], **wanted: Any) -> Forged:

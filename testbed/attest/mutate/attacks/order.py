@@ -10,7 +10,7 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.engine.lines import (
     DIGEST,
-    Machine,
+    ForgedMachine,
     buffer_line,
     event,
     file_line,
@@ -83,7 +83,7 @@ _TAIL_BYTES = (
 def _quoted_before(honest: Honest, left: Callable[[int], int], *, values: bool = True) -> Forged:
     """Quote when some lines were there, read the log when all were: the honest order, on a busy machine."""
     covered = honest.covered()
-    machine = Machine(lines=covered[: left(len(covered))], log=join(covered))
+    machine = ForgedMachine(lines=covered[: left(len(covered))], log=join(covered))
     forged = quote(honest, machine)
     return forged if values else without_values(honest, forged)
 
@@ -91,18 +91,18 @@ def _quoted_before(honest: Honest, left: Callable[[int], int], *, values: bool =
 def _read_before(honest: Honest) -> Forged:
     """Read the log first and quote then: the log lacks what came between."""
     lines = [*honest.covered(), buffer_line(b"ctr-file", flipped(victim_payload(honest), DIGEST))]
-    return quote(honest, Machine(lines=lines, log=join(lines[:-1])))
+    return quote(honest, ForgedMachine(lines=lines, log=join(lines[:-1])))
 
 
 def _quoted_unmeasured(honest: Honest) -> Forged:
     """Quote when PCR 11 had not been extended yet."""
     lines = [entry for entry in honest.covered() if entry.pcr != CONTAINER_PCR]
-    return quote(honest, Machine(lines=lines, log=join(honest.covered())))
+    return quote(honest, ForgedMachine(lines=lines, log=join(honest.covered())))
 
 
 def _never_measured(honest: Honest) -> Forged:
     """Keep the measurer from ever starting: the log has no container, and PCR 11 has nothing."""
-    return quote(honest, Machine(lines=[entry for entry in honest.covered() if entry.pcr != CONTAINER_PCR]))
+    return quote(honest, ForgedMachine(lines=[entry for entry in honest.covered() if entry.pcr != CONTAINER_PCR]))
 
 
 def _evil_between(honest: Honest) -> Forged:

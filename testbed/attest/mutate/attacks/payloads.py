@@ -11,7 +11,7 @@ from testbed.attest.mutate.engine.lines import (
     DIGEST,
     MNTNS,
     PATH,
-    Machine,
+    ForgedMachine,
     buffer_line,
     event,
     flipped,
@@ -69,7 +69,7 @@ def _start_late(honest: Honest) -> Forged:
     first = next(index for index, entry in enumerate(lines) if entry.pcr == CONTAINER_PCR)
     second = next(index for index, entry in enumerate(lines) if event(entry) == b"ctr-file")
     lines[first], lines[second] = lines[second], lines[first]
-    return quote(honest, Machine(lines=lines))
+    return quote(honest, ForgedMachine(lines=lines))
 
 
 def _number_of_other(honest: Honest) -> Forged:

@@ -14,7 +14,7 @@ from testbed.attest.log.ima import Entry, parse_fields
 from testbed.attest.mutate.engine.lines import (
     DIGEST,
     PATH,
-    Machine,
+    ForgedMachine,
     as_it_is,
     buffer_line,
     file_line,
@@ -72,7 +72,7 @@ def judged(honest: Honest, forged: Forged, edit: Edit | None = None) -> Forged:
 
 
 def _with_lines(honest: Honest, made: Callable[[Honest], Entry], edit: Edit | None = None) -> Forged:
-    return judged(honest, quote(honest, Machine(lines=grown(honest, made(honest)))), edit)
+    return judged(honest, quote(honest, ForgedMachine(lines=grown(honest, made(honest)))), edit)
 
 
 def with_policy(honest: Honest, edit: Edit) -> Forged:

@@ -9,7 +9,7 @@ from functools import partial
 
 from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.mutate.engine.lines import (
-    Machine,
+    ForgedMachine,
     buffer_line,
     described,
     flipped,
@@ -75,7 +75,7 @@ def _as_rsapss(honest: Honest) -> Forged:
 
 def _whole_story(honest: Honest) -> Forged:
     """Let all fit together, log, values and pcrDigest: all but the signature."""
-    machine = Machine(lines=grown(honest, buffer_line(b"ctr-file", victim_payload(honest))))
+    machine = ForgedMachine(lines=grown(honest, buffer_line(b"ctr-file", victim_payload(honest))))
     told = {pcr: machine.value(pcr) for pcr in sorted(honest.values)}
     digest = hashlib.new(honest.signature.hash_alg, b"".join(told.values())).digest()
     files = {"quote.attest": pack_attest(replace(honest.attest, digest=digest))}

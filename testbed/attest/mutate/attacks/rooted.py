@@ -11,7 +11,7 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.engine.lines import (
     DIGEST,
-    Machine,
+    ForgedMachine,
     buffer_line,
     digest_field,
     file_line,
@@ -37,7 +37,7 @@ _NAME = sized(b"/usr/bin/x\0")
 
 def added(honest: Honest, *made: Entry) -> Forged:
     """Log lines and extend PCRs by them, before the last line that was honest."""
-    return quote(honest, Machine(lines=grown(honest, *made)))
+    return quote(honest, ForgedMachine(lines=grown(honest, *made)))
 
 
 def _line(honest: Honest, entry: Entry) -> Forged:
@@ -159,7 +159,7 @@ def _said_violation(honest: Honest, why: int) -> Forged:
 
 def _extended(honest: Honest, pcr: int) -> Forged:
     """Extend a PCR without a line, as `tpm2_pcrextend` does."""
-    return quote(honest, Machine(lines=honest.covered(), direct={pcr: [_EVIL]}))
+    return quote(honest, ForgedMachine(lines=honest.covered(), direct={pcr: [_EVIL]}))
 
 
 def _done_again(honest: Honest) -> Forged:
@@ -167,7 +167,7 @@ def _done_again(honest: Honest) -> Forged:
     lines = honest.covered()
     lines.remove(honest.entries[victim(honest)])
     again = [hashlib.sha256(entry.data).digest() for entry in lines if entry.pcr == CONTAINER_PCR]
-    return quote(honest, Machine(lines=honest.covered(), log=join(lines), direct={CONTAINER_PCR: again}))
+    return quote(honest, ForgedMachine(lines=honest.covered(), log=join(lines), direct={CONTAINER_PCR: again}))
 
 
 def _hidden(honest: Honest, instead: Callable[[Entry], list[Entry]]) -> Forged:
@@ -175,7 +175,7 @@ def _hidden(honest: Honest, instead: Callable[[Entry], list[Entry]]) -> Forged:
     bad = violation_line("/usr/bin/open-for-write")
     lines = grown(honest, bad)
     shown = [new for entry in lines for new in (instead(entry) if entry is bad else [entry])]
-    return quote(honest, Machine(lines=lines, log=join(shown)))
+    return quote(honest, ForgedMachine(lines=lines, log=join(shown)))
 
 
 _HIDDEN: tuple[tuple[str, str, Callable[[Entry], list[Entry]]], ...] = (

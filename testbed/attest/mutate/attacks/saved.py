@@ -10,7 +10,7 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.engine.lines import (
     DIGEST,
-    Machine,
+    ForgedMachine,
     buffer_line,
     event,
     flipped,
@@ -34,12 +34,12 @@ def _half(honest: Honest) -> list[Entry]:
 
 def _first(honest: Honest, *, restart: int = 0) -> Forged:
     """Return what was verified before: half of the log."""
-    return quote(honest, Machine(lines=_half(honest), restart=restart))
+    return quote(honest, ForgedMachine(lines=_half(honest), restart=restart))
 
 
 def _later(honest: Honest, **machine: int) -> Forged:
     """Return a quote of the same machine a minute later, or as ``machine`` says."""
-    return quote(honest, replace(Machine(lines=honest.covered(), clock=_MINUTE), **machine))  # type: ignore[arg-type]
+    return quote(honest, replace(ForgedMachine(lines=honest.covered(), clock=_MINUTE), **machine))  # type: ignore[arg-type]
 
 
 def _after(honest: Honest, **machine: int) -> Forged:
@@ -47,7 +47,7 @@ def _after(honest: Honest, **machine: int) -> Forged:
 
 
 def _shown(honest: Honest, log: Callable[[Honest], bytes], *, recheck: bool = False) -> Forged:
-    machine = Machine(lines=honest.covered(), log=log(honest), clock=_MINUTE)
+    machine = ForgedMachine(lines=honest.covered(), log=log(honest), clock=_MINUTE)
     return replace(quote(honest, machine), since=_first(honest), recheck=recheck)
 
 
@@ -77,14 +77,14 @@ def _cut(honest: Honest) -> bytes:
 def _cut_idle(honest: Honest) -> Forged:
     """Quote what was quoted before, and show less of the log than then."""
     lines = _half(honest)
-    machine = Machine(lines=lines, log=join(lines[:-1]), clock=_MINUTE)
+    machine = ForgedMachine(lines=lines, log=join(lines[:-1]), clock=_MINUTE)
     return replace(quote(honest, machine), since=_first(honest))
 
 
 def _hibernated(honest: Honest) -> Forged:
     """Set the PCRs anew without raising resetCount, and go on with the log as if they had not been."""
     new = honest.covered()[len(_half(honest)) :]
-    machine = Machine(lines=new, log=join(honest.covered()), clock=_MINUTE, restart=1)
+    machine = ForgedMachine(lines=new, log=join(honest.covered()), clock=_MINUTE, restart=1)
     return replace(quote(honest, machine), since=_first(honest))
 
 
@@ -92,30 +92,30 @@ def _lagging(honest: Honest, behind: int) -> Forged:
     """Show a log of which the last lines were not quoted, and the next time one that covers all but ``behind``."""
     covered = honest.covered()
     log = join(covered)
-    before = quote(honest, Machine(lines=covered[:-_BEHIND], log=log))
-    now = Machine(lines=covered[: len(covered) - behind], log=log, clock=_MINUTE)
+    before = quote(honest, ForgedMachine(lines=covered[:-_BEHIND], log=log))
+    now = ForgedMachine(lines=covered[: len(covered) - behind], log=log, clock=_MINUTE)
     return replace(quote(honest, now), since=before)
 
 
 def _other_key(honest: Honest) -> Forged:
-    return replace(_later(honest), since=quote(honest, Machine(lines=_half(honest)), tpm=other_rsa_tpm()))
+    return replace(_later(honest), since=quote(honest, ForgedMachine(lines=_half(honest)), tpm=other_rsa_tpm()))
 
 
 def _other_pcrs(honest: Honest) -> Forged:
     lines = [entry for entry in honest.covered() if entry.pcr == IMA_PCR]
-    first = replace(quote(honest, Machine(lines=lines), pcrs=(IMA_PCR,)), pcrs=f"sha256:{IMA_PCR}")
+    first = replace(quote(honest, ForgedMachine(lines=lines), pcrs=(IMA_PCR,)), pcrs=f"sha256:{IMA_PCR}")
     return replace(_later(honest), since=first)
 
 
 def _other_bank(honest: Honest) -> Forged:
-    first = quote(honest, Machine(lines=_half(honest), bank="sha1"))
+    first = quote(honest, ForgedMachine(lines=_half(honest), bank="sha1"))
     return replace(_later(honest), since=replace(first, pcrs=f"sha1:{IMA_PCR},{CONTAINER_PCR}"))
 
 
 def _start_twice(honest: Honest) -> Forged:
     """Start a container again that is known from the state only."""
     again = honest.entries[start_places(honest)[0]]
-    machine = Machine(lines=[*honest.covered(), again], clock=_MINUTE)
+    machine = ForgedMachine(lines=[*honest.covered(), again], clock=_MINUTE)
     return replace(quote(honest, machine), since=_first(honest))
 
 

@@ -10,7 +10,7 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.log.ima import Entry
 from testbed.attest.mutate.attacks.policies import GOOD, Document, judged
 from testbed.attest.mutate.engine.lines import (
-    Machine,
+    ForgedMachine,
     digest_field,
     file_line,
     fixed,
@@ -57,7 +57,7 @@ def _extended(honest: Honest, edit: Edit, run: Callable[[], list[Entry]] = _run)
     """Log a run after what the quote covers, and extend PCRs by what it has become."""
     lines = run()
     edit(lines)
-    return quote(honest, Machine(lines=[*honest.covered(), *lines]))
+    return quote(honest, ForgedMachine(lines=[*honest.covered(), *lines]))
 
 
 def _shown(honest: Honest, edit: Edit, run: Callable[[], list[Entry]] = _run) -> Forged:
@@ -65,7 +65,7 @@ def _shown(honest: Honest, edit: Edit, run: Callable[[], list[Entry]] = _run) ->
     lines = [*honest.covered(), *run()]
     shown = run()
     edit(shown)
-    return quote(honest, Machine(lines=lines, log=join([*honest.covered(), *shown])))
+    return quote(honest, ForgedMachine(lines=lines, log=join([*honest.covered(), *shown])))
 
 
 def _put(at: int, entry: Entry) -> Edit:
@@ -210,7 +210,7 @@ _SHOWN: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]], .
 
 def _half_quoted(honest: Honest, *, values: bool = True) -> Forged:
     lines = [*honest.covered(), *_run()]
-    forged = quote(honest, Machine(lines=lines[:-_MIDDLE], log=join(lines)))
+    forged = quote(honest, ForgedMachine(lines=lines[:-_MIDDLE], log=join(lines)))
     return forged if values else without_values(honest, forged)
 
 
@@ -218,12 +218,12 @@ def _ahead_in_the_middle(honest: Honest) -> Forged:
     """Show lines of PCR 11 from past the quoted state among those of PCR 10 that were quoted."""
     later = [file_line(f"/usr/bin/later-{number}", b"later", CONTAINER_PCR) for number in range(LENGTH)]
     mixed = [entry for pair in zip(_run(), later, strict=True) for entry in pair]
-    return quote(honest, Machine(lines=[*honest.covered(), *_run()], log=join([*honest.covered(), *mixed])))
+    return quote(honest, ForgedMachine(lines=[*honest.covered(), *_run()], log=join([*honest.covered(), *mixed])))
 
 
 def _cut(honest: Honest) -> Forged:
     lines = [*honest.covered(), *_run()]
-    return quote(honest, Machine(lines=lines, log=join(lines)[:-20]))
+    return quote(honest, ForgedMachine(lines=lines, log=join(lines)[:-20]))
 
 
 def _listed(_: Honest, document: Document) -> None:
@@ -247,7 +247,7 @@ def _by_policy(honest: Honest, edit: Callable[[Honest, Document], None]) -> Forg
 
 def _later(honest: Honest) -> Forged:
     """Go on with a run from a state that was saved before it."""
-    before = quote(honest, Machine(lines=honest.covered()))
+    before = quote(honest, ForgedMachine(lines=honest.covered()))
     return replace(_extended(honest, _nothing), since=before)
 
 

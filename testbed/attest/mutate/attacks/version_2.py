@@ -29,7 +29,7 @@ from testbed.attest.mutate.attacks.version_2_entries import (
     violation,
     with_policy,
 )
-from testbed.attest.mutate.engine.lines import Machine, event, needs_containers, quote
+from testbed.attest.mutate.engine.lines import ForgedMachine, event, needs_containers, quote
 from testbed.attest.mutate.engine.model import Forged, Honest, by_root
 
 _PARTS = ("module", "object", "loader")
@@ -40,7 +40,7 @@ _OPEN, _ALL = 0x20, 0x3FF
 def _beaten(honest: Honest, lines: tuple[Entry, ...]) -> Forged:
     """Show these beats and no others."""
     rest = [entry for entry in honest.covered() if event(entry) != b"ctr-beat"]
-    return quote(honest, Machine(lines=[*rest[:-1], *lines, rest[-1]]))
+    return quote(honest, ForgedMachine(lines=[*rest[:-1], *lines, rest[-1]]))
 
 
 def _added(honest: Honest, lines: tuple[Entry, ...]) -> Forged:
@@ -54,15 +54,15 @@ def _without_parts(honest: Honest) -> list[Entry]:
 
 def _by_policy(honest: Honest, lines: tuple[Entry, ...], keys: Mapping[str, Any]) -> Forged:
     if "measurer" in keys:
-        return with_policy(honest, quote(honest, Machine(lines=[*_without_parts(honest), *lines])), **keys)
+        return with_policy(honest, quote(honest, ForgedMachine(lines=[*_without_parts(honest), *lines])), **keys)
     return with_policy(honest, added(honest, *lines), **keys)
 
 
 def _later(honest: Honest, lines: tuple[Entry, ...], keys: Mapping[str, Any]) -> Forged:
     """Save a state after the container's start, and judge the rest from there."""
     first = [*honest.covered(), *GOOD]
-    now = quote(honest, Machine(lines=[*first, *lines], clock=60_000))
-    before = with_policy(honest, quote(honest, Machine(lines=first)), **keys)
+    now = quote(honest, ForgedMachine(lines=[*first, *lines], clock=60_000))
+    before = with_policy(honest, quote(honest, ForgedMachine(lines=first)), **keys)
     return replace(with_policy(honest, now, **keys), since=before)
 
 
@@ -232,8 +232,8 @@ _SAVED: tuple[tuple[str, str, tuple[Entry, ...], Mapping[str, Any], tuple[str, .
 def _measurer_saved(honest: Honest, after: tuple[Entry, ...]) -> Forged:
     """Save a state of a log that names the measurer's parts."""
     first = [*_without_parts(honest), *_MEASURER]
-    before = with_policy(honest, quote(honest, Machine(lines=first)), **_PINNED)
-    now = quote(honest, Machine(lines=[*first, *after], clock=60_000))
+    before = with_policy(honest, quote(honest, ForgedMachine(lines=first)), **_PINNED)
+    now = quote(honest, ForgedMachine(lines=[*first, *after], clock=60_000))
     return replace(with_policy(honest, now, **_PINNED), since=before)
 
 

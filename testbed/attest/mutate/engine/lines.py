@@ -160,7 +160,7 @@ def without_values(honest: Honest, forged: Forged) -> Forged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class ForgedMachine:
     """What a machine's root has done by the time of the quote.
 
     ``lines``: the entries that PCRs were extended by. ``direct``: digests with which root extended a PCR besides.
@@ -190,7 +190,7 @@ class Machine:
 
 def quote(
     honest: Honest,
-    machine: Machine,
+    machine: ForgedMachine,
     *,
     tpm: StandIn | None = None,
     nonce: bytes | None = None,

@@ -30,7 +30,7 @@ _UNATTESTED = frozenset({FindingKind.UNATTESTED.value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class AttackOutcome:
     """One attack and what became of it. ``got``: kinds of findings; ``skipped``: why it could not be made, or nothing.
 
     ``rivals``: what each other verifier said of the same files, by its name.
@@ -119,10 +119,10 @@ def saved_state(first: Forged, scratch: Path) -> State:
     return state
 
 
-def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals | None = None) -> Row:
+def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals | None = None) -> AttackOutcome:
     """Forge, judge and compare, in a directory that does not exist yet."""
     if reason := attack.applies(honest):
-        return Row(attack=attack, skipped=reason)
+        return AttackOutcome(attack=attack, skipped=reason)
     forged = attack.forge(honest)
     try:
         findings = judge(forged, directory).findings
@@ -132,7 +132,7 @@ def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals 
         got = frozenset(finding.kind.value for finding in findings)
     # Where an argument of ours is refused, nothing was judged that others could judge.
     opinions = ask(directory, forged) if ask is not None and REFUSED not in got else {}
-    return Row(attack=attack, got=got, findings=findings, rivals=opinions)
+    return AttackOutcome(attack=attack, got=got, findings=findings, rivals=opinions)
 
 
 def matrix(
@@ -143,8 +143,8 @@ def matrix(
     nonce: bytes,
     pcrs: str = DEFAULT_PCRS,
     ask: Rivals | None = None,
-    advance: Callable[[Row], None] = lambda _: None,
-) -> list[Row]:
+    advance: Callable[[AttackOutcome], None] = lambda _: None,
+) -> list[AttackOutcome]:
     """Make each attack out of the evidence in ``directory`` and judge it; ``advance`` is told of each as it is done.
 
     Nothing is left behind, also when interrupted. Raises ``SpecError`` for wrong arguments or evidence that is not
