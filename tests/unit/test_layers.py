@@ -1,11 +1,15 @@
-"""Imports go down only. Read from the source, so that an import inside a function counts too."""
+"""Imports go down only and in no circle, folders stay small, names are unique. All is read from the source.
+
+An import inside a function or below ``if TYPE_CHECKING`` counts like any other.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -57,6 +61,11 @@ def imports(source: str, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+# Folders that hold one file a plugin, a command or a kind of attack: they may grow.
+MAY_GROW = ("commands", "measurers", "workloads", "attacks")
+MOST_MODULES = 20
+
+
 def part(dotted: str) -> str:
     """Return ``lab`` for ``testbed.lab.machines.machine.Lab``, and nothing for ``testbed`` itself."""
     return dotted.split(".")[1] if "." in dotted else ""
@@ -75,6 +84,36 @@ def breaches(module: str, source: str, *, is_package: bool = False) -> list[str]
     return found
 
 
+def edges(module: str, source: str, known: frozenset[str], *, is_package: bool = False) -> frozenset[str]:
+    """Return the modules of ours that a module names in an import, anywhere in its source, but for itself.
+
+    ``from testbed import spec`` is an edge to ``testbed.spec``. That Python also runs the ``__init__`` of each package
+    on the way to a module is no edge: of these, only those that are named count.
+    """
+    package = module if is_package else module.rpartition(".")[0]
+    named = {name if name in known else name.rpartition(".")[0] for name in imports(source, package)}
+    return frozenset(named & known - {module})
+
+
+def circle(graph: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return the modules of a circle of imports, or of what leads to one; nothing if there is none."""
+    left = dict(graph)
+    while bottom := [module for module, below in left.items() if not below & left.keys()]:
+        for module in bottom:
+            del left[module]
+    return sorted(left)
+
+
+def public_classes(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the modules of each class whose name has no leading underscore, by that name."""
+    where: dict[str, list[str]] = {}
+    for module, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(module)
+    return where
+
+
 def modules() -> Iterator[tuple[str, Path]]:
     for path in sorted((ROOT / "testbed").rglob("*.py")):
         yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
@@ -83,6 +122,50 @@ def modules() -> Iterator[tuple[str, Path]]:
 @pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m) for m, p in modules()])
 def test_imports_go_down(module: str, path: Path) -> None:
     assert breaches(module, path.read_text(), is_package=path.name == "__init__.py") == []
+
+
+def test_no_imports_form_a_circle() -> None:
+    known = frozenset(module for module, _ in modules())
+    graph = {m: edges(m, path.read_text(), known, is_package=path.name == "__init__.py") for m, path in modules()}
+    assert sum(map(len, graph.values())) > 500
+    assert circle(graph) == []
+
+
+def test_a_circle_is_seen_wherever_its_imports_stand() -> None:
+    sources = {
+        "testbed.a": "from testbed import b\nimport testbed.d",
+        "testbed.b": "def f():\n    from testbed.c import g",
+        "testbed.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import h",
+        "testbed.d": "import sys\nfrom testbed.d import x",
+    }
+    known = frozenset(sources)
+    graph = {module: edges(module, source, known) for module, source in sources.items()}
+    assert graph["testbed.a"] == {"testbed.b", "testbed.d"}
+    assert graph["testbed.d"] == frozenset()
+    assert circle(graph) == ["testbed.a", "testbed.b", "testbed.c"]
+    assert circle(graph | {"testbed.c": frozenset()}) == []
+
+
+def test_no_folder_is_large() -> None:
+    sizes = Counter(path.parent for _, path in modules())
+    large = {str(folder.relative_to(ROOT)): count for folder, count in sizes.items() if count > MOST_MODULES}
+    assert [folder for folder in large if Path(folder).name not in MAY_GROW] == []
+
+
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    classes = public_classes({module: path.read_text() for module, path in modules()})
+    assert {name: where for name, where in classes.items() if len(where) > 1} == {}
+
+
+def test_a_second_class_of_one_name_is_seen() -> None:
+    source = "class _Own: ...\nclass Shared: ..."
+    assert public_classes({"a": source, "b": source}) == {"Shared": ["a", "b"]}
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m) for m, p in modules()])
+def test_a_module_says_what_it_holds(module: str, path: Path) -> None:
+    first_line = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    assert first_line.endswith((".", "?")), f"{module}: begin with a docstring whose first line says what it holds"
 
 
 def test_every_part_has_a_layer() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,14 @@ def test_a_hard_word_is_found_at_its_line_and_not_in_output_of_a_program() -> No
         "a.md:9: 'put aside'; better: reject",
     ]
     assert hard_words("a.md", "Neither mendacious nor amended, nor retold.") == []
+
+
+def test_a_wheel_has_every_file_of_the_package() -> None:
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["testbed"]
+    package = ROOT / "testbed"
+    others = {
+        str(path.relative_to(package)) for path in files() if path.is_relative_to(package) and path.suffix != ".py"
+    }
+    assert others == set(named)
+    folders = {path.parent for path in files() if path.is_relative_to(package)}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
