@@ -75,41 +75,41 @@ def compare(tables: Mapping[str, pd.DataFrame]) -> tuple[list[Agreement], list[C
                     allowed=_allowed(stratum),
                 )
             )
-    told = [
+    agreements = [
         Agreement(stratum=key[:-1], treatment=key[-1], ratios=tuple(values), allowed=_allowed(key[:-1]))
         for key, values in ratios.items()
         if len(values) == len(tables)
     ]
-    return sorted(told, key=lambda one: (one.stratum, climb(one.treatment))), noise
+    return sorted(agreements, key=lambda agreement: (agreement.stratum, climb(agreement.treatment))), noise
 
 
 def _allowed(stratum: tuple[str, ...]) -> float:
     return metrics.EXPECTED_FLOOR[plugins.workload(stratum[STRATUM.index("workload")]).steady]
 
 
-def text(told: Sequence[Agreement], noise: Sequence[CampaignNoise]) -> Iterator[str]:
+def text(agreements: Sequence[Agreement], noise: Sequence[CampaignNoise]) -> Iterator[str]:
     """Yield the lines of a page: a table of all overheads, the largest difference, the A/A intervals."""
     cells = (
         (
-            f"`{one.stratum[STRATUM.index('workload')]}`",
-            f"`{one.treatment}`",
-            ", ".join(words.signed(100 * (ratio - 1), 2) for ratio in one.ratios) + " %",
-            f"{100 * one.difference:.3f} %",
-            f"{100 * one.allowed:g} %",
-            "" if one.ok else "**!**",
+            f"`{agreement.stratum[STRATUM.index('workload')]}`",
+            f"`{agreement.treatment}`",
+            ", ".join(words.signed(100 * (ratio - 1), 2) for ratio in agreement.ratios) + " %",
+            f"{100 * agreement.difference:.3f} %",
+            f"{100 * agreement.allowed:g} %",
+            "" if agreement.ok else "**!**",
         )
-        for one in told
+        for agreement in agreements
     )
     yield from markdown.table(_HEADER, cells)
     yield ""
     for steady, kind in ((True, "one process at a time"), (False, "servers")):
-        group = [one for one in told if one.allowed == metrics.EXPECTED_FLOOR[steady]]
+        group = [agreement for agreement in agreements if agreement.allowed == metrics.EXPECTED_FLOOR[steady]]
         if group:
-            worst = max(group, key=lambda one: one.difference)
+            worst = max(group, key=lambda agreement: agreement.difference)
             where = f"{worst.treatment} on {worst.stratum[STRATUM.index('workload')]}"
             yield f"Largest difference, {kind}: {100 * worst.difference:.3f} % ({where})."
-    wide = [one for one in noise if not one.ok]
+    wide = [interval for interval in noise if not interval.ok]
     yield f"A/A: {len(noise) - len(wide)} of {len(noise)} intervals lie within what is allowed."
-    for one in wide:
-        where = one.stratum[STRATUM.index("workload")]
-        yield f"- {where} in {one.campaign}: {words.bounds(one.low, one.high)} %, allowed ±{100 * one.allowed:g} %"
+    for interval in wide:
+        where = f"{interval.stratum[STRATUM.index('workload')]} in {interval.campaign}"
+        yield f"- {where}: {words.bounds(interval.low, interval.high)} %, allowed ±{100 * interval.allowed:g} %"

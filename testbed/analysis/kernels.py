@@ -95,12 +95,12 @@ def _ran(campaign: Campaign, judge_of: Callable[[Campaign], Judge]) -> dict[str,
     judged: list[dict[Any, Any]] = checks.checks(campaign, judge_of(campaign)).to_dict("records")
     table = {check["run"]: check for check in judged}
     cells = {cell.id: cell for cell in read_plan(campaign).cells}
-    found: dict[str, _Run] = {}
+    by_measurer: dict[str, _Run] = {}
     for path, record in frames.current(campaign):
         log = path / str(record.evidence.dmesg)
         said = log.read_text(errors="backslashreplace") if record.evidence.dmesg else ""
-        found[cells[record.cell_id].measurer] = _Run(record=record, dmesg=said, check=table.get(path.name, {}))
-    return found
+        by_measurer[cells[record.cell_id].measurer] = _Run(record=record, dmesg=said, check=table.get(path.name, {}))
+    return by_measurer
 
 
 def _judged(row: KernelRow, run: _Run) -> KernelRow:
@@ -109,7 +109,7 @@ def _judged(row: KernelRow, run: _Run) -> KernelRow:
         return replace(row, loads=UNKNOWN, reason=f"{record.status}: {record.reason}")
     wrong = list(_wrong(run))
     traits = {"hash": "".join(_HASH.findall(run.dmesg)[-1:]), "claims": str(check.get("promised"))}
-    attested = {one["pcr"]: one["entries"] for one in check.get("attested", ())}
+    attested = {counted["pcr"]: counted["entries"] for counted in check.get("attested", ())}
     traits["entries on PCR 11"] = str(attested.get(11, 0))
     traits |= {name: str(value) for name, value in record.counters.items() if name not in _NOT_TOLD}
     return replace(row, behaves=NO if wrong else YES, reason="; ".join(wrong), traits=traits)
@@ -134,7 +134,7 @@ def _wrong(run: _Run) -> Iterator[str]:
 def render(survey: Survey, rows: list[KernelRow]) -> str:
     """Return the page."""
     host = ", ".join(f"{name.removesuffix('_version')} {value}" for name, value in sorted(survey.host.items()))
-    kernels = ((f"`{one.kernel}`", one.release or "?", one.version or "?") for one in survey.kernels)
+    kernels = ((f"`{tried.kernel}`", tried.release or "?", tried.version or "?") for tried in survey.kernels)
     first: dict[str, KernelRow] = {}
     for row in rows:
         if row.ok:
@@ -183,8 +183,8 @@ def _differs(row: KernelRow, reference: KernelRow | None) -> str:
         return markdown.code(reason if len(reason) <= _REASON else f"...{reason[-_REASON:]}")
     assert reference is not None, "a row that is well has a first one"
     if row is reference:
-        told = (f"{name} {value}" for name, value in row.traits.items() if value not in ("", "0", "None"))
-        return ", ".join(told) or NOTHING
+        traits = (f"{name} {value}" for name, value in row.traits.items() if value not in ("", "0", "None"))
+        return ", ".join(traits) or NOTHING
     mine, theirs = row.traits, reference.traits
     other = [
         f"{name} {mine.get(name, 'none')}, not {theirs.get(name, 'none')}"

@@ -32,12 +32,12 @@ def judge(campaign: Campaign) -> SelftestOutcome:
     """Judge every null and every control of a campaign. Raises ``SpecError`` if it has not both."""
     plan = read_plan(campaign)
     question = Question.of(plan.tier, read_facts(campaign))
-    found = tables.ladders(frames.rows(campaign), question)
-    rows = found[metrics.PRIMARY].to_dict("records") if metrics.PRIMARY in found else []
-    told = [row for row in rows if row["treatment"] in (NULL, CONTROL)]
-    if {row["treatment"] for row in told} != {NULL, CONTROL}:
+    ladders = tables.ladders(frames.rows(campaign), question)
+    rows = ladders[metrics.PRIMARY].to_dict("records") if metrics.PRIMARY in ladders else []
+    treated = [row for row in rows if row["treatment"] in (NULL, CONTROL)]
+    if {row["treatment"] for row in treated} != {NULL, CONTROL}:
         raise SpecError(f"{campaign.path}: no overhead of both {NULL} and {CONTROL} is known on tier {plan.tier}")
-    judged = [_one(row, plan.tier) for row in told]
+    judged = [_one(row, plan.tier) for row in treated]
     return SelftestOutcome(lines=tuple(line for line, _ in judged), ok=all(good for _, good in judged))
 
 

@@ -59,10 +59,10 @@ def length(arm: str, entries: int, text: str, entry_bytes: float | None) -> Leng
 
 def lookup(lengths: Sequence[Length]) -> Lookup | None:
     """Fit the line; ``None`` if there are too few lengths or no growth."""
-    found = [(one.entries / BUCKETS, cost) for one in lengths if (cost := one.cost("entry")) is not None]
-    if len(found) < _FEWEST:
+    points = [(counted.entries / BUCKETS, cost) for counted in lengths if (cost := counted.cost("entry")) is not None]
+    if len(points) < _FEWEST:
         return None
-    line = statistics.linear_regression(*zip(*found, strict=True))
+    line = statistics.linear_regression(*zip(*points, strict=True))
     return Lookup(base=line.intercept, step=line.slope) if line.slope > 0 else None
 
 
@@ -72,14 +72,14 @@ def markdown(lengths: Sequence[Length]) -> str:
         f"| {' | '.join(_COLUMNS)} |",
         "|---|---|---|---|---|---|",
     ]
-    for one in lengths:
-        read = one.cost("read")
+    for counted in lengths:
+        read = counted.cost("read")
         cells = (
-            *(_shown(one.cost(event)) for event in ("entry", "again", "new-file")),
-            _shown(None if read is None else read / one.entries),
-            "" if one.entry_bytes is None else f"{one.entry_bytes:,.0f} B",
+            *(_shown(counted.cost(event)) for event in ("entry", "again", "new-file")),
+            _shown(None if read is None else read / counted.entries),
+            "" if counted.entry_bytes is None else f"{counted.entry_bytes:,.0f} B",
         )
-        lines.append(f"| {one.entries:,} | {' | '.join(cells)} |")
+        lines.append(f"| {counted.entries:,} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *_said(lookup(lengths))])
 
 

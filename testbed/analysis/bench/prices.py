@@ -54,7 +54,7 @@ def summarize(arm: str, text: str) -> list[EventCost]:
     for line in text.splitlines():
         event, size, value = line.split()
         values.setdefault((event, int(size)), []).append(int(value))
-    return [_row(arm, event, size, found) for (event, size), found in values.items()]
+    return [_row(arm, event, size, counts) for (event, size), counts in values.items()]
 
 
 def _row(arm: str, event: str, size: int, values: list[int]) -> EventCost:
@@ -76,26 +76,26 @@ def hot_target(release: str) -> float:
 
 def ratios(rows: Sequence[EventCost], hot: float = HOT_TARGET) -> list[Ratio]:
     """Return the ratios of every arm that was run; one whose parts are missing is left out. ``hot``: its target."""
-    found = []
+    all_ratios = []
     bare, hooks = find(rows, "none", "start"), find(rows, "hooks-only", "start")
     if bare and hooks:
         name = "hooks-only: fork+exec+exit over none"
-        found.append(Ratio(name=name, value=hooks.median / bare.median, target=HOOK_TARGET))
+        all_ratios.append(Ratio(name=name, value=hooks.median / bare.median, target=HOOK_TARGET))
     for arm in _PRICED:
         target = arm != "prototype-file"
         known = _over(rows, arm, "start")
         if known is not None:
             name = f"{arm}: fork+exec+exit of a known program over hooks-only"
-            found.append(Ratio(name=name, value=known, target=hot if target else None))
+            all_ratios.append(Ratio(name=name, value=known, target=hot if target else None))
         for size in _cold_sizes(rows):
             cold = _added(rows, arm, "map-cold", size)
             floor = find(rows, "container-file", "floor", size)
             if cold is not None and floor:
                 wanted = COLD_TARGET if target and size == _MEBIBYTE else None
                 name = f"{arm}: cold file of {human(size)} over the kernel's SHA-256 of its cached pages"
-                found.append(Ratio(name=name, value=cold / floor.median, target=wanted))
-    found += [line for event in ("image-files", "image-bytes") if (line := _linear(rows, event))]
-    return found + [flat for event in ("image-verity", "again-bytes") if (flat := _flat(rows, event))]
+                all_ratios.append(Ratio(name=name, value=cold / floor.median, target=wanted))
+    all_ratios += [line for event in ("image-files", "image-bytes") if (line := _linear(rows, event))]
+    return all_ratios + [flat for event in ("image-verity", "again-bytes") if (flat := _flat(rows, event))]
 
 
 def _linear(rows: Sequence[EventCost], event: str) -> Ratio | None:
@@ -120,8 +120,8 @@ def _flat(rows: Sequence[EventCost], event: str) -> Ratio | None:
 def image_costs(rows: Sequence[EventCost], event: str) -> dict[int, float]:
     """Return what an image adds to a start of a container, by its size; nothing if an arm was not run."""
     sizes = sorted({row.size for row in rows if row.event == event})
-    found = {n: (find(rows, "container-image", event, n), find(rows, "container-file", event, n)) for n in sizes}
-    return {n: image.median - base.median for n, (image, base) in found.items() if image and base}
+    pairs = {n: (find(rows, "container-image", event, n), find(rows, "container-file", event, n)) for n in sizes}
+    return {n: image.median - base.median for n, (image, base) in pairs.items() if image and base}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,28 +136,30 @@ class Price:
 
 def prices(rows: Sequence[EventCost]) -> list[Price]:
     """Return what the hooks and what the measurer add to an event that hashes nothing."""
-    found = []
+    all_prices = []
     for name, arm, base, event in (
         ("hook alone: one executable mapping", "hooks-only", "none", "map-hot"),
         ("hook alone: fork+exec+exit", "hooks-only", "none", "start"),
         ("hot hit: one executable mapping", "container-file", "hooks-only", "map-hot"),
         ("hot hit: fork+exec+exit", "container-file", "hooks-only", "start"),
     ):
-        one, other = find(rows, arm, event), find(rows, base, event)
-        if one and other:
-            noise = (other.high - other.low) / 2
-            found.append(Price(name=name, cost=one.median - other.median, base=other.median, noise=noise))
-    return found + [price for event in _IMAGE_EVENTS for price in _image_prices(rows, event)]
+        with_step, without = find(rows, arm, event), find(rows, base, event)
+        if with_step and without:
+            noise = (without.high - without.low) / 2
+            all_prices.append(
+                Price(name=name, cost=with_step.median - without.median, base=without.median, noise=noise)
+            )
+    return all_prices + [price for event in _IMAGE_EVENTS for price in _image_prices(rows, event)]
 
 
 def _image_prices(rows: Sequence[EventCost], event: str) -> list[Price]:
-    found = []
+    of_images = []
     for size, cost in image_costs(rows, event).items():
         base = find(rows, "container-file", event, size)
         assert base
         name = f"image: {event}, {_sized(event, size)}"
-        found.append(Price(name=name, cost=cost, base=base.median, noise=(base.high - base.low) / 2))
-    return found
+        of_images.append(Price(name=name, cost=cost, base=base.median, noise=(base.high - base.low) / 2))
+    return of_images
 
 
 def _sized(event: str, size: int) -> str:
@@ -173,7 +175,9 @@ def markdown(rows: Sequence[EventCost], hot: float = HOT_TARGET) -> str:
         for row in sorted(rows, key=lambda row: (row.event, row.size))
     ]
     lines += ["", "| price | guest instructions | of | one event varies by |", "|---|---|---|---|"]
-    lines += [f"| {one.name} | {one.cost:+,.0f} | {one.base:,.0f} | ±{one.noise:,.0f} |" for one in prices(rows)]
+    lines += [
+        f"| {price.name} | {price.cost:+,.0f} | {price.base:,.0f} | ±{price.noise:,.0f} |" for price in prices(rows)
+    ]
     lines += ["", "| ratio | value | target |", "|---|---|---|"]
     lines += [f"| {ratio.name} | {ratio.value:.4f} | {_target(ratio)} |" for ratio in ratios(rows, hot)]
     return "\n".join(lines)
@@ -198,10 +202,10 @@ def _cold_sizes(rows: Sequence[EventCost]) -> list[int]:
 
 
 def _over(rows: Sequence[EventCost], arm: str, event: str) -> float | None:
-    one, base = find(rows, arm, event), find(rows, "hooks-only", event)
-    return one.median / base.median if one and base else None
+    cost, base = find(rows, arm, event), find(rows, "hooks-only", event)
+    return cost.median / base.median if cost and base else None
 
 
 def _added(rows: Sequence[EventCost], arm: str, event: str, size: int) -> float | None:
-    one, base = find(rows, arm, event, size), find(rows, "hooks-only", event, size)
-    return one.median - base.median if one and base else None
+    cost, base = find(rows, arm, event, size), find(rows, "hooks-only", event, size)
+    return cost.median - base.median if cost and base else None

@@ -50,7 +50,7 @@ def attack(campaign: Campaign, runs: pd.DataFrame) -> tuple[Attacked, ...]:
         candidate = _candidate(campaign, f"{run['cell']}-{run['block']}", run["record"])
         if candidate and (kernel not in best or candidate.missing < best[kernel].missing):
             best[kernel] = candidate
-    return tuple(Attacked(run=one.run, kernel=kernel, rows=_rows(one)) for kernel, one in sorted(best.items()))
+    return tuple(Attacked(run=chosen.run, kernel=kernel, rows=_rows(chosen)) for kernel, chosen in sorted(best.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +74,17 @@ def _candidate(campaign: Campaign, run: str, record: Record) -> _Candidate | Non
         honest = read_honest(bundle, ak=ak, nonce=asked)
     except (TestbedError, OSError):
         return None
-    missing = sum(one.applies(honest) is not None for one in ATTACKS)
+    missing = sum(forgery.applies(honest) is not None for forgery in ATTACKS)
     return _Candidate(run=run, bundle=bundle, ak=ak, nonce=asked, missing=missing)
 
 
-def _rows(one: _Candidate) -> tuple[AttackOutcome, ...]:
+def _rows(candidate: _Candidate) -> tuple[AttackOutcome, ...]:
     names = verifiers.available()
-    return tuple(matrix(one.bundle, ATTACKS, ak=one.ak, nonce=one.nonce, ask=ask_rivals(names) if names else None))
+    return tuple(
+        matrix(
+            candidate.bundle, ATTACKS, ak=candidate.ak, nonce=candidate.nonce, ask=ask_rivals(names) if names else None
+        )
+    )
 
 
 def section(attacked: tuple[Attacked, ...]) -> list[str]:
@@ -88,29 +92,31 @@ def section(attacked: tuple[Attacked, ...]) -> list[str]:
     lines = ["## The verifier, attacked", ""]
     if not attacked:
         return [*lines, "Not attacked: no good run has trusted evidence."]
-    for one in attacked:
-        made = [row for row in one.rows if not row.skipped]
-        good, run = sum(row.ok for row in made), f"`{one.run}` (kernel `{one.kernel}`)"
-        rest = f" ({len(one.rows) - len(made)} cannot be made from it)" if len(made) < len(one.rows) else ""
+    for evidence in attacked:
+        made = [row for row in evidence.rows if not row.skipped]
+        good, run = sum(row.ok for row in made), f"`{evidence.run}` (kernel `{evidence.kernel}`)"
+        rest = f" ({len(evidence.rows) - len(made)} cannot be made from it)" if len(made) < len(evidence.rows) else ""
         lines += [f"- {good} of {len(made)} attacks on the evidence of {run} gave exactly what they must{rest}."]
         lines += [
-            f"  - `{row.attack.name}`: must {_kinds(row.attack.expect)}, did {_kinds(row.got)}" for row in _bad(one)
+            f"  - `{row.attack.name}`: must {_kinds(row.attack.expect)}, did {_kinds(row.got)}"
+            for row in _bad(evidence)
         ]
-    every = [row for one in attacked for row in one.rows]
+    every = [row for evidence in attacked for row in evidence.rows]
     return [*lines, "", *_others(every)]
 
 
 def doubts(attacked: tuple[Attacked, ...]) -> list[str]:
     """Return what of this must be doubted."""
     return [
-        f"the verifier said what it must not of {len(list(_bad(one)))} attacks on `{one.run}`: no verdict here is sure"
-        for one in attacked
-        if not one.ok
+        f"the verifier said what it must not of {len(list(_bad(evidence)))} attacks on `{evidence.run}`: "
+        "no verdict here is sure"
+        for evidence in attacked
+        if not evidence.ok
     ]
 
 
-def _bad(one: Attacked) -> Iterator[AttackOutcome]:
-    return (row for row in one.rows if not row.ok)
+def _bad(evidence: Attacked) -> Iterator[AttackOutcome]:
+    return (row for row in evidence.rows if not row.ok)
 
 
 def _kinds(kinds: frozenset[str]) -> str:
@@ -122,7 +128,7 @@ def _others(rows: list[AttackOutcome]) -> list[str]:
     names = list(dict.fromkeys(name for row in rows for name in row.rivals))
     if not names:
         return ["No other verifier is on this machine to compare with."]
-    table, told = [], []
+    table, remarks = [], []
     for name in names:
         mine = [row for row in rows if _part(row) == verifiers.SEES[name] and name in row.rivals]
         said = Counter(row.rivals[name] for row in mine)
@@ -134,14 +140,14 @@ def _others(rows: list[AttackOutcome]) -> list[str]:
         for word in (verifiers.Says.ACCEPTS, verifiers.Says.CRASHED):
             those = list(dict.fromkeys(f"`{row.attack.name}`" for row in mine if row.rivals[name] == word))
             more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
-            told += [f"`{name}` {word}: {', '.join(those[:_SHOWN])}{more}."] if those else []
+            remarks += [f"`{name}` {word}: {', '.join(those[:_SHOWN])}{more}."] if those else []
     words = [str(word) for word in verifiers.Says if word != verifiers.Says.ABSENT]
     return [
         "Other verifiers on the same files, each on forgeries of what it looks at:",
         "",
         *markdown.table(("verifier", "honest evidence", "forgeries", *words), table),
         "",
-        *markdown.bullets(told),
+        *markdown.bullets(remarks),
         "",
         f"`{_OURS}` judges quote and log together. All of it: `testbed audit BUNDLE --rivals`.",
     ]

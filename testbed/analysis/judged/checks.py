@@ -84,9 +84,9 @@ def compare(expect: Iterable[str], findings: Iterable[Finding]) -> tuple[CheckVe
 
     What is only informative is never unexpected.
     """
-    wanted, found = set(expect), list(findings)
-    unexpected = sorted({str(finding.kind) for finding in found if not finding.informative} - wanted)
-    missed = sorted(wanted - {str(finding.kind) for finding in found})
+    wanted, listed = set(expect), list(findings)
+    unexpected = sorted({str(finding.kind) for finding in listed if not finding.informative} - wanted)
+    missed = sorted(wanted - {str(finding.kind) for finding in listed})
     verdict = CheckVerdict.MISSED if missed else CheckVerdict.UNEXPECTED if unexpected else CheckVerdict.OK
     return verdict, unexpected, missed
 

@@ -110,9 +110,9 @@ def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
     if not record.containers:
         raise BadEvidence("record.json: containers", "the containers that ran", "none")
     return frozenset(
-        dataclasses.replace(one, container=started.id)
+        dataclasses.replace(execution, container=started.id)
         for started in record.containers
-        for one in executions(started.image, started.workload, started.role)
+        for execution in executions(started.image, started.workload, started.role)
     )
 
 
@@ -131,7 +131,7 @@ def truthful(
     that log says of them is no evidence.
     """
     if verdict.attested or verdict.ok:
-        reached = claimed if verdict.ok else frozenset(one for one in claimed if one.pcr in verdict.attested)
+        reached = claimed if verdict.ok else frozenset(claim for claim in claimed if claim.pcr in verdict.attested)
         try:
             entries = list(attested_entries(path / str(record.evidence.bundle), verdict))
         except BadEvidence as error:
@@ -142,9 +142,9 @@ def truthful(
 
 def _same_images(record: Record, digest: Callable[[str], str]) -> None:
     """Raise ``BadEvidence`` if an archive is not the image that ran: its files would be no ground truth."""
-    told = record.facts.get("images") or {}
+    images = record.facts.get("images") or {}
     for image in sorted({started.image for started in record.containers}):
-        ran, here = str(told.get(image, "not told by the record")), digest(image)
+        ran, here = str(images.get(image, "not told by the record")), digest(image)
         if ran.rpartition("@")[2] != here:
             raise BadEvidence(f"images/{image}.oci.tar", f"the image that ran, {ran}", here)
 

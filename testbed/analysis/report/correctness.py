@@ -153,8 +153,8 @@ def _span(values: Iterable[Any]) -> str:
 def _pcrs(group: pd.DataFrame) -> Iterator[str]:
     counts: dict[int, list[int]] = {}
     for attested in group["attested"]:
-        for one in attested:
-            counts.setdefault(int(one["pcr"]), []).append(int(one["entries"]))
+        for row in attested:
+            counts.setdefault(int(row["pcr"]), []).append(int(row["entries"]))
     for pcr, values in sorted(counts.items()):
         yield f"PCR {pcr}: {_span(values)}"
 
@@ -162,18 +162,18 @@ def _pcrs(group: pd.DataFrame) -> Iterator[str]:
 def _wrong(group: pd.DataFrame) -> list[str]:
     """List what was found though it should not be, and what was not found: alike findings of several runs once."""
     lines = []
-    found = Counter(
+    counts = Counter(
         (finding["kind"], finding["where"], finding["expected"], finding["got"])
         for check in group.to_dict("records")
         for finding in check["findings"]
         if finding["kind"] in set(check["unexpected"])
     )
-    shown = found.most_common(_SHOWN)
+    shown = counts.most_common(_SHOWN)
     if shown:
         cells = ((kind, *map(_quoted, texts), count) for (kind, *texts), count in shown)
         lines += markdown.table(("kind", "where", "expected", "got", "times"), cells)
-    if len(found) > len(shown):
-        lines += ["", f"... and {len(found) - len(shown)} more; `checks.parquet` has them all."]
+    if len(counts) > len(shown):
+        lines += ["", f"... and {len(counts) - len(shown)} more; `checks.parquet` has them all."]
     missed = sorted({kind for kinds in group["missed"] for kind in kinds})
     if missed:
         lines += ["", f"Had to be found and was not: {', '.join(missed)}."]

@@ -121,12 +121,12 @@ def _parts(table: pd.DataFrame) -> list[str]:
             ]
         )
     header = ("workload", "added", "of the baseline", *(f"{PARTS[part]}, %" for part in shown))
-    told = (
+    cells = (
         "One timed iteration, all arms of the ladder together. Hooks and launches are differences of two arms; the "
         "other parts are one difference, shared out by the prices above. A part can be below 0: it is a difference."
     )
     return [
-        told,
+        cells,
         "",
         *markdown.table(header, rows),
     ]

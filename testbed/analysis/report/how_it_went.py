@@ -77,12 +77,12 @@ def attempts(rows: pd.DataFrame) -> list[str]:
     if aside.empty:
         return ["No run was put aside: every number here is of a first attempt."]
     header = ("measurer", "put aside", *(str(status) for status in Status), "reasons")
-    told = (
+    cells = (
         "Runs that were put aside and done again, blind to their numbers; none of these is used (an arm that is "
         "disturbed takes the other arms of its workload with it):"
     )
     return [
-        told,
+        cells,
         "",
         *markdown.table(header, _put_aside(aside)),
         "",
@@ -130,8 +130,8 @@ def _put_aside(aside: pd.DataFrame) -> Iterator[list[object]]:
     for arm, group in aside.groupby("measurer"):
         reasons = Counter(str(reason).split(":")[0] for reason in group["reason"] if reason)
         counts = [int((group["status"] == str(status)).sum()) for status in Status]
-        told = ", ".join(f"{markdown.code(reason)} x{count}" for reason, count in sorted(reasons.items()))
-        yield [f"`{arm}`", len(group), *counts, told or "none"]
+        listed = ", ".join(f"{markdown.code(reason)} x{count}" for reason, count in sorted(reasons.items()))
+        yield [f"`{arm}`", len(group), *counts, listed or "none"]
 
 
 def _stratum(cell: Cell) -> tuple[str, ...]:

@@ -104,17 +104,19 @@ def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
     lines = []
     for key, group in table.groupby(list(STRATUM)):
         row = group.iloc[0]
-        cells = {one["treatment"]: _cell(one) for one in group.to_dict("records")}
-        told = words.bounds(row["floor_low"], row["floor_high"]) if row["floor_n"] else "none"
-        lines.append([_named(dict(zip(STRATUM, key, strict=True)), table), *(cells.get(arm, "") for arm in arms), told])
+        cells = {contrast["treatment"]: _cell(contrast) for contrast in group.to_dict("records")}
+        floor = words.bounds(row["floor_low"], row["floor_high"]) if row["floor_n"] else "none"
+        lines.append(
+            [_named(dict(zip(STRATUM, key, strict=True)), table), *(cells.get(arm, "") for arm in arms), floor]
+        )
     for key, group in overall.groupby(["kernel", "runtime"]):
-        found = {
-            one["treatment"]: f"**{words.overhead(one['ratio'], one['low'], one['high'])}**"
-            for one in group.to_dict("records")
+        means = {
+            contrast["treatment"]: f"**{words.overhead(contrast['ratio'], contrast['low'], contrast['high'])}**"
+            for contrast in group.to_dict("records")
         }
         count = int(group["workloads"].max())
         where = ", ".join(map(str, key)) if len(overall.drop_duplicates(["kernel", "runtime"])) > 1 else ""
-        lines.append([f"geometric mean of {count} {where}".strip(), *(found.get(arm, "") for arm in arms), ""])
+        lines.append([f"geometric mean of {count} {where}".strip(), *(means.get(arm, "") for arm in arms), ""])
     return [
         *markdown.table(("workload", *(f"`{arm}`" for arm in arms), "A/A, %"), lines),
         "",
@@ -125,13 +127,14 @@ def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
 
 
 def _apart(overall: pd.DataFrame) -> Iterator[str]:
-    told = [
+    intervals = [
         f"`{row['treatment']}` {words.bounds(row['apart_low'], row['apart_high'])}"
         for row in overall.to_dict("records")
         if math.isfinite(row["apart_high"])
     ]
-    if told:
-        yield f"Its interval in %, if workloads did not share their boots (bootstrap within each): {', '.join(told)}."
+    if intervals:
+        shown = ", ".join(intervals)
+        yield f"Its interval in %, if workloads did not share their boots (bootstrap within each): {shown}."
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
@@ -166,10 +169,10 @@ def _every(table: pd.DataFrame) -> list[str]:
     header = (*_HEADER, "p", "p, Holm") if has_p else _HEADER
     shown = ((*_row(row), *((_p(row["p"]), _p(row["p_adjusted"])) if has_p else ())) for row in rows)
     lines = [*markdown.table(header, shown), ""]
-    found = (
+    sentence = (
         "*Could be found*: the smallest true overhead that as many blocks with this noise find in 80 % of campaigns."
     )
-    return [*lines, found]
+    return [*lines, sentence]
 
 
 def _p(value: float | None) -> str:
@@ -178,9 +181,9 @@ def _p(value: float | None) -> str:
 
 def _verdict(row: Mapping[Any, Any]) -> str:
     """Return the verdict, of an inconclusive one with what would settle it."""
-    told = words.conclusion(row["verdict"], row["delta"])
+    conclusion = words.conclusion(row["verdict"], row["delta"])
     settled = row["verdict"] == Conclusion.INCONCLUSIVE and not pd.isna(row["settles"])
-    return f"{told}; {int(row['settles'])} blocks would settle it" if settled else told
+    return f"{conclusion}; {int(row['settles'])} blocks would settle it" if settled else conclusion
 
 
 def _named(row: Mapping[Any, Any], table: pd.DataFrame) -> str:
@@ -200,16 +203,16 @@ def _noise(table: pd.DataFrame, question: Question) -> Iterator[str]:
             both = f"`{question.baseline}` and `{question.duplicate}`"
             yield f"A/A of {_stratum(row)}: none, no block has both {both}."
         elif not _many(table):
-            told = words.overhead(row["floor"], row["floor_low"], row["floor_high"])
+            floor = words.overhead(row["floor"], row["floor_low"], row["floor_high"])
             pair = f"`{question.duplicate}` over `{question.baseline}`"
-            yield f"A/A of {_stratum(row)}: {pair} {told}, n = {row['floor_n']}."
+            yield f"A/A of {_stratum(row)}: {pair} {floor}, n = {row['floor_n']}."
 
 
 def _operations(tables: Tables) -> list[str]:
     """Say what an operation is where it is not the iteration, and what of servers is not shown."""
     names = sorted({str(name) for name in tables.ladder["workload"]})
-    told = [f"`{name}` {operation}" for name in names if (operation := _operation(name)) not in ("", "iteration")]
-    lines = [f"An operation is: {'; '.join(told)}; else an iteration."] if told else []
+    operations = [f"`{name}` {operation}" for name in names if (operation := _operation(name)) not in ("", "iteration")]
+    lines = [f"An operation is: {'; '.join(operations)}; else an iteration."] if operations else []
     served = sorted(set(tables.rows["metric"].dropna()) & set(metrics.SERVED))
     if served and tables.question.tier is not Tier.KVM:
         shown = ", ".join(f"`{name}`" for name in served)
@@ -224,11 +227,11 @@ def _other_methods(table: pd.DataFrame) -> Iterator[str]:
     """Tell each contrast of which another method would have come to another verdict."""
     for key, group in table[~table["agree"].astype(bool)].groupby([*STRATUM, "treatment"]):
         stratum = dict(zip((*STRATUM, "treatment"), key, strict=True))
-        told = "; ".join(
+        verdicts = "; ".join(
             f"{row['method']}: {words.overhead(row['ratio'], row['low'], row['high'])}, {row['verdict']}"
             for row in group.to_dict("records")
         )
-        yield f"Methods disagree about `{stratum['treatment']}` on {_stratum(stratum)}: {told}."
+        yield f"Methods disagree about `{stratum['treatment']}` on {_stratum(stratum)}: {verdicts}."
 
 
 def _operation(workload: str) -> str:

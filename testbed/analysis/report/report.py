@@ -32,71 +32,71 @@ def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None =
 
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
     """
-    told = inputs.gather(campaign, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
-    if not told.reference:
-        frames.write_parquet(told.tables.rows, campaign.path / "rows.parquet")
-        frames.write_parquet(told.tables.events, campaign.path / events.FILE)
-        checks.write_parquet(told.checks, campaign.path / "checks.parquet")
-    drawn = draw.write(told.tables, campaign.path / "figures")
+    material = inputs.gather(campaign, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
+    if not material.reference:
+        frames.write_parquet(material.tables.rows, campaign.path / "rows.parquet")
+        frames.write_parquet(material.tables.events, campaign.path / events.FILE)
+        checks.write_parquet(material.checks, campaign.path / "checks.parquet")
+    drawn = draw.write(material.tables, campaign.path / "figures")
     pictures = {name: str(paths[-1].relative_to(campaign.path)) for name, paths in drawn.items()}
-    text = render(dataclasses.replace(told, figures=pictures))
+    text = render(dataclasses.replace(material, figures=pictures))
     path = campaign.path / "report.md"
     spare = path.with_name(f".part-{path.name}")
     spare.write_text(text, encoding="utf-8")
     spare.rename(path)
-    outcome = correctness.outcome(told.runs, told.checks)
-    status = outcome.exit_status or int(not all(one.ok for one in told.attacked))
+    outcome = correctness.outcome(material.runs, material.checks)
+    status = outcome.exit_status or int(not all(evidence.ok for evidence in material.attacked))
     return WrittenReport(summary=text.splitlines()[0].removeprefix("# "), report=path, exit_status=status)
 
 
-def render(told: ReportInputs) -> str:
+def render(material: ReportInputs) -> str:
     """Return the report as Markdown."""
-    parts = [_head(told), *(section(told) for section in _SECTIONS)]
+    parts = [_head(material), *(section(material) for section in _SECTIONS)]
     text = "\n".join(line for part in parts if part for line in (*part, ""))
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def _head(told: ReportInputs) -> list[str]:
-    outcome = correctness.outcome(told.runs, told.checks)
-    wish = told.facts.get("experiment") or {}
+def _head(material: ReportInputs) -> list[str]:
+    outcome = correctness.outcome(material.runs, material.checks)
+    wish = material.facts.get("experiment") or {}
     question = f" Question: {wish['question']}" if wish.get("question") else ""
-    plan = told.tables.plan
+    plan = material.tables.plan
     return [
         f"# {outcome.words}; tier {plan.tier}",
         "",
-        f"Campaign `{plan.campaign}`: {_planned(told)}.{question}",
+        f"Campaign `{plan.campaign}`: {_planned(material)}.{question}",
     ]
 
 
-def _planned(told: ReportInputs) -> str:
-    plan = told.tables.plan
+def _planned(material: ReportInputs) -> str:
+    plan = material.tables.plan
     blocks = len({block.index for block in plan.blocks})
-    good = int((told.runs["status"] == str(Status.OK)).sum())
-    return f"{len(plan.cells)} cells in {blocks} blocks, {good} of {len(told.runs)} planned runs are good"
+    good = int((material.runs["status"] == str(Status.OK)).sum())
+    return f"{len(plan.cells)} cells in {blocks} blocks, {good} of {len(material.runs)} planned runs are good"
 
 
-def _overhead(told: ReportInputs) -> list[str]:
-    return overhead.section(told.tables, told.figures)
+def _overhead(material: ReportInputs) -> list[str]:
+    return overhead.section(material.tables, material.figures)
 
 
-def _costs(told: ReportInputs) -> list[str]:
-    return event_costs.section(told.tables, told.figures)
+def _costs(material: ReportInputs) -> list[str]:
+    return event_costs.section(material.tables, material.figures)
 
 
-def _waiting(told: ReportInputs) -> list[str]:
-    return tpm.section(told.tables.waiting, told.tpm_ms)
+def _waiting(material: ReportInputs) -> list[str]:
+    return tpm.section(material.tables.waiting, material.tpm_ms)
 
 
-def _surroundings(told: ReportInputs) -> list[str]:
-    return how_it_went.section(told.tables.plan, told.tables.rows, told.tables.question)
+def _surroundings(material: ReportInputs) -> list[str]:
+    return how_it_went.section(material.tables.plan, material.tables.rows, material.tables.question)
 
 
-def _correctness(told: ReportInputs) -> list[str]:
-    return correctness.section(told.checks)
+def _correctness(material: ReportInputs) -> list[str]:
+    return correctness.section(material.checks)
 
 
-def _attacked(told: ReportInputs) -> list[str]:
-    return attacked.section(told.attacked)
+def _attacked(material: ReportInputs) -> list[str]:
+    return attacked.section(material.attacked)
 
 
 _REFERENCE = (
@@ -104,13 +104,13 @@ _REFERENCE = (
 )
 
 
-def _doubts(told: ReportInputs) -> list[str]:
+def _doubts(material: ReportInputs) -> list[str]:
     lines = [
-        *overhead.doubts(told.tables),
-        *event_costs.doubts(told.tables),
-        *([_REFERENCE] if told.reference else []),
-        *correctness.doubts(told.runs, told.checks),
-        *attacked.doubts(told.attacked),
+        *overhead.doubts(material.tables),
+        *event_costs.doubts(material.tables),
+        *([_REFERENCE] if material.reference else []),
+        *correctness.doubts(material.runs, material.checks),
+        *attacked.doubts(material.attacked),
     ]
     return ["## Doubts", "", *markdown.bullets(lines)]
 

@@ -85,13 +85,13 @@ def _status(status: Any) -> str:
 
 def facts(material: ReportInputs) -> list[str]:
     """List what the campaign was done with, and what differs from run to run."""
-    told = dict(_flat(material.facts))
+    campaign_facts = dict(_flat(material.facts))
     of_runs: dict[str, set[str]] = {}
     for told_by_run in material.runs["facts"]:
         for name, value in _flat(told_by_run):
             of_runs.setdefault(name, set()).add(value)
-    shared = {name: values.pop() for name, values in of_runs.items() if len(values) == 1 and name not in told}
-    both = sorted({**told, **shared}.items())
+    shared = {name: values.pop() for name, values in of_runs.items() if len(values) == 1 and name not in campaign_facts}
+    both = sorted({**campaign_facts, **shared}.items())
     lines = ((name, markdown.code(value)) for name, value in both)
     varying = sorted(name for name, values in of_runs.items() if len(values) > 1)
     differ = [

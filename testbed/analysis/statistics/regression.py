@@ -132,8 +132,8 @@ def _held_out(table: pd.DataFrame, form: Form, by: str, name: object, keys: list
         }
 
 
-def _ends(one: EffectEstimate) -> tuple[float, float]:
-    return (-np.inf, np.inf) if one.interval is None else (one.interval.low, one.interval.high)
+def _ends(estimate: EffectEstimate) -> tuple[float, float]:
+    return (-np.inf, np.inf) if estimate.interval is None else (estimate.interval.low, estimate.interval.high)
 
 
 def _solve(design: NDArray[np.float64], cost: NDArray[np.float64], form: Form) -> NDArray[np.float64]:

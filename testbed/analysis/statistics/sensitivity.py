@@ -55,12 +55,12 @@ def rows(
     )
 
 
-def disagreement(found: Iterable[MethodResult]) -> str | None:
+def disagreement(results: Iterable[MethodResult]) -> str | None:
     """Return what to doubt, if not all methods come to the same verdict: a line for a reader."""
-    told = list(found)
-    if len({row.verdict for row in told}) < 2:
+    listed = list(results)
+    if len({row.verdict for row in listed}) < 2:
         return None
-    return "methods disagree: " + "; ".join(f"{row.method}: {row.verdict}" for row in told)
+    return "methods disagree: " + "; ".join(f"{row.method}: {row.verdict}" for row in listed)
 
 
 def ratio_of_medians(treatment: ArrayLike, baseline: ArrayLike, *, seed: int = _SEED) -> EffectEstimate:

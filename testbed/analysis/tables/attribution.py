@@ -71,18 +71,18 @@ def _of_workload(
 
 def _fitted(files: pd.DataFrame, fit: Fit) -> list[tuple[str, dict[str, float]]]:
     """Return the parts that prices give. A term that has none is told together with the others, or in the rest."""
-    found = []
+    amounts_of_parts = []
     for part, terms in _TERMS.items():
         priced = [(fit.prices[term], float(files[term].mean())) for term in terms if term in fit.prices]
         if priced:
             bounds = [price.interval or effect.Interval(low=float("-inf"), high=float("inf")) for price, _ in priced]
             amounts = {
                 "value": sum(price.center * count for price, count in priced),
-                "low": sum(one.low * count for one, (_, count) in zip(bounds, priced, strict=True)),
-                "high": sum(one.high * count for one, (_, count) in zip(bounds, priced, strict=True)),
+                "low": sum(bound.low * count for bound, (_, count) in zip(bounds, priced, strict=True)),
+                "high": sum(bound.high * count for bound, (_, count) in zip(bounds, priced, strict=True)),
             }
-            found.append((part, amounts))
-    return found
+            amounts_of_parts.append((part, amounts))
+    return amounts_of_parts
 
 
 def _measured(table: pd.DataFrame) -> dict[str, float]:

@@ -124,8 +124,8 @@ def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, s
         named = table.reset_index().assign(kernel=kernel, runtime=runtime, workload=workload)
         listed.append(named.assign(cold=is_cold(workload)))
     counts = _counts(events, step)
-    found = pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=[*STRATUM, "block", "added"])
-    joined = found.merge(counts, on=[*STRATUM, "block"], how="inner")
+    added = pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=[*STRATUM, "block", "added"])
+    joined = added.merge(counts, on=[*STRATUM, "block"], how="inner")
     return joined.dropna(subset=list(step.terms)).reset_index(drop=True)
 
 

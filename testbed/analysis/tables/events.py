@@ -74,7 +74,7 @@ def truth_of(campaign: Campaign) -> Truth:
             ran = truth.executed(campaign.image_path(image), "", programs)
         except (TestbedError, IndexError):
             return None
-        return Sum(files=len(ran), bytes=sum(one.size for one in ran))
+        return Sum(files=len(ran), bytes=sum(file.size for file in ran))
 
     @functools.cache
     def tree(image: str) -> Sum | None:
@@ -85,7 +85,7 @@ def truth_of(campaign: Campaign) -> Truth:
             return None
         return Sum(files=len(whole.nodes), bytes=whole.size)
 
-    return Truth(code=lambda one: code(one.image, one.workload, one.role), tree=tree)
+    return Truth(code=lambda started: code(started.image, started.workload, started.role), tree=tree)
 
 
 def events(campaign: Campaign, truth: Truth) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def read(campaign: Campaign) -> pd.DataFrame:
 
 def disagreements(table: pd.DataFrame) -> list[str]:
     """Return in words where a measurer counted other files or bytes than the images say, an arm and workload once."""
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for _, group in table.groupby("run", sort=True):
         row = group.iloc[0]
         for what in ("files", "bytes"):
@@ -131,8 +131,8 @@ def disagreements(table: pd.DataFrame) -> list[str]:
             if not (pd.isna(counted) or pd.isna(true) or counted == true):
                 who = f"`{row['measurer']}` on `{row['workload']}`"
                 words = f"{who} counted {counted:,.0f} {what}, the images say {true:,.0f}"
-                told[words] = told.get(words, 0) + 1
-    return [f"{words} ({count} runs)" for words, count in told.items()]
+                counts[words] = counts.get(words, 0) + 1
+    return [f"{words} ({count} runs)" for words, count in counts.items()]
 
 
 def agreed(table: pd.DataFrame) -> int:
@@ -144,7 +144,7 @@ def agreed(table: pd.DataFrame) -> int:
 
 def _rows(cell: Cell, path: Path, record: Record, truth: Truth) -> Iterator[dict[str, Any]]:
     flags = {sample.iteration: sample.warmup for sample in record.samples}
-    grown = {one.iteration: one.value for one in record.samples if one.metric == "log_entries"}
+    grown = {growth.iteration: growth.value for growth in record.samples if growth.metric == "log_entries"}
     run = _of_run(cell, record, truth)
     share = 1 / max(1, len(flags))
     launching = plugins.measurer(cell.measurer).mode in LAUNCHING
@@ -174,10 +174,10 @@ def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
     """Return the totals of a run: counted, true, and the better known of both."""
     measurer, nan = plugins.measurer(cell.measurer), float("nan")
     code = [truth.code(started) for started in record.containers] if measurer.pcr is not None else []
-    known = [one for one in code if one is not None]
+    known = [total for total in code if total is not None]
     complete = bool(known) and len(known) == len(code)
-    true_files = float(sum(one.files for one in known)) if complete else nan
-    true_bytes = float(sum(one.bytes for one in known)) if complete else nan
+    true_files = float(sum(total.files for total in known)) if complete else nan
+    true_bytes = float(sum(total.bytes for total in known)) if complete else nan
     tree = _tree(record, truth) if measurer.mode in LAUNCHING else Sum(files=0, bytes=0)
     counts = record.counters if measurer.pcr is not None and "bytes_hashed" in record.counters else {}
     counted_files = float(counts.get("files", nan))
@@ -203,7 +203,7 @@ def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
 def _tree(record: Record, truth: Truth) -> Sum | None:
     """Return the sum over the images that the run's containers were started from."""
     trees = [truth.tree(image) for image in sorted({started.image for started in record.containers})]
-    known = [one for one in trees if one is not None]
+    known = [total for total in trees if total is not None]
     if not known or len(known) < len(trees):
         return None
-    return Sum(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known))
+    return Sum(files=sum(total.files for total in known), bytes=sum(total.bytes for total in known))

@@ -48,13 +48,13 @@ def rows(campaign: Campaign, checks: pd.DataFrame | None = None) -> pd.DataFrame
     is no table. ``operations``: how many the iteration did, 1 if it does not say. ``current``: not an earlier attempt.
     Raises ``EvidenceError`` for a record of no planned cell, ``IncompatibleRuns`` if the records' checked facts differ.
     """
-    plan, found = read_plan(campaign), list(records(campaign))
-    check_facts(plan, ((path, record) for path, record in found if not retired(path)), clones=_clones(campaign))
+    plan, recorded = read_plan(campaign), list(records(campaign))
+    check_facts(plan, ((path, record) for path, record in recorded if not retired(path)), clones=_clones(campaign))
     cells = {cell.id: cell for cell in plan.cells}
     judged = worst_check.read(campaign.path) if checks is None else checks
     verdicts = None if judged is None else worst_check.worst(judged)
     listed: list[dict[str, Any]] = []
-    for path, record in found:
+    for path, record in recorded:
         run = {
             "run": path.name,
             "current": not retired(path),
@@ -80,11 +80,11 @@ def runs(campaign: Campaign) -> pd.DataFrame:
     ``counters`` and ``facts`` are mappings, ``path`` the run's directory.
     """
     plan = read_plan(campaign)
-    found = {(record.cell_id, record.block): (path, record) for path, record in current(campaign)}
+    by_cell = {(record.cell_id, record.block): (path, record) for path, record in current(campaign)}
     listed = []
     for block in plan.blocks:
         for cell in block.cells:
-            path, record = found.get((cell.id, block.index), (campaign.run_path(cell, block), None))
+            path, record = by_cell.get((cell.id, block.index), (campaign.run_path(cell, block), None))
             listed.append(_axes(cell) | {"cell": cell.id, "block": block.index, "path": path} | _state(record))
     return pd.DataFrame(listed)
 
@@ -106,7 +106,7 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     spare.rename(path)
 
 
-def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]], *, clones: bool = True) -> None:
+def check_facts(plan: Plan, recorded: Iterable[tuple[Path, Record]], *, clones: bool = True) -> None:
     """Raise ``IncompatibleRuns`` if two runs of a campaign differ in a checked fact, or one in the planned tier.
 
     Runs of one block and kernel must also be clones of one boot: an arm of another boot is no pair of the others. Not
@@ -117,18 +117,18 @@ def check_facts(plan: Plan, found: Iterable[tuple[Path, Record]], *, clones: boo
     """
     first: dict[str, tuple[Path | None, Any]] = {"tier": (None, str(plan.tier))}
     kernels = {cell.id: cell.kernel for cell in plan.cells}
-    told = [
+    checked = [
         (path, record, dict(_checked(record.facts, _boot(kernels, record) if clones else None)))
-        for path, record in found
+        for path, record in recorded
     ]
-    duties = {name for _, _, facts in told for name in facts if name in CHECKED_FACTS} | {"tier"}
-    for path, record, facts in told:
+    duties = {name for _, _, facts in checked for name in facts if name in CHECKED_FACTS} | {"tier"}
+    for path, record, facts in checked:
         for name in sorted(facts.keys() | (duties if record.status is Status.OK else set())):
-            got = facts.get(name)
-            where, expected = first.setdefault(name, (path, got))
-            if got != expected:
+            value = facts.get(name)
+            where, expected = first.setdefault(name, (path, value))
+            if value != expected:
                 raise IncompatibleRuns(
-                    f"{path}: {name} is {got!r}, but {where or 'the plan'} has {expected!r}",
+                    f"{path}: {name} is {value!r}, but {where or 'the plan'} has {expected!r}",
                     "these runs must not be pooled: run the campaign again with one set of tools and images",
                 )
 
@@ -181,7 +181,9 @@ def _rows_of(plan: Plan, cell: Cell, record: Record) -> Iterator[dict[str, Any]]
         "reason": record.reason,
         **{name: record.facts.get(name) for name in FACT_COLUMNS},
     }
-    operations = {one.iteration: one.value for one in record.samples if one.metric == "operations"}
+    operations = {
+        operation.iteration: operation.value for operation in record.samples if operation.metric == "operations"
+    }
     for sample in record.samples:
         yield run | {
             "metric": sample.metric,

@@ -44,13 +44,13 @@ def split(workloads: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def observe(rows: pd.DataFrame, events: pd.DataFrame, question: Question) -> dict[str, pd.DataFrame]:
     """Return ``costmodel.observations`` of each step by its name; steps of which nothing was run are left out."""
-    found = {step.name: costmodel.observations(rows, events, question, step) for step in STEPS}
-    return {name: table for name, table in found.items() if len(table)}
+    observed = {step.name: costmodel.observations(rows, events, question, step) for step in STEPS}
+    return {name: table for name, table in observed.items() if len(table)}
 
 
 def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequence[str] | None = None) -> list[Fit]:
     """Fit each step on each kernel, on the workloads of ``only`` (all that are not cold if ``None``)."""
-    found = []
+    all_fits = []
     for step in STEPS:
         table = observed.get(step.name, pd.DataFrame())
         if table.empty:
@@ -60,8 +60,8 @@ def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequenc
         kept = kept if only is None else kept[kept["workload"].isin(only)]
         for kernel, group in kept.groupby("kernel"):
             fitted = costmodel.fit(group, step, str(kernel), costmodel.unit_of(question.tier))
-            found += [fitted] if fitted else []
-    return found
+            all_fits += [fitted] if fitted else []
+    return all_fits
 
 
 def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question) -> pd.DataFrame:

@@ -58,18 +58,24 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
     """
     reading = metrics.reading(metric, question.tier)
     listed: list[dict[str, Any]] = []
-    for one in contrasts(rows, question, metric):
+    for contrast in contrasts(rows, question, metric):
         assert reading is not None, "there is a contrast only of a metric that means something on its tier"
         result = effect.overhead(
-            effect.estimate(one.logs),
-            one.floor,
+            effect.estimate(contrast.logs),
+            contrast.floor,
             metric=metric,
             baseline=question.baseline,
-            treatment=one.treatment,
+            treatment=contrast.treatment,
             delta=question.delta,
-            losses=one.losses,
+            losses=contrast.losses,
         )
-        listed.append(one.stratum | asdict(result) | _cost(one, reading) | _aa(one.floor) | {"delta": question.delta})
+        listed.append(
+            contrast.stratum
+            | asdict(result)
+            | _cost(contrast, reading)
+            | _aa(contrast.floor)
+            | {"delta": question.delta}
+        )
     columns = [*STRATUM, *effect.Overhead.__slots__, *_COST, *_FLOOR]
     return pd.DataFrame(listed, columns=columns)
 
@@ -165,10 +171,10 @@ def _aa(floor: effect.Floor | None) -> dict[str, Any]:
     }
 
 
-def _cost(one: Contrast, reading: metrics.Reading) -> dict[str, Any]:
+def _cost(contrast: Contrast, reading: metrics.Reading) -> dict[str, Any]:
     """Return the absolute cost of one operation: a percentage of 20 ms and of 60 s mean different things."""
-    base = baseline_of(one.arms, one.bases)
-    cost = effect.estimate(one.arms[one.treatment].to_numpy(dtype=float) - base)
+    base = baseline_of(contrast.arms, contrast.bases)
+    cost = effect.estimate(contrast.arms[contrast.treatment].to_numpy(dtype=float) - base)
     bounds = cost.interval or effect.Interval(low=-math.inf, high=math.inf)
     return {
         "cost": cost.center,

@@ -22,10 +22,10 @@ def overall(contrasts: list[Contrast]) -> pd.DataFrame:
     those blocks too. Of a single workload there is no row.
     """
     groups: dict[tuple[str, str, str], dict[str, pd.Series[float]]] = {}
-    for one in contrasts:
-        key = (str(one.stratum["kernel"]), str(one.stratum["runtime"]), one.treatment)
-        logs = pd.Series(one.logs, index=one.arms.index)
-        groups.setdefault(key, {})[str(one.stratum["workload"])] = logs
+    for contrast in contrasts:
+        key = (str(contrast.stratum["kernel"]), str(contrast.stratum["runtime"]), contrast.treatment)
+        logs = pd.Series(contrast.logs, index=contrast.arms.index)
+        groups.setdefault(key, {})[str(contrast.stratum["workload"])] = logs
     listed: list[dict[str, Any]] = []
     for key in sorted(groups, key=lambda key: (key[0], key[1], climb(key[2]))):
         wide = pd.DataFrame(groups[key]).dropna()
@@ -44,15 +44,17 @@ def overall(contrasts: list[Contrast]) -> pd.DataFrame:
 def methods(contrasts: list[Contrast], delta: float) -> pd.DataFrame:
     """Return one row a (contrast, method): what each estimator makes of the same blocks; ``agree``: all alike."""
     listed: list[dict[str, Any]] = []
-    for one in contrasts:
-        bases = (one.arms[base] for base in one.bases)
-        found = sensitivity.rows(one.arms[one.treatment], *bases, floor=one.floor, delta=delta, losses=one.losses)
-        agree = sensitivity.disagreement(found) is None
-        for row in found:
+    for contrast in contrasts:
+        bases = (contrast.arms[base] for base in contrast.bases)
+        results = sensitivity.rows(
+            contrast.arms[contrast.treatment], *bases, floor=contrast.floor, delta=delta, losses=contrast.losses
+        )
+        agree = sensitivity.disagreement(results) is None
+        for row in results:
             bounds = row.estimate.interval
             listed.append(
-                one.stratum
-                | {"treatment": one.treatment, "method": row.method, "ratio": math.exp(row.estimate.center)}
+                contrast.stratum
+                | {"treatment": contrast.treatment, "method": row.method, "ratio": math.exp(row.estimate.center)}
                 | {
                     "low": math.exp(bounds.low) if bounds else 0.0,
                     "high": math.exp(bounds.high) if bounds else math.inf,

@@ -30,7 +30,7 @@ def read(campaign: Path) -> pd.DataFrame | None:
 
 def worst(checks: pd.DataFrame) -> dict[str, str]:
     """Return the worst verdict on each run, by the name of its directory. ``checks``: of ``checks.checks``."""
-    found: dict[str, str] = {}
+    verdicts: dict[str, str] = {}
     for name, verdict in zip(checks["run"].astype(str), checks["verdict"].astype(str), strict=True):
-        found[name] = max(found.get(name, verdict), verdict, key=_BY_WORTH.index)
-    return found
+        verdicts[name] = max(verdicts.get(name, verdict), verdict, key=_BY_WORTH.index)
+    return verdicts
