@@ -47,15 +47,15 @@ class Beats:
 
     def step(self, where: str, beat: BeatEntry) -> list[Finding]:
         """Return what a beat shows of the time since the one before it."""
-        found = [*self._since_last(where, beat), *_unproved(where, beat)]
+        findings = [*self._since_last(where, beat), *_unproved(where, beat)]
         if self._gone is not None and beat.event == ATTACHED:
             seconds = (beat.time - self._gone[1].time) / _SECOND
-            found.append(_detached(*self._gone, f"attached again at beat {beat.number}, after {seconds:.3f} s"))
+            findings.append(_detached(*self._gone, f"attached again at beat {beat.number}, after {seconds:.3f} s"))
             self._gone = None
         elif self._gone is None and beat.event == DETACHED:
             self._gone = (where, beat)
         self.last = Beat(number=beat.number, time=beat.time, interval=beat.interval, lost=beat.lost)
-        return found
+        return findings
 
     def end(self) -> list[Finding]:
         """Return what the end of the log shows."""

@@ -48,9 +48,9 @@ class Judge:
 
     def findings(self, reached: Collection[int]) -> list[Finding]:
         """Return what was found, given the PCRs that came to their quoted value."""
-        found = [finding for pcr, finding in self._findings if pcr is None or pcr in reached]
-        found += [finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end()]
-        return [*found, *self._unlaunched(reached), *self._measurer(reached), *self._ambiguous(reached)]
+        findings = [finding for pcr, finding in self._findings if pcr is None or pcr in reached]
+        findings += [finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end()]
+        return [*findings, *self._unlaunched(reached), *self._measurer(reached), *self._ambiguous(reached)]
 
     def known(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
         """Return the containers, by ``seq``, that attested entries speak of."""
@@ -58,7 +58,7 @@ class Judge:
 
     def last_beats(self, reached: Collection[int]) -> dict[int, Beat]:
         """Return the last beat of each PCR, if attested."""
-        return {pcr: one.last for pcr, one in self.beats.items() if one.last is not None and pcr in reached}
+        return {pcr: beats.last for pcr, beats in self.beats.items() if beats.last is not None and pcr in reached}
 
     def known_trees(self, reached: Collection[int]) -> set[bytes]:
         """Return the digests of images that attested entries speak of."""
@@ -160,8 +160,8 @@ class Judge:
     def _of_none(self, entry: Entry, payload: parse.OfNone) -> None:
         """Judge an entry that speaks of no container."""
         if isinstance(payload, parse.BeatEntry):
-            found = self.beats.setdefault(entry.pcr, Beats()).step(entry.where, payload)
-            self._findings += [(entry.pcr, finding) for finding in found]
+            findings = self.beats.setdefault(entry.pcr, Beats()).step(entry.where, payload)
+            self._findings += [(entry.pcr, finding) for finding in findings]
         elif isinstance(payload, parse.MeasurerEntry):
             self.parts.setdefault((entry.pcr, payload.part, payload.digest), entry.where)
         elif not payload.outcome:
@@ -218,8 +218,8 @@ class Judge:
 
     def _unlaunched(self, reached: Collection[int]) -> Iterator[Finding]:
         """Name the containers without a launch, where whatever image they are of must have one that agrees."""
-        for seq, one in self.known(reached).items():
-            if self.policy is None or one.launched:
+        for seq, container in self.known(reached).items():
+            if self.policy is None or container.launched:
                 continue
             if expected := self.policy.demands(self.roster.images(int(seq))):
                 yield Finding(
@@ -233,13 +233,13 @@ class Judge:
     def _measurer(self, reached: Collection[int]) -> Iterator[Finding]:
         """Compare the measurer's own parts with those that the policy demands."""
         wanted = {} if self.policy is None else self.policy.measurer
-        found = self.known_parts(reached)
-        for (part, digest), where in found.items():
+        logged = self.known_parts(reached)
+        for (part, digest), where in logged.items():
             if part in wanted and digest not in wanted[part]:
-                expected = some([f"{part} sha256:{one.hex()}" for one in sorted(wanted[part])])
+                expected = some([f"{part} sha256:{good.hex()}" for good in sorted(wanted[part])])
                 got = f"{part} sha256:{digest.hex()}"
                 yield Finding(kind=FindingKind.WRONG_DIGEST, where=where, expected=expected, got=got)
-        for part in wanted.keys() - {part for part, _ in found}:
+        for part in wanted.keys() - {part for part, _ in logged}:
             expected = f"a ctr-measurer of the {part}"
             yield Finding(kind=FindingKind.MISSING, where="ima.bin", expected=expected, got="no entry")
 

@@ -162,18 +162,20 @@ def check(
 
 
 def _answer_findings(attest: Attest, signature: Signature, nonce: bytes, demanded: Selection) -> list[Finding]:
-    found = []
+    findings = []
     if attest.magic != MAGIC:
-        found.append(_finding(FindingKind.QUOTE_MAGIC, "magic", f"{MAGIC:08x}", f"{attest.magic:08x}"))
-    found += _unequal(FindingKind.QUOTE_NONCE, "extraData", nonce, attest.nonce)
+        findings.append(_finding(FindingKind.QUOTE_MAGIC, "magic", f"{MAGIC:08x}", f"{attest.magic:08x}"))
+    findings += _unequal(FindingKind.QUOTE_NONCE, "extraData", nonce, attest.nonce)
     if _sole_selection(attest) != demanded:
         got = " + ".join(_show(alg, bitmap) for alg, bitmap in attest.selections) or "nothing"
-        found.append(_finding(FindingKind.QUOTE_SELECTION, "pcrSelect", str(demanded), got))
+        findings.append(_finding(FindingKind.QUOTE_SELECTION, "pcrSelect", str(demanded), got))
     size = BANKS[signature.hash_alg]
     if len(attest.digest) != size:
         got = f"{len(attest.digest)} bytes"
-        found.append(_finding(FindingKind.QUOTE_DIGEST_ALG, "pcrDigest", f"{size} bytes of {signature.hash_alg}", got))
-    return found
+        findings.append(
+            _finding(FindingKind.QUOTE_DIGEST_ALG, "pcrDigest", f"{size} bytes of {signature.hash_alg}", got)
+        )
+    return findings
 
 
 def _signature_findings(signature: Signature, signed: bytes, key: Key) -> list[Finding]:

@@ -180,8 +180,8 @@ def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]
 def _chain(value: bytes, extended: Iterable[bytes], bank: str, quoted: bytes | None) -> bytes | None:
     """Return what a PCR of ``value`` holds after these extensions, ``None`` if it comes to ``quoted`` on the way."""
     digest = HASHES[bank]
-    for one in extended:
-        value = digest(value + one).digest()
+    for entry_digest in extended:
+        value = digest(value + entry_digest).digest()
         if value == quoted:
             return None
     return value

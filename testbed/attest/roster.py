@@ -42,12 +42,12 @@ class Roster:
     _holders: dict[str, int] = field(default_factory=dict)
     _overtaken: set[int] = field(default_factory=set)
 
-    def adopt(self, one: JudgedContainer) -> None:
+    def adopt(self, saved: JudgedContainer) -> None:
         """Take over a container of a saved state; an image that this policy has no more judges it no more."""
         listed = set() if self.policy is None else self.policy.images.keys()
-        self._known[one.container.seq] = replace(one, images=tuple(name for name in one.images if name in listed))
-        if one.container.runtime_id is not None:
-            self._holders[one.container.runtime_id] = one.container.seq
+        self._known[saved.container.seq] = replace(saved, images=tuple(name for name in saved.images if name in listed))
+        if saved.container.runtime_id is not None:
+            self._holders[saved.container.runtime_id] = saved.container.seq
 
     def get(self, seq: int) -> JudgedContainer:
         return self._known[seq]
@@ -65,18 +65,18 @@ class Roster:
         return seq in self._known
 
     def launched(self, seq: int, image_digest: str) -> None:
-        one = self._known[seq]
-        told = replace(one.container, image_digest=image_digest)
-        self._known[seq] = replace(one, container=told, launched=True)
+        known = self._known[seq]
+        container = replace(known.container, image_digest=image_digest)
+        self._known[seq] = replace(known, container=container, launched=True)
 
     def attested(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
         """Return the containers that attested entries speak of, each with the images that judge it."""
-        found = {}
-        for seq, one in self._known.items():
-            if one.pcr is None or one.pcr in reached:
-                named = replace(one.container, image=" or ".join(self.images(seq)))
-                found[str(seq)] = replace(one, container=named)
-        return found
+        containers = {}
+        for seq, known in self._known.items():
+            if known.pcr is None or known.pcr in reached:
+                named = replace(known.container, image=" or ".join(self.images(seq)))
+                containers[str(seq)] = replace(known, container=named)
+        return containers
 
     def count(self, pcr: int, payload: parse.OfContainer) -> Iterator[tuple[str, str]]:
         """Put an entry to its container; yield what was expected of it and what there is, where that is not one."""
@@ -88,13 +88,13 @@ class Roster:
         if known is None:
             self._known[who.seq] = self._first(pcr, payload)
             return
-        one = known.container
-        if (one.mntns, one.cgroup, one.started) != (who.mntns, who.cgroup, who.started):
-            expected = f"mntns {one.mntns}, cgroup {one.cgroup}, started {one.started}"
+        container = known.container
+        if (container.mntns, container.cgroup, container.started) != (who.mntns, who.cgroup, who.started):
+            expected = f"mntns {container.mntns}, cgroup {container.cgroup}, started {container.started}"
             yield expected, f"mntns {who.mntns}, cgroup {who.cgroup}, started {who.started}"
-        self._known[who.seq] = replace(known, container=replace(one, entries=one.entries + 1))
+        self._known[who.seq] = replace(known, container=replace(container, entries=container.entries + 1))
         # A loss may be told of a container that has ended.
-        holder = who.seq if one.runtime_id is None else self._holders[one.runtime_id]
+        holder = who.seq if container.runtime_id is None else self._holders[container.runtime_id]
         if holder != who.seq and not isinstance(payload, parse.LossEntry):
             self._overtaken.add(who.seq)
 
@@ -106,14 +106,14 @@ class Roster:
         that is listed anew, because the measurer was attached anew, is one container under two numbers.
         """
         sharing: defaultdict[str, list[JudgedContainer]] = defaultdict(list)
-        for one in self.attested(reached).values():
-            if one.container.runtime_id is not None:
-                sharing[one.container.runtime_id].append(one)
+        for known in self.attested(reached).values():
+            if known.container.runtime_id is not None:
+                sharing[known.container.runtime_id].append(known)
         for runtime_id, those in sharing.items():
-            if len({(one.container.mntns, one.container.cgroup, one.container.started) for one in those}) < 2:
+            if len({(known.container.mntns, known.container.cgroup, known.container.started) for known in those}) < 2:
                 continue
-            seqs = [one.container.seq for one in those]
-            again = len({one.container.cgroup_path for one in those}) == 1 and self._overtaken.isdisjoint(seqs)
+            seqs = [known.container.seq for known in those]
+            again = len({known.container.cgroup_path for known in those}) == 1 and self._overtaken.isdisjoint(seqs)
             for seq in seqs:
                 others = ", ".join(f"container {other}" for other in seqs if other != seq)
                 yield (
@@ -129,57 +129,59 @@ class Roster:
 
     def doubted(self, reached: Collection[int]) -> Iterator[str]:
         """Yield a note on each container whose id the policy does not believe, because of where its cgroup is."""
-        for seq, one in self.attested(reached).items():
-            place, told = find_place(one.container.cgroup_path), one.container.runtime_id
-            if self.policy is None or place is None or told is None:
+        for seq, known in self.attested(reached).items():
+            place, runtime_id = find_place(known.container.cgroup_path), known.container.runtime_id
+            if self.policy is None or place is None or runtime_id is None:
                 continue
-            if self.policy.key_of(one.container, before=one.before) != told:
+            if self.policy.key_of(known.container, before=known.before) != runtime_id:
                 why = f"no engine puts it at {place.above or '/'!a}, and the policy's `cgroups` do not name that path"
-                yield f"container {seq}: its id {told} is not believed: {why}"
+                yield f"container {seq}: its id {runtime_id} is not believed: {why}"
 
     def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
         """Return a container of which this is the first entry."""
         who = payload.container
-        one = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
+        container = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
         if not isinstance(payload, parse.StartEntry):
-            return self._placed(JudgedContainer(pcr=pcr, container=one, counts_as=who.seq), None)
+            return self._placed(JudgedContainer(pcr=pcr, container=container, counts_as=who.seq), None)
         path = payload.cgroup_path.decode(errors="backslashreplace")
         place = find_place(path)
         inside = payload.parent != 0 or (place is not None and place.inside)
         runtime_id = None if place is None or inside else place.id
-        one = replace(one, cgroup_path=path, parent=payload.parent, runtime_id=runtime_id)
+        container = replace(container, cgroup_path=path, parent=payload.parent, runtime_id=runtime_id)
         if runtime_id is not None:
             self._holders[runtime_id] = who.seq
         before = bool(payload.flags & parse.BEFORE)
         return self._placed(
-            JudgedContainer(pcr=pcr, container=one, counts_as=who.seq, before=before),
+            JudgedContainer(pcr=pcr, container=container, counts_as=who.seq, before=before),
             place if inside else None,
             inside=inside,
         )
 
-    def _placed(self, one: JudgedContainer, place: Place | None, *, inside: bool = False) -> JudgedContainer:
+    def _placed(self, known: JudgedContainer, place: Place | None, *, inside: bool = False) -> JudgedContainer:
         """Find the images of a container: those named for its id, or those of the container that it runs inside."""
         if self.policy is None:
-            return one
+            return known
         if not inside:
-            return replace(one, images=self.policy.images_of(self.policy.key_of(one.container, before=one.before)))
-        outer = self._outermost(one.container.parent, place)
+            return replace(
+                known, images=self.policy.images_of(self.policy.key_of(known.container, before=known.before))
+            )
+        outer = self._outermost(known.container.parent, place)
         if outer is None:
-            return replace(one, images=self.policy.nested_images("") or ())
+            return replace(known, images=self.policy.nested_images("") or ())
         key = self.policy.key_of(outer.container, before=outer.before)
         images = self.policy.nested_images(key)
         if images is None:
-            return replace(one, counts_as=outer.counts_as)
-        return replace(one, images=images)
+            return replace(known, counts_as=outer.counts_as)
+        return replace(known, images=images)
 
     def _outermost(self, parent: int, place: Place | None) -> JudgedContainer | None:
         """Return the container of the host's inside which one runs; ``None`` if the log does not tell."""
         if parent == 0 and place is not None:
             parent = self._holders.get(place.id, 0)
-        found = None
+        outer = None
         seen: set[int] = set()
         while parent in self._known and parent not in seen:
             seen.add(parent)
-            found = self._known[parent]
-            parent = found.container.parent
-        return found if parent == 0 else None
+            outer = self._known[parent]
+            parent = outer.container.parent
+        return outer if parent == 0 else None

@@ -30,7 +30,7 @@ def ordinary(run: Run, policy: Policy | None) -> bool:
         return False
     if policy is not None:
         return policy.accepted.issuperset(run.fields)
-    matches = [_ORDINARY.fullmatch(one) for one in run.fields]
+    matches = [_ORDINARY.fullmatch(fields) for fields in run.fields]
     return all(match and int.from_bytes(match[1], "little") == len(match[2]) for match in matches)
 
 

@@ -107,7 +107,7 @@ def compare(
     one value. ``former``: what files held before they were changed: a claim met by that alone is stale. Entries on
     IMA's own PCR are looked up by path and digest: other processes' entries are there too.
     """
-    old = {(str(one.path), one.digest) for one in former}
+    old = {(str(executed.path), executed.digest) for executed in former}
     observed = list(observe(entries, containers))
     findings: list[Finding] = []
     for pcr in sorted({claim.pcr for claim in claimed} | {seen.pcr for seen in observed if seen.ours}):
@@ -129,9 +129,9 @@ def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | N
         where = entry.where
         return Observed(where=where, pcr=entry.pcr, container=None, seq=None, path=path, digest=bound, bound=bound)
     payload = payloads.parse_payload(fields.name, fields.buf)
-    told = partial(Observed, where=entry.where, pcr=entry.pcr, bound=bound)
+    observed = partial(Observed, where=entry.where, pcr=entry.pcr, bound=bound)
     if isinstance(payload, payloads.ImageEntry):
-        return told(container=None, seq=None, path="", digest=payload.digest.hex(), what=What.IMAGE)
+        return observed(container=None, seq=None, path="", digest=payload.digest.hex(), what=What.IMAGE)
     if not isinstance(payload, payloads.FileEntry | payloads.LaunchEntry):
         return None
     seq = str(payload.container.seq)
@@ -139,10 +139,10 @@ def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | N
     name = known.runtime_id if known is not None and known.runtime_id is not None else f"seq {seq}"
     if isinstance(payload, payloads.FileEntry):
         path = os.fsdecode(payload.path)
-        return told(container=name, seq=seq, path=path, digest=payload.digest.hex())
+        return observed(container=name, seq=seq, path=path, digest=payload.digest.hex())
     text = arguments_text(payload.arguments, cut_of=payload.args if payload.flags & ARGS_CUT else None)
     lacks = "the digest of the program that executed it" if payload.flags & NO_RUNTIME else ""
-    return told(container=name, seq=seq, path=text, digest=payload.image.hex(), what=What.LAUNCH, lacks=lacks)
+    return observed(container=name, seq=seq, path=text, digest=payload.image.hex(), what=What.LAUNCH, lacks=lacks)
 
 
 def _without_unknown(claimed: Collection[Claimed], observed: list[Observed]) -> list[Observed]:
@@ -167,32 +167,32 @@ def _compare_paths(claimed: set[Claimed], observed: list[Observed], old: set[tup
         digests[seen.path].add(seen.digest)
         digests[_NUMBER.sub(ANY_NAMESPACE, seen.path, count=1)].add(seen.digest)
     for claim in _sorted(claimed):
-        got = digests.get(claim.path.replace(" ", "_"), set())
-        if claim.digest not in got:
-            yield _unmet(claim, got, old, None)
+        logged = digests.get(claim.path.replace(" ", "_"), set())
+        if claim.digest not in logged:
+            yield _unmet(claim, logged, old, None)
 
 
 def _compare_containers(
     claimed: set[Claimed], observed: list[Observed], old: set[tuple[str, str]]
 ) -> Iterator[Finding]:
     """Match claims and entries one to one by container, path and digest; then say what each that is left over means."""
-    keys, got = set(map(_key, claimed)), set(map(_key, observed))
+    keys, logged = set(map(_key, claimed)), set(map(_key, observed))
     seqs = {seen.container: seen.seq for seen in observed}
     left = [seen for seen in observed if _key(seen) not in keys]
     elsewhere = set(map(_content, left))
     for claim in _sorted(claimed):
         # What another container has instead is told below, where the entry is.
-        if _key(claim) in got or _content(claim) in elsewhere:
+        if _key(claim) in logged or _content(claim) in elsewhere:
             continue
         others = {s.digest for s in left if _place(s) == _place(claim)}
         yield _unmet(claim, others, old, seqs.get(claim.container))
-    unmet = [claim for claim in claimed if _key(claim) not in got]
+    unmet = [claim for claim in claimed if _key(claim) not in logged]
     for seen in left:
         owners = sorted(str(c.container) for c in unmet if _content(c) == _content(seen))
         same_file = [c for c in claimed if _place(c) == _place(seen)]
         if owners:
             yield _about(FindingKind.MISATTRIBUTED, seen, f"container {' or '.join(owners)}")
-        elif all(_key(c) in got for c in same_file):
+        elif all(_key(c) in logged for c in same_file):
             # Images have no place that two could be at.
             wrong = same_file and seen.what is not What.IMAGE
             kind = FindingKind.WRONG_DIGEST if wrong else FindingKind.GHOST
@@ -200,25 +200,25 @@ def _compare_containers(
             yield _about(kind, seen, " or ".join(sorted(c.digest for c in same_file)) if wrong else never)
 
 
-def _key(one: Claimed | Observed) -> tuple[What, str | None, str, str]:
-    return one.what, one.container, one.path, one.digest
+def _key(item: Claimed | Observed) -> tuple[What, str | None, str, str]:
+    return item.what, item.container, item.path, item.digest
 
 
-def _place(one: Claimed | Observed) -> tuple[What, str | None, str]:
-    return one.what, one.container, one.path
+def _place(item: Claimed | Observed) -> tuple[What, str | None, str]:
+    return item.what, item.container, item.path
 
 
-def _content(one: Claimed | Observed) -> tuple[What, str, str]:
-    return one.what, one.path, one.digest
+def _content(item: Claimed | Observed) -> tuple[What, str, str]:
+    return item.what, item.path, item.digest
 
 
-def _unmet(claim: Claimed, got: Collection[str], old: set[tuple[str, str]], seq: str | None) -> Finding:
+def _unmet(claim: Claimed, logged: Collection[str], old: set[tuple[str, str]], seq: str | None) -> Finding:
     place = f"PCR {claim.pcr}: {_name(claim)}" + (f" in container {claim.container}" if claim.container else "")
-    kind = FindingKind.WRONG_DIGEST if got else FindingKind.MISSING
-    if got and claim.what is What.FILE and all((claim.path, digest) in old for digest in got):
+    kind = FindingKind.WRONG_DIGEST if logged else FindingKind.MISSING
+    if logged and claim.what is What.FILE and all((claim.path, digest) in old for digest in logged):
         kind = FindingKind.STALE
     return Finding(
-        kind=kind, where=place, expected=claim.digest, got=" and ".join(sorted(got)) or "no entry", container=seq
+        kind=kind, where=place, expected=claim.digest, got=" and ".join(sorted(logged)) or "no entry", container=seq
     )
 
 
@@ -228,12 +228,12 @@ def _about(kind: FindingKind, seen: Observed, expected: str) -> Finding:
     return Finding(kind=kind, where=seen.where, expected=expected, got=got, container=seen.seq)
 
 
-def _name(one: Claimed | Observed) -> str:
+def _name(item: Claimed | Observed) -> str:
     """Name a file by its path, a launch by its arguments: the beginning of these, as scripts may be long."""
-    if one.what is What.FILE:
-        return f"{one.path!a}"
-    text = one.path if len(one.path) <= _SHOWN else f"{one.path[:_SHOWN]}..."
-    return f"{one.what}" + (f" of {text!a}" if one.path else "")
+    if item.what is What.FILE:
+        return f"{item.path!a}"
+    text = item.path if len(item.path) <= _SHOWN else f"{item.path[:_SHOWN]}..."
+    return f"{item.what}" + (f" of {text!a}" if item.path else "")
 
 
 def _weak_bindings(observed: list[Observed], executed: Collection[Executed]) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ class Verdict:
             "entries": self.entries,
             "unattested": self.unattested,
             "pcrs": {str(pcr): value for pcr, value in sorted(self.pcrs.items())},
-            "containers": {key: self._container_json(key, one) for key, one in self.containers.items()},
+            "containers": {key: self._container_json(key, container) for key, container in self.containers.items()},
         }
 
     def _container_json(self, key: str, container: Container) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _judge_log(
         unattested=replay.unattested,
         pcrs={pcr: replay.values[pcr].hex() for pcr in replay.reached},
         attested=replay.reached,
-        containers={seq: one.container for seq, one in judge.known(replay.reached).items()},
+        containers={seq: known.container for seq, known in judge.known(replay.reached).items()},
         notes=(*notes, *_judge_notes(judge, replay)),
     )
     if not verdict.ok:
@@ -233,17 +233,17 @@ def _borne_out(values: Mapping[int, bytes], selection: Selection, algorithm: str
 
 
 def _replay_findings(replay: Replay) -> list[Finding]:
-    found = [replay.broken.finding()] if replay.broken and replay.pending else []
+    findings = [replay.broken.finding()] if replay.broken and replay.pending else []
     quoted = replay.goal.quoted
     if replay.pending and quoted is None:
         pcrs = ", ".join(map(str, sorted(replay.pending)))
-        found.append(_mismatch(f"PCRs {pcrs}", "a prefix of the log whose PCR values have the quote's hash", "none"))
+        findings.append(_mismatch(f"PCRs {pcrs}", "a prefix of the log whose PCR values have the quote's hash", "none"))
     elif quoted is not None:
-        found += [_unreached(replay, pcr, quoted[pcr]) for pcr in sorted(replay.pending)]
+        findings += [_unreached(replay, pcr, quoted[pcr]) for pcr in sorted(replay.pending)]
     if replay.first_foreign is not None:
         where = replay.first_foreign.where
-        found.append(_mismatch(where, "entries of quoted PCRs", f"{replay.foreign} of others, this the first"))
-    return found
+        findings.append(_mismatch(where, "entries of quoted PCRs", f"{replay.foreign} of others, this the first"))
+    return findings
 
 
 def _unreached(replay: Replay, pcr: int, quoted: bytes) -> Finding:

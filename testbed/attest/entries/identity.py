@@ -63,14 +63,14 @@ class Place:
 def find_place(cgroup_path: str) -> Place | None:
     """Return where the first id of a runtime is in a path; ``None`` if there is none."""
     parts = cgroup_path.split("/")
-    found = [(at, match) for at, part in enumerate(parts) if (match := _PART.fullmatch(part))]
-    if not found:
+    ids = [(at, match) for at, part in enumerate(parts) if (match := _PART.fullmatch(part))]
+    if not ids:
         return None
     # podman's cgroupfs manager has a pod's containers below a cgroup that is called by the pod's bare id.
-    if len(found) > 1 and not found[0][1][1] and found[1][1][1] == "libpod" and found[1][0] == found[0][0] + 1:
-        del found[0]
-    at, match = found[0]
-    return Place(id=match[2], engine=match[1] or "", above="/".join(parts[:at]), inside=len(found) > 1)
+    if len(ids) > 1 and not ids[0][1][1] and ids[1][1][1] == "libpod" and ids[1][0] == ids[0][0] + 1:
+        del ids[0]
+    at, match = ids[0]
+    return Place(id=match[2], engine=match[1] or "", above="/".join(parts[:at]), inside=len(ids) > 1)
 
 
 def believed(place: Place, prefixes: Iterable[str] = (), *, before: bool = False) -> bool:

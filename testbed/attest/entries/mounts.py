@@ -69,8 +69,8 @@ def parse_mounts(header: Header, payload: bytes) -> MountsEntry:
         raise BadEvidence("mounts_len", f"{len(rest)}, the bytes that follow", f"{mounts_len}")
     if mounts_len > LIST_MAX[2]:
         raise BadEvidence("mounts_len", f"at most {LIST_MAX[2]}", f"{mounts_len}")
-    found = mount_table(rest, mounts, absent=bool(header.flags & MOUNTS_NONE))
-    return MountsEntry(container=header.container, flags=header.flags, event=event, mounts=found)
+    table = mount_table(rest, mounts, absent=bool(header.flags & MOUNTS_NONE))
+    return MountsEntry(container=header.container, flags=header.flags, event=event, mounts=table)
 
 
 def mount_table(said: bytes, count: int, *, absent: bool) -> tuple[Mount, ...]:
@@ -87,7 +87,7 @@ def mount_table(said: bytes, count: int, *, absent: bool) -> tuple[Mount, ...]:
 
 def mount_records(said: bytes, count: int) -> tuple[Mount, ...]:
     """Read a list of version 1: records of numbers, a path and a type. Raises ``BadEvidence``."""
-    found: list[Mount] = []
+    records: list[Mount] = []
     at = 0
     while at < len(said):
         if len(said) - at < _MOUNT.size:
@@ -102,10 +102,10 @@ def mount_records(said: bytes, count: int) -> tuple[Mount, ...]:
             raise BadEvidence("mnt_flags", f"no bits but 0x{_ALL_BITS:x}", f"0x{flags:x}")
         if not path.startswith(b"/") or not kind or b"\0" in path + kind:
             raise BadEvidence("mount_list", "a whole path and a type", f"{path[:80]!a}, {kind[:80]!a}")
-        found.append(Mount(target=path, type=kind, options=_words(flags)))
-    if len(found) != count:
-        raise BadEvidence("mounts", f"{len(found)}, those that follow", f"{count}")
-    return tuple(found)
+        records.append(Mount(target=path, type=kind, options=_words(flags)))
+    if len(records) != count:
+        raise BadEvidence("mounts", f"{len(records)}, those that follow", f"{count}")
+    return tuple(records)
 
 
 def _words(flags: int) -> tuple[str, ...]:
@@ -136,15 +136,15 @@ def _line(line: bytes) -> Mount:
 
 def _unescaped(said: bytes, known: frozenset[int]) -> bytes:
     """Return a field as it was before the kernel wrote some of its bytes as a backslash and three octal digits."""
-    found = bytearray()
+    plain = bytearray()
     at = 0
     for match in _ESCAPE.finditer(said):
         code = int(match[1], 8)
         if code not in known:
             raise BadEvidence("mount_list", "escapes that the kernel writes", ascii(said[:200]))
-        found += said[at : match.start()] + bytes([code])
+        plain += said[at : match.start()] + bytes([code])
         at = match.end()
-    found += said[at:]
+    plain += said[at:]
     if said.count(b"\\") != len(_ESCAPE.findall(said)):
         raise BadEvidence("mount_list", "a backslash only before three octal digits", ascii(said[:200]))
-    return bytes(found)
+    return bytes(plain)

@@ -73,8 +73,8 @@ class OpenImage:
 
     def read(self, path: bytes) -> bytes | None:
         """Return the content of the regular file that ``path`` leads to; ``None`` if to none."""
-        found = self.resolve(path)
-        opener = self.nodes[found].open if found is not None and found in self.nodes else None
+        resolved = self.resolve(path)
+        opener = self.nodes[resolved].open if resolved is not None and resolved in self.nodes else None
         if opener is None:
             return None
         with opener() as file:
@@ -82,10 +82,10 @@ class OpenImage:
 
     def listing(self, path: bytes) -> list[bytes]:
         """Return the sorted names in the directory that ``path`` leads to; none if to none."""
-        found = self.resolve(path)
-        if found is None:
+        resolved = self.resolve(path)
+        if resolved is None:
             return []
-        head = found + b"/" if found else b""
+        head = resolved + b"/" if resolved else b""
         return sorted(p[len(head) :] for p in self.nodes if p and p.startswith(head) and b"/" not in p[len(head) :])
 
 
@@ -125,9 +125,9 @@ def _blob(outer: tarfile.TarFile, digest: str) -> IO[bytes]:
     if algorithm != "sha256":
         raise ValueError(f"digest {digest!r} is not of sha256")
     file = _member(outer, f"blobs/sha256/{value}")
-    got = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
-    if got != value:
-        raise ValueError(f"blob {value} has SHA-256 {got}")
+    hashed = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
+    if hashed != value:
+        raise ValueError(f"blob {value} has SHA-256 {hashed}")
     file.seek(0)
     return file
 

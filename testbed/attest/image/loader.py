@@ -45,20 +45,20 @@ def mapped_files(image: OpenImage, program: bytes) -> list[bytes]:
 
     A script's interpreters are followed. Raises ``BuildError`` if something is not there.
     """
-    found: list[bytes] = []
+    interpreters: list[bytes] = []
     for _ in range(_SCRIPTS):
         path = _existing(image, program, b"")
-        if path in found:
-            return found
+        if path in interpreters:
+            return interpreters
         content = image.read(path) or b""
         if content[:2] == b"#!":
-            found.append(path)
+            interpreters.append(path)
             program = (content[2:].split(b"\n", 1)[0].split() or [b""])[0]
             continue
         main = read_elf(image, program, None)
         if main is None:
             raise BuildError(f"{image.name}: {_show(program)} is neither an ELF file nor a script")
-        return [*found, *_closure(image, main)]
+        return [*interpreters, *_closure(image, main)]
     raise BuildError(f"{image.name}: {_show(program)}: interpreters without an end")
 
 
@@ -134,9 +134,9 @@ def _closure(image: OpenImage, main: Elf) -> list[bytes]:
 def _search(image: OpenImage, elf: Elf, name: bytes) -> Elf:
     places = [name] if b"/" in name else [place + b"/" + name for place in _places(image, elf)]
     for place in places:
-        found = read_elf(image, place, elf)
-        if found is not None and found.machine == elf.machine:
-            return found
+        library = read_elf(image, place, elf)
+        if library is not None and library.machine == elf.machine:
+            return library
     raise BuildError(f"{image.name}: {_show(elf.opened)} needs {_show(name)}, which is nowhere that the loader looks")
 
 
@@ -184,10 +184,10 @@ def _expanded(image: OpenImage, elf: Elf, part: bytes) -> bytes:
 
 
 def _existing(image: OpenImage, path: bytes, default: bytes) -> bytes:
-    found = image.resolve(path) or default
-    if not path.startswith(b"/") or found not in image.nodes or image.nodes[found].open is None:
+    resolved = image.resolve(path) or default
+    if not path.startswith(b"/") or resolved not in image.nodes or image.nodes[resolved].open is None:
         raise BuildError(f"{image.name}: no file {_show(path)}", "give the absolute path of a file in the image")
-    return found
+    return resolved
 
 
 def _show(path: bytes) -> str:

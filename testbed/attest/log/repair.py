@@ -25,8 +25,8 @@ def repair(raw: bytes) -> tuple[Line, str] | None:
     digest, _, rest = rest.partition(b" ")
     if len(raw) > _LONGEST or not rest or b"\n" in raw:
         return None
-    if abs(len(digest) - _DIGITS) <= 1 and (found := _of_digest(head, digest, rest)):
-        return found
+    if abs(len(digest) - _DIGITS) <= 1 and (repaired := _of_digest(head, digest, rest)):
+        return repaired
     if len(digest) != _DIGITS:
         return None
     # The template cannot be what is damaged: such a line is not called damaged.

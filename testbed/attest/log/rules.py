@@ -116,7 +116,7 @@ NO_CONTENT_DIGEST = hashlib.sha256(bytes(POINTER)).digest()
 
 def split_name(name: bytes) -> tuple[bytes, bytes | None] | None:
     """Return namespace and path of a namespaced line, no path for an image's, and ``None`` for any other line."""
-    return (found[1], found[2]) if (found := _NAMESPACED.fullmatch(name)) else None
+    return (match[1], match[2]) if (match := _NAMESPACED.fullmatch(name)) else None
 
 
 def is_namespaced(name: bytes) -> bool:
@@ -151,13 +151,13 @@ def audit(lines: Iterable[Measured], known: Mapping[bytes, Collection[bytes]]) -
     """
     state = _State()
     for line in lines:
-        found, parts = infer(line, known), _parts(line)
-        _count(state, line, found, namespaced=parts is not None or found.rule is Rule.CONTAINER_FILE)
+        inferred, parts = infer(line, known), _parts(line)
+        _count(state, line, inferred, namespaced=parts is not None or inferred.rule is Rule.CONTAINER_FILE)
         if parts is not None:
-            _judge(state, line, found, *parts)
+            _judge(state, line, inferred, *parts)
     groups = tuple(state.groups[key] for key in sorted(state.groups))
     for group in groups:
-        group.bits = dict(sorted(group.bits.items(), key=lambda one: -(one[0] or 0)))
+        group.bits = dict(sorted(group.bits.items(), key=lambda item: -(item[0] or 0)))
     return Audit(groups=groups, findings=(*_weak(groups), *state.findings, *_rest(state)))
 
 
@@ -178,7 +178,7 @@ class _State:
     seen: dict[tuple[str, bytes], _Seen] = field(default_factory=dict)
     untracked: int = 0
     findings: list[Finding] = field(default_factory=list)
-    found: dict[FindingKind, int] = field(default_factory=dict)
+    counts: dict[FindingKind, int] = field(default_factory=dict)
 
 
 def _parts(line: Measured) -> tuple[bytes, bytes | None] | None:
@@ -198,13 +198,13 @@ def _image(line: Measured) -> Inferred:
 
 
 def _file(line: Measured, namespace: bytes, path: bytes, known: Mapping[bytes, Collection[bytes]]) -> Inferred:
-    plain = [one for one in itertools.islice(known.get(path, ()), CANDIDATES) if len(one) == len(line.digest)]
+    size = len(line.digest)
+    plain = dict.fromkeys(digest for digest in itertools.islice(known.get(path, ()), CANDIDATES) if len(digest) == size)
     if line.digest in plain:
-        said = "the file's own digest"
-        return Inferred(rule=Rule.PLAIN, bits=8 * len(line.digest), contents=(line.digest,), explanation=said)
-    fits = tuple(dict.fromkeys(one for one in plain if prototype_file(one, namespace, line.algorithm) == line.digest))
+        return Inferred(rule=Rule.PLAIN, bits=8 * size, contents=(line.digest,), explanation="the file's own digest")
+    fits = tuple(digest for digest in plain if prototype_file(digest, namespace, line.algorithm) == line.digest)
     # A digest that begins with a zero byte leaves nothing of itself, so no plain digest is needed to see this one.
-    if not fits and prototype_file(bytes(len(line.digest)), namespace, line.algorithm) == line.digest:
+    if not fits and prototype_file(bytes(size), namespace, line.algorithm) == line.digest:
         return _prototype(0, namespace, ())
     if not fits:
         said = (
@@ -213,7 +213,7 @@ def _file(line: Measured, namespace: bytes, path: bytes, known: Mapping[bytes, C
             else "no plain digest of this path is known"
         )
         return Inferred(rule=Rule.UNKNOWN, explanation=said)
-    return _prototype(min(_kept(one) for one in fits), namespace, fits)
+    return _prototype(min(_kept(digest) for digest in fits), namespace, fits)
 
 
 def _prototype(count: int, namespace: bytes, contents: tuple[bytes, ...]) -> Inferred:
@@ -229,30 +229,30 @@ def _prototype(count: int, namespace: bytes, contents: tuple[bytes, ...]) -> Inf
     )
 
 
-def _count(state: _State, line: Measured, found: Inferred, *, namespaced: bool) -> None:
-    key = (line.pcr, found.rule.value, namespaced)
+def _count(state: _State, line: Measured, inferred: Inferred, *, namespaced: bool) -> None:
+    key = (line.pcr, inferred.rule.value, namespaced)
     if (group := state.groups.get(key)) is None:
-        group = state.groups[key] = Group(rule=found.rule, pcr=line.pcr, first=line.where, namespaced=namespaced)
-    group.bits[found.bits] = group.bits.get(found.bits, 0) + 1
-    group.namespace_bound &= found.namespace_bound
+        group = state.groups[key] = Group(rule=inferred.rule, pcr=line.pcr, first=line.where, namespaced=namespaced)
+    group.bits[inferred.bits] = group.bits.get(inferred.bits, 0) + 1
+    group.namespace_bound &= inferred.namespace_bound
 
 
-def _judge(state: _State, line: Measured, found: Inferred, namespace: bytes, path: bytes | None) -> None:
+def _judge(state: _State, line: Measured, inferred: Inferred, namespace: bytes, path: bytes | None) -> None:
     name = ascii(line.name.decode(errors="backslashreplace"))[:200]
-    if found.rule is Rule.UNKNOWN:
+    if inferred.rule is Rule.UNKNOWN:
         expected = "a digest by a rule that is known here"
-        _add(state, FindingKind.UNSUPPORTED, line.where, expected, f"{name}: {found.explanation}")
-    elif found.rule is Rule.PROTOTYPE_IMAGE:
-        got = f"{name}: {line.digest.hex()}, {found.explanation}"
+        _add(state, FindingKind.UNSUPPORTED, line.where, expected, f"{name}: {inferred.explanation}")
+    elif inferred.rule is Rule.PROTOTYPE_IMAGE:
+        got = f"{name}: {line.digest.hex()}, {inferred.explanation}"
         _add(state, FindingKind.NO_CONTENT, line.where, "a digest of the image's content", got)
     # A plain digest says that it is the file's alone; an image may run in two namespaces.
-    if path is not None and found.rule is not Rule.PLAIN:
-        _shared(state, line, found, namespace)
+    if path is not None and inferred.rule is not Rule.PLAIN:
+        _shared(state, line, inferred, namespace)
 
 
-def _shared(state: _State, line: Measured, found: Inferred, namespace: bytes) -> None:
+def _shared(state: _State, line: Measured, inferred: Inferred, namespace: bytes) -> None:
     """Report a digest that stands for two namespaces or two contents, each once."""
-    key, content = (line.algorithm, line.digest), found.contents[0] if found.contents else None
+    key, content = (line.algorithm, line.digest), inferred.contents[0] if inferred.contents else None
     seen = state.seen.get(key)
     if seen is None:
         if len(state.seen) >= TRACKED:
@@ -263,7 +263,7 @@ def _shared(state: _State, line: Measured, found: Inferred, namespace: bytes) ->
         seen.namespaces_told = True
         got = f"{line.digest.hex()} for {seen.namespace.decode()} ({seen.where}) and {namespace.decode()}"
         _add(state, FindingKind.WEAK_BINDING, line.where, "another digest in another namespace", got)
-    contents = tuple(dict.fromkeys((seen.content or content or b"", *found.contents)))
+    contents = tuple(dict.fromkeys((seen.content or content or b"", *inferred.contents)))
     if len(contents) > 1 and not seen.contents_told:
         seen.contents_told = True
         got = f"{line.digest.hex()} for files {contents[0].hex()} and {contents[1].hex()} ({seen.where})"
@@ -285,13 +285,13 @@ def _weak(groups: Iterable[Group]) -> Iterable[Finding]:
 
 
 def _add(state: _State, kind: FindingKind, where: str, expected: str, got: str) -> None:
-    state.found[kind] = state.found.get(kind, 0) + 1
-    if state.found[kind] <= SHOWN:
+    state.counts[kind] = state.counts.get(kind, 0) + 1
+    if state.counts[kind] <= SHOWN:
         state.findings.append(Finding(kind=kind, where=where, expected=expected, got=got))
 
 
 def _rest(state: _State) -> Iterable[Finding]:
-    for kind, count in state.found.items():
+    for kind, count in state.counts.items():
         if count > SHOWN:
             yield Finding(kind=kind, where="further lines", expected="none", got=f"{count - SHOWN} more like these")
     if state.untracked:

@@ -106,7 +106,7 @@ def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None
     # Between two of these lie one entry's length and data, and the next one's PCR and digest. The same bytes in a name
     # or a digest would be cut at, too: then the lengths do not fit.
     mark = piece[at + _HEAD : at + _HEAD + 4 + name_size]
-    stop = min((found for word in _SPECIAL if (found := piece.find(word, at, at + size)) >= 0), default=at + size)
+    stop = min((place for word in _SPECIAL if (place := piece.find(word, at, at + size)) >= 0), default=at + size)
     first, *parts = piece[at:stop].split(mark)
     if len(first) != _HEAD or len(parts) < 2:
         return None
@@ -137,8 +137,8 @@ def _regular(parts: list[bytes], heads: bytes, end: bytes) -> bool:
     if len(heads) != _HEAD * len(parts) or min(sizes) < _AROUND + len(end):
         return False
     # A length and what follows it, against the same told by us: all of them in one comparison.
-    told = b"".join([part[:4] for part in parts])
-    if told != struct.pack(f"<{len(sizes)}I", *[size - _AROUND for size in sizes]):
+    announced = b"".join([part[:4] for part in parts])
+    if announced != struct.pack(f"<{len(sizes)}I", *[size - _AROUND for size in sizes]):
         return False
     if any(heads[byte::_HEAD].strip(b"\0") for byte in (1, 2, 3)):
         return False

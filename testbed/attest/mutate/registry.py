@@ -66,8 +66,8 @@ def find(name: str) -> EvidenceAttack:
 def table() -> str:
     """Return all attacks as the table of docs/attacks.md."""
     lines = ["| attack | case | power | what is done | must follow |", "|---|---|---|---|---|"]
-    for one in ATTACKS:
-        told = one.summary.replace("|", "\\|")
-        kinds = " ".join(f"`{kind}`" for kind in sorted(one.expect)) or "nothing"
-        lines.append(f"| `{one.name}` | {one.catalogue} | {one.power} | {told} | {kinds} |")
+    for attack in ATTACKS:
+        summary = attack.summary.replace("|", "\\|")
+        kinds = " ".join(f"`{kind}`" for kind in sorted(attack.expect)) or "nothing"
+        lines.append(f"| `{attack.name}` | {attack.catalogue} | {attack.power} | {summary} | {kinds} |")
     return "\n".join(lines) + "\n"

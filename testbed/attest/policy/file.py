@@ -60,7 +60,7 @@ def parse_document(data: bytes, where: str) -> Document:
     try:
         document = Document.model_validate(raw)
     except ValidationError as error:
-        lines = [_complaint(where, one) for one in error.errors(include_url=False)]
+        lines = [_complaint(where, problem) for problem in error.errors(include_url=False)]
         raise SpecError("\n".join(lines[:20]), _HINT) from error
     _check_tables(document, where)
     return document
@@ -158,11 +158,11 @@ def _complaint(where: str, error: Any) -> str:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Two readers of a repeated key could read two things."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {shorten(twice)} twice in one object")
-    return found
+    return table
 
 
 def _no_constant(word: str) -> None:

@@ -75,7 +75,7 @@ def _words(line: Sequence[str], where: str, key: str) -> Iterator[bytes]:
 
 
 def _files(files: Mapping[str, list[str]], where: str, key: str) -> dict[bytes, tuple[bytes, ...]]:
-    found = {}
+    digests_by_path = {}
     for text, digests in files.items():
         path = path_bytes(text, where, key)
         if not path.startswith(b"/"):
@@ -85,8 +85,8 @@ def _files(files: Mapping[str, list[str]], where: str, key: str) -> dict[bytes, 
         for digest in digests:
             if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
                 raise wrong(where, f"{key}.{text}", _EXPECTED, digest)
-        found[path] = tuple(map(sha256_bytes, digests))
-    return found
+        digests_by_path[path] = tuple(map(sha256_bytes, digests))
+    return digests_by_path
 
 
 def sha256_bytes(text: str) -> bytes:
@@ -112,7 +112,7 @@ def narrow(
     for check in checks:
         passed = tuple(name for name in left if check.fits(references[name]))
         if left and not passed:
-            wanted = [f"{one} (image {name})" for name in left for one in check.wanted(references[name])]
+            wanted = [f"{wish} (image {name})" for name in left for wish in check.wanted(references[name])]
             return left, Complaint(kind=check.kind, expected=some(wanted), got=check.got(references[left[0]]))
         left = passed
     return left, None
@@ -123,7 +123,7 @@ def launch_checks(launch: LaunchEntry) -> list[_Check]:
     tree = None if launch.outcome else launch.image.hex()
     config = launch.config.hex()
     whole = None if launch.flags & ARGS_CUT else launch.arguments
-    told = arguments_text(launch.arguments, cut_of=launch.args if launch.flags & ARGS_CUT else None)
+    arguments = arguments_text(launch.arguments, cut_of=launch.args if launch.flags & ARGS_CUT else None)
     return [
         _Check(
             kind=FindingKind.WRONG_DIGEST,
@@ -134,14 +134,14 @@ def launch_checks(launch: LaunchEntry) -> list[_Check]:
         _Check(
             kind=FindingKind.WRONG_DIGEST,
             fits=lambda image: not image.config or config in image.config,
-            wanted=lambda image: [f"config {one}" for one in sorted(image.config)],
+            wanted=lambda image: [f"config {value}" for value in sorted(image.config)],
             got=lambda _: f"config {config}" if any(launch.config) else "no config claimed",
         ),
         _Check(
             kind=FindingKind.WRONG_LAUNCH,
             fits=lambda image: image.arguments is None or whole in image.arguments,
-            wanted=lambda image: [f"arguments {_short(one)}" for one in sorted(image.arguments or ())],
-            got=lambda _: f"arguments {ascii(told)[:_LONG]}",
+            wanted=lambda image: [f"arguments {_short(value)}" for value in sorted(image.arguments or ())],
+            got=lambda _: f"arguments {ascii(arguments)[:_LONG]}",
         ),
         mounts_check(launch.mounts if launch.whole_mounts else None),
     ]
@@ -185,9 +185,9 @@ def program_check(program: ProgramEntry) -> _Check:
 
 def launch_demands(image: ImageReference) -> list[str]:
     """Say what a launch of this image must have."""
-    told = [f"config {one}" for one in sorted(image.config)]
-    told += [f"arguments {_short(one)}" for one in sorted(image.arguments or ())]
-    return told if image.mounts is None else [*told, MOUNTS]
+    demands = [f"config {value}" for value in sorted(image.config)]
+    demands += [f"arguments {_short(value)}" for value in sorted(image.arguments or ())]
+    return demands if image.mounts is None else [*demands, MOUNTS]
 
 
 MOUNTS = "mounts that the policy allows"

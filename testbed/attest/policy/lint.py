@@ -37,10 +37,10 @@ def bound(pattern: str) -> Bound:
     for head, whole in _heads(items):
         _check_head(head, whole=whole)
     _check_components(items)
-    found = steps(items)
-    if found.at(NAME_MAX) > _STEPS_MAX:
+    worst = steps(items)
+    if worst.at(NAME_MAX) > _STEPS_MAX:
         raise RefusedError("it can take too many steps: use fewer or smaller bounded repeats and optional parts")
-    return found
+    return worst
 
 
 def _parse(pattern: str) -> list[Node]:
@@ -101,13 +101,13 @@ def _check_head(head: bytes, *, whole: bool) -> None:
     """Check how what is matched begins. A directory must be named, or a pattern excuses everything there is."""
     shown = ascii(head.decode("latin-1"))
     if not head.startswith(b"/"):
-        got = f"a branch begins with {shown}" if head else "a branch can begin with anything"
-        raise RefusedError(f"{got}: begin each with / and the name of a directory, such as /var/cache/.*")
+        problem = f"a branch begins with {shown}" if head else "a branch can begin with anything"
+        raise RefusedError(f"{problem}: begin each with / and the name of a directory, such as /var/cache/.*")
     parts = head[1:].split(b"/")
     named = parts if whole else parts[:-1]  # the last part may go on
     if not named or not named[0].strip(b"."):
-        got = f"a branch says only {shown} of where files are, which is (nearly) everywhere"
-        raise RefusedError(f"{got}: write the first directory out, such as /var/.*")
+        problem = f"a branch says only {shown} of where files are, which is (nearly) everywhere"
+        raise RefusedError(f"{problem}: write the first directory out, such as /var/.*")
     if named[0] == b"usr" and not (whole and len(parts) == 1) and not b"".join(named[1:2]).strip(b"."):
         raise RefusedError("below /usr are nearly all programs there are: write the second directory out, too")
 

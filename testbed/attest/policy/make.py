@@ -119,7 +119,7 @@ def as_json(document: Document) -> dict[str, Any]:
             "buffers": host.buffers,
             "exclude": host.exclude,
         },
-        "images": {name: _image_json(one) for name, one in document.images.items()},
+        "images": {name: _image_json(image) for name, image in document.images.items()},
         "containers": document.containers,
         "on": document.on.model_dump(by_alias=True, exclude_unset=True)
         | {"violation": document.on.violation, "unknown": document.on.unknown},
@@ -130,8 +130,8 @@ def as_json(document: Document) -> dict[str, Any]:
 
 def _image_json(image: ImageValues) -> dict[str, Any]:
     """Return an image's keys, of which those that were left out stay so: an empty list of mounts allows none."""
-    told = image.model_dump(exclude={"files"}, exclude_none=True)
-    return told | {"files": image.files}
+    demands = image.model_dump(exclude={"files"}, exclude_none=True)
+    return demands | {"files": image.files}
 
 
 def document(
@@ -172,9 +172,9 @@ def _walk(base: bytes, failed: list[str]) -> tuple[list[bytes], list[bytes]]:
         above = waiting.pop()
         try:
             with os.scandir(base + above + b"/") as listing:
-                for one in listing:
-                    path = above + b"/" + one.name
-                    status = one.stat(follow_symlinks=False)
+                for item in listing:
+                    path = above + b"/" + item.name
+                    status = item.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
                         files.append(path)
                     elif stat.S_ISDIR(status.st_mode):
@@ -201,5 +201,5 @@ def _failure(path: bytes, error: OSError) -> str:
     return f"{escape_path(path)}: {os.strerror(error.errno or 0)}"
 
 
-def union(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> Files:
-    return {key: sorted({*one.get(key, ()), *other.get(key, ())}) for key in sorted(one.keys() | other.keys())}
+def union(first: Mapping[str, list[str]], second: Mapping[str, list[str]]) -> Files:
+    return {key: sorted({*first.get(key, ()), *second.get(key, ())}) for key in sorted(first.keys() | second.keys())}

@@ -67,8 +67,8 @@ class MountRules:
     def refused(self, mounts: Sequence[Mount], *, of_other_root: bool = False) -> Mount | None:
         """Return the first mount that no rule allows. ``of_other_root``: "/" is not the root that the launch has."""
         # The image's digest is of one root: nothing is known of another one, or of what covers it.
-        root = not of_other_root and sum(one.target == b"/" for one in mounts) == 1
-        return next((one for one in mounts if not self._allows(one, root=root)), None)
+        root = not of_other_root and sum(mount.target == b"/" for mount in mounts) == 1
+        return next((mount for mount in mounts if not self._allows(mount, root=root)), None)
 
     def _allows(self, mount: Mount, *, root: bool) -> bool:
         usual = root if mount.target == b"/" else is_usual(mount)
@@ -103,7 +103,7 @@ def _is_cover(mount: Mount) -> bool:
 
 def mount_rules(said: Sequence[Literal["usual"] | RuleValues], where: str, key: str) -> MountRules:
     """Put an image's rules into the form that is looked up. Raises ``SpecError``."""
-    rules = tuple(_rule(one, where, key) for one in said if not isinstance(one, str))
+    rules = tuple(_rule(rule, where, key) for rule in said if not isinstance(rule, str))
     return MountRules(rules=rules, usual="usual" in said)
 
 
@@ -122,7 +122,7 @@ def _rule(said: RuleValues, where: str, key: str) -> AllowedMount:
 
 def _names(said: Sequence[str] | None, where: str, key: str) -> frozenset[bytes] | None:
     """Return what a rule lists; a mount's source may be empty, which no path may."""
-    return None if said is None else frozenset(path_bytes(one, where, key) if one else b"" for one in said)
+    return None if said is None else frozenset(path_bytes(name, where, key) if name else b"" for name in said)
 
 
 def show(mount: Mount) -> str:

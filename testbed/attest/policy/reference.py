@@ -117,7 +117,7 @@ class Policy:
         consistent = tuple(name for name, digests in listed.items() if digest in digests)
         if consistent:
             return consistent, None
-        known = [f"sha256:{one.hex()} (image {name})" for name, digests in listed.items() for one in digests]
+        known = [f"sha256:{accepted.hex()} (image {name})" for name, digests in listed.items() for accepted in digests]
         if known:
             return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
         return images, self._unknown(f"a file of image {some(images)}")
@@ -139,7 +139,7 @@ class Policy:
         """Say what a launch must have that a container of one of ``images`` needs; nothing if it needs none."""
         if not all(self.images[name].demands_launch for name in images):
             return ""
-        return some([f"{one} (image {name})" for name in images for one in launch_demands(self.images[name])])
+        return some([f"{demand} (image {name})" for name in images for demand in launch_demands(self.images[name])])
 
     def tolerates(self, kind: FindingKind) -> bool:
         """Whether a finding of this kind is only noted."""
@@ -205,8 +205,8 @@ def _noted(on: On) -> Iterator[tuple[FindingKind, str]]:
 def _measurer(document: Document) -> dict[str, frozenset[bytes]]:
     if document.measurer is None:
         return {}
-    told = {part: getattr(document.measurer, part) for part in PARTS.values()}
-    return {part: frozenset(map(sha256_bytes, digests)) for part, digests in told.items()}
+    good = {part: getattr(document.measurer, part) for part in PARTS.values()}
+    return {part: frozenset(map(sha256_bytes, digests)) for part, digests in good.items()}
 
 
 def _add_host_files(files: Mapping[str, list[str]], where: str, accepted: list[bytes], verity: list[bytes]) -> None:
@@ -243,11 +243,11 @@ def _digest_field(text: str) -> bytes | None:
 
 
 def _buffers(buffers: Mapping[str, list[str]], where: str) -> dict[bytes, frozenset[str]]:
-    found: dict[bytes, frozenset[str]] = {}
+    digests_of: dict[bytes, frozenset[str]] = {}
     for text, digests in buffers.items():
         name = path_bytes(text, where, "host.buffers").replace(b" ", b"_")
-        found[name] = found.get(name, frozenset()) | frozenset(digests)
-    return found
+        digests_of[name] = digests_of.get(name, frozenset()) | frozenset(digests)
+    return digests_of
 
 
 def _patterns(exclude: list[str], where: str) -> Iterator[re.Pattern[bytes]]:

@@ -173,13 +173,13 @@ def _first(item: Node) -> tuple[frozenset[int], bool]:
 
 
 def _first_of(items: Sequence[Node]) -> tuple[frozenset[int], bool]:
-    found: frozenset[int] = frozenset()
+    union: frozenset[int] = frozenset()
     for item in items:
         first, nothing = _first(item)
-        found |= first
+        union |= first
         if not nothing:
-            return found, False
-    return found, True
+            return union, False
+    return union, True
 
 
 def _characters(item: Node) -> frozenset[int]:
@@ -208,5 +208,5 @@ def _category(name: str) -> frozenset[int]:
     wanted = known.get(name.replace("NOT_", ""))
     if wanted is None:
         raise RefusedError(f"it has something that is not known here ({name}): write the characters out")
-    found = frozenset(b"".join(re.findall(wanted, _BYTES)))
-    return _ALL - found if "NOT_" in name else found
+    members = frozenset(b"".join(re.findall(wanted, _BYTES)))
+    return _ALL - members if "NOT_" in name else members

@@ -112,7 +112,7 @@ def judge(
     python = _python(keylime_python)
     if not _version(name, python):
         return Opinion(rival=name, verdict=Says.ABSENT, detail="not on this machine")
-    told = _told(directory)
+    claimed = _told(directory)
     with tempfile.TemporaryDirectory(prefix="testbed-rival-") as scratch:
         case = _Case(
             directory=directory.resolve(),
@@ -120,7 +120,7 @@ def judge(
             ak=ak,
             nonce=nonce,
             demanded=demanded,
-            values=dict(values or {}) if told is None else told,
+            values=dict(values or {}) if claimed is None else claimed,
             python=python,
         )
         try:

@@ -58,20 +58,20 @@ def quote_findings(state: State, attest: Attest) -> list[Finding]:
       passed since it last wrote its clock down (up to 2^22 ms), and says so by ``safe``: but that is a reset too.
     - ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
     """
-    found = []
+    findings = []
     if attest.clock < state.clock:
         doubt = "" if attest.safe else "; not safe: the TPM lost time in a disorderly end"
-        found.append(_finding(FindingKind.QUOTE_CLOCK, "clock", f"{state.clock} or later", f"{attest.clock}{doubt}"))
+        findings.append(_finding(FindingKind.QUOTE_CLOCK, "clock", f"{state.clock} or later", f"{attest.clock}{doubt}"))
     if attest.reset_count != state.reset_count:
         expected, got = f"{state.reset_count}, as saved", f"{attest.reset_count}"
-        found.append(_finding(FindingKind.QUOTE_RESET, "resetCount", expected, got))
+        findings.append(_finding(FindingKind.QUOTE_RESET, "resetCount", expected, got))
     elif (attest.restart_count - state.restart_count) & _U32 > _U32 >> 1:
         expected, got = f"{state.restart_count}, as saved, or more", f"{attest.restart_count}"
-        found.append(_finding(FindingKind.QUOTE_RESET, "restartCount", expected, got))
+        findings.append(_finding(FindingKind.QUOTE_RESET, "restartCount", expected, got))
     if attest.firmware != state.firmware:
         expected, got = f"{state.firmware:016x}, as saved", f"{attest.firmware:016x}"
-        found.append(_finding(FindingKind.QUOTE_SIGNER, "firmwareVersion", expected, got))
-    return found
+        findings.append(_finding(FindingKind.QUOTE_SIGNER, "firmwareVersion", expected, got))
+    return findings
 
 
 def judge(policy: Policy | None, since: State | None) -> Judge:
@@ -81,22 +81,22 @@ def judge(policy: Policy | None, since: State | None) -> Judge:
     known = Judge(
         policy=policy,
         trees={(None, bytes.fromhex(digest)) for digest in since.trees},
-        parts={(None, one.part, bytes.fromhex(one.digest)): "saved state" for one in since.measurer},
+        parts={(None, part.part, bytes.fromhex(part.digest)): "saved state" for part in since.measurer},
         beats={pcr: Beats(last=beat) for pcr, beat in since.beats.items()},
     )
-    for one in since.containers:
-        known.roster.adopt(_known(one))
+    for saved in since.containers:
+        known.roster.adopt(_known(saved))
     return known
 
 
-def _known(one: state.SavedContainer) -> JudgedContainer:
+def _known(saved: state.SavedContainer) -> JudgedContainer:
     # A launch without a digest is a finding, and so is a container that ran before: then no state is saved.
     return JudgedContainer(
         pcr=None,
-        container=one.container,
-        counts_as=one.counts_as,
-        images=one.images,
-        launched=bool(one.container.image_digest),
+        container=saved.container,
+        counts_as=saved.counts_as,
+        images=saved.images,
+        launched=bool(saved.container.image_digest),
     )
 
 
@@ -106,14 +106,14 @@ def past_findings(log: Log, since: State | None, *, recheck: bool) -> list[Findi
         return []
     if log.size < since.seen_bytes:
         return [_mismatch("ima.bin", f"at least the {since.seen_bytes} bytes of the last time", f"{log.size} bytes")]
-    found, at = [], 0
+    findings, at = [], 0
     for segment in since.segments if recheck else ():
-        got = _digest(log, at, segment.size)
-        if got != segment.sha256:
+        digest = _digest(log, at, segment.size)
+        if digest != segment.sha256:
             where = f"ima.bin: bytes {at} to {at + segment.size}, verified before"
-            found.append(_mismatch(where, f"SHA-256 {segment.sha256}", got))
+            findings.append(_mismatch(where, f"SHA-256 {segment.sha256}", digest))
         at += segment.size
-    return found
+    return findings
 
 
 def progress_findings(replay: Replay, log: Log, since: State | None) -> list[Finding]:
@@ -155,7 +155,8 @@ def next_state(  # noqa: PLR0917 - a state holds something of each
         firmware=attest.firmware,
         segments=segments,
         containers=tuple(
-            state.SavedContainer(container=one.container, images=one.images, counts_as=one.counts_as) for one in known
+            state.SavedContainer(container=judged.container, images=judged.images, counts_as=judged.counts_as)
+            for judged in known
         ),
         measurer=tuple(
             Part(part=part, digest=digest.hex()) for part, digest in sorted(judge.known_parts(replay.reached))

@@ -165,9 +165,9 @@ def encode_state(state: State) -> bytes:
         "schema": SCHEMA,
         "pcrs": {f"{pcr}": state.pcrs[pcr].hex() for pcr in sorted(state.pcrs)},
         "counts": {f"{pcr}": state.counts[pcr] for pcr in sorted(state.counts)},
-        "segments": [asdict(one) for one in state.segments],
-        "measurer": [asdict(one) for one in state.measurer],
-        "containers": [_flat(one) for one in sorted(state.containers, key=lambda one: one.container.seq)],
+        "segments": [asdict(segment) for segment in state.segments],
+        "measurer": [asdict(part) for part in state.measurer],
+        "containers": [_flat(saved) for saved in sorted(state.containers, key=lambda saved: saved.container.seq)],
         "beats": [{"pcr": pcr} | asdict(beat) for pcr, beat in sorted(state.beats.items())],
     }
     return json.dumps(flat, indent=1, sort_keys=True).encode() + b"\n"
@@ -205,70 +205,75 @@ def parse_state(data: bytes, where: str) -> State:
     return state
 
 
-def _flat(one: SavedContainer) -> dict[str, Any]:
-    return {name: getattr(one.container, name, None) for name in _CONTAINER} | {
-        "images": sorted(one.images),
-        "counts_as": one.counts_as,
+def _flat(saved: SavedContainer) -> dict[str, Any]:
+    return {name: getattr(saved.container, name, None) for name in _CONTAINER} | {
+        "images": sorted(saved.images),
+        "counts_as": saved.counts_as,
     }
 
 
-def _segment(one: Object) -> Segment:
-    return Segment(size=one.integer("size", least=1), sha256=one.digest("sha256", 32))
+def _segment(row: Object) -> Segment:
+    return Segment(size=row.integer("size", least=1), sha256=row.digest("sha256", 32))
 
 
 def _parts(top: Object) -> tuple[Part, ...]:
     rows = top.objects("measurer", Part.__slots__)
     words = "|".join(PARTS.values())
     parts = tuple(
-        Part(part=one.text("part", words, f"one of {words}"), digest=one.digest("digest", 32)) for one in rows
+        Part(part=row.text("part", words, f"one of {words}"), digest=row.digest("digest", 32)) for row in rows
     )
-    keys = [(one.part, one.digest) for one in parts]
-    top.demand("measurer", keys == sorted(set(keys)), "different parts in order", [" ".join(one) for one in keys])
+    keys = [(part.part, part.digest) for part in parts]
+    top.demand("measurer", keys == sorted(set(keys)), "different parts in order", [" ".join(key) for key in keys])
     return parts
 
 
 def _beats(top: Object) -> dict[int, Beat]:
     rows = list(top.objects("beats", _BEAT))
-    pcrs = [one.integer("pcr", most=PCRS - 1) for one in rows]
+    pcrs = [row.integer("pcr", most=PCRS - 1) for row in rows]
     top.demand("beats", pcrs == sorted(set(pcrs)), "each PCR once, in order", pcrs)
-    return {pcr: _beat(one) for pcr, one in zip(pcrs, rows, strict=True)}
+    return {pcr: _beat(row) for pcr, row in zip(pcrs, rows, strict=True)}
 
 
-def _beat(one: Object) -> Beat:
+def _beat(row: Object) -> Beat:
     return Beat(
-        number=one.integer("number", least=1, most=_U64),
-        time=one.integer("time", most=_U64),
-        interval=one.integer("interval", most=_U64),
-        lost=one.integer("lost", most=_U64),
+        number=row.integer("number", least=1, most=_U64),
+        time=row.integer("time", most=_U64),
+        interval=row.integer("interval", most=_U64),
+        lost=row.integer("lost", most=_U64),
     )
 
 
-def _known(one: Object) -> SavedContainer:
+def _known(row: Object) -> SavedContainer:
     container = Container(
-        seq=one.integer("seq", least=1, most=_U64),
-        mntns=one.integer("mntns", most=_U64),
-        cgroup=one.integer("cgroup", most=_U64),
-        started=one.integer("started", most=_U64),
-        cgroup_path=one.text("cgroup_path"),
-        runtime_id=None if one.null("runtime_id") else one.digest("runtime_id", 32),
-        image=one.text("image"),
-        image_digest=one.text("image_digest", "([0-9a-f]{64})?", "32 bytes in lower-case hex, or none"),
-        entries=one.integer("entries", least=1),
-        parent=one.integer("parent", most=_U64),
+        seq=row.integer("seq", least=1, most=_U64),
+        mntns=row.integer("mntns", most=_U64),
+        cgroup=row.integer("cgroup", most=_U64),
+        started=row.integer("started", most=_U64),
+        cgroup_path=row.text("cgroup_path"),
+        runtime_id=None if row.null("runtime_id") else row.digest("runtime_id", 32),
+        image=row.text("image"),
+        image_digest=row.text("image_digest", "([0-9a-f]{64})?", "32 bytes in lower-case hex, or none"),
+        entries=row.integer("entries", least=1),
+        parent=row.integer("parent", most=_U64),
     )
-    counts_as = one.integer("counts_as", least=1, most=_U64)
-    return SavedContainer(container=container, images=one.texts("images"), counts_as=counts_as)
+    counts_as = row.integer("counts_as", least=1, most=_U64)
+    return SavedContainer(container=container, images=row.texts("images"), counts_as=counts_as)
 
 
 def _check_sums(top: Object, state: State) -> None:
     """Numbers that are told twice must agree: a file that was written in part, or by hand, is not to be built on."""
-    seqs = [one.container.seq for one in state.containers]
-    judges = {one.counts_as for one in state.containers}
-    claimed = sum(one.container.entries for one in state.containers)
+    seqs = [saved.container.seq for saved in state.containers]
+    judges = {saved.counts_as for saved in state.containers}
+    claimed = sum(saved.container.entries for saved in state.containers)
     top.demand("counts", state.counts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.counts))
     for key, good, expected, got in (
         ("entries", state.entries == sum(state.counts.values()), "the sum of counts", state.entries),
-        ("offset", state.offset == sum(one.size for one in state.segments), "the sum of segments", state.offset),
+        (
+            "offset",
+            state.offset == sum(segment.size for segment in state.segments),
+            "the sum of segments",
+            state.offset,
+        ),
         ("offset", bool(state.offset) == bool(state.entries), "0 if and only if entries is 0", state.offset),
         ("seen_bytes", state.seen_bytes >= state.offset, "offset or more", state.seen_bytes),
         ("seen_entries", state.seen_entries >= state.entries, "entries or more", state.seen_entries),

@@ -72,10 +72,10 @@ class Object:
 
     def digests(self, key: str, size: int) -> tuple[str, ...]:
         """Return a set of digests, in hex and in order."""
-        found = self.texts(key)
-        good = all(re.fullmatch(rf"[0-9a-f]{{{2 * size}}}", one) for one in found)
-        self.demand(key, good, f"digests of {size} bytes in lower-case hex", found)
-        return found
+        texts = self.texts(key)
+        good = all(re.fullmatch(rf"[0-9a-f]{{{2 * size}}}", text) for text in texts)
+        self.demand(key, good, f"digests of {size} bytes in lower-case hex", texts)
+        return texts
 
     def objects(self, key: str, keys: Collection[str]) -> Iterator[Object]:
         for number, raw in enumerate(self._list(key)):
@@ -95,7 +95,7 @@ class Object:
 
 def _show(value: object) -> str:
     """Show the start of a value, but nothing of what may be nested deeper than Python can write."""
-    if isinstance(value, list | dict) and value and not all(isinstance(one, str | int) for one in value):
+    if isinstance(value, list | dict) and value and not all(isinstance(item, str | int) for item in value):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, dict):
         return f"keys {ascii(sorted(value))[:80]}"

@@ -83,9 +83,11 @@ def _other_parent(honest: Honest) -> Forged:
 def _clone(honest: Honest) -> Forged:
     """Answer from a copy of the TPM's state: the same key, the same log, the same PCR values."""
     forged = quote(honest, still(honest))
-    told = forged.files["bundle.json"]
-    assert isinstance(told, bytes)
-    return replace(forged, files={**forged.files, "bundle.json": told.replace(b'"boot_id"', b'"boot_id_of_another"')})
+    document = forged.files["bundle.json"]
+    assert isinstance(document, bytes)
+    return replace(
+        forged, files={**forged.files, "bundle.json": document.replace(b'"boot_id"', b'"boot_id_of_another"')}
+    )
 
 
 def _demanded(honest: Honest, pcrs: str) -> Forged:

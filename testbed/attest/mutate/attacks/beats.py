@@ -46,22 +46,22 @@ class ForgedBeat:
         return buffer_line(b"ctr-beat", payload_of(6, struct.pack("<QQIIQQQ", *times, self.lost, 9)))
 
 
-Told = tuple[ForgedBeat, ...]
+ForgedBeats = tuple[ForgedBeat, ...]
 _FIRST = ForgedBeat(1, ATTACHED, 5, 30)
 _SECOND_BEAT = ForgedBeat(2, PERIODIC, 35, 30)
 
 
-def _lines(honest: Honest, told: Sequence[ForgedBeat]) -> list[Entry]:
+def _lines(honest: Honest, beats: Sequence[ForgedBeat]) -> list[Entry]:
     """Return the honest lines with these beats and no others, the last line last."""
     lines = [entry for entry in honest.covered() if event(entry) != b"ctr-beat"]
-    return [*lines[:-1], *(beat.line() for beat in told), lines[-1]]
+    return [*lines[:-1], *(beat.line() for beat in beats), lines[-1]]
 
 
-def _said(honest: Honest, told: Told) -> Forged:
-    return quote(honest, ForgedMachine(lines=_lines(honest, told)))
+def _said(honest: Honest, beats: ForgedBeats) -> Forged:
+    return quote(honest, ForgedMachine(lines=_lines(honest, beats)))
 
 
-def _later(honest: Honest, before: Told, after: Told) -> Forged:
+def _later(honest: Honest, before: ForgedBeats, after: ForgedBeats) -> Forged:
     """Save a state after the first beats, and go on with the others."""
     lines = _lines(honest, before)
     later = ForgedMachine(lines=[*lines, *(beat.line() for beat in after)], clock=_MINUTE)
@@ -92,7 +92,7 @@ def _of_container(honest: Honest) -> Forged:
 
 
 _GAP = (Kind.UNKNOWN_WINDOW,)
-_SAID: tuple[tuple[str, str, str, Told, tuple[str, ...]], ...] = (
+_SAID: tuple[tuple[str, str, str, ForgedBeats, tuple[str, ...]], ...] = (
     (
         "good",
         "T67",
@@ -144,7 +144,7 @@ _SAID: tuple[tuple[str, str, str, Told, tuple[str, ...]], ...] = (
     ("event-unknown", "T60", "an unknown event", (_FIRST, ForgedBeat(2, 5, 9)), (Kind.MALFORMED,)),
     ("reserved", "T60", "a reserved field in use", (_FIRST, ForgedBeat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),
 )
-_SAVED: tuple[tuple[str, str, Told, tuple[str, ...]], ...] = (
+_SAVED: tuple[tuple[str, str, ForgedBeats, tuple[str, ...]], ...] = (
     ("good", "nothing: the next one after the state was saved", (_SECOND_BEAT,), ()),
     ("gone", "one left out after the state was saved", (ForgedBeat(3, ASKED, 40),), _GAP),
     ("replayed", "one that the saved state knows", (replace(_FIRST, at=50),), _GAP),
@@ -156,12 +156,12 @@ _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
     *(
-        _row(f"beats-{name}", row, f"beats: {summary}", partial(_said, told=told), *expect)
-        for name, row, summary, told, expect in _SAID
+        _row(f"beats-{name}", row, f"beats: {summary}", partial(_said, beats=beats), *expect)
+        for name, row, summary, beats, expect in _SAID
     ),
     *(
-        _row(f"saved-beats-{name}", "T68", f"beats: {told}", partial(_later, before=(_FIRST,), after=after), *expect)
-        for name, told, after, expect in _SAVED
+        _row(f"saved-beats-{name}", "T68", f"beats: {summary}", partial(_later, before=(_FIRST,), after=after), *expect)
+        for name, summary, after, expect in _SAVED
     ),
     _row("beats-gap-hidden", "T52", "beats: a gap that the log does not show", _replaced, Kind.REPLAY_MISMATCH),
     _row("beats-past-the-quote", "T56", "beats: a gap past the quoted state", _past_the_quote, Kind.UNATTESTED),

@@ -44,12 +44,16 @@ def _moved_byte(values: Mapping[int, bytes]) -> Mapping[int, bytes]:
 
 
 _VALUES: tuple[tuple[str, str, Values], ...] = (
-    ("values-lying", "other PCR values than were quoted", lambda v: {pcr: flipped(one, 0) for pcr, one in v.items()}),
+    (
+        "values-lying",
+        "other PCR values than were quoted",
+        lambda v: {pcr: flipped(pcr_value, 0) for pcr, pcr_value in v.items()},
+    ),
     ("values-missing", "no PCR values", lambda _: None),
     ("values-none", "PCR values of no PCR", lambda _: {}),
     ("values-of-one", "the value of one PCR only", lambda v: {10: v[10]}),
     ("values-swapped", "the two PCRs' values swapped", lambda v: {10: v[11], 11: v[10]}),
-    ("values-short", "values of 20 bytes", lambda v: {pcr: one[:20] for pcr, one in v.items()}),
+    ("values-short", "values of 20 bytes", lambda v: {pcr: pcr_value[:20] for pcr, pcr_value in v.items()}),
     ("values-moved-byte", "a byte of one PCR's value moved to the other's", _moved_byte),
     ("values-more", "values of PCRs that nobody asked for", lambda v: {**v, 0: bytes(32), 23: b"\1" * 32}),
 )
@@ -93,16 +97,16 @@ _LARGEST = {"bundle.json": 1 << 20, "quote.attest": 1 << 12, "quote.sig": 1 << 1
 
 ATTACKS = (
     *(
-        by_files(f"json-{name}", "T50", f"bundle.json: {told}", partial(_values, edit=edit), applies=needs_both)
-        for name, told, edit in _VALUES
+        by_files(f"json-{name}", "T50", f"bundle.json: {summary}", partial(_values, edit=edit), applies=needs_both)
+        for name, summary, edit in _VALUES
     ),
     *(
-        by_files(f"json-{name}", "T51", f"bundle.json: {told}", partial(_word, words=words), *expect)
-        for name, told, words, expect in _WORDS
+        by_files(f"json-{name}", "T51", f"bundle.json: {summary}", partial(_word, words=words), *expect)
+        for name, summary, words, expect in _WORDS
     ),
     *(
-        by_files(f"json-{name}", "T52", f"bundle.json: {told}", partial(_text, edit=edit), Kind.MALFORMED)
-        for name, told, edit in _TEXTS
+        by_files(f"json-{name}", "T52", f"bundle.json: {summary}", partial(_text, edit=edit), Kind.MALFORMED)
+        for name, summary, edit in _TEXTS
     ),
     *(
         by_files(
@@ -118,12 +122,12 @@ ATTACKS = (
         by_files(
             f"{name.replace('.', '-')}-{what}",
             "T52",
-            f"{name}: {told}",
+            f"{name}: {summary}",
             partial(_odd, name=name, odd=odd(f"real-{name}")),
             Kind.MALFORMED,
         )
         for name in FILES
-        for what, told, odd in _ODD
+        for what, summary, odd in _ODD
     ),
     *(
         by_files(

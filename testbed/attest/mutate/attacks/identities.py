@@ -146,17 +146,17 @@ _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
     *(
-        _row(f"identity-{name}", "T52", f"identity: {told}", partial(_judged, lines=lines, keys=keys), *expect)
-        for name, told, lines, keys, expect in (*_JUDGED, *_SHARED)
+        _row(f"identity-{name}", "T52", f"identity: {summary}", partial(_judged, lines=lines, keys=keys), *expect)
+        for name, summary, lines, keys, expect in (*_JUDGED, *_SHARED)
     ),
     *(
         _row(
             f"saved-identity-{name}",
             "T68",
-            f"identity: {told}",
+            f"identity: {summary}",
             partial(_saved, before=before, after=after, keys=keys),
             *expect,
         )
-        for name, told, before, after, keys, expect in _SAVED
+        for name, summary, before, after, keys, expect in _SAVED
     ),
 )

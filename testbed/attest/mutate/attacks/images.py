@@ -40,7 +40,7 @@ def _by_id(honest: Honest, document: Document, image: str) -> None:
     """Name the image by the runtime's id of each container, and none for others."""
     ids = {runtime_id(payload(honest.entries[place])[72:]) for place in start_places(honest)}
     document["images"]["other"] = {"files": {EVIL: [GOOD]}}
-    document["containers"] = {one: [image] for one in ids if one}
+    document["containers"] = {key: [image] for key in ids if key}
 
 
 _POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
@@ -92,6 +92,6 @@ _POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
 _files = partial(by_files, applies=needs_containers)
 
 ATTACKS = tuple(
-    _files(f"policy-{name}", row, f"with a policy: {told}", partial(with_policy, edit=edit), *expect)
-    for name, row, told, edit, expect in _POLICIES
+    _files(f"policy-{name}", row, f"with a policy: {summary}", partial(with_policy, edit=edit), *expect)
+    for name, row, summary, edit, expect in _POLICIES
 )

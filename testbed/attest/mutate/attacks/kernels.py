@@ -28,19 +28,19 @@ _HELLO = b"hello"
 _NO_CONTENT = hashlib.sha256(bytes(8)).digest()  # eight bytes of an aggregate that nothing was put into
 
 
-def _booted(honest: Honest, told: Mapping[int, bytes], *, measured: bool = True) -> Forged:
-    """Start with phases on PCR 11, of which IMA's log has no entry; the verifier is ``told`` of start values."""
+def _booted(honest: Honest, declared: Mapping[int, bytes], *, measured: bool = True) -> Forged:
+    """Start with phases on PCR 11, of which IMA's log has no entry. ``declared``: start values, for the verifier."""
     lines = [entry for entry in honest.covered() if measured or entry.pcr != CONTAINER_PCR]
-    return replace(quote(honest, ForgedMachine(lines=lines, starts={CONTAINER_PCR: _PHASES})), starts=told)
+    return replace(quote(honest, ForgedMachine(lines=lines, starts={CONTAINER_PCR: _PHASES})), starts=declared)
 
 
-def _plain(honest: Honest, told: Mapping[int, bytes]) -> Forged:
-    return replace(quote(honest, ForgedMachine(lines=honest.covered())), starts=told)
+def _plain(honest: Honest, declared: Mapping[int, bytes]) -> Forged:
+    return replace(quote(honest, ForgedMachine(lines=honest.covered())), starts=declared)
 
 
-def _padded(honest: Honest, *, kernel: bool, told: bool, more: tuple[Entry, ...] = ()) -> Forged:
+def _padded(honest: Honest, *, kernel: bool, declared: bool, more: tuple[Entry, ...] = ()) -> Forged:
     machine = ForgedMachine(lines=grown(honest, *more), padded=kernel)
-    return replace(quote(honest, machine), padded_sha1=told)
+    return replace(quote(honest, machine), padded_sha1=declared)
 
 
 def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
@@ -48,11 +48,11 @@ def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
     return replace(quote(honest, machine), pcrs=f"{bank}:{IMA_PCR},{CONTAINER_PCR}", padded_sha1=padded)
 
 
-def _on_locality(honest: Honest, told: Mapping[int, bytes]) -> Forged:
+def _on_locality(honest: Honest, declared: Mapping[int, bytes]) -> Forged:
     """Measure on PCR 17, which a start of the machine leaves at ones."""
     lines = [entry._replace(pcr=17) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
     forged = quote(honest, ForgedMachine(lines=lines), pcrs=(IMA_PCR, 17))
-    return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=told)
+    return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=declared)
 
 
 def _kexeced(honest: Honest, *, carried: bool) -> Forged:
@@ -107,52 +107,57 @@ _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
 
 _row = partial(by_root, applies=needs_containers)
 _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
-    ("start-of-ones", "nothing: PCR 17 starts as ones", partial(_on_locality, told={}), ()),
+    ("start-of-ones", "nothing: PCR 17 starts as ones", partial(_on_locality, declared={}), ()),
     (
         "start-of-ones-denied",
         "zeros declared for PCR 17",
-        partial(_on_locality, told={17: bytes(32)}),
+        partial(_on_locality, declared={17: bytes(32)}),
         (Kind.REPLAY_MISMATCH,),
     ),
     (
         "uki-undeclared",
         "phases on PCR 11 before the measurer, not declared",
-        partial(_booted, told={}),
+        partial(_booted, declared={}),
         (Kind.REPLAY_MISMATCH,),
     ),
-    ("uki-declared", "phases on PCR 11 before the measurer, declared", partial(_booted, told={11: _PHASES}), ()),
-    ("uki-declared-wrongly", "other phases declared", partial(_booted, told={11: b"\1" * 32}), (Kind.REPLAY_MISMATCH,)),
+    ("uki-declared", "phases on PCR 11 before the measurer, declared", partial(_booted, declared={11: _PHASES}), ()),
+    (
+        "uki-declared-wrongly",
+        "other phases declared",
+        partial(_booted, declared={11: b"\1" * 32}),
+        (Kind.REPLAY_MISMATCH,),
+    ),
     (
         "uki-on-other-pcr",
         "the start value declared for PCR 10",
-        partial(_booted, told={10: _PHASES}),
+        partial(_booted, declared={10: _PHASES}),
         (Kind.REPLAY_MISMATCH,),
     ),
     (
         "uki-unmeasured",
         "phases on PCR 11 and no measurer, not declared",
-        partial(_booted, told={}, measured=False),
+        partial(_booted, declared={}, measured=False),
         (Kind.LOG_MISSING,),
     ),
     (
         "uki-unmeasured-declared",
         "phases on PCR 11 and no measurer, declared",
-        partial(_booted, told={11: _PHASES}, measured=False),
+        partial(_booted, declared={11: _PHASES}, measured=False),
         (),
     ),
     (
         "start-declared-only",
         "a start value declared that was not there",
-        partial(_plain, told={11: _PHASES}),
+        partial(_plain, declared={11: _PHASES}),
         (Kind.REPLAY_MISMATCH,),
     ),
     (
         "start-of-unasked-pcr",
         "a start value for a PCR that is not demanded",
-        partial(_plain, told={12: _PHASES}),
+        partial(_plain, declared={12: _PHASES}),
         (REFUSED,),
     ),
-    ("start-of-other-size", "a start value of 20 bytes", partial(_plain, told={11: bytes(20)}), (REFUSED,)),
+    ("start-of-other-size", "a start value of 20 bytes", partial(_plain, declared={11: bytes(20)}), (REFUSED,)),
 )
 
 ATTACKS = (
@@ -161,22 +166,22 @@ ATTACKS = (
         "padded-undeclared",
         "T61",
         "a kernel before 5.8, not declared",
-        partial(_padded, kernel=True, told=False),
+        partial(_padded, kernel=True, declared=False),
         Kind.REPLAY_MISMATCH,
     ),
-    _row("padded-declared", "T61", "a kernel before 5.8, declared", partial(_padded, kernel=True, told=True)),
+    _row("padded-declared", "T61", "a kernel before 5.8, declared", partial(_padded, kernel=True, declared=True)),
     _row(
         "padded-declared-only",
         "T61",
         "declared, and the kernel is newer",
-        partial(_padded, kernel=False, told=True),
+        partial(_padded, kernel=False, declared=True),
         Kind.REPLAY_MISMATCH,
     ),
     _row(
         "padded-violation",
         "T61",
         "a violation on a kernel before 5.8: 20 ones and zeros",
-        partial(_padded, kernel=True, told=True, more=(violation_line("/usr/bin/x"),)),
+        partial(_padded, kernel=True, declared=True, more=(violation_line("/usr/bin/x"),)),
         Kind.VIOLATION,
     ),
     *(

@@ -55,10 +55,10 @@ def _leading_zero(honest: Honest) -> Forged:
     return replace(forged, files={**forged.files, "quote.sig": longer})
 
 
-def _other_scheme(honest: Honest, *, told: bool) -> Forged:
-    """Sign with RSAPSS; the key is ``told`` to be one for it, or for RSASSA as the verifier knows it."""
+def _other_scheme(honest: Honest, *, declared: bool) -> Forged:
+    """Sign with RSAPSS; the key is ``declared`` as one for it, or for RSASSA as the verifier knows it."""
     signer = replace(rsa_tpm(), scheme_id=RSAPSS)
-    named = signer if told else rsa_tpm()
+    named = signer if declared else rsa_tpm()
     forged = quote(honest, still(honest), tpm=named)
     message = forged.files["quote.attest"]
     assert isinstance(message, bytes)
@@ -123,13 +123,13 @@ ATTACKS = (
         "honest-rsapss",
         "T51",
         "nothing: the stand-in TPM quotes the honest state (RSAPSS)",
-        partial(_other_scheme, told=True),
+        partial(_other_scheme, declared=True),
     ),
     _row(
         "scheme-of-no-key",
         "T48",
         "a good signature by RSAPSS of a key for RSASSA",
-        partial(_other_scheme, told=False),
+        partial(_other_scheme, declared=False),
         Kind.QUOTE_SIGNATURE,
     ),
     _row(
@@ -139,11 +139,11 @@ ATTACKS = (
         _row(
             name,
             "T51",
-            f"{told}, of which the verifier has a PEM",
+            f"{what}, of which the verifier has a PEM",
             partial(_other_kind_as_pem, signer=a, known=b),
             Kind.QUOTE_SIGNATURE,
         )
-        for name, told, a, b in (
+        for name, what, a, b in (
             ("rsa-for-ecdsa", "RSA's signature for a key of ECDSA", rsa_tpm, ecdsa_tpm),
             ("ecdsa-for-rsa", "ECDSA's signature for a key of RSA", ecdsa_tpm, rsa_tpm),
         )

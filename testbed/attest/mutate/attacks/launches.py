@@ -179,17 +179,21 @@ _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
     *(
-        _row(f"launch-{name}", row, f"launches, extended: {told}", partial(_added, lines=lines), *expect)
-        for name, row, told, lines, expect in _LINES
+        _row(f"launch-{name}", row, f"launches, extended: {summary}", partial(_added, lines=lines), *expect)
+        for name, row, summary, lines, expect in _LINES
     ),
     *(
-        _row(f"saved-{name}", "T68", f"launches: {told}", partial(_later, before=before, after=after), *expect)
-        for name, told, before, after, expect in _SAVED
+        _row(f"saved-{name}", "T68", f"launches: {summary}", partial(_later, before=before, after=after), *expect)
+        for name, summary, before, after, expect in _SAVED
     ),
     *(
         _row(
-            f"policy-launch-{name}", "T47", f"with a policy: {told}", partial(_by_policy, lines=lines, **keys), *expect
+            f"policy-launch-{name}",
+            "T47",
+            f"with a policy: {summary}",
+            partial(_by_policy, lines=lines, **keys),
+            *expect,
         )
-        for name, told, lines, keys, expect in _POLICIES
+        for name, summary, lines, keys, expect in _POLICIES
     ),
 )

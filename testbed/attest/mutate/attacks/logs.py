@@ -201,8 +201,8 @@ def _values_of_forged(honest: Honest) -> Forged:
     """Cut a line out and tell the PCR values that the rest leads to."""
     gone = victim(honest)
     lines = [entry for index, entry in enumerate(honest.entries) if index != gone]
-    told = {pcr: extended(lines, pcr, "sha256") for pcr in honest.values}
-    return with_files(honest, {"ima.bin": join(lines), "bundle.json": described(honest, told)})
+    values = {pcr: extended(lines, pcr, "sha256") for pcr in honest.values}
+    return with_files(honest, {"ima.bin": join(lines), "bundle.json": described(honest, values)})
 
 
 _row = partial(by_files, applies=needs_containers)

@@ -109,8 +109,8 @@ def _evil_between(honest: Honest) -> Forged:
     """Put a line that no PCR has between the last attested ones of PCR 11 and PCR 10."""
     entry = honest.entries[victim(honest)]
     evil = buffer_line(event(entry), flipped(payload(entry), DIGEST))
-    lines = sorted(honest.covered(), key=lambda one: one.pcr != CONTAINER_PCR)
-    split = sum(one.pcr == CONTAINER_PCR for one in lines)
+    lines = sorted(honest.covered(), key=lambda listed: listed.pcr != CONTAINER_PCR)
+    split = sum(listed.pcr == CONTAINER_PCR for listed in lines)
     return with_log(honest, [*lines[:split], evil, *lines[split:]])
 
 

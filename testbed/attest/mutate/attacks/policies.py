@@ -49,13 +49,13 @@ def reference(honest: Honest) -> Document:
     boots: list[str] = []
     for entry in honest.covered():
         if entry.pcr == IMA_PCR and not entry.violation and entry.template != b"ima-buf":
-            told = parse_fields(entry)
-            digests = boots if told.name == b"boot_aggregate" else host.setdefault(escape_path(told.name), [])
-            digests.append(f"{told.algorithm}:{told.digest.hex()}")
+            fields = parse_fields(entry)
+            digests = boots if fields.name == b"boot_aggregate" else host.setdefault(escape_path(fields.name), [])
+            digests.append(f"{fields.algorithm}:{fields.digest.hex()}")
     files: dict[str, list[str]] = {}
     for place in file_places(honest):
-        one = _file(payload(honest.entries[place]))
-        files.setdefault(escape_path(one.path), []).append(f"sha256:{one.digest.hex()}")
+        measured = _file(payload(honest.entries[place]))
+        files.setdefault(escape_path(measured.path), []).append(f"sha256:{measured.digest.hex()}")
     return {
         "schema": 1,
         "host": {"files": host, "boot_aggregate": boots},
@@ -224,11 +224,11 @@ ATTACKS = (
         by_root(
             f"policy-{name}",
             row,
-            f"with a policy: {told}",
+            f"with a policy: {summary}",
             partial(_with_lines, made=made, edit=edit),
             *expect,
             applies=needs_containers,
         )
-        for name, row, told, made, edit, expect in _LINES
+        for name, row, summary, made, edit, expect in _LINES
     ),
 )

@@ -76,10 +76,10 @@ def _as_rsapss(honest: Honest) -> Forged:
 def _whole_story(honest: Honest) -> Forged:
     """Let all fit together, log, values and pcrDigest: all but the signature."""
     machine = ForgedMachine(lines=grown(honest, buffer_line(b"ctr-file", victim_payload(honest))))
-    told = {pcr: machine.value(pcr) for pcr in sorted(honest.values)}
-    digest = hashlib.new(honest.signature.hash_alg, b"".join(told.values())).digest()
+    values = {pcr: machine.value(pcr) for pcr in sorted(honest.values)}
+    digest = hashlib.new(honest.signature.hash_alg, b"".join(values.values())).digest()
     files = {"quote.attest": pack_attest(replace(honest.attest, digest=digest))}
-    files |= {"bundle.json": described(honest, told), "ima.bin": join(machine.lines)}
+    files |= {"bundle.json": described(honest, values), "ima.bin": join(machine.lines)}
     return with_files(honest, files)
 
 
@@ -92,8 +92,8 @@ def _safe(attest: bytes) -> bytes:
 
 
 def _replayed(honest: Honest, **claims: str) -> Forged:
-    told = described(honest, honest.values, **claims)
-    return replace(with_files(honest, {"bundle.json": told}), nonce=FRESH_NONCE)
+    document = described(honest, honest.values, **claims)
+    return replace(with_files(honest, {"bundle.json": document}), nonce=FRESH_NONCE)
 
 
 def _nonce_patched(honest: Honest) -> Forged:

@@ -53,21 +53,21 @@ _row = partial(by_files, applies=needs_containers)
 
 ATTACKS = (
     *(
-        _row(f"policy-{n}", row, f"a policy file: {told}", partial(with_policy, edit=e), *x)
-        for n, row, told, e, x in _WORDS
+        _row(f"policy-{n}", row, f"a policy file: {summary}", partial(with_policy, edit=e), *x)
+        for n, row, summary, e, x in _WORDS
     ),
     *(
         _row(
             f"policy-exclude-{name}",
             "T70",
-            f"a policy that excludes {told}",
+            f"a policy that excludes {summary}",
             partial(with_policy, edit=setting(exclude=[pattern])),
             REFUSED,
         )
-        for name, told, pattern in _EXCLUDES
+        for name, summary, pattern in _EXCLUDES
     ),
     *(
-        _row(f"policy-{name}", "T70", f"a policy file: {told}", partial(_with_text, edit=edit), REFUSED)
-        for name, told, edit in _TEXTS
+        _row(f"policy-{name}", "T70", f"a policy file: {summary}", partial(_with_text, edit=edit), REFUSED)
+        for name, summary, edit in _TEXTS
     ),
 )

@@ -193,8 +193,8 @@ _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
     *(
-        _row(f"line-{name}", row, f"added and extended: {told}", partial(_line, entry=made), *expect)
-        for name, row, told, made, expect in _LINES
+        _row(f"line-{name}", row, f"added and extended: {what}", partial(_line, entry=made), *expect)
+        for name, row, what, made, expect in _LINES
     ),
     _row(
         "buffer-old-digest", "T60", "a payload under another's digest, extended", _old_buffer_digest, Kind.TEMPLATE_HASH
@@ -204,11 +204,11 @@ ATTACKS = (
         _row(
             name,
             "T59",
-            f"the measurer's own word that a file of a container {told}",
+            f"the measurer's own word that a file of a container {what}",
             partial(_said_violation, why=why),
             *expect,
         )
-        for name, told, why, expect in _VIOLATIONS
+        for name, what, why, expect in _VIOLATIONS
     ),
     *(
         _row(

@@ -114,8 +114,14 @@ _row = partial(by_root, applies=needs_both)
 
 ATTACKS = (
     *(
-        _row(one.name, "T50", f"a genuine quote over {one.summary}", partial(_selected, asked=one), one.expect)
-        for one in _SELECTIONS
+        _row(
+            request.name,
+            "T50",
+            f"a genuine quote over {request.summary}",
+            partial(_selected, asked=request),
+            request.expect,
+        )
+        for request in _SELECTIONS
     ),
     *(
         _row(

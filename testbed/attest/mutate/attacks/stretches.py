@@ -261,22 +261,22 @@ _TOLD = f"of {LENGTH} ordinary lines"
 
 ATTACKS = (
     *(
-        _row(name, "T72", f"{_TOLD}, extended: {told}", partial(_extended, edit=edit, run=run), *expect)
-        for name, told, edit, run, expect in _EXTENDED
+        _row(name, "T72", f"{_TOLD}, extended: {summary}", partial(_extended, edit=edit, run=run), *expect)
+        for name, summary, edit, run, expect in _EXTENDED
     ),
     *(
-        _row(name, "T52", f"{_TOLD}, as shown: {told}", partial(_shown, edit=edit, run=run), *expect)
-        for name, told, edit, run, expect in _SHOWN
+        _row(name, "T52", f"{_TOLD}, as shown: {summary}", partial(_shown, edit=edit, run=run), *expect)
+        for name, summary, edit, run, expect in _SHOWN
     ),
     *(
         _row(
             name,
             row,
-            f"{_TOLD}: {told}",
+            f"{_TOLD}: {summary}",
             partial(_by_policy, edit=edit),
             *expect,
         )
-        for name, row, told, edit, expect in _POLICIES
+        for name, row, summary, edit, expect in _POLICIES
     ),
     _row(
         "run-ahead-in-the-middle",

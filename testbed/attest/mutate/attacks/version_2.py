@@ -242,20 +242,22 @@ _Forge = Callable[[Honest], Forged]
 
 ATTACKS = (
     *(
-        _row(f"v2-{name}", row, f"version 2: {told}", partial(_added, lines=lines), *expect)
-        for name, row, told, lines, expect in _LINES
+        _row(f"v2-{name}", row, f"version 2: {summary}", partial(_added, lines=lines), *expect)
+        for name, row, summary, lines, expect in _LINES
     ),
     *(
-        _row(f"v2-beats-{name}", "T69", f"version 2, beats: {told}", partial(_beaten, lines=lines), *expect)
-        for name, told, lines, expect in _BEATS
+        _row(f"v2-beats-{name}", "T69", f"version 2, beats: {summary}", partial(_beaten, lines=lines), *expect)
+        for name, summary, lines, expect in _BEATS
     ),
     *(
-        _row(f"policy-v2-{name}", row, f"with a policy: {told}", partial(_by_policy, lines=lines, keys=keys), *expect)
-        for name, row, told, lines, keys, expect in _POLICIES
+        _row(
+            f"policy-v2-{name}", row, f"with a policy: {summary}", partial(_by_policy, lines=lines, keys=keys), *expect
+        )
+        for name, row, summary, lines, keys, expect in _POLICIES
     ),
     *(
-        _row(f"saved-v2-{name}", "T68", f"version 2: {told}", partial(_later, lines=lines, keys=keys), *expect)
-        for name, told, lines, keys, expect in _SAVED
+        _row(f"saved-v2-{name}", "T68", f"version 2: {summary}", partial(_later, lines=lines, keys=keys), *expect)
+        for name, summary, lines, keys, expect in _SAVED
     ),
     _row(
         "saved-v2-measurer",

@@ -62,12 +62,12 @@ def payload_of(kind: int, body: bytes, *, identity: bytes = bytes(32), flags: in
 
 def fields(entry: Entry) -> list[bytes]:
     """Return the fields of an entry that is well formed."""
-    found, at = [], 0
+    values, at = [], 0
     while at < len(entry.data):
         (size,) = _U32.unpack_from(entry.data, at)
-        found.append(entry.data[at + 4 : at + 4 + size])
+        values.append(entry.data[at + 4 : at + 4 + size])
         at += 4 + size
-    return found
+    return values
 
 
 def event(entry: Entry) -> bytes:
@@ -148,10 +148,10 @@ def with_log(honest: Honest, entries: Sequence[Entry]) -> Forged:
 
 def described(honest: Honest, values: Mapping[int, bytes] | None, **others: object) -> bytes:
     """Return a ``bundle.json`` with these PCR values, or none, and ``others`` instead of its own words."""
-    told = {key: value for key, value in json.loads(honest.files["bundle.json"]).items() if key != "pcr_values"}
+    claims = {key: value for key, value in json.loads(honest.files["bundle.json"]).items() if key != "pcr_values"}
     if values is not None:
-        told["pcr_values"] = {f"{pcr}": value.hex() for pcr, value in values.items()}
-    return json.dumps({**told, **others}, indent=1).encode() + b"\n"
+        claims["pcr_values"] = {f"{pcr}": value.hex() for pcr, value in values.items()}
+    return json.dumps({**claims, **others}, indent=1).encode() + b"\n"
 
 
 def without_values(honest: Honest, forged: Forged) -> Forged:
@@ -204,7 +204,7 @@ def quote(
     that it is over, where they are not simply those of ``pcrs`` in the machine's bank.
     """
     tpm = tpm or rsa_tpm()
-    told = {pcr: machine.value(pcr) for pcr in pcrs}
+    reached = {pcr: machine.value(pcr) for pcr in pcrs}
     attest = replace(
         honest.attest,
         signer=tpm.signer,
@@ -214,11 +214,11 @@ def quote(
         restart_count=honest.attest.restart_count + machine.restart,
         firmware=honest.attest.firmware + machine.firmware,
         selections=tuple(selections or (selection(machine.bank, pcrs),)),
-        digest=hashlib.new(tpm.hash_alg, b"".join(told.values() if values is None else values)).digest(),
+        digest=hashlib.new(tpm.hash_alg, b"".join(reached.values() if values is None else values)).digest(),
     )
     message = pack_attest(attest)
     files = {
-        "bundle.json": described(honest, told),
+        "bundle.json": described(honest, reached),
         "quote.attest": message,
         "quote.sig": tpm.sign(message),
         "ima.bin": join(machine.lines) if machine.log is None else machine.log,

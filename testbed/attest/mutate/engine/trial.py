@@ -85,8 +85,8 @@ def _check_quoted(directory: Path, honest: Honest) -> None:
     """Replay by other code than the verifier's what the verifier says is attested."""
     bank, _, _ = honest.pcrs.partition(":")
     together = b"".join(extended(honest.covered(), pcr, bank) for pcr in sorted(honest.attested))
-    got = hashlib.new(honest.signature.hash_alg, together).digest()
-    if got != honest.attest.digest:
+    digest = hashlib.new(honest.signature.hash_alg, together).digest()
+    if digest != honest.attest.digest:
         said = ", ".join(f"{count} of PCR {pcr}" for pcr, count in sorted(honest.attested.items())) or "none"
         expected = f"entries that lead to the quoted {honest.attest.digest.hex()}"
         hint = "this verifier is wrong, whatever it says of attacks"
@@ -127,12 +127,12 @@ def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals 
     try:
         findings = judge(forged, directory).findings
     except SpecError:
-        got, findings = frozenset({REFUSED}), ()
+        kinds, findings = frozenset({REFUSED}), ()
     else:
-        got = frozenset(finding.kind.value for finding in findings)
+        kinds = frozenset(finding.kind.value for finding in findings)
     # Where an argument of ours is refused, nothing was judged that others could judge.
-    opinions = ask(directory, forged) if ask is not None and REFUSED not in got else {}
-    return AttackOutcome(attack=attack, got=got, findings=findings, rivals=opinions)
+    opinions = ask(directory, forged) if ask is not None and REFUSED not in kinds else {}
+    return AttackOutcome(attack=attack, got=kinds, findings=findings, rivals=opinions)
 
 
 def matrix(
@@ -170,7 +170,7 @@ def ask_rivals(names: Sequence[str]) -> Rivals:
     def ask(directory: Path, forged: Forged) -> Mapping[str, str]:
         if forged.policy is not None or forged.since is not None:
             return {}
-        if any(isinstance(one, Odd | Link) for one in forged.files.values()):
+        if any(isinstance(file, Odd | Link) for file in forged.files.values()):
             return dict.fromkeys(names, verifiers.Says.CANNOT.value)
         return {
             name: verifiers.judge(name, directory, ak=forged.ak, nonce=forged.nonce, pcrs=forged.pcrs).verdict.value
