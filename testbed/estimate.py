@@ -96,8 +96,8 @@ def _makespan(loads: Iterable[float], machines: int) -> float:
 
 
 def _newest(results: Path) -> list[Campaign]:
-    found = sorted(results.glob("*/plan.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [Campaign(path=path.parent) for path in found[:_CAMPAIGNS]]
+    plans = sorted(results.glob("*/plan.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [Campaign(path=path.parent) for path in plans[:_CAMPAIGNS]]
 
 
 def _names(campaign: Campaign) -> dict[str, tuple[str, str]]:

@@ -145,17 +145,17 @@ def _check_pairs(experiment: Experiment) -> None:
     for runtime, workload, measurer in itertools.product(
         experiment.runtimes, experiment.workloads, experiment.measurers
     ):
-        one, starter = plugins.workload(workload), plugins.runtime(runtime)
+        wanted, starter = plugins.workload(workload), plugins.runtime(runtime)
         lack = ""
-        if one.pod and not starter.pods:
+        if wanted.pod and not starter.pods:
             lack = f"workload {workload!r} is a pod, and runtime {runtime!r} starts none"
-        if one.crowd and not starter.detached:
+        if wanted.crowd and not starter.detached:
             lack = f"workload {workload!r} wants containers that stay, and runtime {runtime!r} cannot leave them alone"
         if lack:
             hint = f'add [[exclude]] with runtime = "{runtime}" and workload = "{workload}"'
             if not any(e.runtime in (None, runtime) and e.workload in (None, workload) for e in experiment.exclude):
                 raise SpecError(lack, hint)
-        if plugins.measurer(measurer).burn and (one.cold or not experiment.warmups):
+        if plugins.measurer(measurer).burn and (wanted.cold or not experiment.warmups):
             raise SpecError(
                 f"measurer {measurer!r} burns a share of what the warm-up of {workload!r} took, and there is none",
                 "set warmups = 1, and leave out workloads that are cold",

@@ -26,26 +26,26 @@ def names(family: str) -> tuple[str, ...]:
 
 def measurer(name: str) -> Measurer:
     """Return the measurer of this name; raises ``SpecError`` naming those that exist."""
-    found: Measurer = _load("measurers", name, "MEASURER")
-    return found
+    plugin: Measurer = _load("measurers", name, "MEASURER")
+    return plugin
 
 
 def runtime(name: str) -> Runtime:
     """Return the runtime of this name; raises ``SpecError`` naming those that exist."""
-    found: Runtime = _load("runtimes", name, "RUNTIME")
-    return found
+    plugin: Runtime = _load("runtimes", name, "RUNTIME")
+    return plugin
 
 
 def workload(name: str) -> Workload:
     """Return the workload of this name; raises ``SpecError`` naming those that exist."""
-    found: Workload = _load("workloads", name, "WORKLOAD")
-    return found
+    plugin: Workload = _load("workloads", name, "WORKLOAD")
+    return plugin
 
 
 def attack(name: str) -> Attack:
     """Return the attack of this name; raises ``SpecError`` naming those that exist."""
-    found: Attack = _load("attacks", name, "ATTACK")
-    return found
+    plugin: Attack = _load("attacks", name, "ATTACK")
+    return plugin
 
 
 def source_digest(family: str, name: str) -> str:
@@ -60,13 +60,15 @@ def source_digest(family: str, name: str) -> str:
 def _modules(family: str) -> dict[str, str]:
     """Return the module of each name. A file is one plugin of its own name, or several (``WORKLOADS``)."""
     package = importlib.import_module(f"testbed.{family}")
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for info in pkgutil.iter_modules(package.__path__):
         if not info.name.startswith("_"):
             where = f"testbed.{family}.{info.name}"
             several = getattr(importlib.import_module(where), family.upper(), None)
-            found |= dict.fromkeys([one.name for one in several] if several else [info.name.replace("_", "-")], where)
-    return found
+            modules |= dict.fromkeys(
+                [plugin.name for plugin in several] if several else [info.name.replace("_", "-")], where
+            )
+    return modules
 
 
 def _module(family: str, name: str) -> str:
@@ -78,5 +80,5 @@ def _module(family: str, name: str) -> str:
 
 def _load(family: str, name: str, attribute: str) -> Any:
     module = importlib.import_module(_module(family, name))
-    several = {one.name: one for one in getattr(module, family.upper(), ())}
+    several = {plugin.name: plugin for plugin in getattr(module, family.upper(), ())}
     return several[name] if several else getattr(module, attribute)

@@ -230,9 +230,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{path}: cannot be read: {error}", "remove that run and run the campaign again") from error
     if not isinstance(value, dict) or value.get("schema", SCHEMA) != SCHEMA:
-        got = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise EvidenceError(
-            f"{path}: expected an object of schema {SCHEMA}, got {got}", "use the version that wrote it"
+            f"{path}: expected an object of schema {SCHEMA}, got {schema}", "use the version that wrote it"
         )
     return value
 

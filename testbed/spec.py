@@ -133,7 +133,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not TOML: {error}", "mend that line") from error
-    wishes = [_override(one) for one in overrides]
+    wishes = [_override(option) for option in overrides]
     for wish in wishes:
         _put(table, wish)
     try:
@@ -146,7 +146,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def named(path: Path, overrides: Iterable[str]) -> str:
     """Return what to call an experiment in a message: its file, and what was given instead of its keys."""
-    return " ".join((str(path), *(f"--set {one}" for one in overrides)))
+    return " ".join((str(path), *(f"--set {option}" for option in overrides)))
 
 
 def _override(text: str) -> _Override:

@@ -51,13 +51,13 @@ def nonce_of(bundle: Path, given: str | None) -> bytes:
         return parse_nonce(given)
     try:
         with (bundle / "bundle.json").open("rb") as file:
-            told = json.loads(file.read(_JSON_MAX))["nonce"]
-        nonce = parse_nonce(told)
+            claimed = json.loads(file.read(_JSON_MAX))["nonce"]
+        nonce = parse_nonce(claimed)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SpecError(
             f"{bundle}: expected a nonce in bundle.json, got none that can be read", "give --nonce"
         ) from error
-    click.echo(f"note: nonce {told} is the bundle's own word; a verifier takes none from there", err=True)
+    click.echo(f"note: nonce {claimed} is the bundle's own word; a verifier takes none from there", err=True)
     return nonce
 
 

@@ -92,8 +92,8 @@ def _matrix(rows: Sequence[AttackOutcome]) -> None:
 
 def _cells(row: AttackOutcome) -> list[str]:
     verdict = "not made" if row.skipped else ("yes" if row.ok else "NO")
-    got = "" if row.skipped else kinds(row.got)
-    return [row.attack.name, row.attack.catalogue, row.attack.power.value, kinds(row.attack.expect), got, verdict]
+    followed = "" if row.skipped else kinds(row.got)
+    return [row.attack.name, row.attack.catalogue, row.attack.power.value, kinds(row.attack.expect), followed, verdict]
 
 
 def _as_json(bundle: Path, rows: Sequence[AttackOutcome]) -> dict[str, Any]:

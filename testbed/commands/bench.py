@@ -60,7 +60,10 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     hot = prices.hot_target(parts.machine.kernel.release)
     ratios = prices.ratios(rows, hot)
     if as_json:
-        said = {"rows": [asdict(row) for row in rows], "ratios": [asdict(one) | {"ok": one.ok} for one in ratios]}
+        said = {
+            "rows": [asdict(row) for row in rows],
+            "ratios": [asdict(checked) | {"ok": checked.ok} for checked in ratios],
+        }
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         click.echo(f"guest instructions an event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
@@ -103,7 +106,11 @@ def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...
             reporter.advance(f"{counted.entries:,} entries")
     if as_json:
         line = log_growth.lookup(lengths)
-        said = {"banks": banks, "lengths": [asdict(one) for one in lengths], "lookup": asdict(line) if line else None}
+        said = {
+            "banks": banks,
+            "lengths": [asdict(priced) for priced in lengths],
+            "lookup": asdict(line) if line else None,
+        }
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         extend = f"PCR banks {', '.join(banks)}" if banks else "no TPM, so nothing is extended"

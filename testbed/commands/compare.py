@@ -38,11 +38,11 @@ def command(context: click.Context, campaigns: tuple[Path, ...]) -> None:
         first = first or (path, facts)
         _same(first, (path, facts))
         tables[str(path)] = _ladder(campaign, read_plan(campaign), facts)
-    told, noise = compare({name: table for name, table in tables.items() if len(table)})
-    for line in text(told, noise):
+    agreements, noise = compare({name: table for name, table in tables.items() if len(table)})
+    for line in text(agreements, noise):
         click.echo(line)
-    good = all(one.ok for one in told) and all(one.ok for one in noise)
-    context.exit(0 if told and good else 1)
+    good = all(item.ok for item in agreements) and all(item.ok for item in noise)
+    context.exit(0 if agreements and good else 1)
 
 
 def _ladder(campaign: Campaign, plan: Plan, facts: Mapping[str, Any]) -> pd.DataFrame:

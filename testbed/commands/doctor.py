@@ -16,9 +16,9 @@ def command(*, as_json: bool) -> None:
 
     Exit status: 0 everything that is needed is there; 3 something is missing.
     """
-    found = probe.capabilities()
-    click.echo(probe.as_json(found) if as_json else "\n".join(map(line, found)))
-    sys.exit(0 if all(capability.ok for capability in found if capability.needed) else 3)
+    capabilities = probe.capabilities()
+    click.echo(probe.as_json(capabilities) if as_json else "\n".join(map(line, capabilities)))
+    sys.exit(0 if all(capability.ok for capability in capabilities if capability.needed) else 3)
 
 
 def line(capability: probe.Capability) -> str:

@@ -58,5 +58,5 @@ def _listed(tree: Tree) -> Iterator[tuple[str, str]]:
 
 
 def _as_json(archive: Path, tree: Tree, *, nodes: bool) -> dict[str, Any]:
-    told = {"path": str(archive), "digest": tree.digest.hex(), "files": len(tree.nodes), "bytes": tree.size}
-    return told | ({"nodes": dict(_listed(tree))} if nodes else {})
+    described = {"path": str(archive), "digest": tree.digest.hex(), "files": len(tree.nodes), "bytes": tree.size}
+    return described | ({"nodes": dict(_listed(tree))} if nodes else {})

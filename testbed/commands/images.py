@@ -26,13 +26,13 @@ from testbed.lab.build.recipes import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buildable:
-    """One thing that can be built. ``build`` returns its digest; ``found``: digest and directory, if it is cached."""
+    """One thing that can be built. ``build`` returns its digest; ``cached``: digest and directory, if it is there."""
 
     kind: str
     name: str
     detail: str
     build: Callable[[cache.Progress], str]
-    found: tuple[str, Path] | None
+    cached: tuple[str, Path] | None
 
 
 @click.group("images")
@@ -58,8 +58,8 @@ def list_() -> None:
     """Show what there is: kind, name, digest, size on disk, and whether it is built."""
     table = Table("kind", "name", "digest", "size", "built", box=None)
     for row in rows():
-        if row.found:
-            digest, path = row.found
+        if row.cached:
+            digest, path = row.cached
             table.add_row(
                 row.kind, row.name + row.detail, digest.removeprefix("sha256:")[:12], mebibytes(cache.used(path)), "yes"
             )
@@ -111,8 +111,8 @@ def _kernel_row(recipe: KernelRecipe) -> Buildable:
         return build_kernel(recipe, progress).digest
 
     kernel = cached_kernel(recipe)
-    found = (kernel.digest, kernel.vmlinuz.parent) if kernel else None
-    return Buildable(kind="kernel", name=recipe.name, detail="", build=make, found=found)
+    cached = (kernel.digest, kernel.vmlinuz.parent) if kernel else None
+    return Buildable(kind="kernel", name=recipe.name, detail="", build=make, cached=cached)
 
 
 def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Buildable:
@@ -121,8 +121,8 @@ def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Buildable:
 
     kernel = cached_kernel(on)
     image = cached_image(recipe, kernel) if kernel else None
-    found = (image.digest, image.disk.parent) if image else None
-    return Buildable(kind="guest", name=recipe.name, detail=f" for {on.name}", build=make, found=found)
+    cached = (image.digest, image.disk.parent) if image else None
+    return Buildable(kind="guest", name=recipe.name, detail=f" for {on.name}", build=make, cached=cached)
 
 
 def _container_row(recipe: ContainerRecipe) -> Buildable:
@@ -130,5 +130,5 @@ def _container_row(recipe: ContainerRecipe) -> Buildable:
         return build_container_image(recipe, progress).digest
 
     image = cached_container_image(recipe)
-    found = (image.digest, image.archive.parent) if image else None
-    return Buildable(kind="container", name=recipe.name, detail="", build=make, found=found)
+    cached = (image.digest, image.archive.parent) if image else None
+    return Buildable(kind="container", name=recipe.name, detail="", build=make, cached=cached)

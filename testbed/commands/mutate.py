@@ -34,7 +34,9 @@ def command(
         raise click.UsageError("expected either --list or --apply NAME")
     honest = usage(lambda: read_honest(bundle, ak=key_of(bundle, ak), nonce=nonce_of(bundle, nonce), pcrs=pcrs))
     if name is None:
-        show(["attack", "case", "power", "must follow", "what is done"], [_listed(one, honest) for one in ATTACKS])
+        show(
+            ["attack", "case", "power", "must follow", "what is done"], [_listed(attack, honest) for attack in ATTACKS]
+        )
         return
     if output is None:
         raise click.UsageError("--apply needs -o DIRECTORY, which must not exist yet")
@@ -85,5 +87,5 @@ def command_line(forged: Forged, directory: Path) -> list[str]:
 
 def _listed(attack: EvidenceAttack, honest: Honest) -> list[str]:
     reason = attack.applies(honest)
-    told = f"{attack.summary} (not from this bundle: {reason})" if reason else attack.summary
-    return [attack.name, attack.catalogue, attack.power.value, kinds(attack.expect), told]
+    summary = f"{attack.summary} (not from this bundle: {reason})" if reason else attack.summary
+    return [attack.name, attack.catalogue, attack.power.value, kinds(attack.expect), summary]

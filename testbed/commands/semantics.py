@@ -124,8 +124,8 @@ def _read_binary(log: _Log, data: bytes) -> None:
                 _take(log, entry, where)
                 continue
             log.entries += 1
-            got = f"template digest {entry.digest.hex()}, expected {digest.hex()}"
-            _damage(log, {"entry": entry.number, "offset": entry.offset, "why": got, "repair": None})
+            why = f"template digest {entry.digest.hex()}, expected {digest.hex()}"
+            _damage(log, {"entry": entry.number, "offset": entry.offset, "why": why, "repair": None})
     except BadEvidence as error:
         raise EvidenceError(f"{log.path}: {error.message.removeprefix('ima.bin: ')}") from error
 
@@ -136,12 +136,12 @@ def _read_text(log: _Log, data: bytes) -> None:
         if damaged(line):
             log.entries += 1
             why = _why(line)
-            found = repair(line.raw) if log.damaged < _REPAIRS else None
-            words = found[1] if found else None
+            repaired = repair(line.raw) if log.damaged < _REPAIRS else None
+            words = repaired[1] if repaired else None
             _damage(log, {"line": line.number, "offset": line.offset, "why": why, "repair": words})
-            if found and found[0].entry is not None:
+            if repaired and repaired[0].entry is not None:
                 log.entries -= 1
-                _take(log, found[0].entry, f"{where} (repaired)")
+                _take(log, repaired[0].entry, f"{where} (repaired)")
         elif line.problem is not None:
             log.entries += 1
             _note(log, line.problem.finding(log.path))
@@ -190,10 +190,10 @@ def _take(log: _Log, entry: Entry, where: str) -> None:
         digests.append(fields.digest)
 
 
-def _damage(log: _Log, one: dict[str, Any]) -> None:
+def _damage(log: _Log, line: dict[str, Any]) -> None:
     log.damaged += 1
     if log.damaged <= _KEPT:
-        log.damaged_lines.append(one)
+        log.damaged_lines.append(line)
 
 
 def _note(log: _Log, finding: Finding) -> None:
@@ -203,16 +203,16 @@ def _note(log: _Log, finding: Finding) -> None:
 
 
 def _line_json(line: Measured, known: dict[bytes, list[bytes]]) -> dict[str, Any]:
-    found = infer(line, known)
+    inferred = infer(line, known)
     return {
         "where": line.where,
         "pcr": line.pcr,
         "name": line.name.decode(errors="backslashreplace"),
         "digest": line.digest.hex(),
-        "rule": found.rule.value,
-        "bits": found.bits,
-        "namespace_bound": found.namespace_bound,
-        "explanation": found.explanation,
+        "rule": inferred.rule.value,
+        "bits": inferred.bits,
+        "namespace_bound": inferred.namespace_bound,
+        "explanation": inferred.explanation,
     }
 
 
@@ -254,9 +254,9 @@ def _text(logs: Iterable[_Log], judged: Audit, findings: Iterable[Finding]) -> I
         other = f", {log.others} other lines" if log.others else ""
         violations = f", {log.violations} violations" if log.violations else ""
         yield f"{log.path} ({log.form}): {log.entries} entries, {log.damaged} damaged{violations}{other}"
-        for one in log.damaged_lines[:SHOWN]:
-            place = f"line {one['line']}" if "line" in one else f"entry {one['entry']}"
-            yield f"  damaged: {place} at byte {one['offset']}: {one['repair'] or one['why']}"
+        for line in log.damaged_lines[:SHOWN]:
+            place = f"line {line['line']}" if "line" in line else f"entry {line['entry']}"
+            yield f"  damaged: {place} at byte {line['offset']}: {line['repair'] or line['why']}"
         if log.damaged > SHOWN:
             yield f"  ... and {log.damaged - SHOWN} more; --json has the first {_KEPT}"
     yield from _table(judged.groups)
@@ -271,5 +271,5 @@ def _table(groups: Iterable[Group]) -> Iterator[str]:
     for group in groups:
         bound = ("bound" if group.namespace_bound else "not bound") if group.namespaced else "none"
         for bits, count in group.bits.items():
-            told = "unknown" if bits is None else f"{bits}"
-            yield f"{group.pcr:>3}  {group.rule.value:15}  {count:>7}  {told:>10}  {bound}"
+            bound_bits = "unknown" if bits is None else f"{bits}"
+            yield f"{group.pcr:>3}  {group.rule.value:15}  {count:>7}  {bound_bits:>10}  {bound}"

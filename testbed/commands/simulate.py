@@ -40,9 +40,9 @@ def table(design: Design, *, campaigns: int, seed: int) -> Iterator[str]:
     """Yield the lines of a Markdown table, and what they are about."""
     yield f"{campaigns} campaigns of {design.blocks} blocks, δ = ±{100 * design.delta:g} %, {design.noise}"
     yield ""
-    found = simulate.rates(design, simulate.usual_truths(design), campaigns=campaigns, seed=seed)
+    all_rates = simulate.rates(design, simulate.usual_truths(design), campaigns=campaigns, seed=seed)
     names = ("nothing", "stated smallest effect", "δ", "-δ")
-    yield from markdown.table(_HEADER, (_row(name, rates) for name, rates in zip(names, found, strict=True)))
+    yield from markdown.table(_HEADER, (_row(name, rates) for name, rates in zip(names, all_rates, strict=True)))
     if design.blocks >= effect.MIN_FOR_P:
         raw, adjusted = simulate.family(design, campaigns=campaigns, seed=seed)
         yield ""

@@ -226,9 +226,9 @@ def _load(what: str, public: bytes) -> Key:
 
 
 def _check_attributes(what: str, key: Key, must: int, must_not: int) -> None:
-    got = key.attributes or 0
-    if got & must != must or got & must_not:
-        raise LabError(f"{what}: attributes 0x{got:08x}, expected 0x{must:08x} and not 0x{must_not:08x}")
+    attributes = key.attributes or 0
+    if attributes & must != must or attributes & must_not:
+        raise LabError(f"{what}: attributes 0x{attributes:08x}, expected 0x{must:08x} and not 0x{must_not:08x}")
 
 
 def _write(directory: Path, files: Mapping[str, bytes]) -> None:

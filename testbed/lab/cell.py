@@ -196,7 +196,7 @@ def _work(guest: Guest, request: RunRequest, partial: _PartialRecord, events: Ev
                 return
             if number < warmups:
                 # A share of what this machine was just seen to need.
-                job = replace(job, burn=share * next(one.value for one in done.samples if one.metric == "cpu"))
+                job = replace(job, burn=share * next(sample.value for sample in done.samples if sample.metric == "cpu"))
 
 
 def _existing(directory: Path, name: str) -> str | None:

@@ -38,7 +38,7 @@ cat /proc/sys/kernel/tainted
 @functools.cache
 def emulator() -> dict[str, str]:
     """Return the versions of what runs the machines; a program that is missing has none."""
-    return {name: found for name, argv in _PROGRAMS.items() if (found := program_version(argv))}
+    return {name: version for name, argv in _PROGRAMS.items() if (version := program_version(argv))}
 
 
 def program_version(argv: tuple[str, ...]) -> str | None:
@@ -67,8 +67,8 @@ def host() -> dict[str, Any]:
 
 def pressure(where: Path = Path("/proc/pressure")) -> dict[str, float]:
     """Return the share of the last 10 seconds in which some task waited; empty where the kernel does not count it."""
-    found = {name: _first_match(where / name, r"^some avg10=([0-9.]+)") for name in ("cpu", "io", "memory")}
-    return {name: float(value) for name, value in found.items() if value}
+    averages = {name: _first_match(where / name, r"^some avg10=([0-9.]+)") for name in ("cpu", "io", "memory")}
+    return {name: float(value) for name, value in averages.items() if value}
 
 
 def steal(stat: str) -> int:

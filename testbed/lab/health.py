@@ -91,7 +91,9 @@ def _broken(facts: Mapping[str, Any], counters: Mapping[str, int], dmesg: str) -
 
 
 def _crowded(limits: Limits, facts: Mapping[str, Any], samples: Iterable[Sample]) -> Iterator[str]:
-    stolen = max((one.value for one in samples if one.metric == "guest_steal" and not one.warmup), default=0.0)
+    stolen = max(
+        (sample.value for sample in samples if sample.metric == "guest_steal" and not sample.warmup), default=0.0
+    )
     seen = {
         "guest_steal": (stolen, limits.guest_steal),
         "host_steal": (facts.get("host_steal", 0.0), limits.host_steal),

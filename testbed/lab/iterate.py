@@ -80,12 +80,12 @@ def request(job: IterationRequest, number: int) -> dict[str, Any]:
 def _group(job: IterationRequest, number: int, start: int) -> Iterator[dict[str, Any]]:
     # Names of the form that engines use. The same in every arm: its length and its hashes are part of the work.
     pod = _name(job, number, start, "pod") if job.workload.pod else ""
-    for role, one in enumerate(job.workload.together):
+    for role, role_of in enumerate(job.workload.together):
         name = _name(job, number, start, role) if role else _name(job, number, start)
         wish = Start(
             id=name,
             image=job.image,
-            argv=one.argv,
+            argv=role_of.argv,
             cgroup=_CONTAINERS,
             pod=pod,
             leads=bool(pod) and not role,
@@ -115,9 +115,9 @@ def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -
         Started(id=run["id"], image=workload.image, workload=workload.name, exit_status=_status(run["code"]), role=role)
         for run, role in zip(account["runs"], roles, strict=True)
     )
-    told = [_told(workload, role, run) for run, role in zip(account["runs"], roles, strict=True)]
-    failure = next((one for one in told if isinstance(one, str)), "") or _missed(workload, account["alive"])
-    outputs = [one for one, role in zip(told, roles, strict=True) if not role and isinstance(one, Output)]
+    results = [_told(workload, role, run) for run, role in zip(account["runs"], roles, strict=True)]
+    failure = next((result for result in results if isinstance(result, str)), "") or _missed(workload, account["alive"])
+    outputs = [result for result, role in zip(results, roles, strict=True) if not role and isinstance(result, Output)]
     samples = _samples(account["before"], account["after"], outputs)
     return Iteration(
         samples=tuple(replace(sample, iteration=number, warmup=warmup) for sample in samples),

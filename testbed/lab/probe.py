@@ -61,8 +61,8 @@ _PROGRAMS = (
 
 def capabilities() -> list[Capability]:
     """Look at everything; some seconds, half a minute the first time in a boot of a host whose KVM hangs."""
-    found = [_program(program) for program in _PROGRAMS]
-    return [*found, _libvirt(), _emulation(), kvm(known_kernel()), disk(), memory(Path("/proc/meminfo").read_text())]
+    programs = [_program(program) for program in _PROGRAMS]
+    return [*programs, _libvirt(), _emulation(), kvm(known_kernel()), disk(), memory(Path("/proc/meminfo").read_text())]
 
 
 def choose_tier(
@@ -89,7 +89,7 @@ def choose_tier(
 def known_kernel() -> Path | None:
     """Return a stock kernel that is at hand: one of ours from the cache, else the host's own."""
     ours = (kernel.cached_kernel(recipe) for recipe in kernel.load_kernels().values())
-    built = [found.vmlinuz for found in ours if found]
+    built = [cached.vmlinuz for cached in ours if cached]
     hosts = [path for path in sorted(Path("/boot").glob("vmlinuz*")) if os.access(path, os.R_OK)]
     return next(iter(built + hosts), None)
 
@@ -158,9 +158,9 @@ def memory(meminfo: str) -> Capability:
     return Capability(name="memory", ok=ok, found=f"{free} MiB available", remedy=remedy)
 
 
-def as_json(found: list[Capability]) -> str:
+def as_json(host: list[Capability]) -> str:
     """Return everything that was found as JSON."""
-    return json.dumps({"schema": 1, "capabilities": [asdict(capability) for capability in found]}, indent=1)
+    return json.dumps({"schema": 1, "capabilities": [asdict(capability) for capability in host]}, indent=1)
 
 
 def _kvm(*, ok: bool, found: str, remedy: str) -> Capability:
@@ -169,8 +169,8 @@ def _kvm(*, ok: bool, found: str, remedy: str) -> Capability:
 
 def _remembered(notes: Path, asked: Sequence[object]) -> str | None:
     try:
-        told = json.loads(notes.read_text())
-        return str(told["failure"]) if told["asked"] == asked else None
+        remembered = json.loads(notes.read_text())
+        return str(remembered["failure"]) if remembered["asked"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -180,11 +180,11 @@ def _used_gib() -> int:
 
 
 def _program(program: Program) -> Capability:
-    found = facts.program_version((program.name, *program.version)) if shell.which(program.name) else None
+    version = facts.program_version((program.name, *program.version)) if shell.which(program.name) else None
     if shell.which(program.name) is None:
         remedy = f"sudo apt install {program.package}"
         return Capability(name=program.name, ok=False, found="missing", remedy=remedy)
-    return Capability(name=program.name, ok=True, found=found or "there")
+    return Capability(name=program.name, ok=True, found=version or "there")
 
 
 def _libvirt() -> Capability:
@@ -208,5 +208,5 @@ def _emulation() -> Capability:
         return Capability(name="tcg, icount", ok=False, found="no QEMU", remedy="sudo apt install qemu-system-x86")
     ended = ("-display", "none", "-nodefaults", "-monitor", "stdio", "-S")
     done = shell.run([*argv, *ended], timeout=30, check=False, input=b"quit\n")
-    found = "this QEMU emulates and counts instructions" if done.code == 0 else shell.tail(done, 2)
-    return Capability(name="tcg, icount", ok=done.code == 0, found=found, remedy="sudo apt install qemu-system-x86")
+    outcome = "this QEMU emulates and counts instructions" if done.code == 0 else shell.tail(done, 2)
+    return Capability(name="tcg, icount", ok=done.code == 0, found=outcome, remedy="sudo apt install qemu-system-x86")

@@ -62,9 +62,9 @@ class RunningCampaign:
         return tuple(position for group in block.groups if self._retry(block, group) for position in group)
 
     def _retry(self, block: Block, group: tuple[int, ...]) -> bool:
-        found = [self.campaign.record_of(block.cells[n], block) for n in group]
-        tried = max((record.attempt for record in found if record is not None), default=0)
-        rejected = any(record is not None and record.status is Status.REJECTED for record in found)
+        records = [self.campaign.record_of(block.cells[n], block) for n in group]
+        tried = max((record.attempt for record in records if record is not None), default=0)
+        rejected = any(record is not None and record.status is Status.REJECTED for record in records)
         return rejected and tried < self.experiment.limits.tries and all(self.wanted(block.cells[n]) for n in group)
 
 

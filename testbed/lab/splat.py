@@ -72,19 +72,19 @@ def load_known(path: Path) -> tuple[KnownReport, ...]:
 def in_log(log: str) -> list[Report]:
     """Return the reports in a kernel's log, as ``dmesg`` prints it."""
     lines = [_STAMP.sub("", line) for line in log.splitlines()]
-    found: list[Report] = []
+    reports: list[Report] = []
     at = 0
     while at < len(lines):
         if _CUT in lines[at]:
             end = _end(lines, at, lambda line: _CUT in line)
-            found.append(_report(lines[at:end]))
+            reports.append(_report(lines[at:end]))
         elif _HEAD.search(lines[at]):
             end = _end(lines, at, lambda line: _CUT in line or _HEAD.search(line) is not None)
-            found.append(_report(lines[at:end]))
+            reports.append(_report(lines[at:end]))
         else:
             end = at + 1
         at = end
-    return found
+    return reports
 
 
 def _end(lines: list[str], begin: int, begins: Callable[[str], bool]) -> int:

@@ -42,8 +42,8 @@ def _try(name: str, experiment: Experiment, *, results: Path, tier: str | None, 
         built = kernel.build_kernel(kernel.load_kernels()[name])
         tried = replace(tried, release=built.release, version=kernel.package_version(built))
         tried = replace(tried, seconds=build_seconds(build_bundle(built, campaign.BPF)))
-        one = experiment.model_copy(update={"name": f"{experiment.name}-{name}", "kernels": (name,)})
-        ran = campaign.conduct(one, results=results, tier=tier, connect=connect, machines=1, refused=refused)
+        alone = experiment.model_copy(update={"name": f"{experiment.name}-{name}", "kernels": (name,)})
+        ran = campaign.conduct(alone, results=results, tier=tier, connect=connect, machines=1, refused=refused)
     except (BuildError, LabError) as error:
         # It ends up in a page that is committed: where this host's cache lies is nobody's matter.
         return replace(tried, problem=error.message.replace(str(cache.root()), "CACHE"))

@@ -95,13 +95,13 @@ def claim_nothing(_: Iterable[Ran]) -> frozenset[Claimed]:
 
 def files(ran: Iterable[Ran]) -> Iterator[Executed]:
     """Yield what a measurer of files must know."""
-    return (one for one in ran if isinstance(one, Executed))
+    return (item for item in ran if isinstance(item, Executed))
 
 
 def arguments_text(arguments: Iterable[bytes], *, cut_of: int | None = None) -> str:
     """Write the arguments of a program as one text; ``cut_of``: how many there were, if these are not all."""
     more = "" if cut_of is None else f" ... (cut, {cut_of} in all)"
-    return shlex.join(os.fsdecode(one) for one in arguments) + more
+    return shlex.join(os.fsdecode(argument) for argument in arguments) + more
 
 
 @contextmanager

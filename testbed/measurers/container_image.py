@@ -17,16 +17,16 @@ def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
 
 
 def _starts(ran: Iterable[Ran]) -> Iterator[Claimed]:
-    for one in ran:
-        if isinstance(one, Launched):
-            yield Claimed(pcr=PCR, container=None, path="", digest=one.image, what=What.IMAGE)
-            text = "" if one.argv is None else _shown(one.argv)
-            yield Claimed(pcr=PCR, container=one.container, path=text, digest=one.image, what=What.LAUNCH)
+    for launch in ran:
+        if isinstance(launch, Launched):
+            yield Claimed(pcr=PCR, container=None, path="", digest=launch.image, what=What.IMAGE)
+            text = "" if launch.argv is None else _shown(launch.argv)
+            yield Claimed(pcr=PCR, container=launch.container, path=text, digest=launch.image, what=What.LAUNCH)
 
 
 def _shown(argv: tuple[str, ...]) -> str:
     """Write arguments as an entry has them: it holds so many bytes of them, each with its zero byte."""
-    said = b"".join(os.fsencode(one) + b"\0" for one in argv)
+    said = b"".join(os.fsencode(argument) + b"\0" for argument in argv)
     parts = said[:ARGUMENTS_MAX].split(b"\0")
     cut_of = len(argv) if len(said) > ARGUMENTS_MAX else None
     return arguments_text(parts if parts[-1] else parts[:-1], cut_of=cut_of)

@@ -22,13 +22,13 @@ def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
     is then the namespace's number, which nobody knows in advance.
     """
     executed = list(files(ran))
-    lines = (_line(one) for one in executed if 0 not in bytes.fromhex(one.digest)[:_POINTER])
+    lines = (_line(file) for file in executed if 0 not in bytes.fromhex(file.digest)[:_POINTER])
     return ima_exec.claim(executed) | frozenset(lines)
 
 
-def _line(one: Executed) -> Claimed:
-    digest = hashlib.sha256(bytes.fromhex(one.digest)[:_POINTER]).hexdigest()
-    return Claimed(pcr=PCR, container=None, path=f"{ANY_NAMESPACE}:{one.path}", digest=digest)
+def _line(file: Executed) -> Claimed:
+    digest = hashlib.sha256(bytes.fromhex(file.digest)[:_POINTER]).hexdigest()
+    return Claimed(pcr=PCR, container=None, path=f"{ANY_NAMESPACE}:{file.path}", digest=digest)
 
 
 MEASURER = Measurer(

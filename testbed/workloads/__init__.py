@@ -114,8 +114,8 @@ class Workload:
 
 def expect_lines(expected: tuple[str, ...], output: str) -> None:
     """Raise ``WorkloadFailed`` naming the first line of ``output`` that is not the expected one."""
-    got = tuple(output.splitlines())
-    if got != expected:
-        pairs = zip(expected, got, strict=False)
+    lines_printed = tuple(output.splitlines())
+    if lines_printed != expected:
+        pairs = zip(expected, lines_printed, strict=False)
         lines = [f"line {n}: expected {a!r}, got {b!r}" for n, (a, b) in enumerate(pairs, 1) if a != b]
-        raise WorkloadFailed(lines[0] if lines else f"expected {len(expected)} lines, got {len(got)}")
+        raise WorkloadFailed(lines[0] if lines else f"expected {len(expected)} lines, got {len(lines_printed)}")

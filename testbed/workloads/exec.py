@@ -19,9 +19,9 @@ def parser(line: str, times: int) -> Parse:
 
     def parse(output: str) -> Output:
         lines = output.splitlines()
-        for number, got in enumerate(lines, 1):
-            if not re.fullmatch(line, got) or got != lines[0]:
-                raise WorkloadFailed(f"line {number}: expected {line!r}, the same in each line, got {got!r}")
+        for number, printed in enumerate(lines, 1):
+            if not re.fullmatch(line, printed) or printed != lines[0]:
+                raise WorkloadFailed(f"line {number}: expected {line!r}, the same in each line, got {printed!r}")
         if len(lines) != times:
             raise WorkloadFailed(f"expected {times} lines, got {len(lines)}")
         return Output(operations=times)

@@ -50,7 +50,7 @@ def parse(output: str) -> Output:
     report = _ROWS.fullmatch(output)
     if report is None:
         raise WorkloadFailed(f"expected rows of {', '.join(COMMANDS)} and two ends with 0, got {output[-400:]!r}")
-    counts = {found[1]: found[2] for found in map(_DONE.fullmatch, report["counted"].splitlines()) if found}
+    counts = {match[1]: match[2] for match in map(_DONE.fullmatch, report["counted"].splitlines()) if match}
     wrong = {command: counts.get(command) for command in COMMANDS if counts.get(command) != str(REQUESTS)}
     if wrong:
         raise WorkloadFailed(f"expected {REQUESTS} calls of each command that none failed of, got {wrong}")

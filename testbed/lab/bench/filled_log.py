@@ -59,12 +59,12 @@ def run(
         with measurer.attach(measurer, guest):
             guest.run(("insmod", f"{DEPLOYED}/{events.MODULE}"))
             filled = 0
-            for length in (one for one in LENGTHS if one <= to):
+            for length in (entries for entries in LENGTHS if entries <= to):
                 before, more = _slab(guest), length - _entries(guest)
                 guest.run((f"{events.ROOT}/bench", "fill", str(more)), timeout=_FILL_SECONDS)
                 filled += more
-                if (got := _entries(guest)) < length:
-                    raise DeployError(f"the log has {got} entries, expected {length}", "look at dmesg")
+                if (entries_now := _entries(guest)) < length:
+                    raise DeployError(f"the log has {entries_now} entries, expected {length}", "look at dmesg")
                 grown = (_slab(guest) - before) / more if more >= _FEWEST else None
                 text = _events(guest, length, filled)
                 yield CountedLength(entries=length, text=text, entry_bytes=grown)
@@ -88,7 +88,7 @@ def _entries(guest: Guest) -> int:
 
 def _slab(guest: Guest) -> int:
     """Return the bytes of the kernel's own memory that it cannot give back."""
-    found = re.search(r"^SUnreclaim: +(\d+) kB$", guest.get("/proc/meminfo").decode(), re.MULTILINE)
-    if found is None:
+    match = re.search(r"^SUnreclaim: +(\d+) kB$", guest.get("/proc/meminfo").decode(), re.MULTILINE)
+    if match is None:
         raise DeployError("/proc/meminfo of the guest has no line SUnreclaim", "is it another kernel?")
-    return int(found[1]) << 10
+    return int(match[1]) << 10

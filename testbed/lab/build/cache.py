@@ -105,13 +105,13 @@ def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
 
 def entries() -> list[CacheEntry]:
     """List what is complete."""
-    found = (path for path in sorted(root().glob("*/*")) if _is_entry(path))
-    return [CacheEntry(kind=path.parent.name, key=path.name, path=path, size=used(path)) for path in found]
+    paths = (path for path in sorted(root().glob("*/*")) if _is_entry(path))
+    return [CacheEntry(kind=path.parent.name, key=path.name, path=path, size=used(path)) for path in paths]
 
 
 def used(path: Path) -> int:
     """Return the bytes that a directory takes on disk (holes in sparse files take none)."""
-    return sum(found.lstat().st_blocks * 512 for found in path.rglob("*"))
+    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))
 
 
 def gc(*, everything: bool = False) -> list[Path]:
@@ -159,8 +159,8 @@ def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -
 
 def _is_full(error: BaseException) -> bool:
     """Tell whether a disk was full, for us or for a program that we ran (which can only say it in words)."""
-    told = isinstance(error, TestbedError) and os.strerror(errno.ENOSPC) in error.message
-    return told or (isinstance(error, OSError) and error.errno in _FULL)
+    said_so = isinstance(error, TestbedError) and os.strerror(errno.ENOSPC) in error.message
+    return said_so or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def _full(kind: str, where: Path, needed: int, said: str) -> HostError:

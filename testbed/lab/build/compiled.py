@@ -42,24 +42,24 @@ def options(text: str) -> dict[str, str]:
 
     Raises ``BuildError`` for a line that is neither an option, nor a comment, nor empty.
     """
-    found = {}
+    values = {}
     for number, line in enumerate(text.splitlines(), 1):
         if match := _SET.fullmatch(line):
-            found[match[1]] = match[2]
+            values[match[1]] = match[2]
         elif match := _UNSET.fullmatch(line):
-            found[match[1]] = "n"
+            values[match[1]] = "n"
         elif line.strip() and not line.startswith("#"):
             raise BuildError(f"line {number} of a kernel's configuration: expected CONFIG_NAME=VALUE, got {line!r}")
-    return found
+    return values
 
 
 def check(name: str, asked: Mapping[str, str], config: str) -> None:
     """Raise ``BuildError`` naming each option of ``asked`` that ``config`` does not have, with expected and got."""
-    got = options(config)
+    values = options(config)
     unmet = [
-        f"{option}: expected {value}, got {got.get(option, 'n')}"
+        f"{option}: expected {value}, got {values.get(option, 'n')}"
         for option, value in asked.items()
-        if got.get(option, "n") != value
+        if values.get(option, "n") != value
     ]
     if unmet:
         hint = f"see what each of them depends on, and add that to images/built/{name}.config"

@@ -65,13 +65,13 @@ def package_version(kernel: Kernel) -> str:
 def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
     """Raise ``BuildError`` naming kernel, option, expected and got for each option that ``config`` does not meet."""
     lines = (line.partition("=") for line in config.splitlines() if line.startswith("CONFIG_"))
-    got = {name: value for name, _, value in lines}
+    values = {name: value for name, _, value in lines}
     unmet = [
-        f"{name}: expected {expected}, got {got.get(name, 'n')}"
+        f"{name}: expected {expected}, got {values.get(name, 'n')}"
         for name, expected in recipe.options.items()
-        if got.get(name, "n") != expected
+        if values.get(name, "n") != expected
     ]
-    modules = got.get("CONFIG_LSM", "").strip('"').split(",")
+    modules = values.get("CONFIG_LSM", "").strip('"').split(",")
     unmet += [
         f"CONFIG_LSM: expected {name!r} in it, got {','.join(modules)!r}" for name in recipe.lsm if name not in modules
     ]
@@ -139,12 +139,12 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
 
 
 def _release(recipe: KernelRecipe, boot: Path) -> str:
-    found = [path.name.removeprefix("vmlinuz-") for path in sorted(boot.glob("vmlinuz-*"))]
-    if len(found) != 1:
+    releases = [path.name.removeprefix("vmlinuz-") for path in sorted(boot.glob("vmlinuz-*"))]
+    if len(releases) != 1:
         raise BuildError(
-            f"kernel {recipe.name}: expected one kernel from {recipe.image}, got {found}", "name one package"
+            f"kernel {recipe.name}: expected one kernel from {recipe.image}, got {releases}", "name one package"
         )
-    return found[0]
+    return releases[0]
 
 
 def describe(recipe: Recipe, release: str, at: Path, packed: Path) -> dict[str, Any]:

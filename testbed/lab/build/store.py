@@ -83,7 +83,9 @@ def _pack(target: Path, images: Sequence[ContainerImage]) -> int:
                     if layer not in done:
                         size += _nest(out, f"layers/{layer}", archive, layer)
                         done.add(layer)
-            tarball.add_file(out, f"images/{_hex(image.digest)}", "".join(f"{one}\n" for one in reversed(layers)))
+            tarball.add_file(
+                out, f"images/{_hex(image.digest)}", "".join(f"{directory}\n" for directory in reversed(layers))
+            )
     return size // _MIB + size // (16 * _MIB) + _SPARE_MIB
 
 

@@ -34,8 +34,8 @@ def main() -> None:
 
 def _count(program: int, counted: dict[str, int]) -> None:
     lines = pathlib.Path(f"/proc/self/fdinfo/{program}").read_text().splitlines()
-    told = dict(line.split(":", 1) for line in lines if ":" in line)
-    runs, spent = int(told.get("run_cnt", 0)), int(told.get("run_time_ns", 0))
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    runs, spent = int(fields.get("run_cnt", 0)), int(fields.get("run_time_ns", 0))
     if runs:
         name = _name(program)
         counted[f"bpf_runs_{name}"] = counted.get(f"bpf_runs_{name}", 0) + runs
@@ -46,9 +46,9 @@ def _ids() -> Iterator[int]:
     attribute = ctypes.create_string_buffer(struct.pack("=III", 0, 0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     while libc.syscall(_BPF, _PROG_GET_NEXT_ID, attribute, 12) == 0:
-        _, found, _ = struct.unpack("=III", attribute.raw[:12])
-        yield found
-        struct.pack_into("=I", attribute, 0, found)
+        _, number, _ = struct.unpack("=III", attribute.raw[:12])
+        yield number
+        struct.pack_into("=I", attribute, 0, number)
 
 
 def _bpf(command: int, attribute: bytes) -> int:

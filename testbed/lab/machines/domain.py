@@ -263,7 +263,7 @@ def _add(parent: etree._Element, tag: str, *, text: str | None = None, **attribu
 
 
 def _find(domain: etree._Element, path: str) -> etree._Element:
-    found = domain.find(path)
-    if found is None:
+    element = domain.find(path)
+    if element is None:
         raise ValueError(f"no <{path}> in this domain")
-    return found
+    return element
