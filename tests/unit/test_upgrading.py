@@ -18,30 +18,31 @@ import pytest
 from click.testing import CliRunner
 
 from testbed import cli, errors, rundir
-from testbed.analysis import frames
+from testbed.analysis.bench.log_growth import Length, Lookup
+from testbed.analysis.bench.prices import EventCost, Ratio
 from testbed.analysis.reference import is_reference, make
+from testbed.analysis.tables import frames
 from testbed.attest import mutate
 from testbed.attest.bundle import read_bundle
-from testbed.attest.entries import parse_payload
-from testbed.attest.finding import UnsupportedEvidence, Verdict
-from testbed.attest.image_command import measure
-from testbed.attest.mutate_command import audit_command
-from testbed.attest.payload import KINDS, parse_header
-from testbed.attest.policy import load_policy
-from testbed.attest.policy_keys import Document
-from testbed.attest.policy_make import as_json as policy_as_json
-from testbed.attest.semantics_command import semantics
-from testbed.attest.state import load_state
-from testbed.attest.tree import DIRECTORY, Node, measure_tree
+from testbed.attest.entries.parse import parse_payload
+from testbed.attest.entries.payload import KINDS, parse_header
+from testbed.attest.finding import UnsupportedEvidence
+from testbed.attest.image.tree import DIRECTORY, Node, measure_tree
+from testbed.attest.policy.keys import Document
+from testbed.attest.policy.make import as_json as policy_as_json
+from testbed.attest.policy.reference import load_policy
+from testbed.attest.saved.state import load_state
+from testbed.attest.verdict import Verdict
+from testbed.commands.audit import command as audit_command
+from testbed.commands.bench import command as bench
+from testbed.commands.bench import measurer as bench_measurer
+from testbed.commands.image_digest import measure
+from testbed.commands.semantics import command as semantics
 from testbed.lab.attestation import collect
-from testbed.lab.bench_command import bench
-from testbed.lab.bench_command import measurer as bench_measurer
-from testbed.lab.bench_log_table import Length, Lookup
-from testbed.lab.bench_table import Ratio, Row
 from testbed.lab.campaign import conduct
+from testbed.lab.machines.save import Saved
 from testbed.lab.probe import Capability
 from testbed.lab.probe import as_json as doctor_json
-from testbed.lab.save import Saved
 from testbed.record import Record
 from testbed.rundir import Campaign
 
@@ -198,9 +199,13 @@ def doctor() -> object:
 def bench_rows(path: Path) -> object:
     """Read it into the classes that the command writes."""
     said = json.loads(path.read_text())
-    rows = [Row(**row) for row in said.get("rows", ())]
+    rows = [EventCost(**row) for row in said.get("rows", ())]
     ratios = [Ratio(**{key: value for key, value in one.items() if key != "ok"}) for one in said.get("ratios", ())]
-    lengths = [Length(**one | {"rows": tuple(Row(**row) for row in one["rows"])}) for one in said.get("lengths", ())]
+    lengths = [
+        Length(**one | {"rows": tuple(EventCost(**row) for row in one["rows"])}) for one in said.get("lengths", ())
+    ]
+        Length(**one | {"rows": tuple(EventCost(**row) for row in one["rows"])}) for one in said.get("lengths", ())
+    ]
     steps = [Lookup(**said["lookup"]).step] if "lookup" in said else []
     return len(rows), [one.ok for one in ratios], [one.entries for one in lengths], steps
 
