@@ -204,8 +204,6 @@ def bench_rows(path: Path) -> object:
     lengths = [
         Length(**one | {"rows": tuple(EventCost(**row) for row in one["rows"])}) for one in said.get("lengths", ())
     ]
-        Length(**one | {"rows": tuple(EventCost(**row) for row in one["rows"])}) for one in said.get("lengths", ())
-    ]
     steps = [Lookup(**said["lookup"]).step] if "lookup" in said else []
     return len(rows), [one.ok for one in ratios], [one.entries for one in lengths], steps
 
