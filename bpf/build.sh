@@ -7,8 +7,11 @@
 #
 #   sh build.sh SOURCE OUT [RELEASE]
 #
-# SOURCE is this directory (may be read-only). RELEASE is needed only where more
-# than one kernel's headers are installed. On success OUT holds
+# SOURCE is this directory, or that of another measurer (may be read-only): its
+# Makefile gets O=OUT and KDIR, a private copy of the kernel's headers with
+# vmlinux (BTF) and resolve_btfids in it, and makes `all`. RELEASE is needed only
+# where more than one kernel's headers are installed. On success OUT holds, of
+# this directory,
 #
 #   testbed_measurer.ko  measurer  release  work/
 #
@@ -121,6 +124,6 @@ fi
 # ---- the measurer ----
 
 make -C "$SOURCE" --no-print-directory O="$OUT" KDIR="$KDIR" V="${V:-0}" all
-readelf -S "$OUT/testbed_measurer.ko" | grep -q '\.BTF ' ||
+[ ! -e "$OUT/testbed_measurer.ko" ] || readelf -S "$OUT/testbed_measurer.ko" | grep -q '\.BTF ' ||
 	die "the module has no BTF: its kfuncs could not be called"
 echo "$RELEASE" >"$OUT/release"

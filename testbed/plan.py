@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from testbed import plugins
@@ -65,12 +66,20 @@ class Plan:
     order: str = "williams"
 
 
-def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], inputs: Mapping[str, str]) -> Plan:
+def resolve(
+    experiment: Experiment,
+    *,
+    tier: Tier,
+    kernels: Mapping[str, str],
+    inputs: Mapping[str, str],
+    products: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> Plan:
     """Resolve an experiment into cells and blocks.
 
     ``kernels``: the digest of what is booted and deployed, by name of the kernel; ``inputs``: digests that all cells
-    share (container images, emulator). Raises ``SpecError`` for a name that does not exist, for a machine that the tier
-    does not have, and for an empty product.
+    share (container images, emulator). ``products``: the digest of what a foreign measurer is on a kernel, by (kernel,
+    measurer); it is in the ids of that measurer's cells alone. Raises ``SpecError`` for a name that does not exist, for
+    a machine that the tier does not have, and for an empty product.
     """
     check_names(experiment, kernels)
     _check_machine(experiment, tier)
@@ -101,6 +110,7 @@ def resolve(experiment: Experiment, *, tier: Tier, kernels: Mapping[str, str], i
                     "workload": plugins.source_digest("workloads", workload),
                     "attack": plugins.source_digest("attacks", attack),
                 }
+                | ({"products": products[kernel, measurer]} if (kernel, measurer) in products else {})
             ),
         )
         for kernel, runtime, measurer, workload, attack in itertools.product(*axes)

@@ -1,6 +1,7 @@
 """Find a plugin by its name: ``measurers/NAME.py`` has ``MEASURER``, ``workloads/NAME.py`` has ``WORKLOAD``, ...
 
-A file can hold several that differ in a number: it has ``WORKLOADS``, and their names are their own.
+A file can hold several that differ in a number: it has ``WORKLOADS``, and their names are their own. Measurers can also
+come from a directory outside this package (``measurers_from``).
 """
 
 from __future__ import annotations
@@ -8,8 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import importlib.util
 import pkgutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from testbed.attacks import Attack
@@ -18,10 +24,68 @@ from testbed.measurers import Measurer
 from testbed.runtimes import Runtime
 from testbed.workloads import Workload
 
+# Measurers from outside the package, by name: their module.
+_FOREIGN: dict[str, ModuleType] = {}
+
+
+@contextmanager
+def measurers_from(directories: Iterable[Path]) -> Iterator[None]:
+    """Add the measurers of ``directories``: each ``NAME.py`` with a ``MEASURER`` of that name, as in this package.
+
+    Their code is executed. Raises ``SpecError`` if a directory has none, or if a name is taken.
+    """
+    before = dict(_FOREIGN)
+    try:
+        for directory in directories:
+            _add(directory)
+        yield
+    finally:
+        _FOREIGN.clear()
+        _FOREIGN.update(before)
+
+
+def _add(directory: Path) -> None:
+    count = 0
+    for path in sorted(directory.glob("[!_]*.py")):
+        module = _import(path)
+        measurer = getattr(module, "MEASURER", None)
+        if measurer is None:
+            continue
+        name = path.stem.replace("_", "-")
+        if not isinstance(measurer, Measurer) or measurer.name != name:
+            got = f"a Measurer named {measurer.name!r}" if isinstance(measurer, Measurer) else repr(measurer)
+            raise SpecError(f"{path}: MEASURER: expected a Measurer named {name!r}, got {got}", "name it as its file")
+        if name in names("measurers"):
+            raise SpecError(f"{path}: there is a measurer {name!r} already", "rename the file and its MEASURER")
+        if measurer.source is not None and not (measurer.source / "Makefile").is_file():
+            raise SpecError(f"{path}: source: {measurer.source} has no Makefile", "its goal `all` writes to $(O)")
+        _FOREIGN[name] = module
+        count += 1
+    if not count:
+        raise SpecError(
+            f"{directory}: no measurer",
+            "expected a file NAME.py with MEASURER = Measurer(name=...), see CONTRIBUTING.md",
+        )
+
+
+def _import(path: Path) -> ModuleType:
+    name = f"testbed_measurer_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by its name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise SpecError(f"{path}: it cannot be imported: {error!r}", "correct it, or name another directory") from error
+    return module
+
 
 def names(family: str) -> tuple[str, ...]:
     """Return the names of all plugins of a family (``measurers``, ``runtimes``, ``workloads``, ``attacks``)."""
-    return tuple(sorted(_modules(family)))
+    return tuple(sorted((*_modules(family), *(_FOREIGN if family == "measurers" else ()))))
 
 
 def measurer(name: str) -> Measurer:
@@ -51,9 +115,23 @@ def attack(name: str) -> Attack:
 def source_digest(family: str, name: str) -> str:
     """Return SHA-256 over the source of a plugin, of its family's contract and of what the family's plugins share."""
     directory = Path(str(importlib.import_module(f"testbed.{family}").__file__)).parent
+    if family == "measurers" and name in _FOREIGN:
+        return _foreign_digest(directory, _FOREIGN[name])
     own = f"{_module(family, name).rpartition('.')[2]}.py"
     sources = [path for path in sorted(directory.glob("*.py")) if path.name == own or path.name.startswith("_")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _foreign_digest(contract: Path, module: ModuleType) -> str:
+    """Return SHA-256 over the contract, every Python file beside the measurer's, and all files of its ``source``."""
+    own = Path(str(module.__file__)).parent
+    source: Path | None = module.MEASURER.source
+    files = [*sorted(contract.glob("_*.py")), *sorted(own.glob("*.py"))]
+    total = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    if source is not None:
+        for path in sorted(path for path in source.rglob("*") if path.is_file()):
+            total.update(f"{path.relative_to(source)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 @functools.cache
@@ -74,11 +152,14 @@ def _modules(family: str) -> dict[str, str]:
 def _module(family: str, name: str) -> str:
     known = _modules(family)
     if name not in known:
-        raise SpecError(f"no {family[:-1]} {name!r}", f"there are: {', '.join(sorted(known))}")
+        more = "; one that is elsewhere: --measurer-path DIR" if family == "measurers" else ""
+        raise SpecError(f"no {family[:-1]} {name!r}", f"there are: {', '.join(names(family))}{more}")
     return known[name]
 
 
 def _load(family: str, name: str, attribute: str) -> Any:
+    if family == "measurers" and name in _FOREIGN:
+        return _FOREIGN[name].MEASURER
     module = importlib.import_module(_module(family, name))
     several = {plugin.name: plugin for plugin in getattr(module, family.upper(), ())}
     return several[name] if several else getattr(module, attribute)

@@ -61,6 +61,7 @@ class Evidence:
     console: str | None = None
     domain: str | None = None
     dmesg: str | None = None
+    measurer_log: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,16 @@
-"""Ground truth: what ran in a container, out of its image, how it was started, and whether the log says so."""
+"""Compare what a log says with what its measurer claims, given the ground truth."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
 
-from testbed.attest.entries import parse as payloads
-from testbed.attest.entries.launch import ARGS_CUT, NO_RUNTIME
-from testbed.attest.finding import BadEvidence, Container, Finding, FindingKind
-from testbed.attest.image.archive import OpenImage, open_image
-from testbed.attest.image.loader import found_arguments, mapped_files
-from testbed.attest.image.tree import tree_digest
-from testbed.attest.log.ima import Entry, parse_fields
-from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What, arguments_text
+from testbed.attest.finding import Container, Finding, FindingKind
+from testbed.attest.log.ima import Entry
+from testbed.attest.observed import Observed, observe
+from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What
 
 _IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own, which knows of no containers
 _SHOWN = 200
@@ -26,80 +18,14 @@ _NAMESPACED = re.compile(r"(\d+):(/.*)", re.DOTALL)
 _NUMBER = re.compile(r"\A\d+(?=:/|\Z)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """A file, an image or a launch that an entry speaks of, as a measurer claims it.
-
-    ``digest``: of its content, hex; ``bound``: the entry's own digest, hex. ``container``: the runtime's id, or
-    ``seq N`` where the cgroup's path has none; ``None`` where the entry has none. ``lacks``: what a launch must tell
-    and does not.
-    """
-
-    where: str
-    pcr: int
-    container: str | None
-    seq: str | None
-    path: str
-    digest: str
-    bound: str
-    what: What = What.FILE
-    lacks: str = ""
-
-    @property
-    def ours(self) -> bool:
-        """Whether it is an entry of the measurer that knows containers."""
-        return self.seq is not None or self.what is not What.FILE
-
-
-def executed(archive: Path, container: str, programs: Iterable[str]) -> frozenset[Executed]:
-    """Return every file whose code ran when ``container`` ran ``programs`` (absolute paths) of an OCI archive.
-
-    Each program or script, its interpreter and the libraries that the loader would take; what they open by dlopen is
-    not in their files and not here. Raises ``BuildError`` if a file is not there.
-    """
-    with open_image(archive) as image:
-        paths = {path for program in programs for path in mapped_files(image, os.fsencode(program))}
-        return frozenset(_executed(image, container, path) for path in paths)
-
-
-def arguments(archive: Path, argv: Iterable[str]) -> tuple[str, ...]:
-    """Return what the program that runs first finds as its arguments when ``argv`` of an OCI archive is started.
-
-    Of a script these are its interpreter's. Raises ``BuildError`` if the archive cannot be read.
-    """
-    with open_image(archive) as image:
-        return tuple(map(os.fsdecode, found_arguments(image, [os.fsencode(word) for word in argv])))
-
-
-def image_tree(archive: Path) -> str:
-    """Return the digest of an OCI archive's tree, hex (docs/formats.md, section 3). Raises ``BuildError``."""
-    with open_image(archive) as image:
-        return tree_digest(image.nodes).hex()
-
-
-def _executed(image: OpenImage, container: str, path: bytes) -> Executed:
-    content = image.read(b"/" + path) or b""
-    digest = hashlib.sha256(content).hexdigest()
-    return Executed(container=container, path=PurePosixPath("/" + os.fsdecode(path)), digest=digest, size=len(content))
-
-
-def observe(entries: Iterable[Entry], containers: Mapping[str, Container]) -> Iterator[Observed]:
-    """Yield what each entry speaks of: a file, image or launch. What cannot be read has been reported by ``verify``."""
-    for entry in entries:
-        try:
-            seen = None if entry.violation else _observed(entry, containers)
-        except BadEvidence:
-            continue
-        if seen is not None:
-            yield seen
-
-
 def compare(
     entries: Iterable[Entry],
     claimed: frozenset[Claimed],
     containers: Mapping[str, Container],
     executed: Collection[Executed] = (),
+    *,
     former: Collection[Executed] = (),
+    foreign: Collection[Observed] = (),
 ) -> list[Finding]:
     """Compare the attested entries with what a measurer claims to have recorded.
 
@@ -108,41 +34,24 @@ def compare(
     IMA's own PCR are looked up by path and digest: other processes' entries are there too.
     """
     old = {(str(executed.path), executed.digest) for executed in former}
-    observed = list(observe(entries, containers))
+    # An entry that the measurer reads in its own way is not read in ours.
+    theirs = {entry.where for entry in foreign}
+    observed = [entry for entry in observe(entries, containers) if entry.where not in theirs] + [*foreign]
     findings: list[Finding] = []
-    for pcr in sorted({claim.pcr for claim in claimed} | {seen.pcr for seen in observed if seen.ours}):
+    judged = {claim.pcr for claim in claimed} | {entry.pcr for entry in observed if entry.one_to_one}
+    for pcr in sorted(judged, key=_order):
         wanted = {claim for claim in claimed if claim.pcr == pcr}
         by_path = {claim for claim in wanted if claim.container is None and claim.what is What.FILE}
-        here = [seen for seen in observed if seen.pcr == pcr]
-        findings += _compare_paths(by_path, [seen for seen in here if not seen.ours], old)
-        ours = [seen for seen in here if seen.ours]
-        findings += _compare_containers(wanted - by_path, _without_unknown(wanted, ours), old)
-        findings += _lacking(ours)
+        here = [entry for entry in observed if entry.pcr == pcr]
+        findings += _compare_paths(by_path, [entry for entry in here if not entry.one_to_one], old)
+        bound = [entry for entry in here if entry.one_to_one]
+        findings += _compare_containers(wanted - by_path, _without_unknown(wanted, bound), old)
+        findings += _lacking(bound)
     return [*findings, *_weak_bindings(observed, executed)]
 
 
-def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | None:
-    fields = parse_fields(entry)
-    bound = fields.digest.hex()
-    if fields.buf is None:
-        path = os.fsdecode(fields.name)
-        where = entry.where
-        return Observed(where=where, pcr=entry.pcr, container=None, seq=None, path=path, digest=bound, bound=bound)
-    payload = payloads.parse_payload(fields.name, fields.buf)
-    observed = partial(Observed, where=entry.where, pcr=entry.pcr, bound=bound)
-    if isinstance(payload, payloads.ImageEntry):
-        return observed(container=None, seq=None, path="", digest=payload.digest.hex(), what=What.IMAGE)
-    if not isinstance(payload, payloads.FileEntry | payloads.LaunchEntry):
-        return None
-    seq = str(payload.container.seq)
-    known = containers.get(seq)
-    name = known.runtime_id if known is not None and known.runtime_id is not None else f"seq {seq}"
-    if isinstance(payload, payloads.FileEntry):
-        path = os.fsdecode(payload.path)
-        return observed(container=name, seq=seq, path=path, digest=payload.digest.hex())
-    text = arguments_text(payload.arguments, cut_of=payload.args if payload.flags & ARGS_CUT else None)
-    lacks = "the digest of the program that executed it" if payload.flags & NO_RUNTIME else ""
-    return observed(container=name, seq=seq, path=text, digest=payload.image.hex(), what=What.LAUNCH, lacks=lacks)
+def _order(pcr: int | None) -> int:
+    return -1 if pcr is None else pcr
 
 
 def _without_unknown(claimed: Collection[Claimed], observed: list[Observed]) -> list[Observed]:
@@ -213,7 +122,8 @@ def _content(item: Claimed | Observed) -> tuple[What, str, str]:
 
 
 def _unmet(claim: Claimed, logged: Collection[str], old: set[tuple[str, str]], seq: str | None) -> Finding:
-    place = f"PCR {claim.pcr}: {_name(claim)}" + (f" in container {claim.container}" if claim.container else "")
+    log = "the measurer's own log" if claim.pcr is None else f"PCR {claim.pcr}"
+    place = f"{log}: {_name(claim)}" + (f" in container {claim.container}" if claim.container else "")
     kind = FindingKind.WRONG_DIGEST if logged else FindingKind.MISSING
     if logged and claim.what is What.FILE and all((claim.path, digest) in old for digest in logged):
         kind = FindingKind.STALE
@@ -237,13 +147,16 @@ def _name(item: Claimed | Observed) -> str:
 
 
 def _weak_bindings(observed: list[Observed], executed: Collection[Executed]) -> Iterator[Finding]:
-    """Report an entry digest that stands for two containers or two contents, on a PCR that should tell them."""
+    """Report an entry digest that stands for two containers or two contents, on a PCR that should tell them.
+
+    Lines that no PCR vouches for bind nothing in any case.
+    """
     contents: defaultdict[str, set[str]] = defaultdict(set)
     for truth in executed:
         contents[str(truth.path)].add(truth.digest)
     meanings: defaultdict[str, dict[tuple[str | None, str], str]] = defaultdict(dict)
     for seen in observed:
-        if seen.pcr == _IMA_PCR:
+        if seen.pcr in (None, _IMA_PCR):
             continue
         match = _NAMESPACED.fullmatch(seen.path)
         who, path = (match[1], match[2]) if match and seen.seq is None else (seen.container, seen.path)
@@ -258,4 +171,4 @@ def _weak_bindings(observed: list[Observed], executed: Collection[Executed]) -> 
 
 
 def _sorted(claimed: Iterable[Claimed]) -> list[Claimed]:
-    return sorted(claimed, key=lambda c: (c.pcr, c.container or "", c.what, c.path, c.digest))
+    return sorted(claimed, key=lambda c: (_order(c.pcr), c.container or "", c.what, c.path, c.digest))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from testbed import plugins, rundir
@@ -13,12 +13,12 @@ from testbed.guest import Guest
 from testbed.lab import attestation, facts, iterate
 from testbed.lab.build import store
 from testbed.lab.build.image import ContainerImage
-from testbed.lab.build.measurer import MeasurerBundle
+from testbed.lab.build.measurer import MeasurerBundle, Products
 from testbed.lab.machines.domain import MachineSpec
 from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.machine import Machine
 from testbed.lab.machines.save import Saved
-from testbed.measurers import DEPLOYED
+from testbed.measurers import DEPLOYED, Measurer
 from testbed.plan import Block, Cell
 from testbed.record import Tier
 
@@ -49,11 +49,12 @@ for file in /sys/kernel/slab/*/min_partial; do echo 10000 >$file; done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What one kernel's blocks are made of."""
+    """What one kernel's blocks are made of. ``products``: of each foreign measurer, by its name."""
 
     machine: MachineSpec
     bundle: MeasurerBundle
     images: tuple[ContainerImage, ...]
+    products: Mapping[str, Products] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,12 @@ def deploy(guest: Guest, bundle: MeasurerBundle) -> None:
     guest.put(bundle.module.read_bytes(), f"{DEPLOYED}/testbed_measurer.ko")
     guest.put(bundle.loader.read_bytes(), f"{DEPLOYED}/measurer", mode=0o755)
     iterate.deploy(guest)
+
+
+def deploy_products(guest: Guest, measurer: Measurer, products: Products) -> None:
+    """Bring what a foreign measurer is built of into the guest: only into the machines that run it."""
+    for path in products.files:
+        guest.put(path.read_bytes(), f"{measurer.deployed}/{path.name}", mode=path.stat().st_mode & 0o777)
 
 
 def reference(image: ContainerImage) -> str:

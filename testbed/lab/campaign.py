@@ -16,14 +16,13 @@ from testbed.lab.block import Parts
 from testbed.lab.build import cache
 from testbed.lab.build.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
 from testbed.lab.build.kernel import build_kernel, load_kernels
-from testbed.lab.build.measurer import build_bundle
+from testbed.lab.build.measurer import BPF, build_bundle, build_products
 from testbed.lab.build.store import build_store
 from testbed.lab.machines.domain import MachineSpec, command_line, masked
 from testbed.lab.machines.lab import open_lab
 from testbed.record import Tier
 from testbed.spec import Experiment
 
-BPF = Path(__file__).parents[2] / "bpf"
 GUEST = "trixie"
 
 
@@ -121,7 +120,10 @@ def build_parts(
         unmasked=recipe.processor,
         store=build_store(images, guest, say).disk if images else None,
     )
-    return Parts(machine=spec, bundle=build_bundle(kernel, BPF, say), images=images)
+    wanted = (plugins.measurer(measurer) for measurer in experiment.measurers)
+    sources = {measurer.name: measurer.source for measurer in wanted if measurer.source is not None}
+    products = {measurer: build_products(kernel, measurer, source, say) for measurer, source in sources.items()}
+    return Parts(machine=spec, bundle=build_bundle(kernel, BPF, say), images=images, products=products)
 
 
 def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.Plan:
@@ -129,7 +131,10 @@ def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.
     kernels = {name: plan.digest(_digests(part)) for name, part in parts.items()}
     inputs = {image.name: image.digest for part in parts.values() for image in part.images} | facts.emulator()
     inputs |= {"driver": iterate.source_digest(), "block": block.source_digest()}
-    return plan.resolve(experiment, tier=tier, kernels=kernels, inputs=inputs)
+    products = {
+        (name, measurer): made.digest for name, part in parts.items() for measurer, made in part.products.items()
+    }
+    return plan.resolve(experiment, tier=tier, kernels=kernels, inputs=inputs, products=products)
 
 
 def default_machines(tier: Tier) -> int:

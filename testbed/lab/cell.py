@@ -16,7 +16,8 @@ from testbed import measurers, plugins
 from testbed.errors import DeadlineExceeded, LostMachine
 from testbed.guest import Guest
 from testbed.lab import attestation, facts, health
-from testbed.lab.block import Ready
+from testbed.lab.block import Ready, deploy_products
+from testbed.lab.build.measurer import Products
 from testbed.lab.health import HostCounters
 from testbed.lab.iterate import Iteration, IterationRequest, crowd, iterate
 from testbed.lab.machines.machine import Machine
@@ -27,12 +28,16 @@ from testbed.spec import Limits
 
 PCRS = (10, 11)
 _PATIENCE = 60.0
+_MEASURER_LOG = "measurer.log"
 _BPF_STATS = Path(__file__).parent / "in_guest" / "bpf_stats.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What one run is asked to do. ``images``: the reference by digest of each container image."""
+    """What one run is asked to do. ``images``: the reference by digest of each container image.
+
+    ``products``: what its measurer is built of, if that is a foreign one.
+    """
 
     cell: Cell
     block: int
@@ -46,6 +51,7 @@ class RunRequest:
     images: dict[str, str]
     bpf_stats: bool
     facts: dict[str, Any]
+    products: Products | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +66,7 @@ class _PartialRecord:
     counters: dict[str, int] = field(default_factory=dict)
     bundle: str | None = None
     dmesg: str | None = None
+    measurer_log: str | None = None
 
 
 Start = Callable[[Path], AbstractContextManager[Ready]]
@@ -101,6 +108,7 @@ def run_cell(start: Start, request: RunRequest, directory: Path) -> Record:
             console=_existing(directory, "console.log"),
             domain=_existing(directory, "domain.xml"),
             dmesg=partial.dmesg,
+            measurer_log=partial.measurer_log,
         ),
     )
 
@@ -142,6 +150,8 @@ def _measure(machine: Machine, request: RunRequest, partial: _PartialRecord, eve
     if request.bpf_stats:
         guest.run(("sysctl", "-qw", "kernel.bpf_stats_enabled=1"))
     partial.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}
+    if request.products is not None:
+        deploy_products(guest, measurer, request.products)
     with measurer.attach(measurer, guest):
         events.add("attached", measurer=cell.measurer)
         before = HostCounters.now()
@@ -154,7 +164,10 @@ def _measure(machine: Machine, request: RunRequest, partial: _PartialRecord, eve
         partial.bundle = "evidence"
         partial.facts |= {"nonce": bundle.nonce.hex(), "challenge": challenge.hex()}
         events.add("quoted", nonce=bundle.nonce.hex())
-        partial.counters = measurers.counters(measurer, guest)
+        if measurer.read_log is not None:
+            (directory / _MEASURER_LOG).write_bytes(measurer.read_log(guest))
+            partial.measurer_log = _MEASURER_LOG
+        partial.counters = measurer.count(measurer, guest)
         if request.bpf_stats:
             partial.counters |= json.loads(guest.run(("python3", "-"), input=_BPF_STATS.read_bytes()).out)
     dmesg = guest.run(("dmesg",), timeout=_PATIENCE)

@@ -210,6 +210,7 @@ def _request(job: RunningCampaign, block: Block, position: int) -> RunRequest:
         images={image.name: reference(image) for image in parts.images},
         bpf_stats=job.experiment.bpf_stats,
         facts=dict(job.facts) | {"start": job.experiment.start},
+        products=parts.products.get(cell.measurer),
     )
 
 

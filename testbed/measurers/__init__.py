@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from testbed.errors import DeployError
 from testbed.guest import Guest
@@ -32,17 +32,29 @@ LAUNCHING = frozenset({"image"})
 ARGUMENTS_MAX = 4096
 
 
+class Route(enum.StrEnum):
+    """How the kernel came to run code of a file. A file that is reached in two ways is two facts of ground truth."""
+
+    EXEC = "exec"  # execve of an ELF file
+    SCRIPT = "script"  # execve of a file that begins with #!
+    INTERPRETER = "interpreter"  # the program that a script names
+    MAPPED = "mapped"  # mmap with PROT_EXEC: the ELF interpreter and the libraries
+    MPROTECT = "mprotect"  # mapped first, made executable later
+    READ = "read"  # the kernel read it: a module, firmware, another kernel
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executed:
     """Ground truth: code of this file ran in this container.
 
-    ``container`` is the runtime's id, ``digest`` SHA-256 in hex, ``size`` in bytes.
+    ``container`` is the runtime's id, ``digest`` SHA-256 in hex, ``size`` in bytes. ``route``: see ``Route``.
     """
 
     container: str
     path: PurePosixPath
     digest: str
     size: int
+    route: Route = Route.EXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +85,59 @@ class What(enum.StrEnum):
 class Claimed:
     """One thing that must be in the log.
 
-    ``container`` is ``None`` for an image, and if the measurer does not tell containers apart. ``path``: the entry's
+    ``pcr`` is ``None`` for a line of a log that no PCR vouches for. ``container`` is ``None`` for an image, and if the
+    measurer does not tell containers apart. ``path``: the entry's
     name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it. Of a launch its arguments
     (``arguments_text``), nothing if they are not known. ``digest``: of the file, of a launch and an image its tree's.
     """
 
-    pcr: int
+    pcr: int | None
     container: str | None
     path: str
     digest: str
     what: What = What.FILE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One attested entry of the IMA log, for ``Measurer.observe``.
+
+    ``where`` names it in messages. ``name``: its event name. ``digest``: what it binds (``d-ng``), raw. ``buf``: the
+    data of an ``ima-buf`` entry, ``None`` in other templates.
+    """
+
+    where: str
+    pcr: int
+    name: bytes
+    digest: bytes
+    buf: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignLog:
+    """What a measurer left. ``entries``: of the IMA log; ``own``: the bytes that its ``read_log`` returned."""
+
+    entries: tuple[LogEntry, ...]
+    own: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a measurer said: code of this file ran in this container. It is compared with the measurer's claim.
+
+    ``where`` names the entry or line in messages. ``container``: the runtime's id, ``None`` if the measurer does not
+    tell containers apart. ``digest``: SHA-256 in hex. ``pcr``: the PCR that vouches for it, ``None`` if none does.
+    """
+
+    where: str
+    container: str | None
+    path: str
+    digest: str
+    pcr: int | None = None
+
+
 Claim = Callable[[Iterable[Ran]], frozenset[Claimed]]
+Observe = Callable[[ForeignLog], Iterable[Seen]]
 
 
 def claim_nothing(_: Iterable[Ran]) -> frozenset[Claimed]:
@@ -111,27 +163,34 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
     The policy stays for the boot, and so does the module once it has numbered a container. Raises ``DeployError``
     saying which of the three the guest refused, with the kernel's last words.
     """
-    refused = f"{measurer.name}: the guest refused"
-    if measurer.policy:
-        # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
-        guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
-        load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}")
-        _bring(guest, load, f"{refused} the IMA policy", "a boot takes one policy: was another loaded before?")
+    load_policy(measurer, guest)
     if measurer.mode is None:
         yield
         return
+    refused = f"{measurer.name}: the guest refused"
     insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
-    _bring(guest, insert, f"{refused} the kernel module", "it must be built for the kernel that runs")
+    bring(guest, insert, f"{refused} the kernel module", "it must be built for the kernel that runs")
     beat = ("--beat", str(measurer.beat)) if measurer.beat else ()
     start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS, *beat)
-    _bring(guest, start, f"{refused} the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
+    bring(guest, start, f"{refused} the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
     try:
         yield
     finally:
         guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
 
 
-def _bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
+def load_policy(measurer: Measurer, guest: Guest) -> None:
+    """Load a measurer's IMA policy, if it has one. Raises ``DeployError`` if the guest refuses it."""
+    if measurer.policy:
+        # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
+        guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
+        load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}")
+        what = f"{measurer.name}: the guest refused the IMA policy"
+        bring(guest, load, what, "a boot takes one policy: was another loaded before?")
+
+
+def bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
+    """Run a program in the guest. Raises ``DeployError``: ``what``, its standard error, the kernel's last lines."""
     done = guest.run(argv, check=False)
     if done.code:
         kernel = guest.run(("dmesg",), check=False).text.splitlines()[-5:]
@@ -168,6 +227,14 @@ class Measurer:
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
     ``burn``: of a positive control, the share of the workload's CPU time that is wasted beside it, by tier.
+    ``attach``: holds the measurer in a guest. ``count``: returns its counters; names that begin with ``unmeasured_``
+    count what it did not measure.
+
+    A measurer that is not of this project also has some of these:
+
+    ``source``: a directory with a Makefile, built in the kernel's build root by ``make O=OUT KDIR=HEADERS all``. KDIR
+    is a copy of the kernel's headers with ``vmlinux`` (BTF) in it. What is in OUT then is copied to ``deployed``.
+    ``read_log``: returns the measurer's own log, after the quote. ``observe``: reads what the measurer left.
     """
 
     name: str
@@ -180,3 +247,17 @@ class Measurer:
     expect: frozenset[str] = frozenset()
     burn: Mapping[Tier, float] = field(default_factory=dict)
     attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach
+    count: Callable[[Measurer, Guest], dict[str, int]] = counters
+    source: Path | None = None
+    read_log: Callable[[Guest], bytes] | None = None
+    observe: Observe | None = None
+
+    @property
+    def deployed(self) -> str:
+        """Where the products of ``source`` are in the guest."""
+        return f"{DEPLOYED}/{self.name}"
+
+    @property
+    def promises(self) -> bool:
+        """Whether it makes entries, which can be compared with ground truth."""
+        return self.pcr is not None or self.observe is not None

@@ -19,8 +19,8 @@ from fake_campaign import build
 from testbed import plugins, rundir
 from testbed.analysis.judged import checks, judging
 from testbed.analysis.report import report
-from testbed.attest import truth
 from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.image import ground_truth
 from testbed.measurers import Executed
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Started
@@ -44,10 +44,14 @@ def _one_program(monkeypatch: pytest.MonkeyPatch) -> None:
         digest = hashlib.sha256(b"tool").hexdigest()
         return frozenset({Executed(container=container, path=PurePosixPath(PROGRAM.decode()), digest=digest, size=4)})
 
-    monkeypatch.setattr(truth, "executed", executed)
-    monkeypatch.setattr(truth, "image_tree", lambda archive: TREE.hex() if archive.exists() else "")
+    monkeypatch.setattr(ground_truth, "executed", executed)
+    monkeypatch.setattr(ground_truth, "image_tree", lambda archive: TREE.hex() if archive.exists() else "")
     # As if the program were a script.
-    monkeypatch.setattr(truth, "arguments", lambda archive, argv: (INTERPRETER, *argv) if archive.exists() else argv)
+    monkeypatch.setattr(ground_truth, "arguments", _as_a_script)
+
+
+def _as_a_script(archive: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
+    return (INTERPRETER, *argv) if archive.exists() else argv
 
 
 def _archive(path: Path) -> str:

@@ -73,7 +73,7 @@ class Floor:
 @pytest.fixture
 def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
     decided = plan.resolve(WISH, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={})
-    parts: Any = {"debian-6.12": SimpleNamespace(images=())}
+    parts: Any = {"debian-6.12": SimpleNamespace(images=(), products={})}
     campaign = Campaign(path=tmp_path / "campaign")
     made = Floor(
         job=runner.RunningCampaign(

@@ -23,10 +23,11 @@ from evidence import GOLDEN
 from testbed import plugins
 from testbed.attest.finding import Container
 from testbed.attest.image.archive import open_image
-from testbed.attest.image.loader import mapped_files
+from testbed.attest.image.ground_truth import arguments, executed, image_tree
+from testbed.attest.image.loader import executed_files
 from testbed.attest.image.tree import tree_digest
 from testbed.attest.log.ima import Entry, read_entries
-from testbed.attest.truth import arguments, compare, executed, image_tree
+from testbed.attest.truth import compare
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import BuildError
 from testbed.measurers import Claimed, Executed, Launched
@@ -179,7 +180,7 @@ LIB = "/usr/lib/x86_64-linux-gnu"
 
 def mapped(tmp_path: Path, program: str, more: Members) -> set[str]:
     with open_image(archive(tmp_path / "image", [layer(BASE | more)])) as image:
-        return {f"/{path.decode()}" for path in mapped_files(image, program.encode())}
+        return {f"/{path.decode()}" for path in (how[0] for how in executed_files(image, program.encode()))}
 
 
 def program(needed: Iterable[str], **more: str) -> bytes:

@@ -12,8 +12,8 @@ from booted import Booted, complaints
 from testbed import measurers, plugins
 from testbed.attest import verify
 from testbed.attest.entries.parse import FileEntry, StartEntry, parse_payload
+from testbed.attest.image.ground_truth import executed
 from testbed.attest.log.ima import parse_fields
-from testbed.attest.truth import executed
 from testbed.guest import Completed
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -12,9 +12,10 @@ from booted import Booted, complaints
 
 from testbed import measurers, plugins
 from testbed.attest import verify
+from testbed.attest.image.ground_truth import executed
 from testbed.attest.log import rules
 from testbed.attest.log.ima import parse_fields
-from testbed.attest.truth import compare, executed
+from testbed.attest.truth import compare
 from testbed.measurers import Executed
 
 GOLDEN = Path(__file__).parents[1] / "golden"

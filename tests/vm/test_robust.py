@@ -18,7 +18,8 @@ from testbed.attest.entries import parse
 from testbed.attest.entries.parse import FileEntry
 from testbed.attest.finding import FindingKind
 from testbed.attest.log.ima import Entry, parse_fields
-from testbed.attest.truth import compare, observe
+from testbed.attest.observed import observe
+from testbed.attest.truth import compare
 from testbed.lab.block import Parts
 from testbed.measurers import Executed
 

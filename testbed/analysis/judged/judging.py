@@ -11,13 +11,14 @@ from pathlib import Path
 
 from testbed import plugins
 from testbed.analysis.judged.checks import Judge, Judged, absent
-from testbed.attest import truth
+from testbed.attest import observed, truth
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
+from testbed.attest.image import ground_truth
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verdict import Verdict
 from testbed.attest.verify import attested_entries, verify
 from testbed.errors import TestbedError
-from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Ran
+from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Measurer, Ran
 from testbed.plan import Cell
 from testbed.record import Record
 from testbed.rundir import Campaign
@@ -38,23 +39,23 @@ def judge_of(campaign: Campaign) -> Judge:
     @functools.cache
     def executions(image: str, workload: str, role: int) -> frozenset[Executed]:
         programs = [str(path) for path in plugins.workload(workload).roles[role].executes]
-        return truth.executed(campaign.image_path(image), "", programs)
+        return ground_truth.executed(campaign.image_path(image), "", programs)
 
     @functools.cache
     def tree(image: str) -> str:
-        return truth.image_tree(campaign.image_path(image))
+        return ground_truth.image_tree(campaign.image_path(image))
 
     @functools.cache
     def launch(image: str, workload: str, role: int) -> tuple[str, tuple[str, ...]]:
         argv = plugins.workload(workload).roles[role].argv
-        return tree(image), truth.arguments(campaign.image_path(image), argv)
+        return tree(image), ground_truth.arguments(campaign.image_path(image), argv)
 
     def judge(cell: Cell, path: Path, record: Record) -> Judged:
         measurer = plugins.measurer(cell.measurer)
         verdict = authentic(path, record)
         executed: frozenset[Executed] = frozenset()
         launched: frozenset[Launched] = frozenset()
-        if measurer.pcr is not None:
+        if measurer.promises:
             try:
                 _same_images(record, digest)
                 executed = executed_of(record, executions)
@@ -65,8 +66,8 @@ def judge_of(campaign: Campaign) -> Judge:
         ran: frozenset[Ran] = executed | launched
         claimed = measurer.claim(ran)
         return Judged(
-            verdict=_with(verdict, truthful(path, record, verdict, claimed, executed)),
-            promises=measurer.pcr is not None,
+            verdict=_with(verdict, truthful(path, record, verdict, claimed, executed, measurer=measurer)),
+            promises=measurer.promises,
             promised=len(claimed),
         )
 
@@ -76,7 +77,7 @@ def judge_of(campaign: Campaign) -> Judge:
 def archive_digest(archive: Path) -> str:
     """Return the digest of the one manifest in an OCI archive, as its index says it.
 
-    Raises ``BadEvidence``. ``truth.executed`` checks the manifest and its layers against it.
+    Raises ``BadEvidence``. ``ground_truth.executed`` checks the manifest and its layers against it.
     """
     try:
         with tarfile.open(archive, "r:") as outer:
@@ -123,9 +124,15 @@ def launched_of(record: Record, launch: Launches) -> frozenset[Launched]:
 
 
 def truthful(
-    path: Path, record: Record, verdict: Verdict, claimed: frozenset[Claimed], executed: frozenset[Executed]
+    path: Path,
+    record: Record,
+    verdict: Verdict,
+    claimed: frozenset[Claimed],
+    executed: frozenset[Executed],
+    *,
+    measurer: Measurer,
 ) -> list[Finding]:
-    """Compare the attested entries with the claims.
+    """Compare the attested entries, and the measurer's own log if it has one, with the claims.
 
     Claims on a PCR whose value the log does not lead to are not looked up: why it does not is found already, and what
     that log says of them is no evidence.
@@ -134,10 +141,19 @@ def truthful(
         reached = claimed if verdict.ok else frozenset(claim for claim in claimed if claim.pcr in verdict.attested)
         try:
             entries = list(attested_entries(path / str(record.evidence.bundle), verdict))
+            foreign = observed.observe_foreign(measurer, entries, _own_log(path, record))
         except BadEvidence as error:
             return [error.finding()]
-        return truth.compare(entries, reached, verdict.containers, executed)
+        return truth.compare(entries, reached, verdict.containers, executed, foreign=foreign)
     return []
+
+
+def _own_log(path: Path, record: Record) -> bytes:
+    name = record.evidence.measurer_log
+    try:
+        return (path / name).read_bytes() if name else b""
+    except OSError as error:
+        raise BadEvidence(str(name), "the measurer's own log", str(error)) from error
 
 
 def _same_images(record: Record, digest: Callable[[str], str]) -> None:

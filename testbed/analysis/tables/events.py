@@ -17,7 +17,7 @@ import pandas as pd
 
 from testbed import plugins
 from testbed.analysis.tables import frames
-from testbed.attest import truth
+from testbed.attest.image import ground_truth
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import measure_tree
 from testbed.errors import TestbedError
@@ -71,10 +71,12 @@ def truth_of(campaign: Campaign) -> Truth:
     def code(image: str, workload: str, role: int) -> Sum | None:
         try:
             programs = [str(path) for path in plugins.workload(workload).roles[role].executes]
-            ran = truth.executed(campaign.image_path(image), "", programs)
+            ran = ground_truth.executed(campaign.image_path(image), "", programs)
         except (TestbedError, IndexError):
             return None
-        return Sum(files=len(ran), bytes=sum(file.size for file in ran))
+        # A file that is reached by two routes is hashed once.
+        sizes = {file.path: file.size for file in ran}
+        return Sum(files=len(sizes), bytes=sum(sizes.values()))
 
     @functools.cache
     def tree(image: str) -> Sum | None:
@@ -173,7 +175,7 @@ def _rows(cell: Cell, path: Path, record: Record, truth: Truth) -> Iterator[dict
 def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
     """Return the totals of a run: counted, true, and the better known of both."""
     measurer, nan = plugins.measurer(cell.measurer), float("nan")
-    code = [truth.code(started) for started in record.containers] if measurer.pcr is not None else []
+    code = [truth.code(started) for started in record.containers] if measurer.promises else []
     known = [total for total in code if total is not None]
     complete = bool(known) and len(known) == len(code)
     true_files = float(sum(total.files for total in known)) if complete else nan

@@ -18,6 +18,7 @@ from elftools.elf.segments import InterpSegment
 
 from testbed.attest.image.archive import OpenImage
 from testbed.errors import BuildError
+from testbed.measurers import Route
 
 # What loaders of the distributions have built in; a file of another machine is passed over, as the loader does.
 _DEFAULT = tuple(f"{root}/{lib}".encode() for lib in ("lib/x86_64-linux-gnu", "lib64", "lib") for root in ("", "/usr"))
@@ -40,25 +41,28 @@ class Elf:
     loader: Elf | None = None
 
 
-def mapped_files(image: OpenImage, program: bytes) -> list[bytes]:
-    """Return the resolved path of each file from which running ``program`` maps code, itself first.
+def executed_files(image: OpenImage, program: bytes) -> list[tuple[bytes, Route]]:
+    """Return the resolved path of each file whose code runs when ``program`` is executed, itself first, and its route.
 
-    A script's interpreters are followed. Raises ``BuildError`` if something is not there.
+    A script's interpreters are followed. What an ELF file maps are its ELF interpreter and its libraries. Raises
+    ``BuildError`` if something is not there.
     """
-    interpreters: list[bytes] = []
-    for _ in range(_SCRIPTS):
+    scripts: list[tuple[bytes, Route]] = []
+    for depth in range(_SCRIPTS):
         path = _existing(image, program, b"")
-        if path in interpreters:
-            return interpreters
+        if path in [script for script, _ in scripts]:
+            return scripts
         content = image.read(path) or b""
         if content[:2] == b"#!":
-            interpreters.append(path)
+            scripts.append((path, Route.INTERPRETER if depth else Route.SCRIPT))
             program = (content[2:].split(b"\n", 1)[0].split() or [b""])[0]
             continue
         main = read_elf(image, program, None)
         if main is None:
             raise BuildError(f"{image.name}: {_show(program)} is neither an ELF file nor a script")
-        return [*interpreters, *_closure(image, main)]
+        first, *mapped = _closure(image, main)
+        route = Route.INTERPRETER if depth else Route.EXEC
+        return [*scripts, (first, route), *((path, Route.MAPPED) for path in mapped)]
     raise BuildError(f"{image.name}: {_show(program)}: interpreters without an end")
 
 

@@ -1,7 +1,8 @@
-"""The measurer for one kernel: ``bpf/build.sh`` run in that kernel's build root."""
+"""Measurers built for one kernel, in that kernel's build root: this project's own, and other people's."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from testbed.lab.build import cache, debian, tarball
 from testbed.lab.build.kernel import Kernel
 
 KIND = "bundle"
+FOREIGN = "foreign"
+# Where the project's own measurer is; other people's are built by its ``build.sh`` too.
+BPF = Path(__file__).parents[3] / "bpf"
+_SCRIPT = "build.sh"
 # Raise it when this module makes something else of the same sources.
 BUILDER = 2
 _MODULE, _LOADER = "testbed_measurer.ko", "measurer"
@@ -76,3 +81,47 @@ def _build(kernel: Kernel, source: Path, at: Path, progress: cache.Progress) -> 
     files = {name: tarball.file_digest(at / name) for name in (_MODULE, _LOADER)}
     known = {"kernel": kernel.name, "release": kernel.release, "seconds": seconds}
     cache.write_meta(at, known | {"digest": cache.content_key(files), "files": files})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Products:
+    """What a foreign measurer's Makefile made for one kernel: ``files``, all to be copied. ``digest``: over them."""
+
+    files: tuple[Path, ...]
+    digest: str
+
+
+def build_products(kernel: Kernel, name: str, source: Path, progress: cache.Progress = cache.silent) -> Products:
+    """Return what the Makefile of a measurer's ``source`` makes for ``kernel``, from the cache or built now.
+
+    Raises ``BuildError`` with the last lines of what the compiler said, ``HostError``.
+    """
+    digests = {
+        "source": tarball.tree_digest(source),
+        "script": tarball.file_digest(BPF / _SCRIPT),
+        "kernel": kernel.digest,
+        "root": kernel.build_digest,
+    }
+    key = cache.content_key({"builder": BUILDER} | digests)
+    path = cache.entry(FOREIGN, key, lambda at: _build_foreign(kernel, name, source, at, progress), needed=_NEEDED)
+    meta = cache.read_meta(path)
+    return Products(files=tuple(path / file for file in sorted(meta["files"])), digest=meta["digest"])
+
+
+def _build_foreign(kernel: Kernel, name: str, source: Path, at: Path, progress: cache.Progress) -> None:
+    progress(f"measurer {name} for {kernel.name}: compile")
+    argv = ("sh", f"/run/testbed/{_SCRIPT}", "/src", "/out", kernel.release)
+    try:
+        read = {BPF: "/run/testbed", source: "/src"}
+        debian.enter(kernel.build_root, argv, read=read, write={at: "/out"}, timeout=_SECONDS)
+    except CommandError as error:
+        message = f"measurer {name} does not build for {kernel.name}: {error.message}"
+        raise BuildError(message, f"correct {source}") from error
+    (at / "release").unlink()
+    shutil.rmtree(at / "work", ignore_errors=True)
+    files = {path.name: tarball.file_digest(path) for path in at.iterdir() if path.is_file()}
+    if not files:
+        raise BuildError(
+            f"{source / 'Makefile'} made nothing for {kernel.name}", "its goal `all` must leave its products in $(O)"
+        )
+    cache.write_meta(at, {"kernel": kernel.name, "files": files, "digest": cache.content_key(files)})

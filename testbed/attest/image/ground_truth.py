@@ -1,0 +1,46 @@
+"""Ground truth: what ran in a container and how it was started, out of its image alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from testbed.attest.image.archive import OpenImage, open_image
+from testbed.attest.image.loader import executed_files, found_arguments
+from testbed.attest.image.tree import tree_digest
+from testbed.measurers import Executed, Route
+
+
+def executed(archive: Path, container: str, programs: Iterable[str]) -> frozenset[Executed]:
+    """Return every file whose code ran when ``container`` ran ``programs`` (absolute paths) of an OCI archive.
+
+    Each program or script, its interpreter and the libraries that the loader would take; what they open by dlopen is
+    not in their files and not here. Raises ``BuildError`` if a file is not there.
+    """
+    with open_image(archive) as image:
+        ran = {how for program in programs for how in executed_files(image, os.fsencode(program))}
+        return frozenset(_executed(image, container, path, route) for path, route in ran)
+
+
+def arguments(archive: Path, argv: Iterable[str]) -> tuple[str, ...]:
+    """Return what the program that runs first finds as its arguments when ``argv`` of an OCI archive is started.
+
+    Of a script these are its interpreter's. Raises ``BuildError`` if the archive cannot be read.
+    """
+    with open_image(archive) as image:
+        return tuple(map(os.fsdecode, found_arguments(image, [os.fsencode(word) for word in argv])))
+
+
+def image_tree(archive: Path) -> str:
+    """Return the digest of an OCI archive's tree, hex (docs/formats.md, section 3). Raises ``BuildError``."""
+    with open_image(archive) as image:
+        return tree_digest(image.nodes).hex()
+
+
+def _executed(image: OpenImage, container: str, path: bytes, route: Route) -> Executed:
+    content = image.read(b"/" + path) or b""
+    digest = hashlib.sha256(content).hexdigest()
+    where = PurePosixPath("/" + os.fsdecode(path))
+    return Executed(container=container, path=where, digest=digest, size=len(content), route=route)
