@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 BIN := .venv/bin
-PYTHON_FILES := testbed tests benchmarks notebooks
+PYTHON_FILES := testbed tests benchmarks notebooks examples
 
 # The newest campaign, else the small reference data of the repository.
 RESULTS ?= $(or $(patsubst %/plan.json,%,$(firstword $(shell ls -t results/*/plan.json 2>/dev/null))),results/reference)
@@ -74,7 +74,7 @@ endif
 check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
-	$(BIN)/mypy --strict testbed
+	$(BIN)/mypy --strict testbed examples/measurer/execlog.py
 	$(BIN)/pytest tests/unit -q -n 2 $(COVER)
 
 holes: setup ## every attack on the measurer, in all its variants, on both kernels

@@ -18,3 +18,10 @@ MACHINES = click.option("--machines", type=click.IntRange(1, 64), help="Machines
 CAMPAIGN = click.argument(
     "campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR"
 )
+MEASURER_PATH = click.option(
+    *("--measurer-path", "measurer_paths"),
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also use the measurers in DIR (files NAME.py with a MEASURER). Their code is run.",
+)

@@ -6,21 +6,24 @@ from pathlib import Path
 
 import click
 
+from testbed import plugins
 from testbed.analysis.report import draw
 from testbed.analysis.tables import tables
-from testbed.commands._options import CAMPAIGN
+from testbed.commands._options import CAMPAIGN, MEASURER_PATH
 from testbed.rundir import Campaign
 
 
 @click.command("figures")
 @CAMPAIGN
-def command(campaign_dir: Path) -> None:
+@MEASURER_PATH
+def command(campaign_dir: Path, measurer_paths: tuple[Path, ...]) -> None:
     """Draw the figures of CAMPAIGN_DIR from its records; nothing is judged.
 
     Verdicts and events are those that `testbed report` found, where it has run.
     """
-    known = tables.read(Campaign(path=campaign_dir))
-    drawn = draw.write(known, campaign_dir / "figures")
+    with plugins.measurers_from(measurer_paths):
+        known = tables.read(Campaign(path=campaign_dir))
+        drawn = draw.write(known, campaign_dir / "figures")
     for paths in drawn.values():
         for path in paths:
             click.echo(path)

@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from testbed import estimate, plan, spec
-from testbed.commands._options import MACHINES, SET, TIER
+from testbed import estimate, plan, plugins, spec
+from testbed.commands._options import MACHINES, MEASURER_PATH, SET, TIER
 from testbed.errors import SpecError
 from testbed.lab import campaign, probe
 from testbed.lab.build.kernel import load_kernels
@@ -26,6 +26,7 @@ _PLAIN = 120
 @SET
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @MACHINES
+@MEASURER_PATH
 @click.option("--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="These cells alone, as `testbed run --only`.")
 @click.option("--max-minutes", type=click.FloatRange(min=0), help="Refuse (exit status 2) what would take longer.")
 @click.option("--order", is_flag=True, help="Also list the cells of every block in the order in which they run.")
@@ -36,6 +37,7 @@ def command(
     overrides: Sequence[str],
     results: Path,
     machines: int | None,
+    measurer_paths: Sequence[Path],
     only: Sequence[str],
     max_minutes: float | None,
     order: bool,
@@ -45,6 +47,21 @@ def command(
     Times are those of earlier runs below --results, medians on whichever host they ran; a run of which none is known
     is guessed. Building images and kernels, where the cache lacks them, comes on top.
     """
+    with plugins.measurers_from(measurer_paths):
+        _show(experiment, tier, overrides, results, machines, only=only, max_minutes=max_minutes, order=order)
+
+
+def _show(
+    experiment: Path,
+    tier: str | None,
+    overrides: Sequence[str],
+    results: Path,
+    machines: int | None,
+    *,
+    only: Sequence[str],
+    max_minutes: float | None,
+    order: bool,
+) -> None:
     wish = spec.load(experiment, overrides)
     kernels = load_kernels()
     try:

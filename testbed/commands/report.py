@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from testbed import plugins
 from testbed.analysis.report import report
-from testbed.commands._options import CAMPAIGN
+from testbed.commands._options import CAMPAIGN, MEASURER_PATH
 from testbed.rundir import Campaign
 
 
 @click.command("report")
 @CAMPAIGN
+@MEASURER_PATH
 @click.option(
     "--tpm-ms",
     type=click.FloatRange(min=0),
@@ -20,13 +22,14 @@ from testbed.rundir import Campaign
     help="Show a model: extends times this latency of a TPM, in milliseconds. Default: none is shown.",
 )
 @click.pass_context
-def command(context: click.Context, campaign_dir: Path, tpm_ms: float | None) -> None:
+def command(context: click.Context, campaign_dir: Path, measurer_paths: tuple[Path, ...], tpm_ms: float | None) -> None:
     """Judge every run below CAMPAIGN_DIR again and write its tables, figures and report.md.
 
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 3 runs were lost or are
     missing; 4 malformed records, or records that must not be pooled.
     """
-    written = report.write(Campaign(path=campaign_dir), tpm_ms=tpm_ms)
+    with plugins.measurers_from(measurer_paths):
+        written = report.write(Campaign(path=campaign_dir), tpm_ms=tpm_ms)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
     context.exit(written.exit_status)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from testbed import plugins
 from testbed.commands import _conduct
-from testbed.commands._options import CONNECT, MACHINES, RESULTS, SET, TIER
+from testbed.commands._options import CONNECT, MACHINES, MEASURER_PATH, RESULTS, SET, TIER
 
 
 @click.command("run")
@@ -18,6 +19,7 @@ from testbed.commands._options import CONNECT, MACHINES, RESULTS, SET, TIER
 @RESULTS
 @CONNECT
 @MACHINES
+@MEASURER_PATH
 @click.option(
     "--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="Run these cells alone (workload, measurer, ...)."
 )
@@ -30,6 +32,7 @@ def command(
     results: Path,
     connect: str | None,
     machines: int | None,
+    measurer_paths: tuple[Path, ...],
     only: tuple[str, ...],
     max_minutes: float | None,
 ) -> None:
@@ -38,14 +41,15 @@ def command(
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 2 the file is wrong;
     3 a machine was lost or this host lacks something; 4 malformed evidence.
     """
-    _, status = _conduct.conduct(
-        experiment,
-        results,
-        tier,
-        connect,
-        machines,
-        overrides=overrides,
-        only=only,
-        max_minutes=max_minutes,
-    )
+    with plugins.measurers_from(measurer_paths):
+        _, status = _conduct.conduct(
+            experiment,
+            results,
+            tier,
+            connect,
+            machines,
+            overrides=overrides,
+            only=only,
+            max_minutes=max_minutes,
+        )
     sys.exit(status)
