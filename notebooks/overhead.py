@@ -29,14 +29,14 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from testbed.analysis.figures.canvas import STYLE
 from testbed.analysis.report import draw, overhead
 from testbed.analysis.tables import tables
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 # %%
 style.use(STYLE)
 set_matplotlib_formats("png")
 root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists())
 campaign = Campaign(path=root / os.environ.get("TESTBED_RESULTS", "results/reference"))
-known = tables.read(campaign)
+known = tables.read(load(campaign))
 known.plan.campaign, str(known.plan.tier), len(known.plan.cells), len(known.plan.blocks)
 
 # %% [markdown]

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from testbed.plan import Block, Cell, Plan
 from testbed.record import SCHEMA, Evidence, Record, Sample, Started, Status, Tier
 
 _SPARE = ".part-"
+_RETIRED = "~"
 _LOCK = ".lock"
 
 
@@ -63,6 +64,29 @@ class Campaign:
         """Return that run's record; ``None`` if there is none: a run is renamed into place whole."""
         path = self.run_path(cell, block) / "record.json"
         return read_record(path) if path.exists() else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedCampaign:
+    """A campaign as ``load`` read it, once: what the desk hands down instead of reading files again.
+
+    ``facts``: ``campaign.json``. ``records``: each complete run's directory and record, by name, with earlier attempts.
+    """
+
+    campaign: Campaign
+    plan: Plan
+    facts: Mapping[str, Any]
+    records: tuple[tuple[Path, Record], ...]
+
+    @property
+    def current(self) -> tuple[tuple[Path, Record], ...]:
+        """The runs without earlier attempts, which may be of another boot."""
+        return tuple((path, record) for path, record in self.records if not retired(path))
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The planned cells by their id."""
+        return {cell.id: cell for cell in self.plan.cells}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +134,17 @@ def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
 def retire(path: Path) -> int:
     """Put what is at ``path`` aside as an earlier attempt (``path~1``, ``path~2``, ...); return how many there are."""
     number = 1
-    while (aside := path.with_name(f"{path.name}~{number}")).exists():
+    while (aside := path.with_name(f"{path.name}{_RETIRED}{number}")).exists():
         number += 1
     if not path.exists():
         return number - 1
     path.rename(aside)
     return number
+
+
+def retired(path: Path) -> bool:
+    """Whether a run's directory is that of an earlier attempt (``NAME~1``, see ``retire``)."""
+    return _RETIRED in path.name
 
 
 @contextmanager
@@ -222,6 +251,12 @@ def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
     for path in sorted(campaign.path.glob("runs/*/record.json")):
         if not path.parent.name.startswith(_SPARE):
             yield path.parent, read_record(path)
+
+
+def load(campaign: Campaign) -> LoadedCampaign:
+    """Read a campaign's plan, facts and records, each file once. Raises ``EvidenceError``."""
+    plan, facts = read_plan(campaign), read_facts(campaign)
+    return LoadedCampaign(campaign=campaign, plan=plan, facts=facts, records=tuple(records(campaign)))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

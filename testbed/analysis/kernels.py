@@ -12,10 +12,9 @@ from testbed import plugins
 from testbed.analysis import markdown
 from testbed.analysis.judged import checks, judging
 from testbed.analysis.judged.checks import Judge
-from testbed.analysis.tables import frames
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, Survey, Tried, read_plan, read_survey
+from testbed.rundir import Campaign, Survey, Tried, load, read_survey
 
 YES, NO, NOTHING, UNKNOWN = "yes", "**no**", "-", "not tried"
 # What the kernel says of itself when something in it is wrong.
@@ -92,11 +91,12 @@ def _rows(tried: Tried, survey: Survey, results: Path, judge_of: Callable[[Campa
 
 def _ran(campaign: Campaign, judge_of: Callable[[Campaign], Judge]) -> dict[str, _Run]:
     """Return each measurer's run."""
-    judged: list[dict[Any, Any]] = checks.checks(campaign, judge_of(campaign)).to_dict("records")
+    loaded = load(campaign)
+    judged: list[dict[Any, Any]] = checks.checks(loaded, judge_of(campaign)).to_dict("records")
     table = {check["run"]: check for check in judged}
-    cells = {cell.id: cell for cell in read_plan(campaign).cells}
+    cells = loaded.cells
     by_measurer: dict[str, _Run] = {}
-    for path, record in frames.current(campaign):
+    for path, record in loaded.current:
         log = path / str(record.evidence.dmesg)
         said = log.read_text(errors="backslashreplace") if record.evidence.dmesg else ""
         by_measurer[cells[record.cell_id].measurer] = _Run(record=record, dmesg=said, check=table.get(path.name, {}))

@@ -18,8 +18,8 @@ from typing import Any
 from testbed.analysis.tables import events, frames
 from testbed.analysis.tables.ladder import climb
 from testbed.errors import SpecError
-from testbed.record import Status
-from testbed.rundir import Campaign, read_plan, records, write_json
+from testbed.record import Record, Status
+from testbed.rundir import Campaign, LoadedCampaign, write_json
 
 MARK = "reference.json"
 # Bytes, by the sizes of files: it is to be kept in git for good.
@@ -37,12 +37,13 @@ class ReferenceData:
     evidence: tuple[str, ...]
 
 
-def make(campaign: Campaign, target: Path) -> ReferenceData:
+def make(loaded: LoadedCampaign, target: Path) -> ReferenceData:
     """Write the reference data set of a campaign at ``target``, beside it first.
 
     An older reference data set there is replaced. Raises ``SpecError`` if ``target`` is anything else, if the campaign
     has no tables yet, or if it is larger than 20 MB.
     """
+    campaign = loaded.campaign
     missing = [name for name in _DERIVED if not (campaign.path / name).exists()]
     if missing:
         raise SpecError(f"{campaign.path}: no {', '.join(missing)}", f"run `testbed report {campaign.path}` first")
@@ -50,7 +51,7 @@ def make(campaign: Campaign, target: Path) -> ReferenceData:
         raise SpecError(f"{target}: exists and is no reference data set", "give another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-reference-", dir=target.parent) as spare:
-        made = _fill(campaign, Path(spare) / "whole")
+        made = _fill(loaded, Path(spare) / "whole")
         if made.size > LARGEST:
             hint = "make it of a smaller campaign: fewer workloads, fewer blocks"
             raise SpecError(f"{campaign.path}: {made.size:,} bytes, at most {LARGEST:,} are kept", hint)
@@ -65,7 +66,8 @@ def is_reference(campaign: Campaign) -> bool:
     return (campaign.path / MARK).exists()
 
 
-def _fill(campaign: Campaign, whole: Path) -> ReferenceData:
+def _fill(loaded: LoadedCampaign, whole: Path) -> ReferenceData:
+    campaign = loaded.campaign
     (whole / "runs").mkdir(parents=True)
     for name in ("plan.json", "campaign.json", *_DERIVED):
         shutil.copyfile(campaign.path / name, whole / name)
@@ -73,41 +75,42 @@ def _fill(campaign: Campaign, whole: Path) -> ReferenceData:
         kept = whole / "blocks" / facts.parent.name
         kept.mkdir(parents=True)
         shutil.copyfile(facts, kept / facts.name)
-    count = 0
-    for path, _ in records(campaign):
+    for path, _ in loaded.records:
         (whole / "runs" / path.name).mkdir()
         _pack(path / "record.json", whole / "runs" / path.name / "record.json")
-        count += 1
-    chosen = tuple(sorted(_chosen(campaign)))
-    for run in chosen:
-        _keep_evidence(campaign.path / "runs" / run, whole / "runs" / run)
-    write_json(whole / MARK, {"schema": 1, "campaign": read_plan(campaign).campaign, "evidence": list(chosen)})
+    chosen = sorted(_chosen(loaded), key=lambda run: run[0].name)
+    for path, record in chosen:
+        _keep_evidence(path, record, whole / "runs" / path.name)
+    names = tuple(path.name for path, _ in chosen)
+    write_json(whole / MARK, {"schema": 1, "campaign": loaded.plan.campaign, "evidence": list(names)})
     size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-    return ReferenceData(path=whole, size=size, records=count, evidence=chosen)
+    return ReferenceData(path=whole, size=size, records=len(loaded.records), evidence=names)
 
 
 def _pack(source: Path, target: Path) -> None:
-    """Write a record without what is only for the eye: it is a third of the bytes."""
+    """Copy a record without its indentation, which is a third of the bytes; nothing else of it changes."""
     record: Any = json.loads(source.read_text(encoding="utf-8"))
     target.write_text(json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def _chosen(campaign: Campaign) -> Iterator[str]:
+def _chosen(loaded: LoadedCampaign) -> Iterator[tuple[Path, Record]]:
     """Yield one run of each measurer: of the first good ones in the order of names, the one with the least evidence."""
-    runs = frames.runs(campaign)
+    runs = frames.runs(loaded)
     good = runs[(runs["status"] == str(Status.OK)) & (runs["attack"] == "none")]
     for _, group in sorted(good.groupby("measurer"), key=lambda pair: climb(str(pair[0]))):
         sized = [
-            (sum(file.stat().st_size for file in directory.iterdir()), path.name)
+            (sum(file.stat().st_size for file in directory.iterdir()), path.name, record)
             for path, record in zip(group["path"], group["record"], strict=True)
             if record.evidence.bundle and (directory := path / record.evidence.bundle).is_dir()
         ]
         if sized:
-            yield min(sized)[1]
+            _, name, record = min(sized, key=lambda run: run[:2])
+            yield loaded.campaign.path / "runs" / name, record
 
 
-def _keep_evidence(source: Path, target: Path) -> None:
-    record = json.loads((source / "record.json").read_text(encoding="utf-8"))["evidence"]
-    shutil.copytree(source / record["bundle"], target / record["bundle"])
-    if record["ak"]:
-        shutil.copyfile(source / record["ak"], target / record["ak"])
+def _keep_evidence(source: Path, record: Record, target: Path) -> None:
+    bundle, ak = record.evidence.bundle, record.evidence.ak
+    assert bundle, "only runs with a bundle are chosen"
+    shutil.copytree(source / bundle, target / bundle)
+    if ak:
+        shutil.copyfile(source / ak, target / ak)

@@ -13,7 +13,7 @@ from testbed.analysis.tables import frames, metrics, tables
 from testbed.analysis.tables.ladder import Question
 from testbed.errors import SpecError
 from testbed.record import Tier
-from testbed.rundir import Campaign, read_facts, read_plan
+from testbed.rundir import LoadedCampaign
 
 NULL, CONTROL = "none3", "control"
 # The control wastes a share of what the warm-up took, which takes a little more than the iteration that is timed.
@@ -28,16 +28,15 @@ class SelftestOutcome:
     ok: bool
 
 
-def judge(campaign: Campaign) -> SelftestOutcome:
+def judge(loaded: LoadedCampaign) -> SelftestOutcome:
     """Judge every null and every control of a campaign. Raises ``SpecError`` if it has not both."""
-    plan = read_plan(campaign)
-    question = Question.of(plan.tier, read_facts(campaign))
-    ladders = tables.ladders(frames.rows(campaign), question)
+    tier = loaded.plan.tier
+    ladders = tables.ladders(frames.rows(loaded), Question.of(tier, loaded.facts))
     rows = ladders[metrics.PRIMARY].to_dict("records") if metrics.PRIMARY in ladders else []
     treated = [row for row in rows if row["treatment"] in (NULL, CONTROL)]
     if {row["treatment"] for row in treated} != {NULL, CONTROL}:
-        raise SpecError(f"{campaign.path}: no overhead of both {NULL} and {CONTROL} is known on tier {plan.tier}")
-    judged = [_one(row, plan.tier) for row in treated]
+        raise SpecError(f"{loaded.campaign.path}: no overhead of both {NULL} and {CONTROL} is known on tier {tier}")
+    judged = [_one(row, tier) for row in treated]
     return SelftestOutcome(lines=tuple(line for line, _ in judged), ok=all(good for _, good in judged))
 
 

@@ -11,7 +11,7 @@ import click
 from testbed import spec
 from testbed.analysis.report import report
 from testbed.errors import SpecError
-from testbed.rundir import Campaign
+from testbed.rundir import LoadedCampaign, load
 
 
 def conduct(
@@ -23,8 +23,8 @@ def conduct(
     *,
     overrides: Sequence[str] = (),
     **more: Any,
-) -> tuple[Campaign, int]:
-    """Conduct the campaign of an experiment file and write its report. Return it, and the command's exit status."""
+) -> tuple[LoadedCampaign, int]:
+    """Conduct the campaign of an experiment file and write its report. Return it as read, and the exit status."""
     from testbed.lab import campaign  # noqa: PLC0415 - so that --help works without libvirt
 
     experiment = spec.load(path, overrides)
@@ -32,7 +32,8 @@ def conduct(
         done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines, **more)
     except SpecError as error:
         raise SpecError(f"{spec.named(path, overrides)}: {error.message}", error.hint) from error
-    written = report.write(done)
+    loaded = load(done)
+    written = report.write(loaded)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
-    return done, written.exit_status
+    return loaded, written.exit_status

@@ -15,7 +15,7 @@ from testbed.analysis.tables.ladder import Question
 from testbed.analysis.tables.tables import ladders
 from testbed.errors import IncompatibleRuns
 from testbed.plan import Plan
-from testbed.rundir import Campaign, read_facts, read_plan
+from testbed.rundir import Campaign, load, read_facts, read_plan
 
 # What two campaigns must have in common (``campaign.json``) for their numbers to be of the same thing.
 _SAME = ("tier", "images", "kernels", "qemu_version")
@@ -46,7 +46,7 @@ def command(context: click.Context, campaigns: tuple[Path, ...]) -> None:
 
 
 def _ladder(campaign: Campaign, plan: Plan, facts: Mapping[str, Any]) -> pd.DataFrame:
-    return ladders(frames.rows(campaign), Question.of(plan.tier, facts)).get(metrics.PRIMARY, pd.DataFrame())
+    return ladders(frames.rows(load(campaign)), Question.of(plan.tier, facts)).get(metrics.PRIMARY, pd.DataFrame())
 
 
 def _same(first: tuple[Path, dict[str, Any]], other: tuple[Path, dict[str, Any]]) -> None:

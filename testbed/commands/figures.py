@@ -10,7 +10,7 @@ from testbed import plugins
 from testbed.analysis.report import draw
 from testbed.analysis.tables import tables
 from testbed.commands._options import CAMPAIGN, MEASURER_PATH
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 
 @click.command("figures")
@@ -22,7 +22,7 @@ def command(campaign_dir: Path, measurer_paths: tuple[Path, ...]) -> None:
     Verdicts and events are those that `testbed report` found, where it has run.
     """
     with plugins.measurers_from(measurer_paths):
-        known = tables.read(Campaign(path=campaign_dir))
+        known = tables.read(load(Campaign(path=campaign_dir)))
         drawn = draw.write(known, campaign_dir / "figures")
     for paths in drawn.values():
         for path in paths:

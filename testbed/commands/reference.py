@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from testbed.analysis.reference import make
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 
 @click.command("reference")
@@ -18,6 +18,6 @@ def command(campaign_dir: Path, target: Path) -> None:
 
     `testbed figures TARGET` and `testbed report TARGET` work on it; verdicts are kept as they were found.
     """
-    made = make(Campaign(path=campaign_dir), target)
+    made = make(load(Campaign(path=campaign_dir)), target)
     bundles = len(made.evidence)
     click.echo(f"{made.path}: {made.size / 1e6:.1f} MB, {made.records} records, {bundles} evidence bundles")

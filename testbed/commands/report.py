@@ -9,7 +9,7 @@ import click
 from testbed import plugins
 from testbed.analysis.report import report
 from testbed.commands._options import CAMPAIGN, MEASURER_PATH
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 
 @click.command("report")
@@ -29,7 +29,7 @@ def command(context: click.Context, campaign_dir: Path, measurer_paths: tuple[Pa
     missing; 4 malformed records, or records that must not be pooled.
     """
     with plugins.measurers_from(measurer_paths):
-        written = report.write(Campaign(path=campaign_dir), tpm_ms=tpm_ms)
+        written = report.write(load(Campaign(path=campaign_dir)), tpm_ms=tpm_ms)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
     context.exit(written.exit_status)

@@ -24,8 +24,8 @@ def command(experiment: Path, results: Path, connect: str | None, machines: int 
 
     Exit status: 1 if either is not so, else as `run`.
     """
-    campaign, status = _conduct.conduct(experiment, results, None, connect, machines)
-    outcome = selftest.judge(campaign)
+    loaded, status = _conduct.conduct(experiment, results, None, connect, machines)
+    outcome = selftest.judge(loaded)
     for line in outcome.lines:
         click.echo(line)
     sys.exit(status or (0 if outcome.ok else 1))

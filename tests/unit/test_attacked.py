@@ -22,7 +22,7 @@ from testbed.attest.rivals import verifiers
 from testbed.attest.verdict import Verdict
 from testbed.plan import Cell
 from testbed.record import Evidence, Record
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 REAL = GOLDEN / "bundle-debian-6.12"
 ATTACKS = tuple(find(name) for name in ("signature-bit-first", "line-deleted", "ima-bin-fifo", "honest-quoted-again"))
@@ -55,7 +55,7 @@ def campaign_with(root: Path, bundle: Path | None) -> Campaign:
 
 def struck(root: Path, bundle: Path | None = REAL) -> tuple[Attacked, ...]:
     campaign = campaign_with(root, bundle)
-    return attacked.attack(campaign, frames.runs(campaign))
+    return attacked.attack(campaign, frames.runs(load(campaign)))
 
 
 def test_one_run_of_a_kernel_is_attacked(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_a_verifier_that_fails_is_told_and_fails_the_report(tmp_path: Path, monk
     monkeypatch.setattr(attacked, "ATTACKS", (wrong,))
     monkeypatch.setattr(verifiers, "available", tuple)
     campaign = campaign_with(tmp_path, REAL)
-    (one,) = attacked.attack(campaign, frames.runs(campaign))
+    (one,) = attacked.attack(campaign, frames.runs(load(campaign)))
     assert not one.ok
     text = "\n".join(section((one,)))
     assert "0 of 1 attacks" in text
     assert "`line-deleted`: must violation, did replay-mismatch" in text
     assert "No other verifier" in text
     assert "no verdict here is sure" in doubts((one,))[0]
-    written = report.write(campaign, lambda *_: Judged(verdict=Verdict(findings=()), promises=False))
+    written = report.write(load(campaign), lambda *_: Judged(verdict=Verdict(findings=()), promises=False))
     assert written.summary.startswith("Correctness OK")
     assert written.exit_status == 1
     assert "no verdict here is sure" in written.report.read_text()

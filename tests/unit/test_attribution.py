@@ -9,13 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from fake_campaign import PRICES, RUNGS, WORKLOADS, Change, Shape, added, build, keep
-
 from testbed.analysis.tables import attribution, costmodel, events, frames, holdout
 from testbed.analysis.tables.events import Sum, Truth
 from testbed.analysis.tables.ladder import Question
 from testbed.plan import Cell
 from testbed.record import Record, Tier
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 QUESTION = Question(tier=Tier.ICOUNT)
 
@@ -34,7 +33,7 @@ def _campaign(
 
 
 def _observed(campaign: Campaign, workloads: Mapping[str, Shape] = WORKLOADS) -> dict[str, pd.DataFrame]:
-    return holdout.observe(frames.rows(campaign), events.events(campaign, truth(workloads)), QUESTION)
+    return holdout.observe(frames.rows(load(campaign)), events.events(load(campaign), truth(workloads)), QUESTION)
 
 
 def _fits(observed: Mapping[str, pd.DataFrame]) -> dict[str, costmodel.Fit]:
@@ -54,7 +53,7 @@ class Plain:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
     campaign = _campaign(tmp_path_factory.mktemp("plain"), noise=1e-5)
-    rows, table = frames.rows(campaign), events.events(campaign, truth())
+    rows, table = frames.rows(load(campaign)), events.events(load(campaign), truth())
     return Plain(campaign=campaign, rows=rows, events=table, observed=holdout.observe(rows, table, QUESTION))
 
 
@@ -86,7 +85,7 @@ def test_both_sources_of_events_must_agree(tmp_path: Path, plain: Plain) -> None
     assert events.disagreements(plain.events) == []
     assert events.agreed(plain.events) == 2 * 6 * len(WORKLOADS)
     few = {name: WORKLOADS[name] for name in ("mmap", "redis")}
-    table = events.events(_campaign(tmp_path, few, change), truth())
+    table = events.events(load(_campaign(tmp_path, few, change)), truth())
     assert events.disagreements(table) == [
         "`container-file` on `mmap` counted 7 files, the images say 24 (2 runs)",
     ]
@@ -95,12 +94,12 @@ def test_both_sources_of_events_must_agree(tmp_path: Path, plain: Plain) -> None
 
 def test_without_images_the_counters_are_believed(tmp_path: Path) -> None:
     campaign = _campaign(tmp_path, {name: WORKLOADS[name] for name in ("mmap", "redis")}, blocks=1)
-    table = events.read(campaign)
+    table = events.read(load(campaign))
     assert events.agreed(table) == 0
     ima = table[(table["measurer"] == "ima-exec") & (table["workload"] == "mmap")]
     assert set(ima["files"]) == {float(WORKLOADS["mmap"].files)}
-    events.events(campaign, truth()).to_parquet(campaign.path / events.FILE)
-    assert events.agreed(events.read(campaign)) > 0
+    events.events(load(campaign), truth()).to_parquet(campaign.path / events.FILE)
+    assert events.agreed(events.read(load(campaign))) > 0
 
 
 @pytest.mark.parametrize(
@@ -181,7 +180,7 @@ def test_a_workload_that_costs_otherwise_is_seen_to_be_missed(tmp_path: Path) ->
         return replace(record, samples=dear) if odd else record
 
     campaign = _campaign(tmp_path, change=change)
-    table = holdout.predictions(frames.rows(campaign), _observed(campaign), QUESTION)
+    table = holdout.predictions(frames.rows(load(campaign)), _observed(campaign), QUESTION)
     missed = table[(table["arm"] == "container-file") & (table["workload"] == "mmap")].iloc[0]
     assert not missed["within"]
     assert missed["ratio"] < 0.9
@@ -190,7 +189,7 @@ def test_a_workload_that_costs_otherwise_is_seen_to_be_missed(tmp_path: Path) ->
 def test_too_few_workloads_are_no_test(tmp_path: Path) -> None:
     few = {name: WORKLOADS[name] for name in ("archive", "compile", "mmap")}
     campaign = _campaign(tmp_path, few)
-    assert holdout.predictions(frames.rows(campaign), _observed(campaign, few), QUESTION).empty
+    assert holdout.predictions(frames.rows(load(campaign)), _observed(campaign, few), QUESTION).empty
 
 
 def test_without_the_hooks_arm_the_model_stands_on_the_baseline(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_without_the_hooks_arm_the_model_stands_on_the_baseline(tmp_path: Path) 
     assert _fits(observed)["file"].prices["lookups"].center == pytest.approx(
         PRICES["lookup"] + PRICES["hook"], rel=0.05
     )
-    assert holdout.predictions(frames.rows(campaign), observed, QUESTION)["within"].all()
+    assert holdout.predictions(frames.rows(load(campaign)), observed, QUESTION)["within"].all()
 
 
 def test_parts_sum_to_what_was_added(plain: Plain) -> None:
@@ -221,7 +220,7 @@ def test_parts_sum_to_what_was_added(plain: Plain) -> None:
 def test_a_tier_without_a_clock_has_no_prices(tmp_path: Path) -> None:
     campaign = _campaign(tmp_path, tier=Tier.TCG, blocks=1)
     question = Question(tier=Tier.TCG)
-    observed = holdout.observe(frames.rows(campaign), events.events(campaign, truth()), question)
+    observed = holdout.observe(frames.rows(load(campaign)), events.events(load(campaign), truth()), question)
     assert observed == {}
     assert attribution.parts(observed, holdout.fits(observed, question), "ns").empty
 
@@ -229,7 +228,7 @@ def test_a_tier_without_a_clock_has_no_prices(tmp_path: Path) -> None:
 def test_time_is_priced_in_nanoseconds(tmp_path: Path) -> None:
     question = Question(tier=Tier.KVM)
     campaign = _campaign(tmp_path, tier=Tier.KVM)
-    observed = holdout.observe(frames.rows(campaign), events.events(campaign, truth()), question)
+    observed = holdout.observe(frames.rows(load(campaign)), events.events(load(campaign), truth()), question)
     fit = next(fit for fit in holdout.fits(observed, question) if fit.step.name == "file")
     assert fit.unit == "ns"
     assert fit.prices["bytes"].center == pytest.approx(PRICES["byte"], rel=0.05)

@@ -23,6 +23,7 @@ from testbed.analysis.tables.ladder import Question
 from testbed.analysis.tables.tables import Tables
 from testbed.plan import Cell
 from testbed.record import Record, Tier
+from testbed.rundir import load
 
 QUESTION = Question(tier=Tier.ICOUNT)
 FAMILIES: Mapping[str, Shape] = {
@@ -37,7 +38,7 @@ FAMILIES: Mapping[str, Shape] = {
 
 def _read(root: Path, workloads: Mapping[str, Shape], **options: object) -> Tables:
     campaign = build(root, **({"arms": RUNGS, "workloads": workloads} | options))  # type: ignore[arg-type]
-    return tables.read(campaign, truth=truth(workloads))
+    return tables.read(load(campaign), truth=truth(workloads))
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,7 @@ def test_what_was_put_aside_is_told_by_arm(tmp_path: Path) -> None:
         rundir.write_record(
             aside, replace(record, status="rejected", reason="host_steal: 0.1, at most 0.02 is allowed")
         )
-    rows = tables.read(campaign).rows
+    rows = tables.read(load(campaign)).rows
     told = "\n".join(how_it_went.attempts(rows))
     arm = rows.loc[~rows["current"], "measurer"].iloc[0]
     assert f"| `{arm}` | 6 | 0 | 0 | 0 | 0 | 6 | `host_steal` x6 |" in told
@@ -254,7 +255,7 @@ def test_what_was_put_aside_is_told_by_arm(tmp_path: Path) -> None:
 
 
 def test_boots_differ_as_much_as_they_do(tmp_path: Path) -> None:
-    rows = tables.read(build(tmp_path, drift=0.01, blocks=24, arms={"none": 0, "none2": 0})).rows
+    rows = tables.read(load(build(tmp_path, drift=0.01, blocks=24, arms={"none": 0, "none2": 0}))).rows
     (row,) = how_it_went.boots(rows, QUESTION).to_dict("records")
     assert 0.006 < row["sd"] < 0.014
     assert row["span"] > row["sd"]

@@ -15,10 +15,11 @@ from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import frames, ladder
 from testbed.analysis.tables.ladder import Question
 from testbed.record import Tier
+from testbed.rundir import load
 
 
 def _table(tmp_path: Path, tier: Tier = Tier.ICOUNT, **options: object) -> pd.DataFrame:
-    rows = frames.rows(build(tmp_path, tier=tier, **options))  # type: ignore[arg-type]
+    rows = frames.rows(load(build(tmp_path, tier=tier, **options)))  # type: ignore[arg-type]
     return ladder.ladder(rows, Question(tier=tier))
 
 

@@ -17,6 +17,7 @@ from testbed.analysis.tables.ladder import Question
 from testbed.errors import EvidenceError, IncompatibleRuns
 from testbed.plan import Cell
 from testbed.record import Record, Sample, Status, Tier
+from testbed.rundir import load
 
 QUESTION = Question(tier=Tier.ICOUNT)
 
@@ -38,7 +39,7 @@ def _with_facts(block: int, **facts: object) -> Change:
 
 
 def test_one_row_a_sample(tmp_path: Path) -> None:
-    rows = frames.rows(build(tmp_path))
+    rows = frames.rows(load(build(tmp_path)))
     assert len(rows) == 6 * 5 * 6
     one = rows[(rows["measurer"] == "hooks-only") & (rows["block"] == 3) & (rows["metric"] == "cpu")]
     assert list(one["iteration"]) == [0, 1]
@@ -49,7 +50,7 @@ def test_one_row_a_sample(tmp_path: Path) -> None:
 
 
 def test_columns_keep_their_types_through_parquet(tmp_path: Path) -> None:
-    rows = frames.rows(build(tmp_path, change=_fails("ima-exec", 0)))
+    rows = frames.rows(load(build(tmp_path, change=_fails("ima-exec", 0))))
     frames.write_parquet(rows, tmp_path / "rows.parquet")
     back = pd.read_parquet(tmp_path / "rows.parquet")
     assert back["block"].dtype == "Int64"
@@ -60,7 +61,7 @@ def test_columns_keep_their_types_through_parquet(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_is_a_row_without_a_value(tmp_path: Path) -> None:
-    rows = frames.rows(build(tmp_path, change=_fails("ima-exec", 2)))
+    rows = frames.rows(load(build(tmp_path, change=_fails("ima-exec", 2))))
     lost = rows[rows["status"] == "machine-lost"]
     assert len(lost) == 1
     assert lost.iloc[0]["reason"] == "QEMU ended"
@@ -69,7 +70,7 @@ def test_a_failed_run_is_a_row_without_a_value(tmp_path: Path) -> None:
 
 
 def test_an_empty_campaign_has_the_columns(tmp_path: Path) -> None:
-    rows = frames.rows(build(tmp_path, change=lambda _, __: None))
+    rows = frames.rows(load(build(tmp_path, change=lambda _, __: None)))
     assert list(rows.columns) == list(frames.ROW_COLUMNS)
     assert rows.empty
     assert ladder.ladder(rows, QUESTION).empty
@@ -81,7 +82,7 @@ def test_an_empty_campaign_has_the_columns(tmp_path: Path) -> None:
 )
 def test_runs_that_differ_in_a_checked_fact_are_not_pooled(tmp_path: Path, facts: dict[str, object]) -> None:
     with pytest.raises(IncompatibleRuns, match=next(iter(facts))):
-        frames.rows(build(tmp_path, change=_with_facts(4, **facts)))
+        frames.rows(load(build(tmp_path, change=_with_facts(4, **facts))))
 
 
 def test_all_runs_of_another_tier_than_planned_are_not_pooled(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_all_runs_of_another_tier_than_planned_are_not_pooled(tmp_path: Path) ->
         return replace(record, facts=record.facts | {"tier": "tcg"})
 
     with pytest.raises(IncompatibleRuns, match="the plan"):
-        frames.rows(build(tmp_path, change=change))
+        frames.rows(load(build(tmp_path, change=change)))
 
 
 def test_a_good_run_must_tell_its_checked_facts(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_good_run_must_tell_its_checked_facts(tmp_path: Path) -> None:
         return replace(record, facts=facts) if record.block == 1 else record
 
     with pytest.raises(IncompatibleRuns, match="cpu_model"):
-        frames.rows(build(tmp_path, change=change))
+        frames.rows(load(build(tmp_path, change=change)))
 
 
 def test_a_lost_run_need_not_tell_them(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_a_lost_run_need_not_tell_them(tmp_path: Path) -> None:
         lost = cell.measurer == "ima-exec" and record.block == 1
         return replace(failed(record, Status.MACHINE_LOST, "at boot"), facts={}) if lost else record
 
-    assert (frames.rows(build(tmp_path, change=change))["status"] == "machine-lost").sum() == 1
+    assert (frames.rows(load(build(tmp_path, change=change)))["status"] == "machine-lost").sum() == 1
 
 
 def test_images_of_other_workloads_may_differ(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_images_of_other_workloads_may_differ(tmp_path: Path) -> None:
         return replace(record, facts=record.facts | {"images": {cell.workload: f"sha256:{cell.workload}"}})
 
     campaign = build(tmp_path, workloads={"tools": 0.4, "hello": 0.1}, change=change)
-    assert set(frames.rows(campaign)["workload"]) == {"tools", "hello"}
+    assert set(frames.rows(load(campaign))["workload"]) == {"tools", "hello"}
 
 
 def test_a_record_of_no_planned_cell_is_refused(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_a_record_of_no_planned_cell_is_refused(tmp_path: Path) -> None:
     path, record = next(rundir.records(campaign))
     rundir.write_record(path, replace(record, cell_id="feedfacecafe"))
     with pytest.raises(EvidenceError, match="feedfacecafe"):
-        frames.rows(campaign)
+        frames.rows(load(campaign))
 
 
 def _retire(path: Path, record: Record, **changes: object) -> None:
@@ -133,13 +134,13 @@ def _retire(path: Path, record: Record, **changes: object) -> None:
 
 def test_earlier_attempts_are_rows_that_no_contrast_uses(tmp_path: Path) -> None:
     campaign = build(tmp_path)
-    before = frames.rows(campaign)
+    before = frames.rows(load(campaign))
     path, record = next(rundir.records(campaign))
     dear = tuple(replace(sample, value=1000 * sample.value) for sample in record.samples)
     _retire(
         path, record, samples=dear, facts=record.facts | {"boot_id": "another"}, reason="host_steal", status="rejected"
     )
-    rows = frames.rows(campaign)
+    rows = frames.rows(load(campaign))
     aside = rows[~rows["current"]]
     assert set(aside["run"]) == {f"{path.name}~1"}
     assert set(aside["status"]) == {"rejected"}
@@ -147,15 +148,15 @@ def test_earlier_attempts_are_rows_that_no_contrast_uses(tmp_path: Path) -> None
     assert len(aside) == len(record.samples)
     pd.testing.assert_frame_equal(rows[rows["current"]].reset_index(drop=True), before)
     pd.testing.assert_frame_equal(ladder.ladder(rows, QUESTION), ladder.ladder(before, QUESTION))
-    assert len(frames.runs(campaign)) == 30
+    assert len(frames.runs(load(campaign))) == 30
 
 
 def test_a_good_run_that_was_put_aside_does_not_count_either(tmp_path: Path) -> None:
     campaign = build(tmp_path)
-    before = ladder.ladder(frames.rows(campaign), QUESTION)
+    before = ladder.ladder(frames.rows(load(campaign)), QUESTION)
     path, record = next(rundir.records(campaign))
     _retire(path, record, samples=tuple(replace(sample, value=9.0) for sample in record.samples))
-    pd.testing.assert_frame_equal(ladder.ladder(frames.rows(campaign), QUESTION), before)
+    pd.testing.assert_frame_equal(ladder.ladder(frames.rows(load(campaign)), QUESTION), before)
 
 
 def _judged(campaign: rundir.Campaign, wrong: tuple[str, ...] = (), unknown: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -167,9 +168,9 @@ def _judged(campaign: rundir.Campaign, wrong: tuple[str, ...] = (), unknown: tup
 
 def test_a_number_counts_only_where_the_oracle_saw_the_measurement(tmp_path: Path) -> None:
     campaign = build(tmp_path, blocks=24)
-    runs = frames.runs(campaign)
+    runs = frames.runs(load(campaign))
     of_arm = [f"{run['cell']}-{run['block']}" for run in runs.to_dict("records") if run["measurer"] == "ima-exec"]
-    rows = frames.rows(campaign, _judged(campaign, wrong=(of_arm[0],), unknown=(of_arm[1],)))
+    rows = frames.rows(load(campaign), _judged(campaign, wrong=(of_arm[0],), unknown=(of_arm[1],)))
     assert set(rows.loc[rows["run"] == of_arm[0], "oracle"]) == {"missed"}
     assert set(rows.loc[rows["run"] == of_arm[1], "oracle"]) == {"unjudged"}
     table = ladder.ladder(rows, QUESTION).set_index("treatment")
@@ -180,11 +181,11 @@ def test_a_number_counts_only_where_the_oracle_saw_the_measurement(tmp_path: Pat
 
 def test_without_a_table_of_checks_every_good_run_counts(tmp_path: Path) -> None:
     campaign = build(tmp_path)
-    rows = frames.rows(campaign)
+    rows = frames.rows(load(campaign))
     assert rows["oracle"].isna().all()
     assert set(ladder.ladder(rows, QUESTION)["n"]) == {6}
     _judged(campaign).to_parquet(campaign.path / "checks.parquet")
-    assert set(frames.rows(campaign)["oracle"]) == {"ok"}
+    assert set(frames.rows(load(campaign))["oracle"]) == {"ok"}
 
 
 def test_a_value_is_of_one_operation(tmp_path: Path) -> None:
@@ -195,8 +196,8 @@ def test_a_value_is_of_one_operation(tmp_path: Path) -> None:
         )
         return replace(record, samples=(*record.samples, *done))
 
-    one = ladder.ladder(frames.rows(build(tmp_path / "a")), QUESTION)
-    rows = frames.rows(build(tmp_path / "b", change=change))
+    one = ladder.ladder(frames.rows(load(build(tmp_path / "a"))), QUESTION)
+    rows = frames.rows(load(build(tmp_path / "b", change=change)))
     cpu = rows[rows["metric"] == "cpu"]
     assert set(cpu.loc[cpu["iteration"] == 0, "operations"]) == {100.0}
     assert set(cpu.loc[cpu["iteration"] == 1, "operations"]) == {200.0}
@@ -212,11 +213,11 @@ def test_what_servers_say_of_themselves_is_shown_on_kvm_only_and_more_is_worse(t
         told = Sample(metric="throughput", unit="1/s", value=rate, iteration=1)
         return replace(record, samples=(*record.samples, told))
 
-    rows = frames.rows(build(tmp_path / "a", tier=Tier.KVM, change=change))
+    rows = frames.rows(load(build(tmp_path / "a", tier=Tier.KVM, change=change)))
     table = ladder.ladder(rows, Question(tier=Tier.KVM), "throughput").set_index("treatment")
     assert table.loc["ima-exec", "ratio"] == pytest.approx(2.0)
     assert table.loc["ima-exec", "base"] == pytest.approx(0.001)
-    assert ladder.ladder(frames.rows(build(tmp_path / "b", change=change)), QUESTION, "throughput").empty
+    assert ladder.ladder(frames.rows(load(build(tmp_path / "b", change=change))), QUESTION, "throughput").empty
 
 
 def test_arms_of_one_block_are_clones_of_one_boot(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_arms_of_one_block_are_clones_of_one_boot(tmp_path: Path) -> None:
         return replace(record, facts=record.facts | {"boot_id": "another"}) if other else record
 
     with pytest.raises(IncompatibleRuns, match=r"boot_id of debian-6\.12 in block 2"):
-        frames.rows(build(tmp_path, change=change))
+        frames.rows(load(build(tmp_path, change=change)))
 
 
 def test_where_each_run_boots_for_itself_they_need_not_be(tmp_path: Path) -> None:
@@ -234,18 +235,18 @@ def test_where_each_run_boots_for_itself_they_need_not_be(tmp_path: Path) -> Non
 
     campaign = build(tmp_path, change=change)
     rundir.write_json(campaign.facts_file, {"experiment": {"start": "boot"}})
-    assert set(ladder.ladder(frames.rows(campaign), QUESTION)["n"]) == {6}
+    assert set(ladder.ladder(frames.rows(load(campaign)), QUESTION)["n"]) == {6}
 
 
 def test_runs_lists_what_was_planned_but_has_no_record(tmp_path: Path) -> None:
-    runs = frames.runs(build(tmp_path, change=lambda _, record: None if record.block == 5 else record))
+    runs = frames.runs(load(build(tmp_path, change=lambda _, record: None if record.block == 5 else record)))
     assert len(runs) == 30
     assert runs.loc[runs["block"] == 5, "status"].isna().all()
     assert set(runs["status"].dropna()) == {"ok"}
 
 
 def test_ladder_finds_the_true_overheads(tmp_path: Path) -> None:
-    table = ladder.ladder(frames.rows(build(tmp_path)), QUESTION).set_index("treatment")
+    table = ladder.ladder(frames.rows(load(build(tmp_path))), QUESTION).set_index("treatment")
     assert set(table.index) == {"ima-exec", "hooks-only", "container-file"}
     for arm, truth in (("ima-exec", 1.018), ("hooks-only", 1.0011), ("container-file", 1.62)):
         low, high = float(table["low"][arm]), float(table["high"][arm])
@@ -256,7 +257,7 @@ def test_ladder_finds_the_true_overheads(tmp_path: Path) -> None:
 
 
 def test_absolute_cost_is_in_instructions_under_icount(tmp_path: Path) -> None:
-    row = ladder.ladder(frames.rows(build(tmp_path)), QUESTION).set_index("treatment").loc["container-file"]
+    row = ladder.ladder(frames.rows(load(build(tmp_path))), QUESTION).set_index("treatment").loc["container-file"]
     assert row["unit"] == "instructions"
     assert row["cost"] == pytest.approx(0.62 * 0.42e9, rel=0.01)
     assert row["cost_low"] < row["cost"] < row["cost_high"]
@@ -268,54 +269,54 @@ def test_warmups_do_not_count(tmp_path: Path) -> None:
         samples = tuple(replace(s, value=s.value * 1000) if s.warmup else s for s in record.samples)
         return replace(record, samples=samples)
 
-    with_them = ladder.ladder(frames.rows(build(tmp_path / "a", change=change)), QUESTION)
-    without = ladder.ladder(frames.rows(build(tmp_path / "b")), QUESTION)
+    with_them = ladder.ladder(frames.rows(load(build(tmp_path / "a", change=change))), QUESTION)
+    without = ladder.ladder(frames.rows(load(build(tmp_path / "b"))), QUESTION)
     pd.testing.assert_frame_equal(with_them, without)
 
 
 def test_attacks_price_nothing(tmp_path: Path) -> None:
-    rows = frames.rows(build(tmp_path))
+    rows = frames.rows(load(build(tmp_path)))
     rows.loc[rows["measurer"] == "ima-exec", "attack"] = "edit-binary"
     assert "ima-exec" not in set(ladder.ladder(rows, QUESTION)["treatment"])
 
 
 def test_a_block_that_lost_an_arm_is_left_out_of_its_contrast_only(tmp_path: Path) -> None:
     campaign = build(tmp_path, blocks=24, change=_fails("ima-exec", 2))
-    table = ladder.ladder(frames.rows(campaign), QUESTION).set_index("treatment")
+    table = ladder.ladder(frames.rows(load(campaign)), QUESTION).set_index("treatment")
     assert table.loc["ima-exec", "n"] == 23
     assert table.loc["hooks-only", "n"] == 24
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(Status.WORKLOAD_FAILED, "INVALID"), (Status.REJECTED, "OVERHEAD")])
 def test_too_many_failures_invalidate_where_rejections_do_not(tmp_path: Path, status: Status, verdict: str) -> None:
-    table = ladder.ladder(frames.rows(build(tmp_path, blocks=8, change=_fails("ima-exec", 2, status))), QUESTION)
+    table = ladder.ladder(frames.rows(load(build(tmp_path, blocks=8, change=_fails("ima-exec", 2, status)))), QUESTION)
     assert table.set_index("treatment").loc["ima-exec", "verdict"] == verdict
 
 
 def test_a_lost_duplicate_invalidates_every_rung(tmp_path: Path) -> None:
-    table = ladder.ladder(frames.rows(build(tmp_path, blocks=8, change=_fails("none2", 0))), QUESTION)
+    table = ladder.ladder(frames.rows(load(build(tmp_path, blocks=8, change=_fails("none2", 0)))), QUESTION)
     assert set(table["verdict"]) == {"INVALID"}
     assert set(table["n"]) == {7}
 
 
 def test_without_the_duplicate_there_are_numbers_but_no_verdict(tmp_path: Path) -> None:
-    table = ladder.ladder(frames.rows(build(tmp_path, arms={"none": 0, "ima-exec": 0.02})), QUESTION)
+    table = ladder.ladder(frames.rows(load(build(tmp_path, arms={"none": 0, "ima-exec": 0.02}))), QUESTION)
     assert list(table["verdict"]) == ["INCONCLUSIVE"]
     assert table["floor_n"].item() == 0
 
 
 def test_without_the_baseline_there_is_no_ladder(tmp_path: Path) -> None:
-    assert ladder.ladder(frames.rows(build(tmp_path, arms={"none2": 0, "ima-exec": 0.02})), QUESTION).empty
+    assert ladder.ladder(frames.rows(load(build(tmp_path, arms={"none2": 0, "ima-exec": 0.02}))), QUESTION).empty
 
 
 def test_the_correctness_tier_prices_nothing(tmp_path: Path) -> None:
-    rows = frames.rows(build(tmp_path, tier=Tier.TCG))
+    rows = frames.rows(load(build(tmp_path, tier=Tier.TCG)))
     assert ladder.ladder(rows, Question(tier=Tier.TCG)).empty
 
 
 @pytest.mark.parametrize("metric", ["elapsed", "ima_entries"])
 def test_icount_does_not_price_metrics_that_mean_nothing_there(tmp_path: Path, metric: str) -> None:
-    assert ladder.ladder(frames.rows(build(tmp_path)), QUESTION, metric).empty
+    assert ladder.ladder(frames.rows(load(build(tmp_path))), QUESTION, metric).empty
 
 
 def test_a_value_of_zero_is_malformed(tmp_path: Path) -> None:
@@ -324,7 +325,7 @@ def test_a_value_of_zero_is_malformed(tmp_path: Path) -> None:
         return replace(record, samples=(nothing,)) if cell.measurer == "none" else record
 
     with pytest.raises(EvidenceError, match="cpu is 0"):
-        ladder.ladder(frames.rows(build(tmp_path, change=change)), QUESTION)
+        ladder.ladder(frames.rows(load(build(tmp_path, change=change))), QUESTION)
 
 
 def test_question_takes_what_the_campaign_says() -> None:

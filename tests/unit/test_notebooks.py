@@ -12,6 +12,7 @@ from test_attribution import truth
 
 from testbed.analysis.notebook import execute
 from testbed.analysis.tables import events, frames
+from testbed.rundir import load
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "results/reference"
@@ -25,7 +26,7 @@ def results(tmp_path: Path) -> Path:
         return REFERENCE
     few = {name: WORKLOADS[name] for name in ("archive", "compile", "exec-30", "nginx", "start-warm")}
     campaign = build(tmp_path, arms=RUNGS, workloads=few)
-    frames.write_parquet(events.events(campaign, truth(few)), campaign.path / events.FILE)
+    frames.write_parquet(events.events(load(campaign), truth(few)), campaign.path / events.FILE)
     return campaign.path
 
 

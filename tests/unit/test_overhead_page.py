@@ -8,7 +8,7 @@ import pytest
 
 from testbed.analysis.judged import judging
 from testbed.analysis.report import inputs, report
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def told() -> str:
     campaign = Campaign(path=ROOT / "results/reference")
-    return report.render(inputs.gather(campaign, judging.judge_of(campaign)))
+    return report.render(inputs.gather(load(campaign), judging.judge_of(campaign)))
 
 
 def test_each_line_of_its_tables_is_one_of_the_report(told: str) -> None:

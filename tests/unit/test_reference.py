@@ -19,25 +19,25 @@ from testbed.commands.figures import command as figures_command
 from testbed.commands.reference import command as reference_command
 from testbed.commands.report import command as report_command
 from testbed.errors import SpecError
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 
 @pytest.fixture
 def campaign(tmp_path: Path) -> Campaign:
     judged = _judged(tmp_path / "results")
-    report.write(judged)
+    report.write(load(judged))
     return judged
 
 
 def test_records_and_tables_are_whole_and_evidence_is_once_a_measurer(tmp_path: Path, campaign: Campaign) -> None:
-    made = reference.make(campaign, tmp_path / "reference")
+    made = reference.make(load(campaign), tmp_path / "reference")
     small = Campaign(path=made.path)
     assert made.records == 8
     assert len(made.evidence) == 4
     kept = [path.parent.name for path in sorted(made.path.glob("runs/*/evidence"))]
     assert kept == sorted(made.evidence)
     assert {len(list((made.path / "runs" / run / "evidence").iterdir())) for run in made.evidence} == {4}
-    pd.testing.assert_frame_equal(frames.rows(small), frames.rows(campaign))
+    pd.testing.assert_frame_equal(frames.rows(load(small)), frames.rows(load(campaign)))
     assert [record for _, record in rundir.records(small)] == [record for _, record in rundir.records(campaign)]
     assert not list(made.path.rglob("*.jsonl"))
     assert not list(made.path.rglob("*.oci.tar"))
@@ -46,8 +46,8 @@ def test_records_and_tables_are_whole_and_evidence_is_once_a_measurer(tmp_path: 
 
 
 def test_the_same_numbers_come_of_it(tmp_path: Path, campaign: Campaign) -> None:
-    made = reference.make(campaign, tmp_path / "reference")
-    small, large = tables.read(Campaign(path=made.path)), tables.read(campaign)
+    made = reference.make(load(campaign), tmp_path / "reference")
+    small, large = tables.read(load(Campaign(path=made.path))), tables.read(load(campaign))
     pd.testing.assert_frame_equal(small.ladder, large.ladder)
     pd.testing.assert_frame_equal(small.events, large.events)
     pd.testing.assert_frame_equal(small.parts, large.parts)
@@ -57,7 +57,7 @@ def test_the_same_numbers_come_of_it(tmp_path: Path, campaign: Campaign) -> None
 
 
 def test_its_report_keeps_the_verdicts_and_says_so(tmp_path: Path, campaign: Campaign) -> None:
-    made = reference.make(campaign, tmp_path / "reference")
+    made = reference.make(load(campaign), tmp_path / "reference")
     before = (made.path / "checks.parquet").read_bytes()
     done = CliRunner().invoke(report_command, [str(made.path)])
     assert done.exit_code == CliRunner().invoke(report_command, [str(campaign.path)]).exit_code
@@ -71,7 +71,7 @@ def test_its_report_keeps_the_verdicts_and_says_so(tmp_path: Path, campaign: Cam
 
 def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Path, campaign: Campaign) -> None:
     target = tmp_path / "reference"
-    reference.make(campaign, target)
+    reference.make(load(campaign), target)
     (target / "old").touch()
     done = CliRunner().invoke(reference_command, [str(campaign.path), str(target)])
     assert done.exit_code == 0
@@ -80,17 +80,17 @@ def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Pat
     assert not list(tmp_path.glob(".part-*"))
     (target / reference.MARK).unlink()
     with pytest.raises(SpecError, match="no reference data set"):
-        reference.make(campaign, target)
+        reference.make(load(campaign), target)
 
 
 def test_a_campaign_without_tables_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"checks\.parquet"):
-        reference.make(build(tmp_path / "results"), tmp_path / "reference")
+        reference.make(load(build(tmp_path / "results")), tmp_path / "reference")
 
 
 def test_what_is_too_large_is_refused(tmp_path: Path, campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "LARGEST", 1000)
     with pytest.raises(SpecError, match="at most 1,000"):
-        reference.make(campaign, tmp_path / "reference")
+        reference.make(load(campaign), tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
     assert not list(tmp_path.glob(".part-*"))

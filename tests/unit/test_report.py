@@ -22,6 +22,7 @@ from testbed.commands.figures import command as figures_command
 from testbed.commands.report import command as report_command
 from testbed.plan import Cell
 from testbed.record import Record, Status, Tier
+from testbed.rundir import load
 
 
 def _judge(*findings: Finding, when: Callable[[Cell, Record], bool] = lambda _, __: True) -> Judge:
@@ -39,7 +40,7 @@ GHOST = Finding(kind=FindingKind.GHOST, where="entry 12, PCR 11", expected="no e
 
 def _text(tmp_path: Path, judge: Judge | None = None, change: Change | None = None, **options: object) -> str:
     campaign = build(tmp_path, **({"change": change} if change else {}), **options)  # type: ignore[arg-type]
-    return report.render(inputs.gather(campaign, judge or _judge()))
+    return report.render(inputs.gather(load(campaign), judge or _judge()))
 
 
 def _section(text: str, title: str) -> str:
@@ -73,7 +74,7 @@ def test_rungs_stand_as_the_ladder_climbs(tmp_path: Path) -> None:
 
 def test_files_of_a_campaign(tmp_path: Path) -> None:
     campaign = build(tmp_path)
-    written = report.write(campaign, _judge())
+    written = report.write(load(campaign), _judge())
     assert "(figures/overhead.png)" in written.report.read_text()
     derived = {str(path.relative_to(campaign.path)) for path in campaign.path.rglob("*") if path.is_file()}
     assert {name for name in derived if not name.startswith("runs/")} == {
@@ -105,7 +106,7 @@ def test_what_had_to_be_found_and_was_not(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_run_without_evidence_is_no_pass(tmp_path: Path) -> None:
-    written = report.write(build(tmp_path, tier=Tier.TCG))
+    written = report.write(load(build(tmp_path, tier=Tier.TCG)))
     assert written.summary.startswith("Correctness NOT OK: 0 of 30")
     assert written.exit_status == 1
     assert "nothing was collected" in written.report.read_text()
@@ -118,7 +119,7 @@ def test_lost_and_missing_runs_are_listed_with_their_reason(tmp_path: Path) -> N
         return None if record.block == 5 else record
 
     campaign = build(tmp_path, change=change, tier=Tier.TCG)
-    written = report.write(campaign, _judge())
+    written = report.write(load(campaign), _judge())
     part = _section(written.report.read_text(), "Runs that failed, were rejected or are missing")
     assert written.summary.startswith("Correctness INCOMPLETE: 24 of 24 judged runs")
     assert written.exit_status == 3
@@ -133,7 +134,7 @@ def test_of_many_missing_runs_some_are_listed_and_all_counted(tmp_path: Path) ->
             return failed(record, Status.MACHINE_LOST, "the last one, and the one that matters")
         return None if record.block > 0 else record
 
-    written = report.write(build(tmp_path, change=change, tier=Tier.TCG), _judge())
+    written = report.write(load(build(tmp_path, change=change, tier=Tier.TCG)), _judge())
     part = _section(written.report.read_text(), "Runs that failed, were rejected or are missing")
     assert "the one that matters" in part
     assert part.count("| missing | `no record` |") == 20
@@ -178,7 +179,7 @@ def test_doubts_about_a_missing_duplicate_and_about_later_attempts(tmp_path: Pat
 
 def test_the_correctness_tier_claims_no_overhead(tmp_path: Path) -> None:
     campaign = build(tmp_path, tier=Tier.TCG)
-    text = report.write(campaign, _judge()).report.read_text()
+    text = report.write(load(campaign), _judge()).report.read_text()
     assert "No overhead is claimed: on this tier no clock means anything." in text
     assert not (campaign.path / "figures").exists()
 

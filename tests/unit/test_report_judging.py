@@ -24,7 +24,7 @@ from testbed.attest.image import ground_truth
 from testbed.measurers import Executed
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Started
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 KEY = ec.derive_private_key(0x7E57BED, ec.SECP256R1())
 NONCE = b"\x11" * 32
@@ -108,7 +108,7 @@ def _judged(root: Path, **bundle: bytes) -> Campaign:
 
 def _checks(campaign: Campaign, arm: str = "container-file") -> list[dict[str, Any]]:
     """The checks of one arm, a row a run."""
-    table = checks.checks(campaign, judging.judge_of(campaign))
+    table = checks.checks(load(campaign), judging.judge_of(campaign))
     return [
         {str(name): value for name, value in row.items()} for row in table.to_dict("records") if row["measurer"] == arm
     ]
@@ -135,7 +135,7 @@ def test_clean_runs_are_as_expected(tmp_path: Path, arm: str) -> None:
 
 
 def test_the_report_of_clean_runs_tells_how_to_verify_one(tmp_path: Path) -> None:
-    written = report.write(_judged(tmp_path))
+    written = report.write(load(_judged(tmp_path)))
     text = written.report.read_text()
     assert written.exit_status == 0
     assert text.startswith("# Correctness OK: all 8 runs")
@@ -234,12 +234,14 @@ def test_expected_and_found(
 
 
 def test_checks_keep_their_schema_through_parquet(tmp_path: Path) -> None:
-    table = checks.checks(_judged(tmp_path), judging.judge_of(_judged(tmp_path / "b")))
+    table = checks.checks(load(_judged(tmp_path)), judging.judge_of(_judged(tmp_path / "b")))
     checks.write_parquet(table, tmp_path / "checks.parquet")
     back = pd.read_parquet(tmp_path / "checks.parquet")
     assert list(back.columns) == checks.SCHEMA.names
     assert back["run"].tolist() == table["run"].tolist()
     assert [list(kinds) for kinds in back["expected"]] == table["expected"].tolist()
-    empty = checks.checks(build(tmp_path / "c", change=lambda _, __: None), judging.judge_of(_judged(tmp_path / "d")))
+    empty = checks.checks(
+        load(build(tmp_path / "c", change=lambda _, __: None)), judging.judge_of(_judged(tmp_path / "d"))
+    )
     checks.write_parquet(empty, tmp_path / "checks.parquet")
     assert pd.read_parquet(tmp_path / "checks.parquet").empty

@@ -10,12 +10,13 @@ import pytest
 
 from testbed.analysis import selftest
 from testbed.errors import SpecError
+from testbed.rundir import load
 
 GOOD = {"none": 0.0, "none2": 0.0, "none3": 0.0, "control": 0.01}
 
 
 def test_nothing_is_nothing_and_the_control_is_found(tmp_path: Path) -> None:
-    outcome = selftest.judge(fake_campaign.build(tmp_path, arms=GOOD))
+    outcome = selftest.judge(load(fake_campaign.build(tmp_path, arms=GOOD)))
     assert outcome.ok
     assert len(outcome.lines) == 2
     assert all(line.startswith("self-test ok: ") for line in outcome.lines)
@@ -32,7 +33,7 @@ def test_nothing_is_nothing_and_the_control_is_found(tmp_path: Path) -> None:
     ],
 )
 def test_anything_else_fails(tmp_path: Path, change: dict[str, float], says: str) -> None:
-    outcome = selftest.judge(fake_campaign.build(tmp_path, arms=GOOD | change, noise=0.00002))
+    outcome = selftest.judge(load(fake_campaign.build(tmp_path, arms=GOOD | change, noise=0.00002)))
     assert not outcome.ok
     (bad,) = [line for line in outcome.lines if line.startswith("self-test FAILED")]
     assert re.search(says, bad)
@@ -40,4 +41,4 @@ def test_anything_else_fails(tmp_path: Path, change: dict[str, float], says: str
 
 def test_a_campaign_without_both_is_no_self_test(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="none3"):
-        selftest.judge(fake_campaign.build(tmp_path))
+        selftest.judge(load(fake_campaign.build(tmp_path)))

@@ -44,7 +44,7 @@ from testbed.lab.machines.save import Saved
 from testbed.lab.probe import Capability
 from testbed.lab.probe import as_json as doctor_json
 from testbed.record import Record
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden"
@@ -312,7 +312,7 @@ def test_a_campaign_of_the_first_version_is_tabulated(tmp_path: Path) -> None:
     for name in ("plan", "campaign"):
         shutil.copyfile(SAMPLES / f"{name}-1-early.json", tmp_path / f"{name}.json")
     shutil.copyfile(SAMPLES / "record-1-early.json", run_directory / "record.json")
-    rows = frames.rows(Campaign(path=tmp_path))
+    rows = frames.rows(load(Campaign(path=tmp_path)))
     assert rows[["measurer", "value", "warmup", "operations"]].to_numpy().tolist() == [
         ["container-file", 0.25, True, 1.0],
         ["container-file", 0.125, False, 1.0],

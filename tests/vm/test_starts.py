@@ -14,7 +14,7 @@ from testbed.lab import campaign
 from testbed.lab.block import Parts
 from testbed.plan import Cell
 from testbed.record import Record
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, load
 from testbed.spec import Experiment
 
 # One boot differs from the next by 0.2 % (docs/statistics.md): medians of four boots and of two agree within this.
@@ -70,7 +70,7 @@ def test_both_give_the_same_numbers(ended: dict[str, Ended], measurer: str) -> N
 @pytest.mark.parametrize("start", ["restore", "boot"])
 def test_the_oracle_sees_both(ended: dict[str, Ended], start: str) -> None:
     done = ended[start].campaign
-    table = checks.checks(done, judging.judge_of(done))
+    table = checks.checks(load(done), judging.judge_of(done))
     assert len(table) == 4
     assert set(table["verdict"]) == {"ok"}
     assert (table.loc[table["measurer"] == "container-file", "promised"] > 0).all()

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from testbed import plugins
-from testbed.analysis.tables.frames import current
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.plan import Cell
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, read_plan
+from testbed.rundir import LoadedCampaign
 
 # The evidence as it was collected. Evidence that was tampered with afterwards will be further cases of the same run.
 COLLECTED = "collected"
@@ -60,13 +59,12 @@ class Judged:
 Judge = Callable[[Cell, Path, Record], Judged]
 
 
-def checks(campaign: Campaign, judge: Judge) -> pd.DataFrame:
+def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
     """Return one row a (good run, case). A run that is not good has no row: nothing can be said of its evidence."""
-    plan = read_plan(campaign)
-    cells = {cell.id: cell for cell in plan.cells}
+    cells = loaded.cells
     listed = [
-        _row(plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))
-        for path, record in current(campaign)
+        _row(loaded.plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))
+        for path, record in loaded.current
         if record.status is Status.OK
     ]
     return pd.DataFrame(listed, columns=SCHEMA.names)

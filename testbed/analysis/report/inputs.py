@@ -15,7 +15,7 @@ from testbed.analysis.judged.checks import Judge
 from testbed.analysis.tables import events, frames, tables, worst_check
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.tables import Tables
-from testbed.rundir import Campaign, read_facts
+from testbed.rundir import LoadedCampaign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +39,20 @@ class ReportInputs:
     reference: bool = False
 
 
-def gather(campaign: Campaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None) -> ReportInputs:
-    """Read a campaign, judge its runs and compute all tables. ``truth``: of events; by its images if not given."""
-    runs = frames.runs(campaign)
+def gather(
+    loaded: LoadedCampaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None
+) -> ReportInputs:
+    """Judge a campaign's runs and compute all tables. ``truth``: of events; by its images if not given."""
+    campaign, runs = loaded.campaign, frames.runs(loaded)
     if reference.is_reference(campaign):
         # Most of its evidence is elsewhere: what was found there is believed, and the report says so.
-        judged, known = worst_check.read(campaign.path), tables.read(campaign)
+        judged, known = worst_check.read(campaign.path), tables.read(loaded)
     else:
-        judged = checks.checks(campaign, judge)
-        known = tables.read(campaign, judged, truth or events.truth_of(campaign))
+        judged = checks.checks(loaded, judge)
+        known = tables.read(loaded, judged, truth or events.truth_of(campaign))
     assert judged is not None, "a reference data set has its checks"
     return ReportInputs(
-        facts=read_facts(campaign),
+        facts=loaded.facts,
         tables=known,
         runs=runs,
         checks=judged,

@@ -15,7 +15,7 @@ from testbed.analysis.report import correctness, draw, event_costs, how_it_went,
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.tables import events, frames
 from testbed.record import Status
-from testbed.rundir import Campaign
+from testbed.rundir import LoadedCampaign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +27,13 @@ class WrittenReport:
     exit_status: int
 
 
-def write(campaign: Campaign, judge: Judge | None = None, tpm_ms: float | None = None) -> WrittenReport:
+def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | None = None) -> WrittenReport:
     """Write everything that follows from a campaign's raw runs: the tables, the figures, ``report.md``.
 
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
     """
-    material = inputs.gather(campaign, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
+    campaign = loaded.campaign
+    material = inputs.gather(loaded, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
     if not material.reference:
         frames.write_parquet(material.tables.rows, campaign.path / "rows.parquet")
         frames.write_parquet(material.tables.events, campaign.path / events.FILE)

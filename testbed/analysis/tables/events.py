@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from testbed import plugins
-from testbed.analysis.tables import frames
 from testbed.attest.image import ground_truth
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import measure_tree
@@ -24,7 +23,7 @@ from testbed.errors import TestbedError
 from testbed.measurers import LAUNCHING
 from testbed.plan import Cell
 from testbed.record import Record, Started, Status
-from testbed.rundir import Campaign, read_plan
+from testbed.rundir import Campaign, LoadedCampaign
 
 FILE = "events.parquet"
 _AXES = ("kernel", "runtime", "measurer", "workload", "attack")
@@ -90,7 +89,7 @@ def truth_of(campaign: Campaign) -> Truth:
     return Truth(code=lambda started: code(started.image, started.workload, started.role), tree=tree)
 
 
-def events(campaign: Campaign, truth: Truth) -> pd.DataFrame:
+def events(loaded: LoadedCampaign, truth: Truth) -> pd.DataFrame:
     """Return one row a (good run, iteration): what was measured in it. Numbers that nobody knows are missing.
 
     ``counted_files counted_bytes`` (of code in containers, by the measurer) and ``true_files true_bytes`` (by the
@@ -98,10 +97,10 @@ def events(campaign: Campaign, truth: Truth) -> pd.DataFrame:
     Where neither is known for an arm, ``files bytes`` are those of another arm on the same workload: it ran the same;
     so are always ``lookups decisions``, which tell how often the programs of an arm without counters were asked.
     """
-    cells = {cell.id: cell for cell in read_plan(campaign).cells}
+    cells = loaded.cells
     listed = [
         row
-        for path, record in frames.current(campaign)
+        for path, record in loaded.current
         if record.status is Status.OK and record.cell_id in cells
         for row in _rows(cells[record.cell_id], path, record, truth)
     ]
@@ -117,10 +116,10 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].fillna(values) for name, values in known.items()})
 
 
-def read(campaign: Campaign) -> pd.DataFrame:
+def read(loaded: LoadedCampaign) -> pd.DataFrame:
     """Return ``events.parquet`` if ``testbed report`` wrote it, else what the measurers' counters alone tell."""
-    path = campaign.path / FILE
-    return pd.read_parquet(path) if path.exists() else events(campaign, nothing())
+    path = loaded.campaign.path / FILE
+    return pd.read_parquet(path) if path.exists() else events(loaded, nothing())
 
 
 def disagreements(table: pd.DataFrame) -> list[str]:

@@ -17,7 +17,7 @@ from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, IncompatibleRuns
 from testbed.plan import Cell, Plan
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, read_facts, read_plan, records
+from testbed.rundir import LoadedCampaign, retired
 
 # Runs of one campaign that differ in one of these must not be pooled. Names of ``Record.facts``.
 CHECKED_FACTS = ("tier", "qemu_version", "cpu_model", "images")
@@ -37,10 +37,9 @@ ROW_COLUMNS = (
     *FACT_COLUMNS,
     *("metric", "unit", "value", "iteration", "warmup", "operations"),
 )
-_RETIRED = "~"
 
 
-def rows(campaign: Campaign, checks: pd.DataFrame | None = None) -> pd.DataFrame:
+def rows(loaded: LoadedCampaign, checks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row a sample, typed; a run without samples is one row without a value.
 
     ``checks``: of ``checks.checks``; without it those of ``checks.parquet``, if that is there. ``oracle`` is the worst
@@ -48,13 +47,12 @@ def rows(campaign: Campaign, checks: pd.DataFrame | None = None) -> pd.DataFrame
     is no table. ``operations``: how many the iteration did, 1 if it does not say. ``current``: not an earlier attempt.
     Raises ``EvidenceError`` for a record of no planned cell, ``IncompatibleRuns`` if the records' checked facts differ.
     """
-    plan, recorded = read_plan(campaign), list(records(campaign))
-    check_facts(plan, ((path, record) for path, record in recorded if not retired(path)), clones=_clones(campaign))
-    cells = {cell.id: cell for cell in plan.cells}
-    judged = worst_check.read(campaign.path) if checks is None else checks
+    plan, cells = loaded.plan, loaded.cells
+    check_facts(plan, loaded.current, clones=_clones(loaded.facts))
+    judged = worst_check.read(loaded.campaign.path) if checks is None else checks
     verdicts = None if judged is None else worst_check.worst(judged)
     listed: list[dict[str, Any]] = []
-    for path, record in recorded:
+    for path, record in loaded.records:
         run = {
             "run": path.name,
             "current": not retired(path),
@@ -74,29 +72,18 @@ def counted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["status"] == str(Status.OK)) & rows["current"].astype(bool) & trusted]
 
 
-def runs(campaign: Campaign) -> pd.DataFrame:
+def runs(loaded: LoadedCampaign) -> pd.DataFrame:
     """Return one row a planned run; ``status`` is missing where the run has no record.
 
     ``counters`` and ``facts`` are mappings, ``path`` the run's directory.
     """
-    plan = read_plan(campaign)
-    by_cell = {(record.cell_id, record.block): (path, record) for path, record in current(campaign)}
+    by_cell = {(record.cell_id, record.block): (path, record) for path, record in loaded.current}
     listed = []
-    for block in plan.blocks:
+    for block in loaded.plan.blocks:
         for cell in block.cells:
-            path, record = by_cell.get((cell.id, block.index), (campaign.run_path(cell, block), None))
+            path, record = by_cell.get((cell.id, block.index), (loaded.campaign.run_path(cell, block), None))
             listed.append(_axes(cell) | {"cell": cell.id, "block": block.index, "path": path} | _state(record))
     return pd.DataFrame(listed)
-
-
-def current(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
-    """Yield each run's directory and record, without earlier attempts (``NAME~1``): these may be of another boot."""
-    yield from ((path, record) for path, record in records(campaign) if not retired(path))
-
-
-def retired(path: Path) -> bool:
-    """Whether a run's directory is that of an earlier attempt, put aside by ``rundir.retire``."""
-    return _RETIRED in path.name
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -137,9 +124,9 @@ def _boot(kernels: Mapping[str, str], record: Record) -> str:
     return f"{kernels.get(record.cell_id)} in block {record.block}"
 
 
-def _clones(campaign: Campaign) -> bool:
+def _clones(facts: Mapping[str, Any]) -> bool:
     """Whether the arms of a block are restored from one boot, as they are unless the experiment asks otherwise."""
-    wish = read_facts(campaign).get("experiment") or {}
+    wish = facts.get("experiment") or {}
     return bool(wish.get("start", "restore") == "restore")
 
 

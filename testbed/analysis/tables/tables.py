@@ -24,7 +24,7 @@ from testbed.analysis.tables.costmodel import Fit
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.ladder import Question
 from testbed.plan import Plan
-from testbed.rundir import Campaign, read_facts, read_plan
+from testbed.rundir import LoadedCampaign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +56,16 @@ class Tables:
         return self.ladders.get(metrics.PRIMARY, pd.DataFrame(columns=[*ladder.STRATUM, "treatment"]))
 
 
-def read(campaign: Campaign, checks: pd.DataFrame | None = None, truth: Truth | None = None) -> Tables:
+def read(loaded: LoadedCampaign, checks: pd.DataFrame | None = None, truth: Truth | None = None) -> Tables:
     """Compute the tables from a campaign's records.
 
     ``checks``: of ``checks.checks``, else ``checks.parquet`` if it is there. ``truth``: what the images say of events,
     else ``events.parquet`` if it is there, else the measurers' counters alone. Nothing is judged. Raises as
     ``frames.rows`` does.
     """
-    plan = read_plan(campaign)
-    question = Question.of(plan.tier, read_facts(campaign))
-    happened = events.read(campaign) if truth is None else events.events(campaign, truth)
-    return compute(plan, question, frames.rows(campaign, checks), happened)
+    question = Question.of(loaded.plan.tier, loaded.facts)
+    happened = events.read(loaded) if truth is None else events.events(loaded, truth)
+    return compute(loaded.plan, question, frames.rows(loaded, checks), happened)
 
 
 def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.DataFrame) -> Tables:
