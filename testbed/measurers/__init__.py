@@ -30,6 +30,8 @@ BEATING = frozenset({"file", "image"})
 # Modes in which each start of a container is an entry, with its image's digest (ctr-image, ctr-launch).
 LAUNCHING = frozenset({"image"})
 ARGUMENTS_MAX = 4096
+# In ``Step.over``: the baseline of the experiment, whichever measurer that is.
+BASELINE = "(baseline)"
 
 
 class Route(enum.StrEnum):
@@ -217,6 +219,25 @@ def counters(measurer: Measurer, guest: Guest) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A priced step of the ladder: what ``arm`` adds over the first arm of ``over`` that was run.
+
+    ``name``: unique among all measurers; ``title``: what a report calls it. ``over``: names of measurers, or
+    ``BASELINE``. ``terms``: the counted events that explain what is added (columns of ``events.parquet``), the one to
+    drop first last. ``first``: of the first iteration in the machine, else of the timed ones. ``slight``: it may cost
+    too little to be priced; then predictions leave it out, and there are none of this arm alone.
+    """
+
+    name: str
+    title: str
+    arm: str
+    over: tuple[str, ...]
+    terms: tuple[str, ...]
+    first: bool = False
+    slight: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurer:
     """One rung of the ladder.
 
@@ -227,6 +248,8 @@ class Measurer:
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
     ``burn``: of a positive control, the share of the workload's CPU time that is wasted beside it, by tier.
+    ``rung``: its place on the ladder, lowest first; measurers without one come last, by name.
+    ``steps``: what it adds over the arms below it, to be priced.
     ``attach``: holds the measurer in a guest. ``count``: returns its counters; names that begin with ``unmeasured_``
     count what it did not measure.
 
@@ -247,6 +270,8 @@ class Measurer:
     expect: frozenset[str] = frozenset()
     burn: Mapping[Tier, float] = field(default_factory=dict)
     attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach
+    rung: int | None = None
+    steps: tuple[Step, ...] = ()
     count: Callable[[Measurer, Guest], dict[str, int]] = counters
     source: Path | None = None
     read_log: Callable[[Guest], bytes] | None = None

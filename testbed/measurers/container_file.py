@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from testbed.measurers import Claimed, Measurer, Ran, files
+from testbed.measurers import BASELINE, Claimed, Measurer, Ran, Step, files
 
 PCR = 11
 
@@ -21,4 +21,14 @@ MEASURER = Measurer(
     mode="file",
     pcr=PCR,
     claim=claim,
+    rung=40,
+    steps=(
+        Step(
+            name="file",
+            title="files of containers",
+            arm="container-file",
+            over=("hooks-only", BASELINE),
+            terms=("bytes", "files", "lookups", "extends"),
+        ),
+    ),
 )

@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-from testbed.measurers import ARGUMENTS_MAX, Claimed, Launched, Measurer, Ran, What, arguments_text, container_file
+from testbed.measurers import (
+    ARGUMENTS_MAX,
+    Claimed,
+    Launched,
+    Measurer,
+    Ran,
+    Step,
+    What,
+    arguments_text,
+    container_file,
+)
 
 PCR = container_file.PCR
 
@@ -39,4 +49,22 @@ MEASURER = Measurer(
     mode="image",
     pcr=PCR,
     claim=claim,
+    rung=50,
+    steps=(
+        Step(
+            name="launch",
+            title="start of a known image",
+            arm="container-image",
+            over=("container-file",),
+            terms=("walked", "launches"),
+        ),
+        Step(
+            name="image",
+            title="first start of an image",
+            arm="container-image",
+            over=("container-file",),
+            terms=("image_bytes", "image_files", "walked", "launches"),
+            first=True,
+        ),
+    ),
 )

@@ -1,5 +1,20 @@
 """Our module and BPF programs attached, deciding nothing: the price of the hooks."""
 
-from testbed.measurers import Measurer
+from testbed.measurers import BASELINE, Measurer, Step
 
-MEASURER = Measurer(name="hooks-only", summary="our BPF programs attached, deciding nothing", mode="hooks")
+MEASURER = Measurer(
+    name="hooks-only",
+    summary="our BPF programs attached, deciding nothing",
+    mode="hooks",
+    rung=30,
+    steps=(
+        Step(
+            name="hook",
+            title="hooks alone",
+            arm="hooks-only",
+            over=(BASELINE,),
+            terms=("decisions",),
+            slight=True,
+        ),
+    ),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from testbed.measurers import Claimed, Measurer, Ran, files
+from testbed.measurers import BASELINE, Claimed, Measurer, Ran, Step, files
 
 PCR = 10
 
@@ -20,4 +20,14 @@ MEASURER = Measurer(
     policy=("measure func=BPRM_CHECK", "measure func=MMAP_CHECK mask=MAY_EXEC"),
     pcr=PCR,
     claim=claim,
+    rung=20,
+    steps=(
+        Step(
+            name="ima",
+            title="plain IMA",
+            arm="ima-exec",
+            over=(BASELINE,),
+            terms=("bytes", "files", "lookups"),
+        ),
+    ),
 )

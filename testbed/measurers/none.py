@@ -2,4 +2,4 @@
 
 from testbed.measurers import Measurer
 
-MEASURER = Measurer(name="none", summary="no policy, no programs")
+MEASURER = Measurer(name="none", summary="no policy, no programs", rung=0)

@@ -2,4 +2,4 @@
 
 from testbed.measurers import Measurer
 
-MEASURER = Measurer(name="none2", summary="the same as none, to see the noise (A/A)")
+MEASURER = Measurer(name="none2", summary="the same as none, to see the noise (A/A)", rung=10)

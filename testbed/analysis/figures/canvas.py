@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from testbed.analysis import words
 from testbed.analysis.tables import metrics
+from testbed.analysis.tables.ladder import rung_of
 from testbed.record import Tier
 
 STYLE = Path(__file__).parents[1] / "style.mplstyle"
@@ -48,15 +49,16 @@ class Look:
     dashes: Any = "-"
 
 
+# By rung, so that an arm looks the same in every figure and every campaign.
 _LOOKS = {
-    "none": Look(colour="#000000", marker="+"),
-    "none2": Look(colour="#888888", marker="x", dashes=(0, (1, 1))),
-    "ima-exec": Look(colour="#E69F00", marker="s", dashes=(0, (5, 1.5))),
-    "ima-tcb": Look(colour="#CC79A7", marker="P", dashes=(0, (5, 1.5, 1, 1.5))),
-    "hooks-only": Look(colour="#009E73", marker="^", dashes=(0, (2, 1))),
-    "container-file": Look(colour="#0072B2", marker="o"),
-    "container-image": Look(colour="#D55E00", marker="D", dashes=(0, (7, 1.5, 1.5, 1.5))),
+    0: Look(colour="#000000", marker="+"),
+    10: Look(colour="#888888", marker="x", dashes=(0, (1, 1))),
+    20: Look(colour="#E69F00", marker="s", dashes=(0, (5, 1.5))),
+    30: Look(colour="#009E73", marker="^", dashes=(0, (2, 1))),
+    40: Look(colour="#0072B2", marker="o"),
+    50: Look(colour="#D55E00", marker="D", dashes=(0, (7, 1.5, 1.5, 1.5))),
 }
+# Of arms on other rungs, and of those without one.
 _OTHERS = (
     Look(colour="#56B4E9", marker="v"),
     Look(colour="#CC79A7", marker="P", dashes=(0, (5, 1.5, 1, 1.5))),
@@ -66,7 +68,8 @@ _OTHERS = (
 
 def look(arm: str) -> Look:
     """Return how an arm is drawn: the same in every figure."""
-    return _LOOKS.get(arm) or _OTHERS[sum(arm.encode()) % len(_OTHERS)]
+    rung = rung_of(arm)
+    return _LOOKS.get(-1 if rung is None else rung) or _OTHERS[sum(arm.encode()) % len(_OTHERS)]
 
 
 def wrapped(width: float, texts: Iterable[str]) -> list[str]:

@@ -28,13 +28,6 @@ EVENTS: Mapping[str, str] = {
     "image_bytes": "a byte of an image, at its first start",
     "image_files": "a file of an image, at its first start",
 }
-_STEPS: Mapping[str, str] = {
-    "hook": "hooks alone",
-    "file": "files of containers",
-    "launch": "start of a known image",
-    "image": "first start of an image",
-    "ima": "plain IMA",
-}
 
 
 def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
@@ -69,7 +62,7 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
     rows, notes = [], []
     several = len({fit.kernel for fit in fits}) > 1
     for fit in fits:
-        step = _STEPS[fit.step.name] + (f" ({fit.kernel})" if several else "")
+        step = fit.step.title + (f" ({fit.kernel})" if several else "")
         arm = f"`{fit.step.arm}`"
         for term, price in fit.prices.items():
             bounds = price.interval or effect.Interval(low=float("-inf"), high=float("inf"))

@@ -1,9 +1,9 @@
 """What one event costs: T = a files + b extends + c bytes + d lookups, fitted by least squares on what arms add.
 
-The ladder is taken step by step (``STEPS``): what an arm adds over the one below it, as a sum over events. A step is
-fitted block by block (``regression``), each workload weighing by its relative error. What cannot be told apart is not:
-if the events of the workloads run in step (condition number over 30), or a price would come out below 0, the last term
-of the step is given up and said so.
+Each measurer states its priced steps (``Measurer.steps``): what it adds over the arm below it, as a sum over events.
+A step is fitted block by block (``regression``), and each workload weighs by its relative error. Terms that cannot be
+separated are dropped, the last one first, and the report says so: where the events of the workloads grow together
+(condition number over 30), or where a price would be below 0.
 """
 
 from __future__ import annotations
@@ -20,58 +20,17 @@ from testbed.analysis.statistics import regression
 from testbed.analysis.statistics.effect import EffectEstimate
 from testbed.analysis.statistics.regression import Form, Model
 from testbed.analysis.tables import metrics
-from testbed.analysis.tables.ladder import STRATUM, Question, arm_values, baseline_of
+from testbed.analysis.tables.ladder import STRATUM, Question, arm_values, baseline_of, climb
 from testbed.errors import SpecError
+from testbed.measurers import BASELINE, Step
 from testbed.record import Tier
 
-BASE = "(baseline)"
 MAX_CONDITION = 30.0
 # One workload would give all that it adds to one event.
 FEWEST = 3
 # Workloads that add next to nothing must not rule the fit by their relative error: none weighs more than ten times as
 # much as the one in the middle.
 _HEAVIEST = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One step of the ladder: what ``arm`` adds over the first arm of ``over`` that was run, explained by ``terms``.
-
-    ``terms``: columns of ``events``, the one to give up first last. ``first``: of the first iteration in the machine,
-    else of the timed ones.
-    """
-
-    name: str
-    arm: str
-    over: tuple[str, ...]
-    terms: tuple[str, ...]
-    first: bool = False
-
-
-STEPS = (
-    Step(name="hook", arm="hooks-only", over=(BASE,), terms=("decisions",)),
-    Step(
-        name="file",
-        arm="container-file",
-        over=("hooks-only", BASE),
-        terms=("bytes", "files", "lookups", "extends"),
-    ),
-    Step(name="launch", arm="container-image", over=("container-file",), terms=("walked", "launches")),
-    Step(
-        name="image",
-        arm="container-image",
-        over=("container-file",),
-        terms=("image_bytes", "image_files", "walked", "launches"),
-        first=True,
-    ),
-    Step(name="ima", arm="ima-exec", over=(BASE,), terms=("bytes", "files", "lookups")),
-)
-# Steps whose sum is what an arm adds over the baseline in a timed iteration.
-CHAINS: Mapping[str, tuple[str, ...]] = {
-    "ima-exec": ("ima",),
-    "container-file": ("hook", "file"),
-    "container-image": ("hook", "file", "launch"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +53,30 @@ class Fit:
         for name, price in self.prices.items():
             total = total + price.center * counts[name].to_numpy(dtype=float)
         return total
+
+
+def steps() -> tuple[Step, ...]:
+    """Return the steps of all measurers, as the ladder climbs. Raises ``SpecError`` for two of one name."""
+    found: dict[str, Step] = {}
+    for name in sorted(plugins.names("measurers"), key=climb):
+        for step in plugins.measurer(name).steps:
+            other = found.setdefault(step.name, step)
+            if other is not step:
+                raise SpecError(f"{name}: step {step.name!r} is also a step of {other.arm}", "give it another name")
+    return tuple(found.values())
+
+
+def chain(arm: str, *, cold: bool = False) -> tuple[Step, ...]:
+    """Return the steps whose sum is what an arm adds over the baseline in a timed iteration; none if it has no step.
+
+    ``cold``: the iteration is the first in its machine, so where an arm has a step for that, it takes the place of its
+    other one.
+    """
+    own = [step for step in steps() if step.arm == arm]
+    last = next((step for step in own if cold and step.first), next((step for step in own if not step.first), None))
+    if last is None:
+        return ()
+    return (*chain(last.over[0], cold=cold), last)
 
 
 def unit_of(tier: Tier) -> str:
@@ -166,7 +149,7 @@ def _below(values: pd.DataFrame, question: Question, step: Step) -> tuple[str, p
     if step.arm not in values:
         return None
     for over in step.over:
-        if over == BASE and question.baseline in bases:
+        if over == BASELINE and question.baseline in bases:
             return question.baseline, pd.Series(baseline_of(values, bases), index=values.index)
         if over in values:
             return over, values[over].astype(float)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from testbed.analysis.statistics import effect
 from testbed.analysis.tables import costmodel
-from testbed.analysis.tables.costmodel import CHAINS, STEPS, Fit, Step
+from testbed.analysis.tables.costmodel import Fit
 from testbed.analysis.tables.ladder import STRATUM, Question
+from testbed.measurers import BASELINE, Step
 
 # Within this share of what was observed a prediction counts as right.
 MARGIN = 0.10
@@ -44,14 +46,14 @@ def split(workloads: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def observe(rows: pd.DataFrame, events: pd.DataFrame, question: Question) -> dict[str, pd.DataFrame]:
     """Return ``costmodel.observations`` of each step by its name; steps of which nothing was run are left out."""
-    observed = {step.name: costmodel.observations(rows, events, question, step) for step in STEPS}
+    observed = {step.name: costmodel.observations(rows, events, question, step) for step in costmodel.steps()}
     return {name: table for name, table in observed.items() if len(table)}
 
 
 def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequence[str] | None = None) -> list[Fit]:
     """Fit each step on each kernel, on the workloads of ``only`` (all that are not cold if ``None``)."""
     all_fits = []
-    for step in STEPS:
+    for step in costmodel.steps():
         table = observed.get(step.name, pd.DataFrame())
         if table.empty:
             continue
@@ -80,7 +82,7 @@ def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], questi
     every = (HoldoutRole.OUTSIDE, fits(observed, question, names))
     listed = [
         row
-        for arm in CHAINS
+        for arm in _predictable()
         for key, counts, seen in _totals(rows, observed, question, arm)
         for row in _predicted(key, arm, counts, seen, by.get(str(key["workload"]), every))
     ]
@@ -91,26 +93,27 @@ def _totals(
     rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question, arm: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], effect.EffectEstimate]]:
     """Yield each stratum, its events for each step (one row, the mean), and what the arm adds over the baseline."""
-    last = next(step for step in STEPS if step.name == CHAINS[arm][-1])
+    last = costmodel.chain(arm)[-1]
     if last.name not in observed:
         return
     whole = costmodel.observations(rows, _any_events(rows), question, _over_base(last))
     for key, group in whole.groupby(list(STRATUM)):
         stratum = dict(zip(STRATUM, key, strict=True))
-        chain = [name for name in _chain(arm, stratum) if name in observed]
+        cold = costmodel.is_cold(str(stratum["workload"]))
+        chain = [step.name for step in costmodel.chain(arm, cold=cold) if step.name in observed]
         counts = {name: _of(observed[name], stratum).mean(numeric_only=True).to_frame().T for name in chain}
         if all(len(_of(observed[name], stratum)) for name in chain):
             yield stratum, counts, effect.estimate(group["added"])
 
 
-def _chain(arm: str, stratum: Mapping[str, Any]) -> list[str]:
-    """Return the steps whose sum the arm adds; where nothing ran before, the image is started for the first time."""
-    cold = costmodel.is_cold(str(stratum["workload"]))
-    return ["image" if cold and name == "launch" else name for name in CHAINS[arm]]
+def _predictable() -> list[str]:
+    """Return the arms that are predicted, as the ladder climbs: not those whose own step may be too small to price."""
+    chains = (costmodel.chain(arm) for arm in dict.fromkeys(step.arm for step in costmodel.steps()))
+    return [steps[-1].arm for steps in chains if steps and not steps[-1].slight]
 
 
 def _over_base(step: Step) -> Step:
-    return Step(name=step.name, arm=step.arm, over=(costmodel.BASE,), terms=())
+    return replace(step, over=(BASELINE,), terms=())
 
 
 def _any_events(rows: pd.DataFrame) -> pd.DataFrame:
@@ -134,8 +137,8 @@ def _predicted(
 ) -> Iterator[dict[str, Any]]:
     role, known = by
     mine = {fit.step.name: fit for fit in known if fit.kernel == stratum["kernel"]}
-    # Hooks may cost nothing that can be priced; the other steps must be known.
-    needed = [name for name in counts if name in mine or name != "hook"]
+    slight = {step.name for step in costmodel.steps() if step.slight}
+    needed = [name for name in counts if name in mine or name not in slight]
     if not needed or any(name not in mine for name in needed):
         return
     predicted = sum(float(mine[name].predict(counts[name])[0]) for name in needed)

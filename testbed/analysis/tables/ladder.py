@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,15 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from testbed import plugins
 from testbed.analysis.statistics import effect
 from testbed.analysis.tables import frames, metrics
 from testbed.analysis.tables.worst_check import CheckVerdict
-from testbed.errors import EvidenceError
+from testbed.errors import EvidenceError, SpecError
 from testbed.record import Status, Tier
 
 STRATUM = ("kernel", "runtime", "workload")
-# As the ladder climbs: plain IMA, then ours.
-_RUNGS = ("none", "none2", "ima-exec", "ima-tcb", "hooks-only", "container-file", "container-image")
 _FAILED = (Status.WORKLOAD_FAILED, Status.MACHINE_LOST, Status.TIMED_OUT)
 
 
@@ -45,8 +45,17 @@ class Question:
 
 
 def climb(measurer: str) -> tuple[int, str]:
-    """Sort key of a measurer: as the ladder climbs; what is not on it comes after, by name."""
-    return (_RUNGS.index(measurer) if measurer in _RUNGS else len(_RUNGS)), measurer
+    """Sort key of a measurer: by its rung; measurers without a rung, or that no longer exist, come last, by name."""
+    rung = rung_of(measurer)
+    return (sys.maxsize if rung is None else rung), measurer
+
+
+def rung_of(measurer: str) -> int | None:
+    """Return the place on the ladder that a measurer's own file states; ``None`` if it has none."""
+    try:
+        return plugins.measurer(measurer).rung
+    except SpecError:
+        return None
 
 
 def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
