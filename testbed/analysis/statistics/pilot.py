@@ -1,20 +1,17 @@
-"""What a pilot is asked before a campaign: is it warm, where does the variance sit, is a restore like a boot? Pure."""
+"""What a pilot answers before a campaign: are the iterations warm, and how many blocks are needed? Pure functions."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.analysis.statistics import effect, power
-from testbed.analysis.statistics.effect import EffectEstimate, Floor, Interval
+from testbed.analysis.statistics import power
 
-# The warning is looked at once for each workload and arm, so it must be rare where nothing is wrong.
+# A report asks once for each workload and arm, so a false warning must be rare.
 _ALARM = 0.01
 
 
@@ -59,114 +56,39 @@ def _tau_variance(row: NDArray[np.float64]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Levels:
-    """Where the variance sits, from the innermost level (iterations) outwards (runs, boots).
+class BlocksNeeded:
+    """How many blocks a campaign needs, from the spreads of a pilot (standard deviations of logarithms).
 
-    ``variance``: what each level adds by itself (T squared; at or below 0: nothing). ``repeats``: how often to repeat
-    at each level but the outermost; ``None``: the level around it adds nothing, so repeat as often as you like here.
+    ``detectable``: the smallest effect (logarithm) that as many blocks as the pilot's ``n`` detect with 80 % power;
+    infinite below 6. ``to_find``: blocks that detect the wanted effect, ``None`` if no number does. ``to_equate``:
+    blocks that show an arm without overhead to lie within delta.
     """
 
-    variance: tuple[float, ...]
-    repeats: tuple[int | None, ...]
-
-
-def levels(values: ArrayLike, costs: Sequence[float]) -> Levels:
-    """Return where the variance sits and how to share out a given time (Kalibera and Jones, ISMM 2013).
-
-    ``values``: of a pilot, an axis a level, the outermost first, each at least 2 long. ``costs``: seconds of one more
-    repetition at each level, the innermost first: an iteration, then what a new run adds, then a new boot. Raises
-    ``ValueError`` for shapes that do not fit, and for costs that are not above 0.
-    """
-    data = np.asarray(values, dtype=np.float64)
-    if data.ndim != len(costs) or min(data.shape, default=0) < 2 or min(costs, default=0) <= 0:
-        raise ValueError("expected an axis, at least 2 long, and a cost above 0 for each level")
-    biased: list[float] = []
-    means, counts = data, data.shape[::-1]
-    while means.ndim:
-        biased.append(float(np.mean(means.var(axis=-1, ddof=1))))
-        means = means.mean(axis=-1)
-    added = [own - (biased[level - 1] / counts[level - 1] if level else 0.0) for level, own in enumerate(biased)]
-    repeats = [_repeats(added[i], added[i + 1], costs[i + 1] / costs[i]) for i in range(len(costs) - 1)]
-    return Levels(variance=tuple(added), repeats=tuple(repeats))
-
-
-def _repeats(inner: float, outer: float, cost: float) -> int | None:
-    if outer <= 0:
-        return None
-    return max(1, math.ceil(math.sqrt(cost * max(inner, 0.0) / outer)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Starts:
-    """Blocks that were booted anew for each run against blocks of restores from one saved machine.
-
-    ``ratio``: of boots to restores (logarithm), the median of all pairs' differences with its exact rank-sum interval.
-    ``boot`` and ``restore``: standard deviations of the logarithms. ``spread``: their ratio, ``spread_interval`` its
-    95 % F interval, which holds for logarithms that are about normal. No interval below 6 values on either side.
-    """
-
-    ratio: EffectEstimate
-    boot: float
-    restore: float
+    n: int
     spread: float
-    spread_interval: Interval | None
+    aa_spread: float
+    detectable: float
+    to_find: int | None
+    to_equate: int | None
 
-    def alike(self, floor: Floor) -> bool | None:
-        """Whether both give the same medians as far as the A/A can tell; ``None`` if it cannot tell anything."""
-        return None if floor.height is None else abs(self.ratio.center) <= floor.height
 
+def blocks_needed(
+    logs: ArrayLike, aa_spread: float, *, wanted: float, delta: float, resolution: float = 0.0
+) -> BlocksNeeded:
+    """Return how many blocks detect an effect of ``wanted``, and how many show equality within ``delta`` (relative).
 
-def starts(boot: ArrayLike, restore: ArrayLike) -> Starts:
-    """Compare the blocks' values (above 0) of both ways to start. They are other boots, so nothing is paired.
-
-    Raises ``ValueError`` for fewer than 2 values on a side, and for values that have no logarithm.
+    ``logs``: the pilot's blocks (``effect.log_ratio``); ``aa_spread``: that of its A/A. Raises ``ValueError`` for fewer
+    than 2 blocks, which have no spread, and for values that are not finite.
     """
-    sides = [np.asarray(side, dtype=np.float64) for side in (boot, restore)]
-    if min(len(side) for side in sides) < 2 or not all(np.isfinite(side).all() and (side > 0).all() for side in sides):
-        raise ValueError("expected at least 2 values above 0 of each way to start")
-    booted, restored = np.log(sides[0]), np.log(sides[1])
-    # Equal numbers have a mean that is rounded, and so a deviation that is not 0.
-    spreads = [float(np.std(logs, ddof=1)) if np.ptp(logs) else 0.0 for logs in (booted, restored)]
-    enough = min(len(booted), len(restored)) >= power.MIN_BLOCKS
-    spread = spreads[0] / spreads[1] if spreads[1] else math.inf if spreads[0] else 1.0
-    bounds = None
-    if enough and all(spreads):
-        law = scipy.stats.f(len(booted) - 1, len(restored) - 1)
-        bounds = Interval(low=spread / math.sqrt(law.ppf(0.975)), high=spread / math.sqrt(law.ppf(0.025)))
-    return Starts(
-        ratio=_shift(booted, restored, enough=enough),
-        boot=spreads[0],
-        restore=spreads[1],
+    values = np.asarray(logs, dtype=np.float64)
+    if len(values) < 2 or not np.isfinite([*values, aa_spread]).all():
+        raise ValueError("expected at least 2 blocks, and finite values")
+    spread = float(np.std(values, ddof=1))
+    return BlocksNeeded(
+        n=len(values),
         spread=spread,
-        spread_interval=bounds,
+        aa_spread=aa_spread,
+        detectable=power.mde(spread, len(values), floor=resolution, aa_spread=aa_spread),
+        to_find=power.blocks_to_find(math.log1p(wanted), spread, aa_spread=aa_spread, resolution=resolution),
+        to_equate=power.blocks_to_equate(math.log1p(delta), spread),
     )
-
-
-def _shift(first: NDArray[np.float64], second: NDArray[np.float64], *, enough: bool) -> EffectEstimate:
-    """Return Hodges and Lehmann's shift between two samples (Hollander, Wolfe, Chicken, sections 4.2 and 4.3)."""
-    pairs = np.sort((first[:, None] - second[None, :]).ravel())
-    law = np.cumsum(rank_sum_law(len(first), len(second)))
-    wide, narrow = (
-        _between(pairs, int(np.searchsorted(law, (1 - confidence) / 2, side="right"))) if enough else None
-        for confidence in (effect.CONFIDENCE, effect.EQUIVALENCE_CONFIDENCE)
-    )
-    return EffectEstimate(center=float(np.median(pairs)), interval=wide, narrow=narrow, n=min(len(first), len(second)))
-
-
-def _between(pairs: NDArray[np.float64], k: int) -> Interval | None:
-    return Interval(low=float(pairs[k - 1]), high=float(pairs[-k])) if k else None
-
-
-@functools.lru_cache
-def rank_sum_law(first: int, second: int) -> NDArray[np.float64]:
-    """Return P(U = u), u = 0 .. first x second, of Mann and Whitney's statistic of two samples of one law.
-
-    The greatest of all values is of the first sample, and then beats all of the second, or of the second.
-    """
-    if not first or not second:
-        return np.ones(1)
-    law = np.zeros(first * second + 1)
-    of_first, of_second = rank_sum_law(first - 1, second), rank_sum_law(first, second - 1)
-    law[second:] += of_first * first / (first + second)
-    law[: len(of_second)] += of_second * second / (first + second)
-    return law
