@@ -98,6 +98,7 @@ def build(
     drift: float = 0.001,
     seed: int = 1,
     runtimes: tuple[str, ...] = ("crun",),
+    kernels: tuple[str, ...] = ("debian-6.12",),
     change: Change = keep,
 ) -> rundir.Campaign:
     """Write a campaign below ``root``.
@@ -109,7 +110,8 @@ def build(
     workloads = workloads or {"tools": 0.42}
     random_ = random.Random(seed)
     cells = tuple(
-        Cell(kernel="debian-6.12", runtime=runtime, measurer=arm, workload=workload, attack="none", inputs="0" * 64)
+        Cell(kernel=kernel, runtime=runtime, measurer=arm, workload=workload, attack="none", inputs="0" * 64)
+        for kernel in kernels
         for runtime in runtimes
         for workload in workloads
         for arm in arms
@@ -120,7 +122,9 @@ def build(
         seed=seed,
         cells=cells,
         blocks=tuple(
-            Block(index=index, kernel="debian-6.12", cells=tuple(random_.sample(cells, len(cells))))
+            Block(index=index, kernel=kernel, cells=tuple(random_.sample(mine, len(mine))))
+            for kernel in kernels
+            for mine in ([cell for cell in cells if cell.kernel == kernel],)
             for index in range(blocks)
         ),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from testbed.analysis import markdown
+from testbed.analysis.differences import flat
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.record import Status
 
@@ -85,10 +85,10 @@ def _status(status: Any) -> str:
 
 def facts(material: ReportInputs) -> list[str]:
     """List what the campaign was done with, and what differs from run to run."""
-    campaign_facts = dict(_flat(material.facts))
+    campaign_facts = dict(flat(material.facts))
     of_runs: dict[str, set[str]] = {}
     for told_by_run in material.runs["facts"]:
-        for name, value in _flat(told_by_run):
+        for name, value in flat(told_by_run):
             of_runs.setdefault(name, set()).add(value)
     shared = {name: values.pop() for name, values in of_runs.items() if len(values) == 1 and name not in campaign_facts}
     both = sorted({**campaign_facts, **shared}.items())
@@ -99,18 +99,6 @@ def facts(material: ReportInputs) -> list[str]:
         f"Differ from run to run (see each `record.json`): {', '.join(f'`{name}`' for name in varying)}.",
     ]
     return ["## Facts", "", *markdown.table(("fact", "value"), lines), *(differ if varying else [])]
-
-
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    listed: list[tuple[str, str]] = []
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            listed += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            listed.append((f"{prefix}{name}", ", ".join(map(str, value))))
-        else:
-            listed.append((f"{prefix}{name}", str(value)))
-    return listed
 
 
 def again(material: ReportInputs) -> list[str]:
