@@ -42,7 +42,7 @@ known.plan.campaign, str(known.plan.tier), len(known.plan.cells), len(known.plan
 # %% [markdown]
 # ## One row a sample
 #
-# `oracle` says whether the run's evidence was what it had to be: a number counts only then.
+# `oracle` is `ok` if the run's evidence was as expected. A number counts only then.
 
 # %%
 known.rows[["workload", "measurer", "block", "metric", "value", "operations", "oracle"]].head()
@@ -50,7 +50,7 @@ known.rows[["workload", "measurer", "block", "metric", "value", "operations", "o
 # %% [markdown]
 # ## Overhead by workload
 #
-# The estimate with its 95 % interval, the noise (the baseline twice, A/A), the verdict.
+# The estimate with its 95 % interval, the noise (A/A: the baseline against itself), the verdict.
 
 # %%
 columns = ["workload", "treatment", "ratio", "low", "high", "n", "verdict", "floor_low", "floor_high"]
@@ -72,7 +72,7 @@ known.parts.pivot_table(index="workload", columns="part", values="share").round(
 draw.stack(known)
 
 # %% [markdown]
-# ## What an event costs, and whether that holds for workloads that the fit did not see
+# ## What an event costs, and a test on workloads that were not fitted
 
 # %%
 prices = [
@@ -98,13 +98,13 @@ draw.starts(known)
 draw.scaling(known)
 
 # %% [markdown]
-# ## Extends and waiting, of an emulated TPM
+# ## Extends and waiting for an emulated TPM
 
 # %%
 known.waiting
 
 # %% [markdown]
-# ## What to hold against it
+# ## Reasons for doubt
 
 # %%
 overhead.doubts(known)

@@ -61,7 +61,7 @@ class Campaign:
         return self.path / "images" / f"{name}.oci.tar"
 
     def record_of(self, cell: Cell, block: Block) -> Record | None:
-        """Return that run's record; ``None`` if there is none: a run is renamed into place whole."""
+        """Return that run's record; ``None`` if there is none. A run is renamed into place, so it is never partial."""
         path = self.run_path(cell, block) / "record.json"
         return read_record(path) if path.exists() else None
 
@@ -263,7 +263,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EvidenceError(f"{path}: cannot be read: {error}", "remove that run and run the campaign again") from error
+        raise EvidenceError(
+            f"{path}: cannot be read: {error}", "remove that run's directory and run the campaign again"
+        ) from error
     if not isinstance(value, dict) or value.get("schema", SCHEMA) != SCHEMA:
         schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
         raise EvidenceError(

@@ -17,19 +17,19 @@ from testbed.record import Record, Status
 from testbed.rundir import Campaign, Survey, Tried, load, read_survey
 
 YES, NO, NOTHING, UNKNOWN = "yes", "**no**", "-", "not tried"
-# What the kernel says of itself when something in it is wrong.
+# What the kernel prints when something in it is wrong.
 _SPLAT = re.compile(
     r"BUG:|WARNING:|Oops|Call Trace|general protection fault|UBSAN|KASAN|kmemleak|INFO: task .* blocked"
 )
 _HASH = re.compile(r"testbed_measurer: hashing with (\S+)")
-# It tells of the image alone, which is the same for all kernels.
+# It depends only on the image, which is the same for all kernels.
 _NOT_TOLD = frozenset({"bytes_hashed"})
 _REASON = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRow:
-    """One kernel with one measurer. ``traits``: what may differ between kernels though all is well."""
+    """One kernel with one measurer. ``traits``: what may differ between kernels although the measurer works."""
 
     kernel: str
     measurer: str
@@ -47,7 +47,7 @@ class KernelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenPage:
-    """A page that was written. ``summary``: its gist in a line."""
+    """A page that was written. ``summary``: its result in one line."""
 
     summary: str
     exit_status: int
@@ -66,7 +66,7 @@ def write(survey_file: Path, page: Path, judge_of: Callable[[Campaign], Judge] =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """A run, what its kernel said, and what was said of its evidence (nothing if it did not end well)."""
+    """A run, what its kernel printed, and the check of its evidence (empty if the run did not end well)."""
 
     record: Record
     dmesg: str
@@ -126,7 +126,7 @@ def _wrong(run: _Run) -> Iterator[str]:
     yield from (f"{name} is {value}" for name, value in sorted(lost.items()))
     splats = [line for line in run.dmesg.splitlines() if _SPLAT.search(line)]
     if splats:
-        yield f"the kernel complains: {splats[0]}"
+        yield f"the kernel printed: {splats[0]}"
     elif record.facts.get("taint"):
         yield f"the kernel is tainted: {record.facts['taint']}"
 
@@ -167,13 +167,14 @@ def render(survey: Survey, rows: list[KernelRow]) -> str:
 
 
 _LEGEND = (
-    "*Builds*: without a warning, and in how many seconds (of the wall's clock, on a host as busy as it was). *Loads*: "
-    "the policy, the module and the programs are taken. *Behaves*: the evidence is authentic, the log is what `claim` "
-    "says of the containers that ran, nothing went unmeasured, and the kernel complained of nothing."
+    "*Builds*: the C parts compile without a warning, in so many seconds (wall clock, on a host with other load). "
+    "*Loads*: the kernel accepts the policy, the module and the programs. *Behaves*: the evidence is "
+    "authentic, the log is what `claim` says of the containers that ran, nothing was left unmeasured, and the kernel "
+    "printed no warning."
 )
 _DIFFERENCES = (
-    "What differs is told against the first kernel of the table on which that measurer is well. What the code has to",
-    "do differently is a row each in `bpf/module/compat.h` and `bpf/compat.bpf.h`.",
+    "Differences are relative to the first kernel on which the measurer works. Each difference that the code handles",
+    "is a row in `bpf/module/compat.h` or `bpf/compat.bpf.h`.",
 )
 
 
@@ -181,7 +182,7 @@ def _differs(row: KernelRow, reference: KernelRow | None) -> str:
     if not row.ok:
         reason = " ".join(row.reason.split())
         return markdown.code(reason if len(reason) <= _REASON else f"...{reason[-_REASON:]}")
-    assert reference is not None, "a row that is well has a first one"
+    assert reference is not None, "a row that works has a first one"
     if row is reference:
         traits = (f"{name} {value}" for name, value in row.traits.items() if value not in ("", "0", "None"))
         return ", ".join(traits) or NOTHING

@@ -1,4 +1,4 @@
-"""The few forms of Markdown that a report needs."""
+"""The forms of Markdown that a report needs: tables, lists, code, folded parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 
 
 def folded(title: str, lines: Sequence[str]) -> list[str]:
-    """Return lines that a reader unfolds; where HTML is not rendered they just stand there."""
+    """Return lines that a reader can unfold; where HTML is not rendered, they are visible."""
     return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 

@@ -28,7 +28,7 @@ def execute(source: Path, results: Path | None = None) -> Any:
     env = {name: value for name, value in os.environ.items() if name != _VARIABLE}
     client.execute(env=env | ({_VARIABLE: str(results.resolve())} if results else {}))
     for cell in notebook.cells:
-        # When a cell ran says nothing, and would make each run another file.
+        # The time of execution would make each run a different file.
         cell.metadata.pop("execution", None)
     return notebook
 
@@ -39,7 +39,7 @@ def main() -> None:
     for name in sys.argv[1:]:
         source = Path(name)
         notebook = execute(source, Path(results) if results else None)
-        # Names of cells are random: those of their places make equal runs equal files.
+        # Names of cells are random; their positions make equal runs equal files.
         for place, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{place}"
         spare = source.with_name(f".part-{source.stem}.ipynb")

@@ -1,8 +1,9 @@
-"""A campaign small enough to keep in a repository: its tables and records whole, its evidence once a rung.
+"""A reference data set: a campaign's tables and records, and one evidence bundle for each measurer.
 
-What is made again from it: every table, every figure, the report. What is not: the verdicts of runs whose evidence was
-left out, and the events that only the images tell; those are kept as they were found where all of it was
-(``checks.parquet``, ``events.parquet``), and ``reference.json`` says of which runs the evidence is here.
+It is small enough for a repository. Every table, every figure and the report can be made again from it. The verdicts
+of runs whose evidence was left out cannot, nor can the events that only the images contain. Both are kept as they were
+computed from the whole campaign (``checks.parquet``, ``events.parquet``). ``reference.json`` lists the runs whose
+evidence is here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from testbed.record import Record, Status
 from testbed.rundir import Campaign, LoadedCampaign, write_json
 
 MARK = "reference.json"
-# Bytes, by the sizes of files: it is to be kept in git for good.
+# Bytes, by the sizes of files, because git keeps them forever.
 LARGEST = 20_000_000
 _DERIVED = ("rows.parquet", "checks.parquet", events.FILE)
 
@@ -46,15 +47,18 @@ def make(loaded: LoadedCampaign, target: Path) -> ReferenceData:
     campaign = loaded.campaign
     missing = [name for name in _DERIVED if not (campaign.path / name).exists()]
     if missing:
-        raise SpecError(f"{campaign.path}: no {', '.join(missing)}", f"run `testbed report {campaign.path}` first")
+        raise SpecError(
+            f"{campaign.path}: expected tables, and {', '.join(missing)} is missing",
+            f"run `testbed report {campaign.path}` first",
+        )
     if target.exists() and not is_reference(Campaign(path=target)):
-        raise SpecError(f"{target}: exists and is no reference data set", "give another directory, or remove it")
+        raise SpecError(f"{target}: exists and is not a reference data set", "give another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-reference-", dir=target.parent) as spare:
         made = _fill(loaded, Path(spare) / "whole")
         if made.size > LARGEST:
-            hint = "make it of a smaller campaign: fewer workloads, fewer blocks"
-            raise SpecError(f"{campaign.path}: {made.size:,} bytes, at most {LARGEST:,} are kept", hint)
+            hint = "use a smaller campaign: fewer workloads or fewer blocks"
+            raise SpecError(f"{campaign.path}: {made.size:,} bytes, expected at most {LARGEST:,}", hint)
         if target.exists():
             shutil.rmtree(target)
         made.path.rename(target)
@@ -62,7 +66,7 @@ def make(loaded: LoadedCampaign, target: Path) -> ReferenceData:
 
 
 def is_reference(campaign: Campaign) -> bool:
-    """Whether a campaign's directory is a reference data set, whose evidence is not all there."""
+    """Whether a campaign's directory is a reference data set, which has only a part of the evidence."""
     return (campaign.path / MARK).exists()
 
 
@@ -94,7 +98,7 @@ def _pack(source: Path, target: Path) -> None:
 
 
 def _chosen(loaded: LoadedCampaign) -> Iterator[tuple[Path, Record]]:
-    """Yield one run of each measurer: of the first good ones in the order of names, the one with the least evidence."""
+    """Yield one run of each measurer: of the good ones, by name, the one with the least evidence."""
     runs = frames.runs(loaded)
     good = runs[(runs["status"] == str(Status.OK)) & (runs["attack"] == "none")]
     for _, group in sorted(good.groupby("measurer"), key=lambda pair: climb(str(pair[0]))):

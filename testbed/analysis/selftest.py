@@ -1,4 +1,4 @@
-"""Does the experiment see what is there, and nothing else? Judged of a campaign with a null and a positive control."""
+"""Whether a campaign with a null arm and a positive control finds the control, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from testbed.record import Tier
 from testbed.rundir import LoadedCampaign
 
 NULL, CONTROL = "none3", "control"
-# The control wastes a share of what the warm-up took, which takes a little more than the iteration that is timed.
+# The control wastes a share of the warm-up's time, and the warm-up takes a little longer than the timed iteration.
 _TOLERANCE = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelftestOutcome:
-    """What came of it, a line a treatment; ``ok`` if nothing was found where nothing was, and the control was."""
+    """The result, one line for each treatment; ``ok`` if the null shows no effect and the control shows its share."""
 
     lines: tuple[str, ...]
     ok: bool
 
 
 def judge(loaded: LoadedCampaign) -> SelftestOutcome:
-    """Judge every null and every control of a campaign. Raises ``SpecError`` if it has not both."""
+    """Judge every null and every control of a campaign. Raises ``SpecError`` if one of the two is missing."""
     tier = loaded.plan.tier
     ladders = tables.ladders(frames.rows(loaded), Question.of(tier, loaded.facts))
     rows = ladders[metrics.PRIMARY].to_dict("records") if metrics.PRIMARY in ladders else []
     treated = [row for row in rows if row["treatment"] in (NULL, CONTROL)]
     if {row["treatment"] for row in treated} != {NULL, CONTROL}:
-        raise SpecError(f"{loaded.campaign.path}: no overhead of both {NULL} and {CONTROL} is known on tier {tier}")
+        raise SpecError(
+            f"{loaded.campaign.path}: expected overheads of {NULL} and {CONTROL} on tier {tier}, and one is missing"
+        )
     judged = [_one(row, tier) for row in treated]
     return SelftestOutcome(lines=tuple(line for line, _ in judged), ok=all(good for _, good in judged))
 
@@ -49,13 +51,13 @@ def _one(row: Mapping[Any, Any], tier: Tier) -> tuple[str, bool]:
 
 def _null(row: Mapping[Any, Any]) -> Iterator[str]:
     if row["verdict"] != Conclusion.NO_DETECTABLE_OVERHEAD:
-        yield f"expected {Conclusion.NO_DETECTABLE_OVERHEAD}, as nothing was done"
+        yield f"expected {Conclusion.NO_DETECTABLE_OVERHEAD}, because this arm does nothing"
 
 
 def _control(row: Mapping[Any, Any], tier: Tier) -> Iterator[str]:
     share = plugins.measurer(CONTROL).burn[tier]
     if row["verdict"] != Conclusion.OVERHEAD:
-        yield f"expected {Conclusion.OVERHEAD}, as {100 * share:g} % was wasted"
-    # Where time is noisy the interval is wide: it must then hold the share, no more.
+        yield f"expected {Conclusion.OVERHEAD}, because this arm wastes {100 * share:g} %"
+    # Noisy time gives a wide interval, which must only contain the share.
     if not row["low"] - share * _TOLERANCE <= 1 + share <= row["high"] + share * _TOLERANCE:
         yield f"expected {100 * share:g} % within {100 * _TOLERANCE:g} % of that"

@@ -1,4 +1,4 @@
-"""Numbers as people read them; never one without its interval."""
+"""Numbers in words for people; never one without its interval."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def amount(value: float, low: float, high: float, unit: str) -> str:
 
 
 def size(value: float, unit: str) -> str:
-    """Return a quantity that needs no interval because it is only there to compare with: ``420 M instructions``."""
+    """Return a quantity without an interval, which is shown only for comparison: ``420 M instructions``."""
     factor, prefix = _prefix(abs(value))
     return f"{value / factor:.4g} {_prefixed(prefix, unit)}"
 
 
 def conclusion(verdict: Conclusion, delta: float) -> str:
-    """Return a verdict with the margin it speaks of: ``OVERHEAD, below δ (±0.5 %)``."""
+    """Return a verdict with the margin that it refers to: ``OVERHEAD, below δ (±0.5 %)``."""
     about_delta = {
         Conclusion.NO_DETECTABLE_OVERHEAD,
         Conclusion.OVERHEAD_BELOW_DELTA,
@@ -53,7 +53,7 @@ def conclusion(verdict: Conclusion, delta: float) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Return a number with its sign and so many decimals; what rounds to 0 has no sign."""
+    """Return a number with its sign and ``digits`` decimals; what rounds to 0 has no sign."""
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 

@@ -1,4 +1,4 @@
-"""Draw the figures of CAMPAIGN_DIR from its records; nothing is judged."""
+"""Draw the figures of CAMPAIGN_DIR from its records; without judging them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from testbed.rundir import Campaign, load
 @CAMPAIGN
 @MEASURER_PATH
 def command(campaign_dir: Path, measurer_paths: tuple[Path, ...]) -> None:
-    """Draw the figures of CAMPAIGN_DIR from its records; nothing is judged.
+    """Draw the figures of CAMPAIGN_DIR from its records; without judging them.
 
-    Verdicts and events are those that `testbed report` found, where it has run.
+    Verdicts and events are those of the last `testbed report`, if there was one.
     """
     with plugins.measurers_from(measurer_paths):
         known = tables.read(load(Campaign(path=campaign_dir)))
@@ -29,4 +29,4 @@ def command(campaign_dir: Path, measurer_paths: tuple[Path, ...]) -> None:
             click.echo(path)
     if not drawn:
         plan = known.plan
-        click.echo(f"nothing to draw: no overhead is known of {plan.campaign} (tier {plan.tier})", err=True)
+        click.echo(f"nothing to draw: {plan.campaign} (tier {plan.tier}) has no overhead", err=True)

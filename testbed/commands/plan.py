@@ -109,7 +109,7 @@ def _print_sum(console: Console, expected: estimate.PlanEstimate, machines: int)
         f"about {expected.minutes:.0f} min, {expected.size / (1 << 30):.1f} GiB of disk"
     )
     if expected.seen < expected.runs:
-        console.print(f"{expected.runs - expected.seen} of the runs are like none that was seen: guessed")
+        console.print(f"{expected.runs - expected.seen} of the runs have no earlier run to estimate from")
 
 
 def _print_order(console: Console, decided: Plan, todo: Iterable[Sequence[Cell]]) -> None:

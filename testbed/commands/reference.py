@@ -1,4 +1,4 @@
-"""Write what of CAMPAIGN_DIR is small enough for git to TARGET: tables, records, one evidence bundle a measurer."""
+"""Write a reference data set of CAMPAIGN_DIR to TARGET: tables, records, one evidence bundle for each measurer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from testbed.rundir import Campaign, load
 @click.argument("campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR")
 @click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
 def command(campaign_dir: Path, target: Path) -> None:
-    """Write what of CAMPAIGN_DIR is small enough for git to TARGET: tables, records, one evidence bundle a measurer.
+    """Write a reference data set of CAMPAIGN_DIR to TARGET: tables, records, one evidence bundle for each measurer.
 
-    `testbed figures TARGET` and `testbed report TARGET` work on it; verdicts are kept as they were found.
+    It is small enough for git. `testbed figures TARGET` and `testbed report TARGET` work on it; the verdicts
+    stay as they are.
     """
     made = make(load(Campaign(path=campaign_dir)), target)
     bundles = len(made.evidence)

@@ -1,4 +1,4 @@
-"""Judge every run below CAMPAIGN_DIR again and write its tables, figures and report.md."""
+"""Judge every run of CAMPAIGN_DIR again and write its tables, figures and report.md."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from testbed.rundir import Campaign, load
     "--tpm-ms",
     type=click.FloatRange(min=0),
     metavar="MS",
-    help="Show a model: extends times this latency of a TPM, in milliseconds. Default: none is shown.",
+    help="Add a model: the number of extends times this latency of a TPM, in milliseconds. Default: no model.",
 )
 @click.pass_context
 def command(context: click.Context, campaign_dir: Path, measurer_paths: tuple[Path, ...], tpm_ms: float | None) -> None:
-    """Judge every run below CAMPAIGN_DIR again and write its tables, figures and report.md.
+    """Judge every run of CAMPAIGN_DIR again and write its tables, figures and report.md.
 
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 3 runs were lost or are
-    missing; 4 malformed records, or records that must not be pooled.
+    missing; 4 records are malformed or must not be pooled.
     """
     with plugins.measurers_from(measurer_paths):
         written = report.write(load(Campaign(path=campaign_dir)), tpm_ms=tpm_ms)

@@ -1,4 +1,4 @@
-"""Run a null campaign, in which nothing may be found, and a positive control, which must be found."""
+"""Run a campaign with an arm that does nothing and a positive control, and check that only the control is found."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SELFTEST = Path("experiments/selftest.toml")
 @CONNECT
 @MACHINES
 def command(experiment: Path, results: Path, connect: str | None, machines: int | None) -> None:
-    """Run a null campaign, in which nothing may be found, and a positive control, which must be found.
+    """Run a campaign with an arm that does nothing and a positive control, and check that only the control is found.
 
-    Exit status: 1 if either is not so, else as `run`.
+    Exit status: 1 if either check fails, else as `run`.
     """
     loaded, status = _conduct.conduct(experiment, results, None, connect, machines)
     outcome = selftest.judge(loaded)

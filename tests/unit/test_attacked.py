@@ -98,7 +98,7 @@ def test_a_verifier_that_fails_is_told_and_fails_the_report(tmp_path: Path, monk
     assert not one.ok
     text = "\n".join(section((one,)))
     assert "0 of 1 attacks" in text
-    assert "`line-deleted`: must violation, did replay-mismatch" in text
+    assert "`line-deleted`: expected violation, got replay-mismatch" in text
     assert "No other verifier" in text
     assert "no verdict here is sure" in doubts((one,))[0]
     written = report.write(load(campaign), lambda *_: Judged(verdict=Verdict(findings=()), promises=False))

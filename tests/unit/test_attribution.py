@@ -126,7 +126,7 @@ def test_true_prices_are_found(plain: Plain, step: str, term: str, price: str) -
 def test_a_file_and_its_extend_are_told_together_and_it_is_said(plain: Plain) -> None:
     fit = _fits(plain.observed)["file"]
     assert set(fit.prices) == {"bytes", "files", "lookups"}
-    assert "runs in step" in fit.given_up["extends"]
+    assert "grows together" in fit.given_up["extends"]
     assert fit.prices["files"].center == pytest.approx(PRICES["file"] + PRICES["extend"], rel=0.05)
 
 
@@ -150,7 +150,7 @@ def test_a_price_below_nothing_is_given_up(plain: Plain) -> None:
     (step,) = (step for step in costmodel.steps() if step.name == "file")
     fit = costmodel.fit(wrong[~wrong["cold"]], step, "debian-6.12", "instructions")
     assert fit is not None
-    assert fit.given_up["lookups"] == "would have a price below 0"
+    assert fit.given_up["lookups"] == "its price would be below 0"
     assert all(price.center >= 0 for price in fit.prices.values())
 
 
@@ -166,7 +166,7 @@ def test_workloads_that_were_not_seen_are_predicted(plain: Plain) -> None:
         assert row["workload"] not in row["fitted_on"].split(", ")
     roles = table[table["arm"] == "container-file"].set_index("workload")["role"]
     assert roles["start-cold"] == holdout.HoldoutRole.OUTSIDE
-    assert list(roles.drop("start-cold"))[:4] == ["held out in turn", "held out"] * 2
+    assert list(roles.drop("start-cold"))[:4] == ["held out after the swap", "held out"] * 2
     assert table["within"].all()
     assert table["ratio"].between(0.98, 1.02).all()
     true = added(WORKLOADS["compile"], "container-image")

@@ -82,8 +82,8 @@ def test_every_figure_says_whose_it_is_and_what_it_does_not_say(many: Tables, na
     assert figure is not None
     said = _said(figure)
     assert "Campaign fake-icount-0badcafe; tier icount; n = 6 blocks" in said
-    assert "Seen:" in said
-    assert "Not said:" in said
+    assert "Shown:" in said
+    assert "Not shown:" in said
     assert draw.UNJUDGED in said
     assert _inside(figure) == []
 
@@ -95,7 +95,7 @@ def test_scaling_curves_are_drawn_of_families_only(families: Tables) -> None:
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["bytes-N", "files-N"]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["4k", "64k", "1m"]
     assert figure.axes[0].get_xscale() == "log"
-    assert "Not said:" in _said(figure)
+    assert "Not shown:" in _said(figure)
     assert _inside(figure) == []
 
 
@@ -235,7 +235,7 @@ def test_the_order_is_balanced_or_it_is_said(many: Tables) -> None:
     blocks = tuple(replace(many.plan.blocks[0], index=index, cells=row) for index, row in enumerate(square))
     told = how_it_went.balance(replace(many.plan, blocks=blocks))
     assert told.ok
-    assert "1 times at every place and follows every other arm 1 times" in told.words
+    assert "every position once and follows every other arm once" in told.words
     assert "not balanced" in how_it_went.balance(replace(many.plan, blocks=blocks[:5])).words
 
 
@@ -251,7 +251,7 @@ def test_what_was_put_aside_is_told_by_arm(tmp_path: Path) -> None:
     told = "\n".join(how_it_went.attempts(rows))
     arm = rows.loc[~rows["current"], "measurer"].iloc[0]
     assert f"| `{arm}` | 6 | 0 | 0 | 0 | 0 | 6 | `host_steal` x6 |" in told
-    assert "No run was put aside" in "\n".join(how_it_went.attempts(rows[rows["current"]]))
+    assert "No run was rejected" in "\n".join(how_it_went.attempts(rows[rows["current"]]))
 
 
 def test_boots_differ_as_much_as_they_do(tmp_path: Path) -> None:
@@ -293,5 +293,5 @@ def test_a_prediction_far_off_stands_at_the_edge_with_its_number(tmp_path: Path)
     assert figure is not None
     strip = figure.axes[1]
     assert any(float(text.get_text()) < 0.85 for text in strip.texts)
-    assert "predictions are within" in _said(figure)
+    assert "predictions inside" in _said(figure)
     assert _inside(figure) == []

@@ -63,10 +63,10 @@ def test_its_report_keeps_the_verdicts_and_says_so(tmp_path: Path, campaign: Cam
     assert done.exit_code == CliRunner().invoke(report_command, [str(campaign.path)]).exit_code
     text = (made.path / "report.md").read_text()
     assert text.startswith("# Correctness OK: all 8 runs")
-    assert "A reference data set" in text
+    assert "a reference data set" in text
     assert (made.path / "checks.parquet").read_bytes() == before
     assert any(f"runs/{run}/evidence" in text for run in made.evidence)
-    assert "A reference data set" not in (campaign.path / "report.md").read_text()
+    assert "a reference data set" not in (campaign.path / "report.md").read_text()
 
 
 def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Path, campaign: Campaign) -> None:
@@ -79,7 +79,7 @@ def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Pat
     assert not (target / "old").exists()
     assert not list(tmp_path.glob(".part-*"))
     (target / reference.MARK).unlink()
-    with pytest.raises(SpecError, match="no reference data set"):
+    with pytest.raises(SpecError, match="not a reference data set"):
         reference.make(load(campaign), target)
 
 

@@ -49,7 +49,7 @@ def _section(text: str, title: str) -> str:
 
 def test_first_line_of_a_clean_campaign(tmp_path: Path) -> None:
     first = _text(tmp_path).splitlines()[0]
-    assert first == "# Correctness OK: all 30 runs got the verdict that they had to get; tier icount"
+    assert first == "# Correctness OK: all 30 runs were judged as expected; tier icount"
 
 
 def test_the_ladder_has_number_interval_n_verdict_and_cost(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_had_to_be_found_and_was_not(tmp_path: Path, monkeypatch: pytest.Mo
     attack = replace(plugins.attack("none"), expect=frozenset({"wrong-digest"}))
     monkeypatch.setattr(plugins, "attack", lambda _: attack)
     part = _section(_text(tmp_path), "Correctness")
-    assert "Had to be found and was not: wrong-digest." in part
+    assert "Expected and not found: wrong-digest." in part
 
 
 def test_a_run_without_evidence_is_no_pass(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_doubts_about_a_missing_duplicate_and_about_later_attempts(tmp_path: Pat
 def test_the_correctness_tier_claims_no_overhead(tmp_path: Path) -> None:
     campaign = build(tmp_path, tier=Tier.TCG)
     text = report.write(load(campaign), _judge()).report.read_text()
-    assert "No overhead is claimed: on this tier no clock means anything." in text
+    assert "No overhead is claimed: this tier has no meaningful clock." in text
     assert not (campaign.path / "figures").exists()
 
 

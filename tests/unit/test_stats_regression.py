@@ -178,7 +178,7 @@ def test_a_block_that_lost_too_much_is_left_out() -> None:
 
 def test_terms_that_cannot_be_told_apart() -> None:
     twin = table().assign(extends=lambda t: 2 * t["files"])
-    with pytest.raises(ValueError, match="tell files, extends, bytes apart"):
+    with pytest.raises(ValueError, match="rows that separate files, extends, bytes"):
         regression.fit(twin, FORM)
     never = table().assign(extends=0)
     with pytest.raises(ValueError, match="apart"):

@@ -131,12 +131,12 @@ def test_command_prints_the_table() -> None:
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if line.startswith("| ")]
     assert [line.split("|")[1].split(" (")[0].strip() for line in lines[2:]] == [
-        "nothing",
+        "no effect",
         "stated smallest effect",
         "δ",
         "-δ",
     ]
-    assert "after Holm" in result.output
+    assert "after Holm's correction" in result.output
 
 
 def test_command_refuses_too_few_blocks() -> None:

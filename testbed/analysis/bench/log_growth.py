@@ -89,7 +89,7 @@ def _shown(count: float | None) -> str:
 
 def _said(line: Lookup | None) -> list[str]:
     if line is None:
-        return ["Too few lengths, or no growth: nothing can be said of the hash table."]
+        return ["Too few lengths, or no growth: the cost of the hash table is unknown."]
     price = f"A new entry costs {line.base:,.0f} instructions, and {line.step:,.1f} for each entry of its bucket"
     since = f"from about {line.matters_from:,.0f} entries on that is more than {SHARE:.0%} of the price"
     return [f"{price} (one of {BUCKETS:,}), all of which are passed: {since}."]

@@ -1,4 +1,4 @@
-"""What all figures share: the words below, the look of an arm, an axis that shows small beside large, files."""
+"""What all figures share: the caption, the look of an arm, an axis for small and large effects, files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LINE = 0.155
 _LETTERS = 132 / WIDTH  # of the words below, an inch
 # Beyond this ratio of the largest to the smallest effect, a linear axis would hide the small ones.
 LINEAR_SPAN = 25.0
-# More labels than these on one side of a panel run into each other.
+# More labels than this on one side of a panel would overlap.
 _STEPS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """What stands below a figure: whose numbers these are and how far they can be trusted."""
+    """The caption below a figure: whose numbers these are, and notes on them."""
 
     campaign: str
     tier: Tier
@@ -42,7 +42,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How an arm is drawn: told apart by colour for any colour vision, and by shape and dashes in grey."""
+    """How an arm is drawn: colours that any colour vision can distinguish, and shapes and dashes for grey."""
 
     colour: str
     marker: str
@@ -91,7 +91,7 @@ def say(figure: Figure, lines: list[str]) -> None:
 
 def whose(caption: Caption, n: str) -> str:
     """Return the words that every figure begins with."""
-    return f"Campaign {caption.campaign}; tier {caption.tier}; n = {n} blocks, each a boot of its own."
+    return f"Campaign {caption.campaign}; tier {caption.tier}; n = {n} blocks, each with its own boot."
 
 
 def blocks(counts: Iterable[int]) -> str:

@@ -66,7 +66,7 @@ def _legend(figure: Figure) -> None:
 
 def _panel(ax: Axes, mine: pd.DataFrame) -> None:
     ax.set_xscale("log")
-    # About 0 an axis of logarithms ends: within the noise of the baseline it is linear.
+    # A logarithmic axis has no 0, so it is linear within the noise of the baseline.
     noise = max(float(mine["noise"].median()), 1.0)
     ax.set_yscale("symlog", linthresh=noise, linscale=0.4)
     ax.axhspan(-noise, noise, color="#eeeeee", zorder=0.4)
@@ -112,8 +112,8 @@ def _unit(mine: pd.DataFrame) -> str:
 
 def _words(table: pd.DataFrame, caption: Caption) -> str:
     return (
-        f"{canvas.whose(caption, canvas.blocks(table['n']))} Seen: what an arm adds to one operation over the baseline "
-        "(Hodges-Lehmann; shade: 95 % interval), as N grows. Grey: the baseline against itself; within it the axis is "
-        "linear, beyond it logarithmic. A line of slope 1 is a cost that grows with N. Not said: anything beyond the "
-        "largest N; what the baseline takes, which grows too."
+        f"{canvas.whose(caption, canvas.blocks(table['n']))} Shown: what an arm adds to one operation of "
+        "the baseline (Hodges-Lehmann; shade: 95 % interval), as N grows. Grey: the baseline against itself; within it "
+        "the axis is linear, beyond it logarithmic. A line of slope 1 is a cost that grows with N. Not shown: anything "
+        "beyond the largest N; the cost of the baseline, which grows too."
     )

@@ -118,14 +118,14 @@ def _words(table: pd.DataFrame, caption: Caption) -> str:
     n = canvas.blocks([table["block"].nunique()])
     each = sorted({int(value) for value in table["starts"]})
     shared = (
-        f" An iteration starts {' or '.join(map(str, each))} containers, one after the other, and is shared out over "
-        "them: differences among these are not seen."
+        f" An iteration starts {' or '.join(map(str, each))} containers, one after the other. A value is the "
+        "mean of these starts, so differences among them are not visible."
         if each != [1]
         else ""
     )
     return (
-        f"{canvas.whose(caption, n)} Seen: the share of timed iterations in which a start took at most so much; a step "
-        f"a block, a mark at the median.{shared} Right: the same about the median of each arm, which shows how far "
-        "blocks differ (a boot each; within a block this cancels). Not said: the latency of a start in seconds, on any "
-        "machine; the spread beyond these blocks."
+        f"{canvas.whose(caption, n)} Shown: the share of timed iterations in which a start took at most this much, "
+        f"one step for each block, with a mark at the median.{shared} Right: the same relative to each arm's median. "
+        "It shows how much blocks differ (each is a boot; within a block this cancels). Not shown: the latency of a "
+        "start in seconds; the spread beyond these blocks."
     )

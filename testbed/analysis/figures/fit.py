@@ -1,4 +1,4 @@
-"""The cost model: what was predicted of workloads that the fit did not see, against what was observed."""
+"""The cost model: predictions for workloads that were not fitted, against what was observed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _strip(ax: Axes, table: pd.DataFrame, names: list[str]) -> None:
         place, shown = names.index(row["workload"]) + offset, float(np.clip(row["ratio"], 1 - reach, 1 + reach))
         _marks(ax, [shown], [place], canvas.look(str(row["arm"])), str(row["role"]))
         if shown != row["ratio"]:
-            # Outside of what is drawn: at the edge, with its number.
+            # Beyond the axis: drawn at the edge, with its number.
             side = "right" if row["ratio"] > 1 else "left"
             ax.annotate(
                 f"{row['ratio']:.2f} ",
@@ -106,9 +106,9 @@ def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:
         else ""
     )
     return (
-        f"{canvas.whose(caption, n)} Seen: added {table['unit'].iloc[0]} of an iteration, predicted from counted "
-        "events by prices that were fitted on other workloads. Filled: held out by the rule (every second name of the "
-        f"alphabet); hollow: held out when the halves changed places.{outside} Grey: ±{100 * MARGIN:g} %; {counts} "
-        "predictions are within. Not said: that the prices hold on another kernel, file system or CPU model, or for "
-        "events that these workloads have not."
+        f"{canvas.whose(caption, n)} Shown: added {table['unit'].iloc[0]} of an iteration, predicted from counted "
+        "events and from prices that were fitted on other workloads. Filled: held out by the rule (every second name "
+        f"in alphabetical order); hollow: held out after the halves were swapped.{outside} Grey: ±{100 * MARGIN:g} %, "
+        f"with {counts} predictions inside. Not shown: whether the prices hold on another kernel, file system or CPU "
+        "model, or for events that do not occur in these workloads."
     )

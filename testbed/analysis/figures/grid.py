@@ -108,10 +108,10 @@ def _mean(ax: Axes, overall: pd.DataFrame, place: int) -> None:
 
 def _words(table: pd.DataFrame, caption: Caption) -> str:
     return (
-        f"{canvas.whose(caption, canvas.blocks(table['n']))} Seen: the overhead of each arm on each workload, "
+        f"{canvas.whose(caption, canvas.blocks(table['n']))} Shown: the overhead of each arm on each workload, "
         "Hodges-Lehmann estimate with 95 % interval (exact signed rank; mostly narrower than its mark). Filled: an "
-        "effect that stands out from the noise; hollow: none that does; cross: invalid. Grey: the baseline against "
-        f"itself (A/A), 95 %, of that workload: {band(table)}. Dotted: δ. {legend(table)} Not said: what it takes in "
-        "time; a percentage of a short start and of a long build mean different things. "
+        "effect above the noise; hollow: no such effect; cross: invalid. Grey: the baseline against "
+        f"itself (A/A), 95 %, of that workload: {band(table)}. Dotted: δ. {legend(table)} Not shown: absolute cost; a "
+        "percentage of a short start and of a long build mean different things. "
         f"{metrics.MEANING[caption.tier]}"
     )

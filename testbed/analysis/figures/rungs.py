@@ -82,7 +82,7 @@ def _panel(ax: Axes, group: pd.DataFrame, scale: dict[str, Any]) -> None:
 
 
 def _point(ax: Axes, place: int, row: dict[Any, Any]) -> None:
-    """Draw one rung. Filled: an effect that is told from noise; hollow: none, or none yet."""
+    """Draw one rung. Filled: an effect above the noise; hollow: no such effect, or not yet."""
     if math.isfinite(row["high"]):
         ends = [percent(row["low"]), percent(row["high"])]
         ax.plot(ends, [place, place], color="#0072B2", solid_capstyle="butt")
@@ -108,8 +108,8 @@ def scale_of(table: pd.DataFrame) -> dict[str, Any]:
 def _words(table: pd.DataFrame, caption: Caption) -> str:
     return (
         f"{canvas.whose(caption, canvas.blocks(table['n']))} "
-        "Points: Hodges-Lehmann estimate; lines: 95 % interval (exact signed rank). Filled: an effect that stands out "
-        "from the noise; hollow: none that does; cross: invalid. Grey band: the baseline against itself (A/A), 95 %: "
+        "Points: Hodges-Lehmann estimate; lines: 95 % interval (exact signed rank). Filled: an effect above the "
+        "noise; hollow: no such effect; cross: invalid. Grey band: the baseline against itself (A/A), 95 %: "
         f"{band(table)}. Dotted: δ. {legend(table)} {metrics.MEANING[caption.tier]}"
     )
 
@@ -126,6 +126,6 @@ def _bent(table: pd.DataFrame) -> bool:
 
 
 def band(table: pd.DataFrame) -> str:
-    """Return in words how far the A/A reaches."""
+    """Return the width of the A/A in words."""
     low, high = float(table["floor_low"].min()), float(table["floor_high"].max())
     return f"within {words.bounds(low, high)} %" if math.isfinite(high) else "none (too few blocks)"

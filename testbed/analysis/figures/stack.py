@@ -14,7 +14,7 @@ from testbed.analysis.figures.grid import labels
 from testbed.analysis.tables.attribution import PARTS
 
 _ROW, _WIDTH, _NAMES, _NUMBERS = 0.29, 8.6, 1.32, 2.05
-# Told apart in grey by lightness and hatching.
+# Lightness and hatching distinguish them in grey.
 _FILLS = {
     "hooks": ("#000000", ""),
     "lookups": ("#CC79A7", "...."),
@@ -98,8 +98,8 @@ def _percent(value: float) -> str:
 def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:
     measured = "; ".join(PARTS[part] for part in ("hooks", "launches") if part in set(table["part"]))
     return (
-        f"{canvas.whose(caption, n)} Seen: where the added {table['unit'].iloc[0]} of one timed iteration go, all arms "
-        f"of the ladder together. Measured as a difference of two arms: {measured}. The parts of files are one "
-        "difference, shared out by the fitted price of an event times the number of events (see the cost model). "
-        "Not said: time; waiting for a TPM; anything of workloads whose events differ."
+        f"{canvas.whose(caption, n)} Shown: where the added {table['unit'].iloc[0]} of one timed iteration go, all "
+        f"arms of the ladder together. Measured as a difference of two arms: {measured}. The parts of files are one "
+        "difference, divided by the fitted price of an event times the number of events (see the cost model). "
+        "Not shown: time; waiting for a TPM; workloads with other events."
     )

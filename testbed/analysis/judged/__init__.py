@@ -1,1 +1,1 @@
-"""Each run of a campaign, judged: what was found in its evidence against what had to be found."""
+"""Each run of a campaign, judged: the findings in its evidence against the expected ones."""

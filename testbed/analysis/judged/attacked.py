@@ -1,4 +1,4 @@
-"""The verifier, attacked with a campaign's own evidence: does it see every forgery, and what do others see?"""
+"""The verifier, attacked with a campaign's own evidence: which forgeries it and other verifiers find."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from testbed.rundir import Campaign
 
 _OURS = "testbed verify"
 _SHOWN = 8
-# Nothing is forged there: who rejects it, rejects more than forgeries.
+# Nothing is forged there: a verifier that rejects it rejects more than forgeries.
 _HONEST = "honest-quoted-again"
 _PARTS = {"quote.": "quote", "AK": "quote", "ima.bin": "log", "PCR": "log", "digest": "log"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attacked:
-    """What became of each attack on the evidence of ``run``, on ``kernel``."""
+    """The outcome of each attack on the evidence of ``run``, on ``kernel``."""
 
     run: str
     kernel: str
@@ -36,7 +36,7 @@ class Attacked:
 
     @property
     def ok(self) -> bool:
-        """Whether each attack that could be made gave exactly the findings that it must."""
+        """Whether each attack that could be made gave exactly the expected findings."""
         return all(row.ok for row in self.rows)
 
 
@@ -65,7 +65,7 @@ class _Candidate:
 
 
 def _candidate(campaign: Campaign, run: str, record: Record) -> _Candidate | None:
-    """Return a run's evidence, ``None`` if it is not trusted: that is told with the checks, where it belongs."""
+    """Return a run's evidence, ``None`` if it is not trusted: the checks report that."""
     path, evidence, nonce = campaign.path / "runs" / run, record.evidence, record.facts.get("nonce")
     if not (evidence.bundle and evidence.ak and isinstance(nonce, str)):
         return None
@@ -96,9 +96,9 @@ def section(attacked: tuple[Attacked, ...]) -> list[str]:
         made = [row for row in evidence.rows if not row.skipped]
         good, run = sum(row.ok for row in made), f"`{evidence.run}` (kernel `{evidence.kernel}`)"
         rest = f" ({len(evidence.rows) - len(made)} cannot be made from it)" if len(made) < len(evidence.rows) else ""
-        lines += [f"- {good} of {len(made)} attacks on the evidence of {run} gave exactly what they must{rest}."]
+        lines += [f"- {good} of {len(made)} attacks on the evidence of {run} gave exactly the expected findings{rest}."]
         lines += [
-            f"  - `{row.attack.name}`: must {_kinds(row.attack.expect)}, did {_kinds(row.got)}"
+            f"  - `{row.attack.name}`: expected {_kinds(row.attack.expect)}, got {_kinds(row.got)}"
             for row in _bad(evidence)
         ]
     every = [row for evidence in attacked for row in evidence.rows]
@@ -106,7 +106,7 @@ def section(attacked: tuple[Attacked, ...]) -> list[str]:
 
 
 def doubts(attacked: tuple[Attacked, ...]) -> list[str]:
-    """Return what of this must be doubted."""
+    """Return the reasons to doubt this."""
     return [
         f"the verifier said what it must not of {len(list(_bad(evidence)))} attacks on `{evidence.run}`: "
         "no verdict here is sure"
@@ -127,7 +127,7 @@ def _others(rows: list[AttackOutcome]) -> list[str]:
     """Compare with the other verifiers, each on forgeries of what it looks at."""
     names = list(dict.fromkeys(name for row in rows for name in row.rivals))
     if not names:
-        return ["No other verifier is on this machine to compare with."]
+        return ["This machine has no other verifier to compare with."]
     table, remarks = [], []
     for name in names:
         mine = [row for row in rows if _part(row) == verifiers.SEES[name] and name in row.rivals]
@@ -143,13 +143,13 @@ def _others(rows: list[AttackOutcome]) -> list[str]:
             remarks += [f"`{name}` {word}: {', '.join(those[:_SHOWN])}{more}."] if those else []
     words = [str(word) for word in verifiers.Says if word != verifiers.Says.ABSENT]
     return [
-        "Other verifiers on the same files, each on forgeries of what it looks at:",
+        "Other verifiers on the same files, each on forgeries of the part that it checks:",
         "",
         *markdown.table(("verifier", "honest evidence", "forgeries", *words), table),
         "",
         *markdown.bullets(remarks),
         "",
-        f"`{_OURS}` judges quote and log together. All of it: `testbed audit BUNDLE --rivals`.",
+        f"`{_OURS}` judges quote and log together. `testbed audit BUNDLE --rivals` prints the whole table.",
     ]
 
 

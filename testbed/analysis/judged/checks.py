@@ -1,4 +1,4 @@
-"""Judge every run of a campaign: what was found against what had to be found (``checks.parquet``)."""
+"""Judge every run of a campaign: its findings against the expected ones (``checks.parquet``)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What a judge said of one run.
+    """The judgement of one run.
 
     ``promises``: whether the measurer makes entries at all; ``promised``: how many the ground truth demands of it,
     ``None`` if that is not known.
@@ -60,7 +60,7 @@ Judge = Callable[[Cell, Path, Record], Judged]
 
 
 def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
-    """Return one row a (good run, case). A run that is not good has no row: nothing can be said of its evidence."""
+    """Return one row a (good run, case). A run that is not good has no row, because its evidence may be incomplete."""
     cells = loaded.cells
     listed = [
         _row(loaded.plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))
@@ -71,7 +71,7 @@ def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write beside, then rename; the schema is given, as lists that happen to be empty do not tell their type."""
+    """Write beside, then rename; the schema is given, because empty lists have no type of their own."""
     spare = path.with_name(f".part-{path.name}")
     pq.write_table(pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False), spare)
     spare.rename(path)

@@ -160,7 +160,7 @@ def _same_images(record: Record, digest: Callable[[str], str]) -> None:
     """Raise ``BadEvidence`` if an archive is not the image that ran: its files would be no ground truth."""
     images = record.facts.get("images") or {}
     for image in sorted({started.image for started in record.containers}):
-        ran, here = str(images.get(image, "not told by the record")), digest(image)
+        ran, here = str(images.get(image, "not stated in the record")), digest(image)
         if ran.rpartition("@")[2] != here:
             raise BadEvidence(f"images/{image}.oci.tar", f"the image that ran, {ran}", here)
 

@@ -1,4 +1,4 @@
-"""The report's part on correctness: did each run get the verdict that it had to get?"""
+"""The report's part on correctness: was each run judged as expected?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTH = 160
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckCounts:
-    """What came of a campaign's checks, in runs. ``unrun``: planned, but lost, rejected or without a record."""
+    """The result of a campaign's checks, in runs. ``unrun``: planned, but lost, rejected or without a record."""
 
     judged: int
     wrong: int
@@ -30,7 +30,7 @@ class CheckCounts:
 
     @property
     def ok(self) -> bool:
-        """Whether every planned run is good and got the verdict that it had to get."""
+        """Whether every planned run is good and was judged as expected."""
         return self.judged > 0 and not (self.wrong or self.failed or self.unrun)
 
     @property
@@ -42,16 +42,16 @@ class CheckCounts:
 
     @property
     def words(self) -> str:
-        """Say it in plain words."""
-        as_it_must = f"{self.judged - self.wrong} of {self.judged} judged runs got the verdict that they had to get"
-        lost = f"{self.failed} workloads failed, {self.unrun} planned runs were lost or did not run"
+        """The result as a sentence."""
+        as_expected = f"{self.judged - self.wrong} of {self.judged} judged runs are as expected"
+        lost = f"{self.failed} workloads failed; {self.unrun} planned runs were lost or did not run"
         if not self.judged:
             return f"Correctness NOT SHOWN: no run was judged; {lost}"
         if self.wrong:
-            return f"Correctness NOT OK: {as_it_must}" + (f"; {lost}" if self.failed or self.unrun else "")
+            return f"Correctness NOT OK: {as_expected}" + (f"; {lost}" if self.failed or self.unrun else "")
         if self.failed or self.unrun:
-            return f"Correctness INCOMPLETE: {as_it_must}; {lost}"
-        return f"Correctness OK: all {self.judged} runs got the verdict that they had to get"
+            return f"Correctness INCOMPLETE: {as_expected}; {lost}"
+        return f"Correctness OK: all {self.judged} runs were judged as expected"
 
 
 def outcome(runs: pd.DataFrame, checks: pd.DataFrame) -> CheckCounts:
@@ -65,10 +65,10 @@ def outcome(runs: pd.DataFrame, checks: pd.DataFrame) -> CheckCounts:
 
 
 def section(checks: pd.DataFrame) -> list[str]:
-    """Return the lines on correctness: a row a cell over its blocks, then what was not right."""
+    """Return the lines on correctness: one row for each cell over its blocks, then what was not as expected."""
     lines = ["## Correctness", ""]
     if checks.empty:
-        return [*lines, "No run was judged: nothing is known about correctness."]
+        return [*lines, "No run was judged, so nothing is known about correctness."]
     groups = sorted(((list(key), group) for key, group in checks.groupby(list(_KEY))), key=_place)
     lines += markdown.table(_HEADER, (_row(key, group) for key, group in groups))
     wrong = [(key, group[group["verdict"] != str(CheckVerdict.OK)]) for key, group in groups]
@@ -79,36 +79,38 @@ def section(checks: pd.DataFrame) -> list[str]:
 
 
 def doubts(runs: pd.DataFrame, checks: pd.DataFrame) -> list[str]:
-    """Return what a reader should hold against the verdicts."""
+    """Return the reasons to doubt the verdicts."""
     lines = [
-        "The verdicts are of this project's own verifier; each run's evidence is kept, so that another can judge it."
+        "This project's own verifier made the verdicts. Each run's evidence is kept, so another verifier can judge it."
     ]
     again = runs[runs["attempt"] > 1]
     if len(again):
-        lines.append(f"{len(again)} runs are a second or later attempt; their earlier ones were lost.")
+        lines.append(f"{len(again)} runs are a second or later attempt; the earlier attempts were lost.")
     unjudged = int((runs["status"] == str(Status.OK)).sum()) - len(set(checks["run"]))
     if unjudged:
         lines.append(f"{unjudged} good runs were not judged.")
     empty = checks[(checks["promised"] == 0) & (checks["promises"])]
     if len(empty):
         arms = ", ".join(f"`{arm}`" for arm in sorted(set(empty["measurer"])))
-        lines.append(f"{arms}: claims entries on a PCR, yet promised none in {len(empty)} runs; zero is not success.")
+        lines.append(
+            f"{arms}: claims entries on a PCR, but promised none in {len(empty)} runs. Zero entries are not success."
+        )
     silent = checks.loc[~checks["promises"], "measurer"]
     if len(silent):
         arms = ", ".join(f"`{arm}`" for arm in sorted(set(silent)))
-        lines.append(f"{arms}: promise no entry, so for them only the log's authenticity was judged.")
+        lines.append(f"{arms}: promise no entry, so only the authenticity of their logs was judged.")
     return lines
 
 
 _KEY = ("measurer", "workload", "attack", "kernel", "runtime")
 _HEADER = (
-    *("measurer", "workload", "attack", "runs", "as expected", "verdict", "had to be found", "unexpected", "missed"),
+    *("measurer", "workload", "attack", "runs", "as expected", "verdict", "expected findings", "unexpected", "missed"),
     *("promised", "attested entries", "unattested"),
 )
 
 
 def _place(group: tuple[list[Any], pd.DataFrame]) -> tuple[Any, ...]:
-    """Sort key: by kernel, runtime, workload and attack, and within one as the ladder climbs."""
+    """Sort key: by kernel, runtime, workload and attack, then by rung."""
     measurer, workload, attack, kernel, runtime = group[0]
     return kernel, runtime, workload, attack, climb(measurer)
 
@@ -160,7 +162,7 @@ def _pcrs(group: pd.DataFrame) -> Iterator[str]:
 
 
 def _wrong(group: pd.DataFrame) -> list[str]:
-    """List what was found though it should not be, and what was not found: alike findings of several runs once."""
+    """List unexpected and missed findings; equal findings of several runs are listed once."""
     lines = []
     counts = Counter(
         (finding["kind"], finding["where"], finding["expected"], finding["got"])
@@ -173,10 +175,10 @@ def _wrong(group: pd.DataFrame) -> list[str]:
         cells = ((kind, *map(_quoted, texts), count) for (kind, *texts), count in shown)
         lines += markdown.table(("kind", "where", "expected", "got", "times"), cells)
     if len(counts) > len(shown):
-        lines += ["", f"... and {len(counts) - len(shown)} more; `checks.parquet` has them all."]
+        lines += ["", f"... and {len(counts) - len(shown)} more; all are in `checks.parquet`."]
     missed = sorted({kind for kinds in group["missed"] for kind in kinds})
     if missed:
-        lines += ["", f"Had to be found and was not: {', '.join(missed)}."]
+        lines += ["", f"Expected and not found: {', '.join(missed)}."]
     return [*lines, "", f"Runs: {', '.join(f'`{run}`' for run in sorted(set(group['run'])))}."]
 
 

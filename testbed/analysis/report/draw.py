@@ -15,7 +15,7 @@ from testbed.analysis.tables.tables import Tables
 
 # More workloads than this share one figure with a column an arm.
 _FEW = 3
-UNJUDGED = "No verdict of the oracle was at hand: every good run counts. `testbed report` judges."
+UNJUDGED = "The runs were not judged, so every good run counts. `testbed report` judges them."
 
 
 def overhead(tables: Tables) -> Figure | None:
@@ -29,13 +29,13 @@ def overhead(tables: Tables) -> Figure | None:
 
 
 def stack(tables: Tables) -> Figure | None:
-    """Draw where the added instructions go; nothing where no event could be priced, as one part is no stack."""
+    """Draw where the added instructions go; nothing where no event has a price."""
     priced = "fitted" in set(tables.parts["how"])
     return figures.stack(tables.parts, _n(tables), caption(tables)) if priced else None
 
 
 def starts(tables: Tables) -> Figure | None:
-    """Draw what a start of a container takes, by arm."""
+    """Draw the cost of a container's start, by arm."""
     return None if tables.starts.empty else figures.starts(tables.starts, caption(tables))
 
 
@@ -45,7 +45,7 @@ def scaling(tables: Tables) -> Figure | None:
 
 
 def model(tables: Tables) -> Figure | None:
-    """Draw what the cost model predicts of workloads that it did not see."""
+    """Draw the cost model's predictions for workloads that were not fitted."""
     return None if tables.predictions.empty else figures.model(tables.predictions, _n(tables), caption(tables))
 
 
@@ -60,13 +60,13 @@ FIGURES: Mapping[str, Callable[[Tables], Figure | None]] = {
 
 
 def write(tables: Tables, directory: Path) -> dict[str, tuple[Path, ...]]:
-    """Write every figure of which there is something to show; return their files by name."""
+    """Write every figure that has something to show; return their files by name."""
     drawn = ((name, draw(tables)) for name, draw in FIGURES.items())
     return {name: figures.write(figure, directory, name) for name, figure in drawn if figure is not None}
 
 
 def caption(tables: Tables) -> Caption:
-    """Return whose numbers these are, and what must be said with them."""
+    """Return whose numbers these are, and the notes that belong to them."""
     unjudged = bool(tables.rows["oracle"].isna().all())
     return Caption(campaign=tables.plan.campaign, tier=tables.plan.tier, notes=(UNJUDGED,) if unjudged else ())
 

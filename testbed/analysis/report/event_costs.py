@@ -1,4 +1,4 @@
-"""The report's part on what an event costs: attribution, the cost model, and whether it held out of its sample."""
+"""The report's part on what an event costs: prices, where the added instructions go, and a test of the model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from testbed.analysis.tables.holdout import MARGIN, HoldoutRole
 from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.tables import Tables
 
-# What a price is of, in words a reader knows.
+# What a price is of, in words for a reader.
 EVENTS: Mapping[str, str] = {
-    "decisions": "a decision of the hooks (execve or executable mapping in a container)",
-    "bytes": "a byte hashed",
-    "files": "a new file",
-    "lookups": "a known file found",
-    "extends": "an extend",
-    "launches": "a launch entry",
-    "walked": "a file of a known image, its name looked up again",
-    "image_bytes": "a byte of an image, at its first start",
-    "image_files": "a file of an image, at its first start",
+    "decisions": "one decision of the hooks (execve or executable mapping in a container)",
+    "bytes": "one hashed byte",
+    "files": "one new file",
+    "lookups": "one lookup of a known file",
+    "extends": "one extend",
+    "launches": "one launch entry",
+    "walked": "one file of a known image (its name is looked up again)",
+    "image_bytes": "one byte of an image at its first start",
+    "image_files": "one file of an image at its first start",
 }
 
 
@@ -39,26 +39,26 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     if len(tables.parts):
         lines += ["### Where the added instructions go", "", *_parts(tables.parts), ""]
         lines += [f"![attribution]({figures['ladder-stack']})", ""] if "ladder-stack" in figures else []
-    lines += ["### Predicted, of workloads that the fit did not see", "", *_held_out(tables)]
+    lines += ["### Test of the prices on other workloads", "", *_held_out(tables)]
     if "cost-model" in figures:
         lines += ["", f"![predicted against observed]({figures['cost-model']})"]
     return lines
 
 
 def doubts(tables: Tables) -> list[str]:
-    """Return what a reader should hold against the prices."""
+    """Return the reasons to doubt the prices."""
     lines = [f"Events: {words}." for words in events.disagreements(tables.events)]
     unseen = tables.predictions[tables.predictions["role"] != str(HoldoutRole.OUTSIDE)]
     missed = unseen[~unseen["within"].astype(bool)]
     if len(missed):
         pairs = ", ".join(f"`{row['arm']}` on `{row['workload']}`" for row in missed.to_dict("records"))
-        lines.append(f"The cost model misses by more than {100 * MARGIN:g} %: {pairs}.")
+        lines.append(f"The predictions of the cost model are off by more than {100 * MARGIN:g} % for {pairs}.")
     return lines
 
 
 def _prices(fits: tuple[Fit, ...]) -> list[str]:
     if not fits:
-        return [f"No event is priced: fewer than {FEWEST} workloads would give all that they add to one event."]
+        return [f"No event has a price. That needs {FEWEST} or more workloads with different events."]
     rows, notes = [], []
     several = len({fit.kernel for fit in fits}) > 1
     for fit in fits:
@@ -69,12 +69,10 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
             cost = words.amount(price.center, bounds.low, bounds.high, fit.unit)
             rows.append((step, arm, _named(term, fit), cost, price.n, len(fit.workloads)))
         if fit.given_up:
-            notes.append(
-                f"{step}, no price of: " + "; ".join(f"{EVENTS[t]} ({why})" for t, why in fit.given_up.items())
-            )
+            notes.append(f"{step}: no price of " + "; ".join(f"{EVENTS[t]} ({why})" for t, why in fit.given_up.items()))
     header = ("step of the ladder", "arm", "price of", "price, 95 % interval", "n", "workloads")
     return [
-        "Fitted by least squares on all workloads (relative errors), block by block; the interval is over the blocks.",
+        "Each block is fitted by itself (least squares of relative errors). The interval is over the blocks.",
         "",
         *markdown.table(header, rows),
         *(["", *markdown.bullets(notes)] if notes else []),
@@ -82,7 +80,7 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
 
 
 def _named(term: str, fit: Fit) -> str:
-    """Name what is priced; a term that another runs in step with is told together with it."""
+    """Name what is priced. A term that could not be separated from another is priced together with it."""
     together = term == "files" and "extends" in fit.given_up and fit.step.name == "file"
     return f"{EVENTS[term]}, with its entry and extend" if together else EVENTS[term]
 
@@ -90,16 +88,18 @@ def _named(term: str, fit: Fit) -> str:
 def _agreement(table: pd.DataFrame) -> list[str]:
     agreed, wrong = events.agreed(table), events.disagreements(table)
     if not agreed and not wrong:
-        return ["Events are those that the measurers counted; no image was at hand to check them."]
+        return ["The measurers counted the events. No image was available to check them."]
     if wrong:
         return [
-            f"Events by the measurer's counters and by the images: {agreed} runs agree, others do not (see Doubts)."
+            f"The measurer's counters and the images give the same events in {agreed} runs, not in all (see Doubts)."
         ]
-    return [f"Events by the measurer's counters and by the images agree in all {agreed} runs in which both are known."]
+    return [
+        f"The measurer's counters and the images give the same events in all {agreed} runs in which both are known."
+    ]
 
 
 def _parts(table: pd.DataFrame) -> list[str]:
-    """Show a row a workload: the parts in percent of what the whole ladder adds."""
+    """Show a row for each workload: the parts in percent of what the whole ladder adds."""
     shown = [part for part in PARTS if part in set(table["part"])]
     rows = []
     for key, group in table.groupby(list(STRATUM)):
@@ -115,8 +115,8 @@ def _parts(table: pd.DataFrame) -> list[str]:
         )
     header = ("workload", "added", "of the baseline", *(f"{PARTS[part]}, %" for part in shown))
     cells = (
-        "One timed iteration, all arms of the ladder together. Hooks and launches are differences of two arms; the "
-        "other parts are one difference, shared out by the prices above. A part can be below 0: it is a difference."
+        "One timed iteration, all arms of the ladder together. Hooks and launches are differences of two arms. The "
+        "other parts are one difference, divided by the prices above. A part is a difference, so it can be below 0."
     )
     return [
         cells,
@@ -132,22 +132,22 @@ def _short(unit: str) -> str:
 def _held_out(tables: Tables) -> list[str]:
     table = tables.predictions
     if table.empty:
-        return ["Not tested: fewer than four workloads can be fitted."]
+        return ["Not tested: that needs four or more workloads."]
     unseen = table[table["role"] != str(HoldoutRole.OUTSIDE)]
     rule = (
-        "The names of the workloads in alphabetical order: the first, third, fifth, ... are fitted, the others are "
-        "held out; then the halves change places. So each workload is predicted by a fit that did not see it."
+        "The first, third, fifth, ... workload by name is fitted, and the others are held out and predicted. Then the "
+        "halves are swapped. So every prediction comes from a fit without that workload."
     )
     lines = [rule, ""]
     for arm, group in sorted(unseen.groupby("arm"), key=lambda pair: climb(str(pair[0]))):
         by_rule = group[group["role"] == str(HoldoutRole.HELD_OUT)]
         worst = max(group.to_dict("records"), key=lambda row: abs(row["ratio"] - 1))
         lines.append(
-            f"- `{arm}`: {int(by_rule['within'].sum())} of {len(by_rule)} held out, and "
-            f"{int(group['within'].sum())} of all {len(group)} in turn, within ±{100 * MARGIN:g} %; "
-            f"farthest: `{worst['workload']}`, {worst['ratio']:.3f}."
+            f"- `{arm}`: {int(by_rule['within'].sum())} of {len(by_rule)} held-out workloads are predicted within "
+            f"±{100 * MARGIN:g} %, and after the swap {int(group['within'].sum())} of all {len(group)}. "
+            f"The worst is `{worst['workload']}`: predicted / observed = {worst['ratio']:.3f}."
         )
-    header = ("workload", "arm", "was", "observed, 95 % interval", "predicted", "predicted / observed")
+    header = ("workload", "arm", "role", "observed, 95 % interval", "predicted", "predicted / observed")
     return [*lines, "", *markdown.table(header, _predictions(table))]
 
 

@@ -1,4 +1,4 @@
-"""What a reader must know of how a campaign went: the order of its arms, what was thrown away, how far boots differ."""
+"""The report's part on how the campaign went: the order of arms, rejected runs, how far boots differ."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from testbed.record import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """How often an arm stood at a place, and followed another arm, over the blocks: fewest and most of all pairs.
+    """How often an arm had a position, and followed another arm, over the blocks: fewest and most of all pairs.
 
-    ``strata``: over how many workloads it was counted. All of planned orders, which resuming does not change.
+    ``strata``: over how many workloads it was counted. It counts planned orders, which resuming does not change.
     """
 
     places: tuple[int, int]
@@ -31,25 +31,25 @@ class Balance:
 
     @property
     def ok(self) -> bool:
-        """Whether each arm is equally often at each place and after each other arm."""
+        """Whether each arm is equally often at each position and after each other arm."""
         return self.places[0] == self.places[1] and self.followers[0] == self.followers[1]
 
     @property
     def words(self) -> str:
-        """Say it in plain words."""
+        """The result as a sentence."""
         if self.ok:
             return (
-                f"Order of arms: balanced. Of each workload every arm stands {self.places[0]} times at every place and "
-                f"follows every other arm {self.followers[0]} times."
+                f"The order of arms is balanced: for each workload, every arm has every position "
+                f"{_times(self.places[0])} and follows every other arm {_times(self.followers[0])}."
             )
         return (
-            f"Order of arms: not balanced. Of a workload an arm stands {_span(self.places)} times at a place and "
+            f"The order of arms is not balanced: for a workload, an arm has a position {_span(self.places)} times and "
             f"follows another arm {_span(self.followers)} times."
         )
 
 
 def balance(plan: Plan) -> Balance:
-    """Count places and followers in the planned order, of the arms of each workload by themselves."""
+    """Count positions and followers in the planned order, for the arms of each workload."""
     orders: dict[tuple[str, ...], list[list[str]]] = {}
     for block in plan.blocks:
         of_block: dict[tuple[str, ...], list[str]] = {}
@@ -72,21 +72,21 @@ def balance(plan: Plan) -> Balance:
 
 
 def attempts(rows: pd.DataFrame) -> list[str]:
-    """Return the lines on runs that were put aside: an arm a row, with how each of its attempts had ended."""
+    """Return the lines on rejected runs: one row for each arm, with how its attempts ended."""
     aside = rows[~rows["current"].astype(bool)].drop_duplicates("run")
     if aside.empty:
-        return ["No run was put aside: every number here is of a first attempt."]
-    header = ("measurer", "put aside", *(str(status) for status in Status), "reasons")
+        return ["No run was rejected: every number is of a first attempt."]
+    header = ("measurer", "repeated", *(str(status) for status in Status), "reasons")
     cells = (
-        "Runs that were put aside and done again, blind to their numbers; none of these is used (an arm that is "
-        "disturbed takes the other arms of its workload with it):"
+        "These runs were rejected and repeated without looking at their results. None of them is used. (If one arm is "
+        "disturbed, all arms of its workload are repeated.)"
     )
     return [
         cells,
         "",
         *markdown.table(header, _put_aside(aside)),
         "",
-        "Unequal shares of rejected runs mean that a measurer itself makes noise: a finding, not bad luck.",
+        "If the shares of rejected runs are unequal, a measurer itself causes noise.",
     ]
 
 
@@ -94,7 +94,7 @@ def boots(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
     """Return one row a (kernel, runtime, workload): how far its baseline differs from boot to boot.
 
     ``sd``: standard deviation of the logarithm over blocks; ``span``: largest over smallest, less 1; ``n`` blocks. It
-    cancels in each ratio; it is what a comparison across boots would have as its noise.
+    cancels in each ratio; a comparison across boots would have it as noise.
     """
     listed: list[dict[str, Any]] = []
     reading = metrics.reading(metrics.PRIMARY, question.tier)
@@ -118,7 +118,7 @@ def section(plan: Plan, rows: pd.DataFrame, question: Question) -> list[str]:
     spread = boots(rows, question)
     if spread.empty:
         return lines
-    lines += ["How far the baseline differs from boot to boot; each ratio is of one boot, so this cancels:", ""]
+    lines += ["How much the baseline differs from boot to boot. Each ratio is of one boot, so this cancels:", ""]
     cells = (
         (f"`{row['workload']}`", row["n"], f"{100 * row['sd']:.3f} %", f"{100 * row['span']:.3f} %")
         for row in spread.to_dict("records")
@@ -136,6 +136,10 @@ def _put_aside(aside: pd.DataFrame) -> Iterator[list[object]]:
 
 def _stratum(cell: Cell) -> tuple[str, ...]:
     return cell.kernel, cell.runtime, cell.workload, cell.attack
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _span(ends: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""All that a report tells, gathered: the tables, the verdicts, the runs, and how the campaign is named to a reader."""
+"""What a report is written from: the tables, the verdicts, the runs, and the campaign's name for a reader."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from testbed.rundir import LoadedCampaign
 class ReportInputs:
     """What the sections of a report read.
 
-    ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: what the
-    verifier said of forgeries of this campaign's evidence. ``shown_path``: how the campaign's directory is written in
-    commands; ``figures``: the picture of each figure by its name, relative to it. ``tpm_ms``: what a reader says that
-    an extend takes, for a model. ``reference``: the verdicts are not of now, as most evidence is not here.
+    ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: the
+    verifier's findings in forgeries of this campaign's evidence. ``shown_path``: how the campaign's directory is
+    written in commands; ``figures``: the picture of each figure by its name, relative to it. ``tpm_ms``: the latency of
+    an extend that a reader gives, for a model. ``reference``: the verdicts are the stored ones.
     """
 
     facts: Mapping[str, Any]
@@ -45,7 +45,7 @@ def gather(
     """Judge a campaign's runs and compute all tables. ``truth``: of events; by its images if not given."""
     campaign, runs = loaded.campaign, frames.runs(loaded)
     if reference.is_reference(campaign):
-        # Most of its evidence is elsewhere: what was found there is believed, and the report says so.
+        # Most of its evidence is elsewhere, so the stored verdicts are used, and the report says so.
         judged, known = worst_check.read(campaign.path), tables.read(loaded)
     else:
         judged = checks.checks(loaded, judge)

@@ -1,4 +1,4 @@
-"""The report's part on overhead: the ladder, the A/A, what grows in memory, and what to doubt."""
+"""The report's part on overhead: the ladder, the A/A, what grows in memory, and the reasons for doubt."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from testbed.record import Status, Tier
 
 _HEADER = (
     *("workload", "measurer", "overhead, 95 % interval", "n", "verdict"),
-    *("cost of one operation", "baseline", "could be found"),
+    *("cost of one operation", "baseline", "detectable effect (80 % power)"),
 )
-# What grows: of the log always, of memory where it was looked at.
+# What grows: the log in every campaign, memory where the campaign recorded it.
 _GROWN = {
-    "log_entries": ("IMA log, entries an iteration", 1.0),
-    "ima_log_bytes": ("IMA log, bytes in all", 1.0),
-    "slab": ("kernel memory (slab), KiB an iteration", 1 / 1024),
-    "page_cache": ("page cache, KiB an iteration", 1 / 1024),
+    "log_entries": ("IMA log, entries per iteration", 1.0),
+    "ima_log_bytes": ("IMA log, bytes in total", 1.0),
+    "slab": ("kernel memory (slab), KiB per iteration", 1 / 1024),
+    "page_cache": ("page cache, KiB per iteration", 1 / 1024),
 }
 # More strata than this are shown as a matrix first.
 _FEW = 3
 _MARKS = {
-    Conclusion.NO_DETECTABLE_OVERHEAD: " (none)",
+    Conclusion.NO_DETECTABLE_OVERHEAD: " (no detectable overhead)",
     Conclusion.OVERHEAD_BELOW_DELTA: " (below δ)",
     Conclusion.SPEED_UP: " **(speed-up)**",
     Conclusion.SPEED_UP_BELOW_DELTA: " (speed-up, below δ)",
@@ -42,7 +42,7 @@ _MARKS = {
 
 
 def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
-    """Return the lines on overhead: a table a metric that means something on this tier, the primary one first."""
+    """Return the lines on overhead: a table for each metric that is meaningful on this tier, the primary one first."""
     question = tables.question
     lines = ["## Overhead", "", metrics.MEANING[question.tier], ""]
     filled = {metric: table for metric, table in tables.ladders.items() if len(table)}
@@ -58,36 +58,36 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         if primary and "overhead" in figures:
             lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""]
         every = _every(table)
-        lines += [*(markdown.folded("every rung, with its absolute cost", every) if _many(table) else every), ""]
+        lines += [*(markdown.folded("Every measurer with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
     lines += [*_operations(tables), ""]
     for name in ("starts", "scaling"):
         lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
     grown = _grown(tables.rows)
     fold = len(tables.ladder.drop_duplicates(list(STRATUM))) > _FEW
-    return [*lines, *(markdown.folded("what grew: log, kernel memory, page cache", grown) if fold and grown else grown)]
+    return [*lines, *(markdown.folded("What grew: log, kernel memory, page cache", grown) if fold and grown else grown)]
 
 
 def doubts(tables: Tables) -> list[str]:
-    """Return what a reader should hold against the numbers."""
+    """Return the reasons to doubt the numbers."""
     lines: list[str] = []
     table, question = tables.ladder, tables.question
     if table.empty:
         return lines
     fewest = int(table["n"].min())
     if fewest < 6:
-        lines.append(f"n = {fewest}: below 6 blocks there is no 95 % interval, and so no verdict.")
+        lines.append(f"n = {fewest}: below 6 blocks there is no 95 % interval and no verdict.")
     elif fewest < 12:
         lines.append(
-            f"n = {fewest}: intervals only. The smallest possible exact p is {2 / 2**fewest:.3f}, so nothing is "
-            "corrected for the number of comparisons: read each interval by itself."
+            f"n = {fewest}: intervals only. The smallest possible exact p is {2 / 2**fewest:.3f}, so nothing can be "
+            "corrected for the number of comparisons. Read each interval by itself."
         )
     if (table["floor_n"] == 0).any():
-        lines.append(f"No A/A: without `{question.duplicate}` an effect cannot be told from noise.")
+        lines.append(f"No A/A: without `{question.duplicate}` an effect cannot be distinguished from noise.")
     delta = question.delta
     wide = table[(table["floor_low"] < 1 - delta) | (table["floor_high"] > 1 + delta)]
     if len(wide) and fewest >= 6:
-        lines.append(f"The A/A interval is wider than δ = ±{100 * delta:g} %: the noise is larger than what is asked.")
+        lines.append(f"The A/A interval is wider than δ = ±{100 * delta:g} %: the noise is larger than the margin.")
     lines += list(_unsteady(table))
     lines += list(_other_methods(tables.methods))
     order = balance(tables.plan)
@@ -99,7 +99,7 @@ def _many(table: pd.DataFrame) -> bool:
 
 
 def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
-    """Show a row a workload and a column an arm, with what the same arm twice differs by."""
+    """Show a row for each workload and a column for each arm; the last column is the A/A."""
     arms = sorted(set(table["treatment"]), key=climb)
     lines = []
     for key, group in table.groupby(list(STRATUM)):
@@ -120,8 +120,8 @@ def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
     return [
         *markdown.table(("workload", *(f"`{arm}`" for arm in arms), "A/A, %"), lines),
         "",
-        "Without a remark: OVERHEAD, above the noise and not below δ."
-        + (" The mean is taken in each block, its interval over the blocks." if len(overall) else ""),
+        "No remark means OVERHEAD: above the noise, and not below δ."
+        + (" The mean is taken in each block; its interval is over the blocks." if len(overall) else ""),
         *_apart(overall),
     ]
 
@@ -134,7 +134,7 @@ def _apart(overall: pd.DataFrame) -> Iterator[str]:
     ]
     if intervals:
         shown = ", ".join(intervals)
-        yield f"Its interval in %, if workloads did not share their boots (bootstrap within each): {shown}."
+        yield f"If workloads did not share their boots, its interval in % would be (bootstrap within each): {shown}."
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
@@ -143,7 +143,7 @@ def _cell(row: Mapping[Any, Any]) -> str:
 
 def _why_none(question: Question, rows: pd.DataFrame) -> str:
     if not metrics.readable(question.tier):
-        return "on this tier no clock means anything"
+        return "this tier has no meaningful clock"
     if rows.empty or question.baseline not in set(rows.loc[rows["status"] == str(Status.OK), "measurer"]):
         return f"no good run of the baseline `{question.baseline}`"
     return "no block has both the baseline and another arm"
@@ -163,15 +163,13 @@ def _row(row: Mapping[Any, Any]) -> tuple[object, ...]:
 
 
 def _every(table: pd.DataFrame) -> list[str]:
-    """Show every rung; p only where there are blocks enough to correct it for the number of workloads."""
+    """Show every contrast; p only where enough blocks exist to correct it for the number of workloads."""
     rows: list[dict[Any, Any]] = table.to_dict("records")
     has_p = bool(table["p_adjusted"].notna().any())
     header = (*_HEADER, "p", "p, Holm") if has_p else _HEADER
     shown = ((*_row(row), *((_p(row["p"]), _p(row["p_adjusted"])) if has_p else ())) for row in rows)
     lines = [*markdown.table(header, shown), ""]
-    sentence = (
-        "*Could be found*: the smallest true overhead that as many blocks with this noise find in 80 % of campaigns."
-    )
+    sentence = "*Detectable effect*: the smallest true overhead that 80 % of such campaigns detect, with this noise."
     return [*lines, sentence]
 
 
@@ -180,14 +178,14 @@ def _p(value: float | None) -> str:
 
 
 def _verdict(row: Mapping[Any, Any]) -> str:
-    """Return the verdict, of an inconclusive one with what would settle it."""
+    """Return the verdict; of an inconclusive one also how many blocks would settle it."""
     conclusion = words.conclusion(row["verdict"], row["delta"])
     settled = row["verdict"] == Conclusion.INCONCLUSIVE and not pd.isna(row["settles"])
     return f"{conclusion}; {int(row['settles'])} blocks would settle it" if settled else conclusion
 
 
 def _named(row: Mapping[Any, Any], table: pd.DataFrame) -> str:
-    """Name a workload, and of kernel and runtime what differs in the table."""
+    """Name a workload, with kernel and runtime where the table has several."""
     extra = [str(row[name]) for name in ("kernel", "runtime") if len(set(table[name])) > 1]
     return f"`{row['workload']}`" + (f" ({', '.join(extra)})" if extra else "")
 
@@ -197,7 +195,7 @@ def _stratum(row: Mapping[Any, Any]) -> str:
 
 
 def _noise(table: pd.DataFrame, question: Question) -> Iterator[str]:
-    """Say what the same arm twice differs by; of many workloads the matrix does, but for those without an A/A."""
+    """Say what the A/A of each workload is. Of many workloads the matrix says it, except for those without an A/A."""
     for row in table.drop_duplicates(list(STRATUM)).to_dict("records"):
         if row["floor_n"] == 0:
             both = f"`{question.baseline}` and `{question.duplicate}`"
@@ -209,22 +207,22 @@ def _noise(table: pd.DataFrame, question: Question) -> Iterator[str]:
 
 
 def _operations(tables: Tables) -> list[str]:
-    """Say what an operation is where it is not the iteration, and what of servers is not shown."""
+    """Say what an operation is where it is not the iteration, and which numbers of servers are not shown."""
     names = sorted({str(name) for name in tables.ladder["workload"]})
     operations = [f"`{name}` {operation}" for name in names if (operation := _operation(name)) not in ("", "iteration")]
-    lines = [f"An operation is: {'; '.join(operations)}; else an iteration."] if operations else []
+    lines = [f"An operation is: {'; '.join(operations)}. For other workloads it is an iteration."] if operations else []
     served = sorted(set(tables.rows["metric"].dropna()) & set(metrics.SERVED))
     if served and tables.question.tier is not Tier.KVM:
         shown = ", ".join(f"`{name}`" for name in served)
         lines.append(
-            f"Recorded and not shown: {shown}. They are by the guest's clock, which on tier {tables.question.tier} is "
-            "not time: not comparable."
+            f"Recorded but not shown: {shown}. The guest's clock measures them, and on tier {tables.question.tier} it "
+            "is not time, so they are not comparable."
         )
     return lines
 
 
 def _other_methods(table: pd.DataFrame) -> Iterator[str]:
-    """Tell each contrast of which another method would have come to another verdict."""
+    """Name each contrast for which another method gives another verdict."""
     for key, group in table[~table["agree"].astype(bool)].groupby([*STRATUM, "treatment"]):
         stratum = dict(zip((*STRATUM, "treatment"), key, strict=True))
         verdicts = "; ".join(
@@ -242,16 +240,16 @@ def _operation(workload: str) -> str:
 
 
 def _unsteady(table: pd.DataFrame) -> Iterator[str]:
-    """Say where the A/A reaches further than such a workload's should; the wider margin of servers is in words only."""
+    """Say where the A/A is wider than expected of such a workload. No verdict uses these margins."""
     for steady, margin in metrics.EXPECTED_FLOOR.items():
         beyond = [
             f"`{row['workload']}`"
             for row in table.drop_duplicates(list(STRATUM)).to_dict("records")
             if row["floor_n"] >= 6 and _steady(str(row["workload"])) is steady and _reach(row) > margin
         ]
-        kind = "steady workloads" if steady else "servers, of which several processes wait for each other,"
+        kind = "steady workloads" if steady else "servers (several processes that wait for each other)"
         if beyond:
-            yield f"The A/A of {kind} should lie within ±{100 * margin:g} %; beyond it: {', '.join(beyond)}."
+            yield f"The A/A of {kind} should lie within ±{100 * margin:g} %. It is wider for {', '.join(beyond)}."
 
 
 def _steady(workload: str) -> bool:

@@ -1,4 +1,4 @@
-"""A campaign's report: tables in, Markdown out. The first line says in plain words what came of it."""
+"""A campaign's report: tables in, Markdown out. The first line is the result in one sentence."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _attacked(material: ReportInputs) -> list[str]:
 
 
 _REFERENCE = (
-    "A reference data set: its verdicts were found when all evidence was there; here is one bundle of each measurer."
+    "This is a reference data set. Its verdicts were made from the whole evidence; here is one bundle of each measurer."
 )
 
 

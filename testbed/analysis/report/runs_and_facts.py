@@ -1,4 +1,4 @@
-"""The report's parts on runs and facts: what was not measured, what failed, with what, and how to do it again."""
+"""The report's parts on runs and facts: what was not measured, what failed, and how to reproduce the campaign."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from testbed.analysis.differences import flat
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.record import Status
 
-# So many runs without a record are named, the rest is counted.
+# At most this many runs without a record are named; the others are counted.
 _LISTED = 20
 
 
 def unmeasured(material: ReportInputs) -> list[str]:
-    """Say what the programs themselves could not measure: where that is not 0, a missing entry proves nothing."""
+    """Say what the programs could not measure: where that is not 0, a missing entry proves nothing."""
     counted = [run for run in material.runs.to_dict("records") if run["counters"]]
     if not counted:
-        return ["## Unmeasured events", "", "No run collected counters (a measurer without programs has none)."]
+        return ["## Unmeasured events", "", "No run has counters: a measurer without programs counts nothing."]
     totals: dict[tuple[str, str, str], int] = {}
     for run in counted:
         for name, value in run["counters"].items():
@@ -40,11 +40,11 @@ def unmeasured(material: ReportInputs) -> list[str]:
 
 
 def failures(material: ReportInputs) -> list[str]:
-    """List the runs that are not good, and how they are shared out over the arms."""
+    """List the runs that are not good, and their shares for each arm."""
     bad = material.runs[material.runs["status"] != str(Status.OK)]
     if bad.empty:
         return []
-    # Of a campaign that is still under way most runs are missing, and those that went wrong would drown in them.
+    # In a campaign that is still running most runs are missing; they would hide those that failed.
     listed = pd.concat([bad[bad["status"].notna()], bad[bad["status"].isna()].head(_LISTED)])
     shares = (
         (
@@ -66,7 +66,7 @@ def failures(material: ReportInputs) -> list[str]:
         for run in listed.to_dict("records")
     )
     unlisted = len(bad) - len(listed)
-    rest = f"{unlisted} more have no record: `testbed run` goes on where it was stopped. Their shares are below."
+    rest = f"{unlisted} more have no record: `testbed run` continues where it stopped. Their shares are below."
     return [
         "## Runs that failed, were rejected or are missing",
         "",
@@ -75,7 +75,7 @@ def failures(material: ReportInputs) -> list[str]:
         "",
         *markdown.table(("measurer", "planned", *(str(status) for status in Status), "missing"), shares),
         "",
-        "Unequal shares among arms mean that a measurer itself makes trouble: a finding, not bad luck.",
+        "If the shares of the arms are unequal, a measurer itself causes failures.",
     ]
 
 
@@ -84,7 +84,7 @@ def _status(status: Any) -> str:
 
 
 def facts(material: ReportInputs) -> list[str]:
-    """List what the campaign was done with, and what differs from run to run."""
+    """List the facts of the campaign, and the names of those that differ from run to run."""
     campaign_facts = dict(flat(material.facts))
     of_runs: dict[str, set[str]] = {}
     for told_by_run in material.runs["facts"]:
@@ -96,7 +96,7 @@ def facts(material: ReportInputs) -> list[str]:
     varying = sorted(name for name, values in of_runs.items() if len(values) > 1)
     differ = [
         "",
-        f"Differ from run to run (see each `record.json`): {', '.join(f'`{name}`' for name in varying)}.",
+        f"These differ from run to run (see each `record.json`): {', '.join(f'`{name}`' for name in varying)}.",
     ]
     return ["## Facts", "", *markdown.table(("fact", "value"), lines), *(differ if varying else [])]
 

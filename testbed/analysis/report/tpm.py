@@ -9,17 +9,17 @@ import pandas as pd
 from testbed.analysis import markdown, words
 
 _WHAT = (
-    "Waiting is elapsed less CPU time, by the guest's clock: for a software TPM and the disk, and under icount in the "
-    "host's real time. **It is not the latency of a hardware TPM** and is in no number of the other sections."
+    "Waiting is elapsed time less CPU time, by the guest's clock. It is the waiting for a software TPM and the disk, "
+    "under icount in the host's real time. **It is not the latency of a hardware TPM**. No other section contains it."
 )
 
 
 def section(table: pd.DataFrame, tpm_ms: float | None) -> list[str]:
-    """Return the lines on extends and waiting. ``tpm_ms``: what a reader says an extend takes, milliseconds."""
+    """Return the lines on extends and waiting. ``tpm_ms``: the reader's latency of an extend, in milliseconds."""
     if table.empty:
         return []
     shown = table[(table["extends"] > 0) | (table["wait"] > 0)]
-    header = ["workload", "measurer", "extends an iteration", "waiting", "more than the baseline"]
+    header = ["workload", "measurer", "extends per iteration", "waiting", "more than the baseline"]
     header += [f"MODEL: extends x {tpm_ms:g} ms"] if tpm_ms is not None else []
     lines = [
         "## TPM: extends, and waiting",
@@ -30,12 +30,10 @@ def section(table: pd.DataFrame, tpm_ms: float | None) -> list[str]:
         "",
     ]
     if tpm_ms is None:
-        lines.append(
-            "With `testbed report --tpm-ms 7` a model stands beside it: extends times the latency of your TPM."
-        )
+        lines.append("`testbed report --tpm-ms 7` adds a model: the number of extends times the latency of your TPM.")
     else:
         lines.append(
-            f"The last column is a **model**, not a measurement: every extend waits {tpm_ms:g} ms, one after the other."
+            f"The last column is a **model**, not a measurement: each extend waits {tpm_ms:g} ms, one after the other."
         )
     return lines
 

@@ -28,14 +28,14 @@ from testbed.analysis.statistics.signedrank import interval_rank, p_value, walsh
 CONFIDENCE = 0.95
 # Two one-sided tests at 5 % are an interval of 90 % inside the margin.
 EQUIVALENCE_CONFIDENCE = 0.90
-# The smallest exact p of 6 blocks is 0.031: below 12 none could survive the correction for several workloads.
+# The smallest exact p of 6 blocks is 0.031. Below 12 blocks none could stay below 0.05 after correction.
 MIN_FOR_P = 12
 MAX_FAILED = 0.05
 MAX_REJECTED = 0.40
 
 
 class Conclusion(enum.StrEnum):
-    """What may be said about an arm. The two "below δ" are overhead and equivalence both: real, but small."""
+    """The verdict on an arm. The two "below δ" are both an effect and equivalence: real, but small."""
 
     INVALID = "INVALID"
     OVERHEAD = "OVERHEAD"
@@ -76,9 +76,9 @@ class EffectEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What the same arm twice shows: ``estimate`` of A (logarithm) and the ``resolution`` of the tier's clock.
+    """What the A/A shows: ``estimate`` of A (logarithm) and the ``resolution`` of the tier's clock.
 
-    A difference that is smaller than the resolution is no difference, and no fault of the experiment either.
+    A difference below the resolution counts as none, and does not make the experiment invalid.
     """
 
     estimate: EffectEstimate
@@ -92,7 +92,7 @@ class Floor:
 
     @property
     def biased(self) -> bool:
-        """Whether the same arm twice differs: the experiment is at fault, nothing can be concluded from it."""
+        """Whether the same arm run twice differs: then the experiment is biased, and nothing follows from it."""
         interval = self.estimate.interval
         return interval is not None and (interval.low > self.resolution or interval.high < -self.resolution)
 
@@ -106,7 +106,7 @@ class Losses:
 
     @property
     def too_many(self) -> bool:
-        """Whether what is left is no longer a fair sample."""
+        """Whether the remaining blocks are no longer a fair sample."""
         return self.failed > MAX_FAILED or self.rejected > MAX_REJECTED
 
 
@@ -178,9 +178,9 @@ def _bounds(averages: NDArray[np.float64], n: int, confidence: float) -> Interva
 
 
 def conclude(effect: EffectEstimate, floor: Floor | None, *, delta: float, losses: Losses = Losses()) -> Conclusion:
-    """Say what may be said of ``effect`` (logarithm). ``delta``: below this relative overhead two arms count as equal.
+    """Return the verdict on ``effect`` (logarithm). ``delta``: below this relative overhead two arms count as equal.
 
-    Without an A/A (``floor``) an effect cannot be told from the experiment's own noise, so there is no verdict.
+    Without an A/A (``floor``) an effect cannot be distinguished from noise, so there is no verdict.
     """
     if losses.too_many or (floor is not None and floor.biased):
         return Conclusion.INVALID

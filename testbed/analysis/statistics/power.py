@@ -1,4 +1,4 @@
-"""How small an effect so many blocks can find, and how many blocks an answer takes. Pure and deterministic.
+"""The smallest effect that a number of blocks detects, and the blocks that an answer needs. Pure and deterministic.
 
 The usual formula, (t.975 + t.80) s / sqrt(0.955 n), promises 80 % and gives 65 % at n = 6, as the exact interval of few
 blocks is wider than a t interval; and as a verdict also asks that the effect exceeds the A/A floor, it gives 20 to 40 %

@@ -1,9 +1,9 @@
 """What an event costs: cost = constant + sum of (coefficient x count), fitted in each block by itself. Pure.
 
-A block is the unit here too: its rows share a boot. So each block has a fit of its own, and what is told of a
-coefficient, or of a prediction, is the Hodges-Lehmann estimate over the blocks' fits with its exact interval. That
-interval says how well a coefficient repeats. How well the model holds is said by rows that the fit did not see
-(``held_out``): under icount blocks repeat so well that the two differ by far.
+A block is the unit here too, because its rows share a boot. So each block is fitted by itself. A coefficient, or a
+prediction, is the Hodges-Lehmann estimate over the blocks' fits with its exact interval. That interval says how well a
+coefficient repeats. Rows that were not fitted say how well the model fits (``held_out``). Under icount, blocks repeat
+so well that the two differ greatly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONSTANT = "constant"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """Which columns of a table say what. Rows are one arm of one workload in one block.
+    """The columns of a table and their meaning. Rows are one arm of one workload in one block.
 
     ``cost`` is explained by the counts in ``events``, and by a constant of each row if ``constant``. ``nonnegative``:
     events whose coefficient cannot be below 0, as a hash gives no time back. ``weight``: column of positive weights of
@@ -75,7 +75,7 @@ class Model:
 def fit(table: pd.DataFrame, form: Form) -> Model:
     """Fit each block's rows by least squares, weighted and bounded as ``form`` says.
 
-    A block that lost rows, so that the rest cannot tell the terms apart, is left out; ``Model.blocks`` names those that
+    A block that lost rows, so that the others cannot separate the terms, is left out; ``Model.blocks`` names those that
     are in. Raises ``ValueError`` if none is, and for a count, a cost or a weight that is no number.
     """
     _check(table, form)
@@ -90,16 +90,16 @@ def fit(table: pd.DataFrame, form: Form) -> Model:
             fits[block] = _solve(scaled, cost, form) / length
             condition = max(condition, float(np.linalg.cond(scaled)))
     if not fits:
-        raise ValueError(f"no block has rows that tell {', '.join(form.terms)} apart")
+        raise ValueError(f"no block has rows that separate {', '.join(form.terms)}")
     return Model(form=form, blocks=tuple(fits), fits=np.array(list(fits.values())), condition=condition)
 
 
 def held_out(table: pd.DataFrame, form: Form, *, by: str, keys: Sequence[str] = ()) -> pd.DataFrame:
     """Return how well each value of ``by`` (a workload) is predicted by a fit of all the others.
 
-    One row a (``by``, ``keys``), where ``keys`` tell its rows of one block apart (the measurer): ``measured`` (Hodges-
+    One row a (``by``, ``keys``), where ``keys`` distinguish its rows of one block (the measurer): ``measured`` (Hodges-
     Lehmann over blocks), ``predicted low high``, and ``error error_low error_high``: predicted/measured - 1 in each
-    block, over the ``n`` blocks that have both. Raises ``ValueError`` where the others do not tell the terms apart,
+    block, over the ``n`` blocks that have both. Raises ``ValueError`` where the others do not separate the terms,
     where a measured cost is 0, and where ``keys`` leave several rows of a block.
     """
     listed = [row for name in table[by].unique() for row in _held_out(table, form, by, name, list(keys))]

@@ -1,4 +1,4 @@
-"""The same question asked in other ways: would another estimator have come to another verdict? Pure, seeded."""
+"""The same contrasts by other methods, and the verdict that each would give. Pure, seeded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rows(
 
 
 def disagreement(results: Iterable[MethodResult]) -> str | None:
-    """Return what to doubt, if not all methods come to the same verdict: a line for a reader."""
+    """Return a line for a reader if not all methods give the same verdict."""
     listed = list(results)
     if len({row.verdict for row in listed}) < 2:
         return None

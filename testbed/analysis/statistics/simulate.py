@@ -1,8 +1,7 @@
-"""Campaigns that never ran: how often the verdicts are wrong where the truth is known. Pure, seeded, no machine.
+"""Simulated campaigns: how often the verdicts are wrong where the truth is known. Pure, seeded, without a machine.
 
-Each simulated campaign is judged by what judges a real one (``effect.estimate``, ``effect.conclude``), from values of
-its arms in Williams order: the baseline twice, and one for each truth that is asked for. They are disturbed by what
-disturbs real ones::
+The code that judges real campaigns (``effect.estimate``, ``effect.conclude``) judges simulated ones. Their arms are in
+Williams order: the baseline twice, and one arm for each truth. They have the disturbances of real ones::
 
     ln value = truth of the arm + boot + (boot x arm) + slot in the block + drift of the campaign + noise + spike
 """
@@ -24,7 +23,7 @@ from testbed.plan import williams
 CAMPAIGNS = 2000
 _FOUND = (Conclusion.OVERHEAD, Conclusion.OVERHEAD_BELOW_DELTA, Conclusion.SPEED_UP, Conclusion.SPEED_UP_BELOW_DELTA)
 _EQUAL = (Conclusion.NO_DETECTABLE_OVERHEAD, Conclusion.OVERHEAD_BELOW_DELTA, Conclusion.SPEED_UP_BELOW_DELTA)
-# The pilot that states the smallest effect must not see the campaigns that are held to it.
+# The pilot that states the smallest effect must be independent of the campaigns that test it.
 _PILOT_SEED = 1_000_003
 
 
@@ -53,7 +52,7 @@ class Noise:
 class Design:
     """How a campaign is made: its ``blocks``, its margin, the clock's ``resolution``, its noise.
 
-    ``balanced``: in Williams order; else all blocks have the same order, which is what the simulation is there to show.
+    ``balanced``: in Williams order; else all blocks have the same order, to show what that does.
     """
 
     blocks: int
@@ -79,7 +78,7 @@ TIMED = Design(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What came of an arm that costs ``truth`` (logarithm), as shares of the campaigns.
+    """The verdicts on an arm that costs ``truth`` (logarithm), as shares of the campaigns.
 
     ``found``: called overhead or speed-up. ``equal``: called equal within delta. ``covered``: the 95 % interval holds
     the truth. The rest of them: ``inconclusive``, ``invalid``.
@@ -122,7 +121,7 @@ def stated_mde(design: Design, *, campaigns: int = CAMPAIGNS, seed: int = _PILOT
 
 
 def usual_truths(design: Design) -> tuple[float, ...]:
-    """Return what is worth knowing of a design: nothing, what it says it finds, and delta in either direction."""
+    """Return the usual truths: no effect, the stated smallest effect, and delta in either direction."""
     return 0.0, stated_mde(design), math.log1p(design.delta), math.log1p(-design.delta)
 
 
@@ -135,7 +134,7 @@ def values(design: Design, truths: Sequence[float], *, campaigns: int, seed: int
     slots = random.normal(0, noise.slot, (campaigns, 1, len(truth)))
     passed = np.arange(design.blocks * len(truth)).reshape(shape[1:]) / (design.blocks * len(truth))
     left = np.concatenate([np.zeros((*shape[:2], 1)), noise.carry * (order[:, :, :-1] >= 2)], axis=2)
-    # Until here by place in the block; whoever stands there gets it.
+    # Up to here by position in the block; now each arm takes the value of its position.
     placed = slots + noise.drift * passed + left
     by_arm = np.take_along_axis(placed, np.argsort(order, axis=2), axis=2)
     boots = random.normal(0, noise.boot, (*shape[:2], 1)) + random.normal(0, noise.boot_arm, shape)

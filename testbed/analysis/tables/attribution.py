@@ -1,8 +1,8 @@
-"""Where the added instructions go: the ladder's differences, taken apart by what was measured and what was fitted.
+"""Where the added instructions go: the ladder's differences, in measured and fitted parts.
 
-Two arms' difference is measured: that of the hooks, and what images add. What the programs add for files is one
-difference, and is shared out by the prices of events (``costmodel``): to looking up what is known, to hashing by byte,
-to entries (template, log, extend). What the prices do not explain is a part of its own and is shown.
+The parts of hooks and of images are measured: each is the difference of two arms. What the programs add for files is
+one difference, which the prices of events (``costmodel``) divide: lookups of known files, hashed bytes, and entries
+(template, log, extend). What the prices do not explain is a part of its own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from testbed.analysis.tables.ladder import STRATUM
 # In the order in which they are stacked. ``how``: measured as a difference of arms, or by fitted prices.
 PARTS: Mapping[str, str] = {
     "hooks": "hooks that decide nothing",
-    "lookups": "finding that a file is known",
-    "hash": "SHA-256, by byte",
-    "entries": "a new file: template, log, extend",
-    "launches": "images: launches, walk over the names (at a first start: the whole tree)",
+    "lookups": "lookups of known files",
+    "hash": "SHA-256 of bytes",
+    "entries": "new files: template, log, extend",
+    "launches": "images: launches, names (at a first start the whole tree)",
     "rest": "files: not explained by prices",
 }
 _TERMS = {"hash": ("bytes",), "entries": ("files", "extends"), "lookups": ("lookups",)}
@@ -70,7 +70,7 @@ def _of_workload(
 
 
 def _fitted(files: pd.DataFrame, fit: Fit) -> list[tuple[str, dict[str, float]]]:
-    """Return the parts that prices give. A term that has none is told together with the others, or in the rest."""
+    """Return the parts that have prices. A term without a price is in another part, or in the rest."""
     amounts_of_parts = []
     for part, terms in _TERMS.items():
         priced = [(fit.prices[term], float(files[term].mean())) for term in terms if term in fit.prices]

@@ -26,18 +26,18 @@ from testbed.measurers import BASELINE, Step
 from testbed.record import Tier
 
 MAX_CONDITION = 30.0
-# One workload would give all that it adds to one event.
+# Fewer workloads than this would attribute all that they add to one event.
 FEWEST = 3
-# Workloads that add next to nothing must not rule the fit by their relative error: none weighs more than ten times as
-# much as the one in the middle.
+# Workloads that add almost nothing have large relative errors and must not dominate the fit: none weighs more than ten
+# times as much as the median.
 _HEAVIEST = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """The prices of a step on one kernel. ``prices``: an event's, in ``unit``; ``given_up``: why a term has none.
+    """The prices of a step on one kernel. ``prices``: an event's, in ``unit``; ``given_up``: why a term has no price.
 
-    ``workloads``: those that it saw.
+    ``workloads``: those that were fitted.
     """
 
     step: Step
@@ -113,7 +113,7 @@ def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, s
 
 
 def is_cold(workload: str) -> bool:
-    """Whether a workload's timed iteration begins with an empty page cache: reading a disk is none of our events."""
+    """Whether a workload's timed iteration begins with an empty page cache: reading a disk is not one of our events."""
     try:
         return plugins.workload(workload).cold
     except SpecError:
@@ -121,7 +121,7 @@ def is_cold(workload: str) -> bool:
 
 
 def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:
-    """Fit a step on the rows of ``observations`` given; ``None`` if there is too little to fit it on."""
+    """Fit a step on rows of ``observations``; ``None`` if there are too few."""
     terms, given_up = list(step.terms), {}
     workloads = tuple(sorted(set(seen["workload"].astype(str))))
     mean = seen.groupby(list(STRATUM))[["added", *step.terms]].mean()
@@ -139,7 +139,7 @@ def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:
             return Fit(step=step, kernel=kernel, prices=prices, given_up=given_up, workloads=workloads, unit=unit)
         lost = below[-1] if below else terms[-1]
         terms.remove(lost)
-        given_up[lost] = solved if isinstance(solved, str) else "would have a price below 0"
+        given_up[lost] = solved if isinstance(solved, str) else "its price would be below 0"
     return None
 
 
@@ -163,8 +163,8 @@ def _counts(events: pd.DataFrame, step: Step) -> pd.DataFrame:
 
 
 def _solved(seen: pd.DataFrame, terms: Sequence[str], workloads: int) -> Model | str:
-    """Return the fit of these terms, or why they cannot be told apart on these workloads."""
-    # One more than prices, or nothing would be left that could contradict them.
+    """Return the fit of these terms, or why these workloads cannot separate them."""
+    # One workload more than prices, or no observation could contradict the fit.
     if len(terms) > 1 and workloads <= len(terms):
         return f"{workloads} workloads are too few for {len(terms)} prices"
     weights = seen.groupby("block")["added"].transform(_weights)
@@ -172,9 +172,9 @@ def _solved(seen: pd.DataFrame, terms: Sequence[str], workloads: int) -> Model |
     try:
         model = regression.fit(seen.assign(weight=weights), form)
     except ValueError:
-        return "runs in step with the others in every block"
+        return "grows together with the others in every block"
     if len(terms) > 1 and model.condition > MAX_CONDITION:
-        return f"runs in step with the others (condition number {model.condition:.0f}, at most {MAX_CONDITION:.0f})"
+        return f"grows together with the others: condition number {model.condition:.0f}, limit {MAX_CONDITION:.0f}"
     return model
 
 

@@ -51,7 +51,7 @@ class Sum:
 class Truth:
     """What the images say. ``code``: of one container, what it executes; ``tree``: of an image, all that it holds.
 
-    Both return ``None`` where the archive is not there or cannot say it.
+    Both return ``None`` where there is no archive, or where it does not say.
     """
 
     code: Callable[[Started], Sum | None]
@@ -95,7 +95,7 @@ def events(loaded: LoadedCampaign, truth: Truth) -> pd.DataFrame:
     ``counted_files counted_bytes`` (of code in containers, by the measurer) and ``true_files true_bytes`` (by the
     images) are of the whole run; the other counts are of the iteration, by the measurer where it counts, else true.
     Where neither is known for an arm, ``files bytes`` are those of another arm on the same workload: it ran the same;
-    so are always ``lookups decisions``, which tell how often the programs of an arm without counters were asked.
+    so are always ``lookups decisions``, which say how often the programs of an arm without counters were called.
     """
     cells = loaded.cells
     listed = [
@@ -117,13 +117,13 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read(loaded: LoadedCampaign) -> pd.DataFrame:
-    """Return ``events.parquet`` if ``testbed report`` wrote it, else what the measurers' counters alone tell."""
+    """Return ``events.parquet`` if ``testbed report`` wrote it, else the events by the measurers' counters alone."""
     path = loaded.campaign.path / FILE
     return pd.read_parquet(path) if path.exists() else events(loaded, nothing())
 
 
 def disagreements(table: pd.DataFrame) -> list[str]:
-    """Return in words where a measurer counted other files or bytes than the images say, an arm and workload once."""
+    """Return in words where a measurer counted other files or bytes than the images say, once per arm and workload."""
     counts: dict[str, int] = {}
     for _, group in table.groupby("run", sort=True):
         row = group.iloc[0]

@@ -1,7 +1,7 @@
 """From a campaign's directory to tables: one row a sample (``rows.parquet``), one row a run.
 
-Earlier attempts of a run (``NAME~1``) are rows too, so that nothing is lost from sight, but not ``current``: they may
-be of another boot, or disturbed, and no contrast uses them.
+Earlier attempts of a run (``NAME~1``) are rows too, but not ``current``: they may be of another boot, or disturbed, and
+no contrast uses them.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def rows(loaded: LoadedCampaign, checks: pd.DataFrame | None = None) -> pd.DataF
     """Return one row a sample, typed; a run without samples is one row without a value.
 
     ``checks``: of ``checks.checks``; without it those of ``checks.parquet``, if that is there. ``oracle`` is the worst
-    verdict on the run (``ok`` ``unexpected`` ``missed``), ``unjudged`` if the table lacks the run, and missing if there
-    is no table. ``operations``: how many the iteration did, 1 if it does not say. ``current``: not an earlier attempt.
+    verdict on the run (``ok`` ``unexpected`` ``missed``), ``unjudged`` if the run is not in the table, and missing
+    if there is no table. ``operations``: how many the iteration did, 1 if it does not say.
+    ``current``: not an earlier attempt.
+
     Raises ``EvidenceError`` for a record of no planned cell, ``IncompatibleRuns`` if the records' checked facts differ.
     """
     plan, cells = loaded.plan, loaded.cells
@@ -56,7 +58,7 @@ def rows(loaded: LoadedCampaign, checks: pd.DataFrame | None = None) -> pd.DataF
         run = {
             "run": path.name,
             "current": not retired(path),
-            # What a run was found to be says nothing of its earlier attempts.
+            # The verdict on a run says nothing about its earlier attempts.
             "oracle": None if verdicts is None else verdicts.get(path.name, worst_check.UNJUDGED),
         }
         listed += (run | row for row in _rows_of(plan, _cell(cells, path, record), record))
@@ -64,9 +66,9 @@ def rows(loaded: LoadedCampaign, checks: pd.DataFrame | None = None) -> pd.DataF
 
 
 def counted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that may be compared: good, not an earlier attempt, and the oracle found what it had to find.
+    """Return the rows that may be compared: good, not an earlier attempt, and judged ``ok`` by the oracle.
 
-    Where nothing was judged (no table of checks) every good run counts: who shows such numbers must say so.
+    Without a table of checks every good run counts; whoever shows such numbers must say so.
     """
     trusted = rows["oracle"].isna() | (rows["oracle"] == str(CheckVerdict.OK))
     return rows[(rows["status"] == str(Status.OK)) & rows["current"].astype(bool) & trusted]
@@ -96,11 +98,11 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
 def check_facts(plan: Plan, recorded: Iterable[tuple[Path, Record]], *, clones: bool = True) -> None:
     """Raise ``IncompatibleRuns`` if two runs of a campaign differ in a checked fact, or one in the planned tier.
 
-    Runs of one block and kernel must also be clones of one boot: an arm of another boot is no pair of the others. Not
-    so (``clones``) where the experiment wants a boot for each run.
+    With ``clones``, runs of one block and kernel must also be clones of one boot, because an arm of another boot cannot
+    be paired with the others. An experiment that boots for each run sets it to ``False``.
 
-    A run that failed may have died before it could tell a fact; one that succeeded must tell each that others tell
-    (but not every image: it need not use every one).
+    A failed run may have ended before it recorded a fact. A successful one must have each fact that others have, except
+    for images, because it need not use every one.
     """
     first: dict[str, tuple[Path | None, Any]] = {"tier": (None, str(plan.tier))}
     kernels = {cell.id: cell.kernel for cell in plan.cells}

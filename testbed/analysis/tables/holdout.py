@@ -1,9 +1,9 @@
-"""Does the cost model hold for workloads that it did not see? The rule that splits them is written here, beforehand.
+"""A test of the cost model on workloads that were not fitted, by a rule that was fixed beforehand.
 
-Rule: the names of the workloads in alphabetical order; the first, third, fifth, ... are fitted, the others held out.
-Then the halves change places, so that every workload is predicted by a fit that did not see it. Workloads that begin
-with an empty page cache are in neither: they read from a disk, which no term of the model is about. What the model says
-of them is shown all the same, by the fit on all others, with the first start of an image in the place of a later one.
+Rule: of the names of the workloads in alphabetical order, the first, third, fifth, ... are fitted and the others held
+out. Then the halves are swapped, so that every workload is predicted by a fit without it. Workloads that begin with an
+empty page cache are in neither half: they read from a disk, and no term of the model is about that. They are predicted
+by the fit on all others, with the first start of an image instead of a later one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from testbed.analysis.tables.costmodel import Fit
 from testbed.analysis.tables.ladder import STRATUM, Question
 from testbed.measurers import BASELINE, Step
 
-# Within this share of what was observed a prediction counts as right.
+# A prediction counts as right within this share of what was observed.
 MARGIN = 0.10
 _FEWEST = 4
 COLUMNS = (
@@ -31,10 +31,10 @@ COLUMNS = (
 
 
 class HoldoutRole(enum.StrEnum):
-    """What a workload was in the test. All three are predicted by a fit that did not see them."""
+    """The role of a workload in the test. In all three it is predicted by a fit without it."""
 
     HELD_OUT = "held out"
-    SWAPPED = "held out in turn"
+    SWAPPED = "held out after the swap"
     OUTSIDE = "outside the model"
 
 
@@ -67,7 +67,7 @@ def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequenc
 
 
 def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, arm): what the arm adds in one iteration, seen and predicted.
+    """Return one row a (kernel, runtime, workload, arm): what the arm adds in one iteration, observed and predicted.
 
     ``low high``: the observation's 95 % interval. Empty if fewer than four workloads can be fitted.
     """

@@ -110,7 +110,7 @@ class Contrast:
 
 
 def contrasts(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> Iterator[Contrast]:
-    """Yield each stratum's contrasts as the ladder climbs; none on a tier where the metric's overhead means nothing."""
+    """Yield each stratum's contrasts by rung; none on a tier where the metric's overhead means nothing."""
     reading = metrics.reading(metric, question.tier)
     if reading is None:
         return
@@ -152,7 +152,7 @@ def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, war
         raise EvidenceError(
             f"cell {run['cell']} block {run['block']}: {metric} is {run['value']} in {run['operations']} operations, "
             "expected more than 0",
-            "look at that run's record.json; a ratio with it means nothing",
+            "look at that run's record.json; a ratio with this value means nothing",
         )
     each = timed["value"] / timed["operations"] if reading.each else timed["value"]
     shown = reading.scale * (1 / each if reading.inverse else each)
@@ -203,7 +203,7 @@ def baseline_of(values: pd.DataFrame, bases: list[str]) -> NDArray[np.float64]:
 def _losses(group: pd.DataFrame, arms: set[str]) -> effect.Losses:
     """Return which share of the recorded blocks lost one of these arms, by failure or by rejection.
 
-    A run whose oracle found something else than it had to find is a failed one: its numbers are of another measurer.
+    A run that the oracle did not judge ``ok`` counts as failed: its numbers are of another measurer.
     """
     of_arms = group[group["measurer"].isin(arms)]
     blocks = of_arms["block"].nunique()

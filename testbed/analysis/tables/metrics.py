@@ -1,4 +1,4 @@
-"""What a metric means on a tier, and in which words its numbers may be shown."""
+"""What a metric means on a tier, and how its numbers are named."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _READINGS = {
         label="guest instructions (cgroup CPU time under icount)", unit="instructions", scale=1e9
     ),
     (Tier.ICOUNT, "cpu_running"): Reading(
-        label="guest instructions once it runs (the container's cgroup CPU time, its start left out)",
+        label="guest instructions once it runs (the container's cgroup CPU time without its start)",
         unit="instructions",
         scale=1e9,
     ),
     (Tier.KVM, "cpu"): Reading(label="CPU time (cgroup)", unit="s"),
     (Tier.KVM, "cpu_running"): Reading(label="CPU time once it runs (the container's cgroup)", unit="s"),
     (Tier.KVM, "elapsed"): Reading(label="elapsed time (guest, monotonic)", unit="s"),
-    (Tier.KVM, "throughput"): Reading(label="time a request (1/throughput)", unit="s", each=False, inverse=True),
+    (Tier.KVM, "throughput"): Reading(label="time per request (1/throughput)", unit="s", each=False, inverse=True),
     (Tier.KVM, "latency_p50"): Reading(label="latency, median", unit="s", each=False),
     (Tier.KVM, "latency_p99"): Reading(label="latency, 99th percentile", unit="s", each=False),
 }
-# What servers say of themselves by the guest's clock.
+# What servers report about themselves, by the guest's clock.
 SERVED = ("throughput", "latency_p50", "latency_p99")
 
 # The smallest relative difference between two arms that means anything: from one saved machine icount repeats to
@@ -51,17 +51,17 @@ RESOLUTION = {Tier.ICOUNT: 1e-4, Tier.KVM: 0.0, Tier.TCG: 0.0}
 DELTA = {Tier.ICOUNT: 0.005, Tier.KVM: 0.02, Tier.TCG: 0.02}
 
 MEANING = {
-    Tier.KVM: "Numbers are time on the host that ran it, and hold for that host.",
+    Tier.KVM: "The numbers are time on this host, and they hold for this host.",
     Tier.ICOUNT: (
-        "Numbers are guest instructions, not time: they know nothing of caches, of cycles an instruction, of TPM "
+        "The numbers are guest instructions, not time. They do not include caches, cycles per instruction or TPM "
         "latency. They hold for these images, this QEMU version and this CPU model."
     ),
-    Tier.TCG: "This tier has no clock that means anything: correctness only, no overhead is claimed.",
+    Tier.TCG: "This tier has no meaningful clock. It shows correctness, and no overhead is claimed.",
 }
 
 
-# How far the A/A may be expected to reach, relative: equal runs of one process have equal instructions, those of
-# several that wait for each other do not (``Workload.steady``). These are words for a reader; no verdict uses them.
+# The expected width of the A/A, relative: equal runs of one process execute equally many instructions, those of several
+# processes that wait for each other do not (``Workload.steady``). The report mentions it; no verdict uses it.
 EXPECTED_FLOOR = {True: 0.001, False: 0.005}
 
 

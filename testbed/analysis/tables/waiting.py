@@ -1,8 +1,8 @@
 """Extends, and the time in which nothing was computed (``report.tpm`` says it). Never the latency of a hardware TPM.
 
-An extend is counted. What it takes is not known here: under icount a software TPM answers in the host's real time, and
-on any host it is not the chip that a reader has. So elapsed less CPU time stands apart, as what it is, and a reader's
-own latency times the extends is a *model*.
+Extends are counted. How long one takes is not known here: under icount a software TPM answers in the host's real time,
+and on no host is it the reader's chip. So elapsed less CPU time is a table of its own, and the reader's latency times
+the number of extends is a *model*.
 """
 
 from __future__ import annotations

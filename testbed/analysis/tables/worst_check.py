@@ -1,4 +1,4 @@
-"""What the oracle said of a run: the worst of its checks. A number counts only where the measurement happened."""
+"""The oracle's verdict on a run: the worst of its checks. A number counts only if that is ``ok``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-# Of a run that the table of checks does not have.
+# The verdict on a run that is not in the table of checks.
 UNJUDGED = "unjudged"
 
 
 class CheckVerdict(enum.StrEnum):
-    """How what was found compares with what had to be found. ``MISSED`` is the worst: an attack that nobody saw."""
+    """How the findings compare with the expected ones. ``MISSED`` is the worst: an attack that was not found."""
 
     OK = "ok"
     UNEXPECTED = "unexpected"
