@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of ``record.json``. A record of schema 1 does not say which code made it."""
 
 
 class Tier(enum.StrEnum):
@@ -65,8 +66,29 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MadeBy:
+    """Which code made a record, and how it was asked to.
+
+    ``sources``: SHA-256 over the sources of the package and of ``bpf/``. ``commit``: of the git repository, ``None``
+    where there is none; ``dirty``: whether files in ``testbed/``, ``bpf/`` or ``images/`` differ from that commit.
+    ``command``: the words of the command line, without names of a user, a host or a home directory. ``settings``: what
+    the lab set in the guest before it saved it, by name.
+    """
+
+    version: str
+    sources: str
+    commit: str | None = None
+    dirty: bool | None = None
+    command: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One run: one cell in one block. ``facts`` are values that a comparison must agree on or that explain it."""
+    """One run: one cell in one block. ``facts`` are values that a comparison must agree on or that explain it.
+
+    ``made_by``: ``None`` in a record of schema 1.
+    """
 
     cell_id: str
     block: int
@@ -82,4 +104,5 @@ class Record:
     containers: tuple[Started, ...] = ()
     counters: dict[str, int] = field(default_factory=dict)
     evidence: Evidence = Evidence()
+    made_by: MadeBy | None = None
     schema: int = SCHEMA

@@ -20,14 +20,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import EvidenceError, LabError
 from testbed.plan import Block, Cell, Plan
-from testbed.record import SCHEMA, Evidence, Record, Sample, Started, Status, Tier
+from testbed.record import SCHEMA as RECORD_SCHEMA
+from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
+
+SCHEMA = 1
+"""Of ``plan.json``, ``campaign.json`` and a survey's file. ``record.json`` has a number of its own."""
 
 _SPARE = ".part-"
 _RETIRED = "~"
@@ -233,11 +237,12 @@ def write_record(directory: Path, record: Record) -> None:
 
 def read_record(path: Path) -> Record:
     """Read a ``record.json``. Raises ``EvidenceError`` naming the file and what is wrong with it."""
-    raw = _read_object(path)
+    raw = _read_object(path, range(1, RECORD_SCHEMA + 1))
     with _shape(path):
         return Record(
             **raw
             | {
+                "made_by": _made_by(raw),
                 "status": Status(raw["status"]),
                 "samples": tuple(Sample(**sample) for sample in raw["samples"]),
                 "containers": tuple(Started(**started) for started in raw["containers"]),
@@ -259,17 +264,23 @@ def load(campaign: Campaign) -> LoadedCampaign:
     return LoadedCampaign(campaign=campaign, plan=plan, facts=facts, records=tuple(records(campaign)))
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _made_by(raw: dict[str, Any]) -> MadeBy | None:
+    made = raw.get("made_by")
+    return None if made is None else MadeBy(**made | {"command": tuple(made["command"])})
+
+
+def _read_object(path: Path, known: Sequence[int] = (SCHEMA,)) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvidenceError(
             f"{path}: cannot be read: {error}", "remove that run's directory and run the campaign again"
         ) from error
-    if not isinstance(value, dict) or value.get("schema", SCHEMA) != SCHEMA:
+    if not isinstance(value, dict) or value.get("schema", SCHEMA) not in known:
         schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        wanted = " or ".join(map(str, known))
         raise EvidenceError(
-            f"{path}: expected an object of schema {SCHEMA}, got {schema}", "use the version that wrote it"
+            f"{path}: expected an object of schema {wanted}, got {schema}", "use the version that wrote it"
         )
     return value
 

@@ -28,10 +28,11 @@ _ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody e
 # Where the clock counts instructions, a tick that ends a task's slice falls elsewhere in each arm, and who runs next
 # decides which pages a fork copies: of 140 processes, 0.07 % instead of 0.03 %. EEVDF (6.6 and later) has one name for
 # the length of a slice, its predecessor had two.
-_LONG_SLICES = """
+_SLICE_NS = 100_000_000
+_LONG_SLICES = f"""
 mount -t debugfs debugfs /sys/kernel/debug
 for name in base_slice_ns latency_ns min_granularity_ns; do
-    if [ -e /sys/kernel/debug/sched/$name ]; then echo 100000000 >/sys/kernel/debug/sched/$name; fi
+    if [ -e /sys/kernel/debug/sched/$name ]; then echo {_SLICE_NS} >/sys/kernel/debug/sched/$name; fi
 done
 umount /sys/kernel/debug
 """
@@ -42,9 +43,20 @@ umount /sys/kernel/debug
 # is moved,
 _FREE_SHARE = 8
 # unless slabs are freed one after the other: then it gives back as many, whatever it may keep. So empty slabs are kept.
-_KEEP_SLABS = """
-for file in /sys/kernel/slab/*/min_partial; do echo 10000 >$file; done
+_SLABS_KEPT = 10_000
+_KEEP_SLABS = f"""
+for file in /sys/kernel/slab/*/min_partial; do echo {_SLABS_KEPT} >$file; done
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One thing that the lab sets in a guest before it saves it. ``value``: as a record says it; ``argv`` sets it."""
+
+    name: str
+    value: str
+    argv: tuple[str, ...]
+    tiers: frozenset[Tier] = frozenset(Tier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +112,8 @@ def boot(lab: Lab, parts: Parts, cells: Sequence[Cell], directory: Path) -> Iter
                 load(guest, runtime, next(image for image in parts.images if image.name == name))
         deploy(guest, parts.bundle)
         ak = attestation.enrol(guest, machine.tpm)
-        if parts.machine.tier is Tier.ICOUNT:
-            _hold_still(guest, parts.machine.memory_mib)
-        # What is under way or dirty at the save would be done at another moment in each arm.
-        guest.run(("udevadm", "settle"))
-        guest.run(("sync",))
+        for setting in settings(parts.machine):
+            guest.run(setting.argv)
         yield Ready(machine=machine, ak=ak)
 
 
@@ -115,13 +124,39 @@ def restore(lab: Lab, saved: Saved, ak: bytes, directory: Path) -> Iterator[Read
         yield Ready(machine=machine, ak=ak)
 
 
-def _hold_still(guest: Guest, memory_mib: int) -> None:
-    """Keep the kernel from what would fall into another moment, and other hands, in each clone."""
-    guest.run(("sh", "-ec", _LONG_SLICES))
-    guest.run(("sysctl", "-qw", f"vm.percpu_pagelist_high_fraction={_FREE_SHARE}"))
-    guest.run(("sh", "-ec", _KEEP_SLABS))
-    # What is given back the processor keeps.
-    guest.run(("python3", "-c", f"bytearray({memory_mib // _FREE_SHARE} << 20)"))
+def settings(machine: MachineSpec) -> tuple[Setting, ...]:
+    """Return what is set in this machine before it is saved, in this order."""
+    return tuple(setting for setting in _every_setting(machine.memory_mib) if machine.tier in setting.tiers)
+
+
+def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
+    """Return the table of settings: they keep the kernel from doing at another moment in each clone what must be done.
+
+    It is both applied (``boot``) and recorded (``MadeBy.settings``).
+    """
+    counted = frozenset({Tier.ICOUNT})
+    given_back = memory_mib // _FREE_SHARE
+    share = f"vm.percpu_pagelist_high_fraction={_FREE_SHARE}"
+    return (
+        Setting(name="slice of a task", value=f"{_SLICE_NS} ns", argv=("sh", "-ec", _LONG_SLICES), tiers=counted),
+        Setting(
+            name="vm.percpu_pagelist_high_fraction",
+            value=f"{_FREE_SHARE}",
+            argv=("sysctl", "-qw", share),
+            tiers=counted,
+        ),
+        Setting(name="empty slabs kept", value=f"{_SLABS_KEPT}", argv=("sh", "-ec", _KEEP_SLABS), tiers=counted),
+        # What is given back the processor keeps.
+        Setting(
+            name="memory used and given back",
+            value=f"{given_back} MiB",
+            argv=("python3", "-c", f"bytearray({given_back} << 20)"),
+            tiers=counted,
+        ),
+        # What is under way or dirty at the save would be done at another moment in each arm.
+        Setting(name="udev events", value="handled", argv=("udevadm", "settle")),
+        Setting(name="file systems", value="written to disk", argv=("sync",)),
+    )
 
 
 def deploy(guest: Guest, bundle: MeasurerBundle) -> None:

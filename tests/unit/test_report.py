@@ -21,7 +21,7 @@ from testbed.attest.verdict import Verdict
 from testbed.commands.figures import command as figures_command
 from testbed.commands.report import command as report_command
 from testbed.plan import Cell
-from testbed.record import Record, Status, Tier
+from testbed.record import MadeBy, Record, Status, Tier
 from testbed.rundir import load
 
 
@@ -191,7 +191,39 @@ def test_facts_and_commands(tmp_path: Path) -> None:
     assert "| host.cpu | `a fake one` |" in facts
     assert "| images.tools | `sha256:" in facts
     assert "`boot_id`, `clone_id`" in facts
-    assert f"testbed report {tmp_path}" in _section(text, "Do it again")
+    assert f"testbed report {tmp_path}" in _section(text, "Reproducing this campaign")
+
+
+MADE_BY = MadeBy(version="0.2.0", sources="ab" * 32, command=("testbed", "run", "~/my file.toml", "--set", 'a="b"'))
+
+
+def test_a_report_names_the_commands_that_made_the_campaign(tmp_path: Path) -> None:
+    def change(cell: Cell, record: Record) -> Record:
+        later = replace(MADE_BY, command=("testbed", "run", "x.toml", "--machines", "1"))
+        last = record.block == 5
+        return replace(record, made_by=later if last else MADE_BY, started_utc=f"2024-01-0{1 + last}T00:00:00Z")
+
+    part = _section(_text(tmp_path, change=change), "Reproducing this campaign")
+    first, second = "testbed run ~/'my file.toml' --set 'a=\"b\"'", "testbed run x.toml --machines 1"
+    assert f"in this order:\n\n```\n{first}\n{second}\n```" in part
+    assert "probably" not in part
+
+
+def test_a_campaign_without_its_command_gets_a_guess_that_is_called_one(tmp_path: Path) -> None:
+    part = _section(_text(tmp_path), "Reproducing this campaign")
+    assert "probably" in part
+    assert "testbed run experiments/fake.toml --tier icount" in part
+
+
+@pytest.mark.parametrize("other", [None, replace(MADE_BY, sources="cd" * 32)], ids=["unknown code", "other sources"])
+def test_mixed_code_is_doubted(tmp_path: Path, other: MadeBy | None) -> None:
+    def change(cell: Cell, record: Record) -> Record:
+        return replace(record, made_by=other if record.block == 0 else MADE_BY)
+
+    mixed = _section(_text(tmp_path / "a", change=change), "Doubts")
+    assert "made by 2 different states of the code (sources `abababababab`: 25 runs, " in mixed
+    same = _section(_text(tmp_path / "b", change=lambda _, record: replace(record, made_by=MADE_BY)), "Doubts")
+    assert "states of the code" not in same
 
 
 @pytest.mark.parametrize(

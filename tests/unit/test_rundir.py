@@ -14,7 +14,7 @@ import pytest
 from testbed import rundir
 from testbed.errors import EvidenceError, LabError
 from testbed.plan import Block, Cell, Plan
-from testbed.record import Evidence, Record, Sample, Started, Status, Tier
+from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
 
 CELL = Cell(kernel="k", runtime="crun", measurer="none", workload="tools", attack="none", inputs="aa")
 OTHER = dataclasses.replace(CELL, measurer="ima-exec")
@@ -50,6 +50,20 @@ def written(campaign: rundir.Campaign, cell: Cell = CELL) -> Path:
 
 def test_a_record_comes_back_as_it_was(campaign: rundir.Campaign) -> None:
     assert rundir.read_record(written(campaign)) == RECORD
+
+
+def test_a_record_says_what_made_it_and_one_of_schema_1_does_not(campaign: rundir.Campaign) -> None:
+    made_by = MadeBy(
+        version="0.2.0", sources="ab", commit="cd", dirty=True, command=("testbed", "run"), settings={"a": "b"}
+    )
+    with rundir.new_run(campaign, CELL, BLOCK) as directory:
+        rundir.write_record(directory, dataclasses.replace(RECORD, made_by=made_by))
+    path = campaign.run_path(CELL, BLOCK) / "record.json"
+    assert rundir.read_record(path).made_by == made_by
+    raw = json.loads(path.read_text())
+    assert (raw["schema"], raw.pop("made_by")["command"]) == (2, ["testbed", "run"])
+    path.write_text(json.dumps(raw | {"schema": 1}))
+    assert rundir.read_record(path) == dataclasses.replace(RECORD, schema=1)
 
 
 def test_a_plan_comes_back_as_it_was(campaign: rundir.Campaign) -> None:
@@ -127,7 +141,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: path.write_text(path.read_text()[:-20]),
     "not text": lambda path: path.write_bytes(b'{"schema": "\xff"}'),
     "a list": lambda path: path.write_text("[]"),
-    "another schema": _edit(lambda value: value.update(schema=2)),
+    "another schema": _edit(lambda value: value.update(schema=value["schema"] + 1)),
     "a key too few": _edit(lambda value: value.pop("samples" if "samples" in value else "cells")),
     "an unknown status or tier": _edit(lambda value: value.update(status="fine", tier="fast")),
     "a list that is none": _edit(lambda value: value.update(samples=7, cells=7)),

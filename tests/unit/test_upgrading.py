@@ -60,7 +60,8 @@ ENTRY, TREE, STATE, POLICY = "log entry", "image tree digest", "saved state", "p
 
 # What has a number, by something that is defined in the file with that number.
 HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (Record, ("plan.json", "record.json", "kernels.json")),
+    (Record, ("record.json",)),
+    (Campaign, ("plan.json", "kernels.json")),
     (conduct, ("campaign.json",)),
     (make, ("reference.json",)),
     (collect, ("bundle.json",)),
@@ -107,7 +108,8 @@ def plan(path: Path) -> object:
 
 def record(path: Path) -> object:
     found = rundir.read_record(path)
-    return found.status.value, [(one.image, one.role) for one in found.containers], len(found.samples)
+    made_by = found.made_by and (found.made_by.command[:2], len(found.made_by.settings))
+    return found.status.value, [(one.image, one.role) for one in found.containers], len(found.samples), made_by
 
 
 def facts(path: Path) -> object:
@@ -217,8 +219,9 @@ NO_KEY = "FILE: {}: expected this key, got none\n  hint: verify once without --s
 TABLE = (
     Sample("plan-1-early.json", "plan.json", 1, "read", plan, (EARLY, "shuffled", ["container-file", "none"])),
     Sample("plan-1.json", "plan.json", 1, "read", plan, (NOW, "williams", ["container-file", "none"])),
-    Sample("record-1-early.json", "record.json", 1, "read", record, ("ok", [("tools", 0)], 2)),
-    Sample("record-1.json", "record.json", 1, "read", record, ("ok", [("exec", 0)], 2)),
+    Sample("record-1-early.json", "record.json", 1, "read", record, ("ok", [("tools", 0)], 2, None)),
+    Sample("record-1.json", "record.json", 1, "read", record, ("ok", [("exec", 0)], 2, None)),
+    Sample("record-2.json", "record.json", 2, "read", record, ("ok", [("exec", 0)], 2, (("testbed", "run"), 6))),
     Sample("campaign-1-early.json", "campaign.json", 1, "read", facts, (EARLY, "icount", "smoke")),
     Sample("campaign-1.json", "campaign.json", 1, "read", facts, (NOW, "icount", "overhead")),
     Sample("reference-1.json", "reference.json", 1, "read", reference, (True, 6)),
@@ -330,7 +333,7 @@ def test_a_log_goes_on_from_a_state_of_today() -> None:
     ("name", "message", "status"),
     [
         ("plan-1.json", "FILE: expected an object of schema 1, got 2", 4),
-        ("record-1.json", "FILE: expected an object of schema 1, got 2", 4),
+        ("record-2.json", "FILE: expected an object of schema 1 or 2, got 3", 4),
         ("campaign-1.json", "FILE: expected an object of schema 1, got 2", 4),
         ("survey-1.json", "FILE: expected an object of schema 1, got 2", 4),
         ("policy-1.json", "FILE: key 'schema': 'Input should be 1', got 2", 2),

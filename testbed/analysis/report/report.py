@@ -111,6 +111,7 @@ def _doubts(material: ReportInputs) -> list[str]:
         *event_costs.doubts(material.tables),
         *([_REFERENCE] if material.reference else []),
         *correctness.doubts(material.runs, material.checks),
+        *runs_and_facts.mixed_code(material),
         *attacked.doubts(material.attacked),
     ]
     return ["## Doubts", "", *markdown.bullets(lines)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +104,54 @@ def facts(material: ReportInputs) -> list[str]:
 
 
 def again(material: ReportInputs) -> list[str]:
-    """Give the commands that do it again."""
-    command = (
-        material.facts.get("command") or f"testbed run experiments/{material.tables.plan.campaign.split('-')[0]}.toml"
-    )
-    words = command if isinstance(command, str) else " ".join(map(str, command))
-    lines = ["## Do it again", "", "The whole campaign, then this report from what is on disk:", ""]
-    lines += ["```", words, f"testbed report {material.shown_path}", "```"]
+    """Give the commands that made the campaign, and those that make the report and a verdict again."""
+    commands = _commands(material)
+    intro = "The campaign was made by this:" if len(commands) == 1 else "The campaign was made by these, in this order:"
+    if not commands:
+        intro = "This campaign does not record its command. It was probably made by this:"
+    lines = ["## Reproducing this campaign", "", intro, ""]
+    lines += ["```", *(commands or [_guess(material)]), "```"]
+    lines += ["", "This report from what is on disk:", "", "```", f"testbed report {material.shown_path}", "```"]
     bundle = _one_bundle(material)
     if bundle:
         lines += ["", "One run's evidence by hand (each run's nonce is in its `record.json`, `facts.nonce`):", ""]
         lines += ["```", bundle, "```"]
     return lines
+
+
+def _commands(material: ReportInputs) -> list[str]:
+    """Return each command line that made runs, the first one first: `campaign.json` has that, the records have all."""
+    runs = [run["record"] for run in material.runs.to_dict("records") if run["record"] is not None]
+    made = [record.made_by.command for record in sorted(runs, key=lambda run: run.started_utc) if record.made_by]
+    first = material.facts.get("command")
+    commands = [*([tuple(map(str, first))] if first else []), *made]
+    return [" ".join(map(_quoted, command)) for command in dict.fromkeys(commands) if command]
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, but for the `~` that stands for a home directory."""
+    home = "~/" if word.startswith("~/") else ""
+    return home + shlex.quote(word[len(home) :])
+
+
+def _guess(material: ReportInputs) -> str:
+    wish = material.facts.get("experiment") or {}
+    name = wish.get("name") or material.tables.plan.campaign.split("-")[0]
+    return f"testbed run experiments/{name}.toml --tier {material.tables.plan.tier}"
+
+
+def mixed_code(material: ReportInputs) -> list[str]:
+    """Return what to doubt if several states of the code made the runs: a difference between arms can be theirs."""
+    made = [run["record"].made_by for run in material.runs.to_dict("records") if run["record"] is not None]
+    count = Counter(by.sources if by else None for by in made)
+    if len(count) < 2:
+        return []
+    states = ", ".join(f"{_state(sources)}: {runs} runs" for sources, runs in count.most_common())
+    return [f"The runs were made by {len(count)} different states of the code ({states}): compare them with care."]
+
+
+def _state(sources: str | None) -> str:
+    return f"sources `{sources[:12]}`" if sources else "unknown code"
 
 
 def _one_bundle(material: ReportInputs) -> str | None:
