@@ -106,7 +106,7 @@ def resolve(
                 | {
                     "kernel": kernels[kernel],
                     "runtime": plugins.source_digest("runtimes", runtime),
-                    "measurer": plugins.source_digest("measurers", measurer),
+                    "measurer": _measurer_digest(experiment, measurer),
                     "workload": plugins.source_digest("workloads", workload),
                     "attack": plugins.source_digest("attacks", attack),
                 }
@@ -130,10 +130,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _measurer_digest(experiment: Experiment, name: str) -> str:
+    """Return the digest of a measurer's source; of a person's policy, that of its lines and of what loads them."""
+    for policy in experiment.ima_policies:
+        if policy.name == name:
+            return digest({"lines": policy.lines, "loaded like": plugins.source_digest("measurers", "none")})
+    return plugins.source_digest("measurers", name)
+
+
 def check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
     """Raise ``SpecError`` naming key, name and those that exist, for the first name that does not."""
     for axis in ("kernels", "runtimes", "measurers", "workloads", "attacks"):
         known = sorted(kernels) if axis == "kernels" else plugins.names(axis)
+        if axis == "measurers":
+            known = (*known, *(policy.name for policy in experiment.ima_policies))
         for name in getattr(experiment, axis):
             if name not in known:
                 raise SpecError(f"key {axis!r}: no {axis[:-1]} {name!r}", f"there are: {', '.join(known)}")

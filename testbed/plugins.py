@@ -20,7 +20,8 @@ from typing import Any
 
 from testbed.attacks import Attack
 from testbed.errors import SpecError
-from testbed.measurers import Measurer
+from testbed.measurers import Measurer, _policy
+from testbed.measurers._policy import ImaPolicy
 from testbed.runtimes import Runtime
 from testbed.workloads import Workload
 
@@ -88,8 +89,13 @@ def names(family: str) -> tuple[str, ...]:
     return tuple(sorted((*_modules(family), *(_FOREIGN if family == "measurers" else ()))))
 
 
-def measurer(name: str) -> Measurer:
-    """Return the measurer of this name; raises ``SpecError`` naming those that exist."""
+def measurer(name: str, policies: Iterable[ImaPolicy] = ()) -> Measurer:
+    """Return the measurer of this name; raises ``SpecError`` naming those that exist.
+
+    ``policies``: a person's own, one of which the name may mean. Only the lab needs their lines.
+    """
+    if name.startswith(_policy.PREFIX):
+        return _policy.measurer(name, policies)
     plugin: Measurer = _load("measurers", name, "MEASURER")
     return plugin
 

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from testbed.errors import SpecError
+from testbed.measurers import _policy
+from testbed.measurers._policy import ImaPolicy
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
 Bank = Literal["sha1", "sha256", "sha384", "sha512"]
 BANKS: tuple[str, ...] = get_args(Bank)
+
+
+def _is_word(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable() or set(text) & set(" \"'\\"):
+        raise ValueError("expected one word of printable ASCII without quotes and backslashes")
+    return text
+
+
+KernelArg = Annotated[str, StringConstraints(max_length=200), AfterValidator(_is_word)]
 Names = Annotated[tuple[Name, ...], Field(min_length=1)]
 
 
@@ -74,7 +94,8 @@ class Experiment(_Values):
     which two arms count as equal (0.005 = 0.5 %); by default that of the tier. ``baseline``: the measurer that the
     others are compared with; ``duplicate``: the same again, to see the noise (A/A). ``start``: whether each arm is
     restored from its block's saved machine or booted afresh. ``bpf_stats``: count the run time of BPF programs; such
-    runs price nothing else.
+    runs price nothing else. ``ima_policies``: a person's own IMA policies, each of them a measurer; ``load`` reads
+    their files. ``kernel_args``: words for the kernel's command line besides those of the testbed.
     """
 
     name: Name
@@ -94,9 +115,18 @@ class Experiment(_Values):
     machine: Shape = Shape()
     start: Literal["restore", "boot"] = "restore"
     bpf_stats: bool = False
+    ima_policies: tuple[ImaPolicy, ...] = ()
+    kernel_args: tuple[KernelArg, ...] = Field(default=(), max_length=40)
     limits: Limits = Limits()
     seed: int = Field(default=1, ge=0)
     delta: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _policies_are_measurers(self) -> Self:
+        for policy in self.ima_policies:
+            if policy.name not in self.measurers:
+                raise ValueError(f"measurers: {policy.name} is missing, which ima_policies has")
+        return self
 
     @model_validator(mode="after")
     def _no_axis_twice(self) -> Self:
@@ -117,10 +147,13 @@ class _Override:
     value: Any
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+def load(
+    path: Path, overrides: Sequence[str] = (), *, ima_policies: Sequence[Path] = (), kernel_args: Sequence[str] = ()
+) -> Experiment:
     """Read an experiment file; each of ``overrides``, a ``KEY=VALUE`` (dotted key, value in TOML), takes a key's place.
 
-    The result is checked as a whole. Raises ``SpecError`` with one line for each thing that is wrong, which names the
+    ``ima_policies`` (files) and ``kernel_args`` are added to those of the file. A policy joins the measurers. The
+    result is checked as a whole. Raises ``SpecError`` with one line for each thing that is wrong, which names the
     file, or the override.
     """
     try:
@@ -132,10 +165,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: not TOML: {error}", "mend that line") from error
+        raise SpecError(f"{path}: not TOML: {error}", "fix that line") from error
     wishes = [_override(option) for option in overrides]
     for wish in wishes:
         _put(table, wish)
+    _add_words(table, path, kernel_args)
+    _add_policies(table, path, ima_policies)
     try:
         return Experiment.model_validate(table)
     except ValidationError as error:
@@ -171,8 +206,36 @@ def _put(table: dict[str, Any], wish: _Override) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             where = ".".join(wish.key[:depth])
-            raise SpecError(f"{wish.option}: {where!r} is no table, got {table!r}", "set that key as a whole")
+            raise SpecError(f"{wish.option}: {where!r} is not a table, got {table!r}", "set the whole key")
     table[wish.key[-1]] = wish.value
+
+
+def _add_words(table: dict[str, Any], path: Path, words: Sequence[str]) -> None:
+    if words:
+        table["kernel_args"] = [*_list(table, path, "kernel_args"), *words]
+
+
+def _add_policies(table: dict[str, Any], path: Path, given: Sequence[Path]) -> None:
+    """Put the policies' lines where their files' names are, and their names among the measurers.
+
+    A path in the file is relative to the file, one that was ``given`` to the current directory.
+    """
+    listed = _list(table, path, "ima_policies")
+    if not all(isinstance(name, str) for name in listed):
+        raise SpecError(f"{path}: key 'ima_policies': expected paths of files, got {listed!r}", "quote each path")
+    policies = [_policy.read(file) for file in (*(path.parent / name for name in listed), *given)]
+    if policies:
+        table["ima_policies"] = [asdict(policy) for policy in policies]
+        table["measurers"] = [*_list(table, path, "measurers"), *(policy.name for policy in policies)]
+
+
+def _list(table: dict[str, Any], path: Path, key: str) -> list[Any]:
+    value = table.get(key, [])
+    if not isinstance(value, list):
+        raise SpecError(
+            f"{path}: key {key!r}: expected a list, got {value!r}", "docs/experiments.md explains every key"
+        )
+    return value
 
 
 def _source(otherwise: str, wishes: Sequence[_Override], where: Sequence[object]) -> str:

@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from testbed.errors import SpecError
 from testbed.lab.build.image import GuestDisk
 from testbed.lab.build.kernel import Kernel
-from testbed.lab.machines.domain import HOST_CPU, QEMU_NAMESPACE, MachineSpec, Wiring, command_line, domain_xml, rewire
+from testbed.lab.machines.domain import (
+    HOST_CPU,
+    QEMU_NAMESPACE,
+    MachineSpec,
+    Wiring,
+    check_words,
+    command_line,
+    domain_xml,
+    rewire,
+)
 from testbed.record import Tier
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "domain"
@@ -49,6 +59,23 @@ def made(spec: MachineSpec) -> etree._Element:
 def test_the_whole_domain_is_as_on_record(tier: Tier, kernel: str) -> None:
     spec = machine(tier, kernel)
     assert domain_xml(spec, WIRING, command_line(spec, KEY)) == (GOLDEN / f"{tier}-{kernel}.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    "word", ["root=/dev/sda", "ro", "rw", "console=tty0", "ima_template=ima-buf", "panic=5", "ima-template=x"]
+)
+def test_a_word_that_the_testbed_sets_is_refused(word: str) -> None:
+    with pytest.raises(SpecError, match="the testbed sets this word itself") as caught:
+        check_words(["quiet", word], Tier.KVM)
+    assert repr(word) in caught.value.message
+
+
+def test_a_word_of_a_tier_is_refused_there_alone() -> None:
+    check_words(["mitigations=auto", "ima_hash=sha512", "roots", "systemd.unit=x"], Tier.KVM)
+    with pytest.raises(SpecError, match=r"on tier tcg: mitigations=off"):
+        check_words(["mitigations=auto"], Tier.TCG)
+    with pytest.raises(SpecError, match=r"systemd\.set_credential_binary"):
+        check_words(["systemd.set_credential_binary=ssh.authorized_keys.root:AAAA"], Tier.KVM)
 
 
 @pytest.mark.parametrize("tier", [Tier.TCG, Tier.ICOUNT])

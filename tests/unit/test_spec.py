@@ -184,7 +184,7 @@ def test_an_option_takes_the_place_of_a_key(tmp_path: Path) -> None:
         ("machine.vcpus=99", "key 'machine.vcpus'"),
         ("machine.cpus=2", "unknown key 'machine.cpus'"),
         ("blokcs=2", "unknown key 'blokcs'"),
-        ("name.first=1", "'name' is no table, got 'mine'"),
+        ("name.first=1", "'name' is not a table, got 'mine'"),
         ('measurers=["none", "none"]', "none is listed twice"),
     ],
 )

@@ -6,11 +6,13 @@ Everything here is pure. Differences between tiers are rows of ``TIERS``, not br
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lxml import etree
 
+from testbed.errors import SpecError
 from testbed.lab.build.image import GuestDisk
 from testbed.lab.build.kernel import Kernel
 from testbed.record import Tier
@@ -102,6 +104,7 @@ _KERNEL_WORDS = (
     "systemd.ssh_auto=no",
     "net.ifnames=0",
 )
+_CREDENTIAL = "systemd.set_credential_binary="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,24 @@ def masked(spec: MachineSpec) -> tuple[str, ...]:
     return tuple(feature for feature in TIERS[spec.tier].masked if feature not in spec.unmasked)
 
 
+def check_words(words: Sequence[str], tier: Tier) -> None:
+    """Raise ``SpecError`` for a word of a person's that sets what the testbed sets on every kernel's command line.
+
+    The kernel takes the last of two words with one key: the machine would not be the one that the tier promises.
+    """
+    ours = {_word_key(word): word for word in (*_KERNEL_WORDS, *TIERS[tier].kernel, f"{_CREDENTIAL}...")}
+    for word in words:
+        if (key := _word_key(word)) in ours:
+            message = f"key 'kernel_args': {word!r}: the testbed sets this word itself, on tier {tier}: {ours[key]}"
+            raise SpecError(message, "leave it out; docs/images.md and docs/machines.md list the testbed's words")
+
+
+def _word_key(word: str) -> str:
+    """Return what a word sets: `-` and `_` are one to the kernel, ``ro`` and ``rw`` are two values of one switch."""
+    key = word.partition("=")[0].replace("-", "_")
+    return "rw" if key == "ro" else key
+
+
 def command_line(spec: MachineSpec, public_key: str) -> str:
     """Return the kernel's command line; the guest's root accepts ``public_key`` (one line of OpenSSH format)."""
     credential = base64.b64encode(public_key.encode()).decode()
@@ -152,7 +173,7 @@ def command_line(spec: MachineSpec, public_key: str) -> str:
             *_KERNEL_WORDS,
             *TIERS[spec.tier].kernel,
             *spec.kernel_words,
-            f"systemd.set_credential_binary=ssh.authorized_keys.root:{credential}",
+            f"{_CREDENTIAL}ssh.authorized_keys.root:{credential}",
         )
     )
 
