@@ -142,11 +142,16 @@ def test_a_sentence_does_not_change_a_key_and_everything_else_does() -> None:
         assert kernel._key(RECIPE.model_copy(update=change)) != kernel._key(RECIPE)
 
 
+ROW = 'summary = "s"\nsuite = "trixie"\npackages = []\ninitramfs = []\noptions = {}\n'
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("suite = ", "not TOML"),
-        ('summary = "s"\nsuite = "trixie"', "image: Field required"),
+        ('summary = "s"\nsuite = "trixie"', "initramfs: Field required"),
+        (ROW, "image and headers: expected two packages, or local files in debs"),
+        (f'{ROW}image = "i"\nheaders = "h"\ndebs = ["a.deb"]', "debs: expected no image and headers beside it"),
         ('suites = "trixie"', "suites: Extra inputs are not permitted, got 'trixie'"),
     ],
 )

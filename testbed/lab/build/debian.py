@@ -33,11 +33,13 @@ def bootstrap_argv(
     variant: str,
     hooks: Sequence[str] = (),
     setup: Sequence[str] = (),
+    last: Sequence[str] = (),
     outdated: bool = False,
 ) -> tuple[str, ...]:
     """Return the command that writes the root file system of ``suite`` with ``packages`` to the tar file ``target``.
 
-    ``setup``: what is done before the lists of packages are fetched; ``hooks``: after the essential packages.
+    ``setup``: what is done before the lists of packages are fetched; ``hooks``: after the essential packages; ``last``:
+    after all packages.
     """
     return (
         "mmdebstrap",
@@ -48,6 +50,7 @@ def bootstrap_argv(
         f"--include={','.join(packages)}",
         *(f"--setup-hook={hook}" for hook in setup),
         *(f"--essential-hook={hook}" for hook in hooks),
+        *(f"--customize-hook={hook}" for hook in last),
         *((f"--extract-hook={_LIST_PACKAGES}",) if variant == "extract" else ()),
         "--format=tar",
         suite,
@@ -63,11 +66,14 @@ def bootstrap(
     variant: str = "minbase",
     hooks: Sequence[str] = (),
     setup: Sequence[str] = (),
+    last: Sequence[str] = (),
     outdated: bool = False,
 ) -> None:
     """Write a root file system to the tar file ``target``. Raises ``BuildError``, ``HostError``."""
     _need("mmdebstrap")
-    argv = bootstrap_argv(suite, packages, target, variant=variant, hooks=hooks, setup=setup, outdated=outdated)
+    argv = bootstrap_argv(
+        suite, packages, target, variant=variant, hooks=hooks, setup=setup, last=last, outdated=outdated
+    )
     try:
         shell.run(argv, timeout=30 * _MINUTES, env={"SOURCE_DATE_EPOCH": str(EPOCH), "TMPDIR": _scratch(target.parent)})
     except CommandError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import BuildError
-from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build import cache, debian, local, tarball
 from testbed.lab.build.recipes import IMAGES, KernelRecipe, Recipe, load_kernels
 
 __all__ = ["Kernel", "KernelRecipe", "build_kernel", "cached_kernel", "load_kernels"]
@@ -52,6 +52,8 @@ def build_kernel(recipe: KernelRecipe, progress: cache.Progress = cache.silent) 
 
 def cached_kernel(recipe: KernelRecipe) -> Kernel | None:
     """Return the kernel if it is in the cache."""
+    if not local.complete(recipe):
+        return None
     path = cache.find(KIND, _key(recipe))
     return load(recipe, path) if path else None
 
@@ -64,18 +66,7 @@ def package_version(kernel: Kernel) -> str:
 
 def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
     """Raise ``BuildError`` naming kernel, option, expected and got for each option that ``config`` does not meet."""
-    lines = (line.partition("=") for line in config.splitlines() if line.startswith("CONFIG_"))
-    values = {name: value for name, _, value in lines}
-    unmet = [
-        f"{name}: expected {expected}, got {values.get(name, 'n')}"
-        for name, expected in recipe.options.items()
-        if values.get(name, "n") != expected
-    ]
-    modules = values.get("CONFIG_LSM", "").strip('"').split(",")
-    unmet += [
-        f"CONFIG_LSM: expected {name!r} in it, got {','.join(modules)!r}" for name in recipe.lsm if name not in modules
-    ]
-    if unmet:
+    if unmet := local.unmet_options(recipe, config):
         hint = f"choose another package in images/kernels/{recipe.name}.toml"
         if any("BPF" in line or "'bpf'" in line for line in unmet):
             hint = f"this is a kernel without BPF LSM: the measurers cannot attach; {hint}"
@@ -93,9 +84,11 @@ def initramfs_hooks(modules: Sequence[str]) -> tuple[str, ...]:
 
 
 def _key(recipe: KernelRecipe) -> str:
-    # On what it boots has no part in what is built.
-    wish = {name: value for name, value in recipe.canonical().items() if name != "processor"}
+    # On what it boots has no part in what is built, nor has the place where a person's own files lie.
+    wish = {name: value for name, value in recipe.canonical().items() if name not in ("processor", "debs", "tree")}
     parts = {"builder": BUILDER, "recipe": wish, "initramfs": tarball.tree_digest(INITRAMFS)}
+    if recipe.local:
+        parts["local"] = local.digest(recipe)
     return cache.content_key(parts)
 
 
@@ -117,12 +110,8 @@ def load(recipe: Recipe, path: Path) -> Kernel:
 
 def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
     packed, unpacked = at / "root.tar", at / "root"
-    other = recipe.beside
-    progress(f"kernel {recipe.name}: packages of {other.suite if other else recipe.suite}")
-    packages = (recipe.image, recipe.headers, *recipe.packages)
-    setup = debian.suite_beside(recipe.suite, other.suite, other.packages) if other else ()
-    hooks = initramfs_hooks(recipe.initramfs)
-    debian.bootstrap(recipe.suite, packages, packed, hooks=hooks, setup=setup, outdated=recipe.outdated)
+    staged = _stage(recipe, at, progress) if recipe.local else None
+    _bootstrap(recipe, packed, staged, progress)
     progress(f"kernel {recipe.name}: unpack the build root")
     debian.unpack(packed, unpacked)
     release = _release(recipe, unpacked / "boot")
@@ -134,8 +123,51 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
         raise BuildError(f"kernel {recipe.name}: no modules.dep.bin in {modules}", "add package kmod to the recipe")
     links = (f"{modules}/build", f"{modules}/source")
     tarball.merge(at / "modules.tar", [packed], only=modules, drop=links, epoch=debian.EPOCH)
-    cache.write_meta(at, describe(recipe, release, at, packed))
+    files = {f"linux-image-{release}": f"local {tarball.file_digest(staged.packed)}"} if staged else {}
+    cache.write_meta(at, describe(recipe, release, at, packed, files))
     packed.unlink()
+    if staged:
+        staged.packed.unlink()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Staged:
+    """The files of a person's own kernel, in a tar file, and its release."""
+
+    packed: Path
+    release: str
+
+
+def _stage(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> _Staged:
+    """Collect the files of a person's own kernel. Raises ``BuildError`` for options that it does not have."""
+    tree, packed = at / "stage", at / "stage.tar"
+    local.stage(recipe, tree, progress)
+    release = local.release_of(recipe.name, tree)
+    config = tree / "boot" / f"config-{release}"
+    if not config.is_file():
+        raise BuildError(
+            f"kernel {recipe.name}: no boot/config-{release} in its files", "give the package of its image"
+        )
+    local.check_options(recipe, release, config.read_text())
+    local.pack(tree, packed, debian.EPOCH)
+    shutil.rmtree(tree)
+    return _Staged(packed=packed, release=release)
+
+
+def _bootstrap(recipe: KernelRecipe, packed: Path, staged: _Staged | None, progress: cache.Progress) -> None:
+    """Write the build root: the packages, and of a person's own kernel its files."""
+    other = recipe.beside
+    progress(f"kernel {recipe.name}: packages of {other.suite if other else recipe.suite}")
+    names = () if staged else (recipe.image, recipe.headers)
+    debian.bootstrap(
+        recipe.suite,
+        (*names, *recipe.packages),
+        packed,
+        hooks=initramfs_hooks(recipe.initramfs),
+        setup=debian.suite_beside(recipe.suite, other.suite, other.packages) if other else (),
+        last=local.hooks(staged.packed, staged.release) if staged else (),
+        outdated=recipe.outdated,
+    )
 
 
 def _release(recipe: KernelRecipe, boot: Path) -> str:
@@ -147,10 +179,15 @@ def _release(recipe: KernelRecipe, boot: Path) -> str:
     return releases[0]
 
 
-def describe(recipe: Recipe, release: str, at: Path, packed: Path) -> dict[str, Any]:
-    """Return what is written down about a kernel: its files are at ``at``, ``packed`` is its build root."""
+def describe(
+    recipe: Recipe, release: str, at: Path, packed: Path, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what is written down about a kernel: its files are at ``at``, ``packed`` is its build root.
+
+    ``files``: what is in the build root besides packages, as name and version.
+    """
     boots = {name: tarball.file_digest(at / name) for name in ("vmlinuz", "initrd", "modules.tar")}
-    packages = debian.packages_of(packed)
+    packages = debian.packages_of(packed) | dict(files or {})
     return {
         "name": recipe.name,
         "release": release,

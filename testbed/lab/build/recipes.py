@@ -9,9 +9,10 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from testbed.errors import SpecError
+from testbed.lab import repository
 from testbed.lab.build import tarball
 
-IMAGES = Path(__file__).parents[3] / "images"
+IMAGES = repository.IMAGES
 _NUMBER = "{n}"
 
 
@@ -48,16 +49,34 @@ class KernelRecipe(Recipe):
     ``outdated``: a mirror's state of the suite is taken also when its date of expiry is past (it is signed all the
     same): suites that move have such a date, and a mirror may be behind. ``processor``: features that emulated
     machines do not have (``domain.TIERS``) and that this kernel cannot do without.
+
+    ``debs`` (files, relative to the row) or ``tree`` (a compiled kernel tree) instead of ``image`` and ``headers``: a
+    kernel that a person built (``local.py``).
     """
 
-    image: str
-    headers: str
+    image: str = ""
+    headers: str = ""
+    debs: tuple[str, ...] = ()
+    tree: str = ""
     initramfs: tuple[str, ...]
     options: dict[str, str]
     lsm: tuple[str, ...] = ()
     beside: Beside | None = None
     outdated: bool = False
     processor: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Self:
+        if not self.local and not (self.image and self.headers):
+            raise ValueError("image and headers: expected two packages, or local files in debs")
+        if self.local and (self.image or self.headers):
+            raise ValueError("debs: expected no image and headers beside it, as the kernel is in these files")
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether the kernel is not of Debian's archive, but of files of this host."""
+        return bool(self.debs or self.tree)
 
 
 class BuiltRecipe(Recipe):
@@ -159,7 +178,13 @@ _Row = TypeVar("_Row", bound=Recipe)
 
 def load_kernels(images: Path = IMAGES) -> dict[str, KernelRecipe]:
     """Read the rows of ``kernels/``. Raises ``SpecError``, naming file and key."""
-    return _load(images / "kernels", KernelRecipe)
+    home = images / "kernels"
+    return {name: _at(recipe, home) for name, recipe in _load(home, KernelRecipe).items()}
+
+
+def _at(recipe: KernelRecipe, home: Path) -> KernelRecipe:
+    """Return the row with absolute paths of its files."""
+    return recipe.model_copy(update={"debs": tuple(str(home / deb) for deb in recipe.debs)}) if recipe.debs else recipe
 
 
 def load_built(images: Path = IMAGES) -> dict[str, BuiltRecipe]:
@@ -178,7 +203,7 @@ def load_containers(images: Path = IMAGES) -> dict[str, ContainerRecipe]:
 
 
 def _load(directory: Path, kind: type[_Row]) -> dict[str, _Row]:
-    return {path.stem: _read(path, kind) for path in sorted(directory.glob("*.toml"))}
+    return {path.stem: _read(path, kind) for path in sorted(repository.needed(directory).glob("*.toml"))}
 
 
 def _read(path: Path, kind: type[_Row]) -> _Row:
