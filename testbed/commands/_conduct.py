@@ -22,12 +22,14 @@ def conduct(
     machines: int | None,
     *,
     overrides: Sequence[str] = (),
+    ima_policies: Sequence[Path] = (),
+    kernel_args: Sequence[str] = (),
     **more: Any,
 ) -> tuple[LoadedCampaign, int]:
     """Conduct the campaign of an experiment file and write its report. Return it as read, and the exit status."""
     from testbed.lab import campaign  # noqa: PLC0415 - so that --help works without libvirt
 
-    experiment = spec.load(path, overrides)
+    experiment = spec.load(path, overrides, ima_policies=ima_policies, kernel_args=kernel_args)
     try:
         done = campaign.conduct(experiment, results=results, tier=tier, connect=connect, machines=machines, **more)
     except SpecError as error:

@@ -2,26 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
+from testbed import plugins
+
+
+class OneOf(click.ParamType):  # type: ignore[type-arg] # older versions of click have no argument
+    """One of some names, which are looked up when the option is given: their files need not be there for ``--help``."""
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self._names = names
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; ends the command if there is no such name."""
+        names = sorted(self._names())
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
+        return value
+
+
 RESULTS = click.option(
-    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where campaigns go."
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where campaigns are written.",
 )
 CONNECT = click.option("--connect", metavar="URI", help="libvirt URI; default: the embedded driver.")
-TIER = click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Instead of the file's `tier`.")
-SET = click.option(
-    *("--set", "overrides"), multiple=True, metavar="KEY=VALUE", help="Instead of a key of the file; VALUE as in TOML."
+TIER = click.option(
+    "--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), help="Override the `tier` of the experiment file."
 )
-MACHINES = click.option("--machines", type=click.IntRange(1, 64), help="Machines at a time; default: by the tier.")
+SET = click.option(
+    *("--set", "overrides"),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one key of the experiment file (VALUE in TOML syntax).",
+)
+MACHINES = click.option(
+    "--machines", type=click.IntRange(1, 64), help="Machines that run at the same time; default: by the tier."
+)
+IMA_POLICY = click.option(
+    *("--ima-policy", "ima_policies"),
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Add a measurer that loads this IMA policy; repeatable.",
+)
+KERNEL_ARG = click.option(
+    *("--kernel-arg", "kernel_args"),
+    multiple=True,
+    metavar="WORD",
+    help="Add a word to the kernel's command line in every machine; repeatable.",
+)
+KERNEL_PATH = click.option(
+    "--kernel-path",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Boot your own kernel: a compiled tree, or a directory with the output of `make bindeb-pkg`.",
+)
+ONLY = click.option(
+    "--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="Run only matching cells (workload, measurer, ...)."
+)
+MAX_MINUTES = click.option(
+    "--max-minutes", type=click.FloatRange(min=0), help="Do not start if the estimate exceeds this (exit status 2)."
+)
 CAMPAIGN = click.argument(
     "campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR"
 )
+
+
+def _add_measurers(context: click.Context, _: click.Parameter, directories: tuple[Path, ...]) -> None:
+    context.with_resource(plugins.measurers_from(directories))
+
+
 MEASURER_PATH = click.option(
-    *("--measurer-path", "measurer_paths"),
+    "--measurer-path",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
     help="Also use the measurers in DIR (files NAME.py with a MEASURER). Their code is run.",
+    expose_value=False,
+    callback=_add_measurers,
 )

@@ -12,7 +12,7 @@ import click
 
 from testbed import progress, spec
 from testbed.analysis.bench import log_growth, prices
-from testbed.commands._options import CONNECT
+from testbed.commands._options import CONNECT, OneOf
 from testbed.lab.build.recipes import load_kernels
 from testbed.lab.machines.domain import MachineSpec
 from testbed.record import Tier
@@ -24,7 +24,7 @@ def command() -> None:
     """Count what single events cost, in guest instructions."""
 
 
-_KERNEL = click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
+_KERNEL = click.option("--kernel", type=OneOf(load_kernels), default="debian-6.12", show_default=True)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
@@ -33,10 +33,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @CONNECT
 @_JSON
 def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
-    """Price the measurer's events: the hook alone, a known file, a new one by its size, fork+exec+exit.
+    """Price the measurer's events: the hook alone, a known file, a new file by size, fork+exec+exit.
 
-    Always emulated, with a counted clock (tier icount): a number here is one of instructions, not of time. Each arm is
-    restored from one saved machine. Exit status: 1 if a target is not kept.
+    The machine is emulated with a counted clock (tier icount), so each number counts instructions, not time. Each arm
+    is restored from one saved machine. Exit status: 1 if a target is missed.
     """
     # `--help` of this command works without libvirt.
     from testbed.lab import campaign, facts  # noqa: PLC0415
@@ -76,16 +76,20 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
 @CONNECT
 @_JSON
 @click.option(
-    "--to", type=click.IntRange(min=1000), default=1_000_000, show_default=True, help="Entries of the longest log."
+    "--to", type=click.IntRange(min=1000), default=1_000_000, show_default=True, help="Entries in the longest log."
 )
 @click.option(
-    "--bank", "banks", multiple=True, type=click.Choice(BANKS), help="With a TPM that has this bank; repeatable."
+    "--bank",
+    "banks",
+    multiple=True,
+    type=click.Choice(BANKS),
+    help="Give the machine a TPM with this PCR bank; repeatable.",
 )
 def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...], *, as_json: bool) -> None:
-    """Price one further entry of the IMA log at 1,000, 10,000, 100,000 and 1,000,000 entries.
+    """Price one more entry of the IMA log at 1,000, 10,000, 100,000 and 1,000,000 entries.
 
-    Counted in guest instructions (tier icount). Without --bank the machine has no TPM and IMA extends nothing: that
-    leaves the rest of the price as it is, and a million entries take minutes. With one each entry waits a millisecond.
+    Counted in guest instructions (tier icount). Without --bank the machine has no TPM and IMA extends no PCR: the rest
+    of the price stays the same, and a million entries take minutes. With a bank each entry waits a millisecond.
     """
     from testbed.lab import campaign, facts  # noqa: PLC0415
     from testbed.lab.bench import events as benchmark  # noqa: PLC0415

@@ -37,18 +37,15 @@ _PLAIN = 160
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @MEASURER_PATH
-def command(
-    *, measurer: str, workload: str, image: Path | None, as_json: bool, measurer_paths: tuple[Path, ...]
-) -> None:
+def command(*, measurer: str, workload: str, image: Path | None, as_json: bool) -> None:
     """Print what MEASURER must log when WORKLOAD runs, computed from the container image alone.
 
     The ground truth comes first: each file whose code runs, and how it comes to run. No machine is booted. A container
     is named by its role: one name for each container of the workload.
     """
-    with plugins.measurers_from(measurer_paths):
-        chosen, program = plugins.measurer(measurer), plugins.workload(workload)
-        ran = truth_of(program, image or _built(program), launches=chosen.mode in LAUNCHING)
-        claimed = [asdict(claim) for claim in chosen.claim(ran)]
+    chosen, program = plugins.measurer(measurer), plugins.workload(workload)
+    ran = truth_of(program, image or _built(program), launches=chosen.mode in LAUNCHING)
+    claimed = [asdict(claim) for claim in chosen.claim(ran)]
     truth = [_row(fact) for fact in ran]
     truth.sort(key=_order)
     claimed.sort(key=_order)

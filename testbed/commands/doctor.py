@@ -1,4 +1,4 @@
-"""Say what this machine can do and what it lacks, with the command that mends it."""
+"""Say what this machine can do and what is missing, with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from testbed.lab import probe
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, as_json: bool) -> None:
-    """Say what this machine can do and what it lacks, with the command that mends it.
+    """Say what this machine can do and what is missing, with the command that fixes it.
 
     Exit status: 0 everything that is needed is there; 3 something is missing.
     """
@@ -22,7 +22,7 @@ def command(*, as_json: bool) -> None:
 
 
 def line(capability: probe.Capability) -> str:
-    """Return a capability's line: a verdict, its name, what was found, what mends it."""
+    """Return a capability's line: a verdict, its name, what was found, what fixes it."""
     verdict = "ok" if capability.ok else "MISSING" if capability.needed else "no"
     remedy = f"   remedy: {capability.remedy}" if capability.remedy and not capability.ok else ""
     return f"{verdict:8}{capability.name:20} {capability.found}{remedy}"

@@ -9,8 +9,7 @@ import click
 
 from testbed.commands import _conduct
 from testbed.commands._options import CONNECT, MACHINES, RESULTS
-
-SMOKE = Path("experiments/smoke.toml")
+from testbed.lab import repository
 
 
 @click.command("evaluate")
@@ -19,5 +18,5 @@ SMOKE = Path("experiments/smoke.toml")
 @MACHINES
 def command(results: Path, connect: str | None, machines: int | None) -> None:
     """Run the main experiment with the embedded defaults: machines, measurers, plots and verdicts."""
-    _, status = _conduct.conduct(SMOKE, results, None, connect, machines)
+    _, status = _conduct.conduct(repository.experiment("smoke.toml"), results, None, connect, machines)
     sys.exit(status)

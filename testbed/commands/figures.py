@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from testbed import plugins
 from testbed.analysis.report import draw
 from testbed.analysis.tables import tables
 from testbed.commands._options import CAMPAIGN, MEASURER_PATH
@@ -16,14 +15,13 @@ from testbed.rundir import Campaign, load
 @click.command("figures")
 @CAMPAIGN
 @MEASURER_PATH
-def command(campaign_dir: Path, measurer_paths: tuple[Path, ...]) -> None:
+def command(campaign_dir: Path) -> None:
     """Draw the figures of CAMPAIGN_DIR from its records; without judging them.
 
     Verdicts and events are those of the last `testbed report`, if there was one.
     """
-    with plugins.measurers_from(measurer_paths):
-        known = tables.read(load(Campaign(path=campaign_dir)))
-        drawn = draw.write(known, campaign_dir / "figures")
+    known = tables.read(load(Campaign(path=campaign_dir)))
+    drawn = draw.write(known, campaign_dir / "figures")
     for paths in drawn.values():
         for path in paths:
             click.echo(path)

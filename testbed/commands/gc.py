@@ -1,4 +1,4 @@
-"""End machines whose `testbed` process was killed and remove their files; say what was done."""
+"""End machines whose `testbed` process was killed and remove their files; print what was done."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from testbed.lab.machines import hypervisor, reap
 
 @click.command("gc")
 def command() -> None:
-    """End machines whose `testbed` process was killed and remove their files; say what was done.
+    """End machines whose `testbed` process was killed and remove their files; print what was done.
 
-    Machines of a process that still lives are left alone. Images are removed by `testbed images gc`.
+    Machines of a running process stay. `testbed images gc` removes images.
     """
-    for done in reap.collect(hypervisor.destroy) or ["nothing was left behind"]:
+    for done in reap.collect(hypervisor.destroy) or ["nothing to clean up"]:
         click.echo(done)

@@ -26,7 +26,7 @@ from testbed.lab.build.recipes import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buildable:
-    """One thing that can be built. ``build`` returns its digest; ``cached``: digest and directory, if it is there."""
+    """One thing that can be built. ``build`` returns its digest; ``cached``: digest and directory, if it is built."""
 
     kind: str
     name: str
@@ -43,7 +43,7 @@ def command() -> None:
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def build(names: Sequence[str]) -> None:
-    """Build NAME (a kernel, a guest or a container image), or everything, unless it is there.
+    """Build NAME (a kernel, a guest or a container image), or everything. What is in the cache is not built again.
 
     A guest's disk is built for each kernel.
     """
@@ -55,7 +55,7 @@ def build(names: Sequence[str]) -> None:
 
 @command.command("list")
 def list_() -> None:
-    """Show what there is: kind, name, digest, size on disk, and whether it is built."""
+    """List kind, name, digest, size on disk, and whether it is built."""
     table = Table("kind", "name", "digest", "size", "built", box=None)
     for row in rows():
         if row.cached:
@@ -73,19 +73,19 @@ def list_() -> None:
 
 @command.command()
 @click.option(
-    "--all", "everything", is_flag=True, help="Also everything that is complete; it is built again on demand."
+    "--all", "everything", is_flag=True, help="Also remove everything that is complete; it is built again on demand."
 )
 def gc(*, everything: bool) -> None:
-    """Remove what builders that died left behind. What is being built at this moment stays.
+    """Remove what killed builders left. What is being built now stays.
 
-    With --all, end campaigns first: their machines' disks lie over the disks that would go.
+    Before --all, end all campaigns: the disks of their machines are overlays of the disks that would be removed.
     """
     removed = cache.gc(everything=everything)
     click.echo(f"removed {len(removed)} director{'y' if len(removed) == 1 else 'ies'} from {cache.root()}")
 
 
 def rows() -> list[Buildable]:
-    """List what the recipes name, in the order in which it can be built."""
+    """List what has a recipe, in the order in which it can be built."""
     kernels = load_kernels().values()
     listed = [_kernel_row(recipe) for recipe in kernels]
     listed += [_guest_row(guest, recipe) for guest in load_guests().values() for recipe in kernels]

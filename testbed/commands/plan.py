@@ -9,11 +9,22 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from testbed import estimate, plan, plugins, spec
-from testbed.commands._options import MACHINES, MEASURER_PATH, SET, TIER
+from testbed import estimate, plan, spec
+from testbed.commands._options import (
+    IMA_POLICY,
+    KERNEL_ARG,
+    KERNEL_PATH,
+    MACHINES,
+    MAX_MINUTES,
+    MEASURER_PATH,
+    ONLY,
+    SET,
+    TIER,
+)
 from testbed.errors import SpecError
 from testbed.lab import campaign, probe
-from testbed.lab.build.kernel import load_kernels
+from testbed.lab.build import local
+from testbed.lab.machines.domain import check_words
 from testbed.plan import Cell, Plan
 from testbed.spec import Experiment
 
@@ -24,52 +35,50 @@ _PLAIN = 120
 @click.argument("experiment", type=click.Path(path_type=Path))
 @TIER
 @SET
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@IMA_POLICY
+@KERNEL_ARG
+@KERNEL_PATH
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Earlier campaigns, from which times are taken.",
+)
 @MACHINES
 @MEASURER_PATH
-@click.option("--only", multiple=True, metavar="AXIS=NAME[,NAME]", help="These cells alone, as `testbed run --only`.")
-@click.option("--max-minutes", type=click.FloatRange(min=0), help="Refuse (exit status 2) what would take longer.")
+@ONLY
+@MAX_MINUTES
 @click.option("--order", is_flag=True, help="Also list the cells of every block in the order in which they run.")
 def command(
     *,
     experiment: Path,
     tier: str | None,
     overrides: Sequence[str],
+    ima_policies: Sequence[Path],
+    kernel_args: Sequence[str],
+    kernel_path: Path | None,
     results: Path,
     machines: int | None,
-    measurer_paths: Sequence[Path],
     only: Sequence[str],
     max_minutes: float | None,
     order: bool,
 ) -> None:
     """Show the cells of EXPERIMENT (a TOML file), the minutes and the disk that they will take.
 
-    Times are those of earlier runs below --results, medians on whichever host they ran; a run of which none is known
-    is guessed. Building images and kernels, where the cache lacks them, comes on top.
+    Times are medians of earlier runs below --results, on whichever host they ran. For a run without an earlier one
+    the time is a guess. Images and kernels that are not in the cache take additional time.
     """
-    with plugins.measurers_from(measurer_paths):
-        _show(experiment, tier, overrides, results, machines, only=only, max_minutes=max_minutes, order=order)
-
-
-def _show(
-    experiment: Path,
-    tier: str | None,
-    overrides: Sequence[str],
-    results: Path,
-    machines: int | None,
-    *,
-    only: Sequence[str],
-    max_minutes: float | None,
-    order: bool,
-) -> None:
-    wish = spec.load(experiment, overrides)
-    kernels = load_kernels()
+    wish = spec.load(experiment, overrides, ima_policies=ima_policies, kernel_args=kernel_args)
     try:
+        wish, kernels = campaign.with_kernel(wish, kernel_path)
         plan.check_names(wish, kernels)
     except SpecError as error:
         raise SpecError(f"{spec.named(experiment, overrides)}: {error.message}", error.hint) from error
     console = Console(soft_wrap=True, width=None if Console().is_terminal else _PLAIN, highlight=False)
-    chosen, why = probe.choose_tier(tier or wish.tier, wish.kernels[0], console.print)
+    first = wish.kernels[0] if kernel_path is None else local.PATTERN
+    chosen, why = probe.choose_tier(tier or wish.tier, first, console.print)
+    check_words(wish.kernel_args, chosen)
     decided = plan.resolve(wish, tier=chosen, kernels=dict.fromkeys(kernels, ""), inputs={})
     wanted = plan.selection(only)
     todo = [[cell for cell in block.cells if wanted(cell)] for block in decided.blocks]

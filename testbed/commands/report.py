@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from testbed import plugins
 from testbed.analysis.report import report
 from testbed.commands._options import CAMPAIGN, MEASURER_PATH
 from testbed.rundir import Campaign, load
@@ -22,14 +21,13 @@ from testbed.rundir import Campaign, load
     help="Add a model: the number of extends times this latency of a TPM, in milliseconds. Default: no model.",
 )
 @click.pass_context
-def command(context: click.Context, campaign_dir: Path, measurer_paths: tuple[Path, ...], tpm_ms: float | None) -> None:
+def command(context: click.Context, campaign_dir: Path, tpm_ms: float | None) -> None:
     """Judge every run of CAMPAIGN_DIR again and write its tables, figures and report.md.
 
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 3 runs were lost or are
     missing; 4 records are malformed or must not be pooled.
     """
-    with plugins.measurers_from(measurer_paths):
-        written = report.write(load(Campaign(path=campaign_dir)), tpm_ms=tpm_ms)
+    written = report.write(load(Campaign(path=campaign_dir)), tpm_ms=tpm_ms)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
     context.exit(written.exit_status)

@@ -10,21 +10,22 @@ import click
 from testbed.analysis import selftest
 from testbed.commands import _conduct
 from testbed.commands._options import CONNECT, MACHINES, RESULTS
-
-SELFTEST = Path("experiments/selftest.toml")
+from testbed.lab import repository
 
 
 @click.command("selftest")
-@click.argument("experiment", type=click.Path(path_type=Path), default=SELFTEST)
+@click.argument("experiment", type=click.Path(path_type=Path), required=False)
 @RESULTS
 @CONNECT
 @MACHINES
-def command(experiment: Path, results: Path, connect: str | None, machines: int | None) -> None:
+def command(experiment: Path | None, results: Path, connect: str | None, machines: int | None) -> None:
     """Run a campaign with an arm that does nothing and a positive control, and check that only the control is found.
 
     Exit status: 1 if either check fails, else as `run`.
     """
-    loaded, status = _conduct.conduct(experiment, results, None, connect, machines)
+    loaded, status = _conduct.conduct(
+        experiment or repository.experiment("selftest.toml"), results, None, connect, machines
+    )
     outcome = selftest.judge(loaded)
     for line in outcome.lines:
         click.echo(line)

@@ -8,17 +8,19 @@ from pathlib import Path
 import click
 
 from testbed import progress, shell, spec
-from testbed.commands._options import CONNECT
+from testbed.commands._options import CONNECT, OneOf
 from testbed.lab import probe
 from testbed.lab.build.recipes import load_containers, load_kernels
 from testbed.measurers import DEPLOYED
 
 
 @click.command("shell")
-@click.option("--kernel", type=click.Choice(sorted(load_kernels())), default="debian-6.12", show_default=True)
+@click.option("--kernel", type=OneOf(load_kernels), default="debian-6.12", show_default=True)
 @click.option("--tier", type=click.Choice(["auto", "kvm", "icount", "tcg"]), default="tcg", show_default=True)
 @CONNECT
-@click.option("--image", "images", multiple=True, type=click.Choice(sorted(load_containers())), help="Load it too.")
+@click.option(
+    "--image", "images", multiple=True, type=OneOf(load_containers), help="Also load this container image; repeatable."
+)
 def command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]) -> None:
     """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
     # `--help` of this command works without libvirt.

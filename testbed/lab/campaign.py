@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from testbed import estimate, plan, plugins, progress, rundir
 from testbed.errors import SpecError
-from testbed.lab import block, facts, iterate, probe, runner
+from testbed.lab import block, facts, iterate, probe, provenance, repository, runner
 from testbed.lab.block import Parts
-from testbed.lab.build import cache
+from testbed.lab.build import cache, local
 from testbed.lab.build.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
-from testbed.lab.build.kernel import build_kernel, load_kernels
-from testbed.lab.build.measurer import BPF, build_bundle, build_products
+from testbed.lab.build.kernel import KernelRecipe, build_kernel, load_kernels
+from testbed.lab.build.measurer import build_bundle, build_products
 from testbed.lab.build.store import build_store
-from testbed.lab.machines.domain import MachineSpec, command_line, masked
+from testbed.lab.machines.domain import MachineSpec, check_words, command_line, masked
 from testbed.lab.machines.lab import open_lab
-from testbed.record import Tier
+from testbed.record import MadeBy, Tier
 from testbed.spec import Experiment
 
 GUEST = "trixie"
+# Of what made it, a campaign says this; its records have the settings of their machines besides.
+_CODE = ("version", "sources", "commit", "dirty")
 
 
 def conduct(
@@ -36,25 +39,31 @@ def conduct(
     refused: runner.Refused | None = None,
     only: Sequence[str] = (),
     max_minutes: float | None = None,
+    kernel_path: Path | None = None,
 ) -> rundir.Campaign:
     """Run an experiment to the end of its plan; what is complete is skipped. Return where it is.
 
     ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see
     ``runner.RunningCampaign``; ``only``: the cells to run now (``plan.selection``); ``max_minutes``: do not begin what
-    is expected to take longer. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded
+    is expected to take longer; ``kernel_path``: a kernel that a person built (``build.local``), instead of the
+    experiment's kernels. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded
     before stays.
     """
     wanted = plan.selection(only)
-    plan.check_names(experiment, load_kernels())
+    experiment, recipes = with_kernel(experiment, kernel_path)
+    plan.check_names(experiment, recipes)
+    made_by = provenance.made_by()
     with progress.reporter(experiment.name, 0) as reporter:
-        chosen, why = probe.choose_tier(tier or experiment.tier, experiment.kernels[0], reporter.say)
+        wish = experiment.kernels[0] if kernel_path is None else local.PATTERN
+        chosen, why = probe.choose_tier(tier or experiment.tier, wish, reporter.say)
         reporter.say(f"tier {chosen}: {why}")
-        parts = build(experiment, chosen, reporter.say)
+        check_words(experiment.kernel_args, chosen)
+        parts = build(experiment, chosen, reporter.say, recipes)
     decided = decide(experiment, chosen, parts)
     campaign = rundir.Campaign(path=results / decided.campaign)
     known = _shared_facts(chosen, parts)
     with rundir.alone(campaign):
-        _write_down(campaign, experiment, decided, parts, known)
+        _write_down(campaign, experiment, decided, parts, known | _code_facts(made_by))
         job = runner.RunningCampaign(
             experiment=experiment,
             plan=decided,
@@ -64,6 +73,7 @@ def conduct(
             facts=known,
             refused=refused,
             wanted=wanted,
+            made_by=made_by,
         )
         at_a_time = machines or default_machines(chosen)
         todo = [[block.cells[n] for n in (*job.missing(block), *job.disturbed(block))] for block in decided.blocks]
@@ -74,6 +84,18 @@ def conduct(
                 reporter.say(f"{expected.runs} runs in {expected.boots} blocks, about {expected.minutes:.0f} min")
                 runner.run(lab, job, reporter, at_a_time)
     return campaign
+
+
+def with_kernel(experiment: Experiment, path: Path | None) -> tuple[Experiment, dict[str, KernelRecipe]]:
+    """Return the experiment and all kernels by name; with ``path`` the kernel there is the experiment's only one.
+
+    Raises ``SpecError`` and ``BuildError`` if it cannot be used.
+    """
+    recipes = load_kernels()
+    if path is None:
+        return experiment, recipes
+    own = local.recipe(path, recipes[local.PATTERN])
+    return experiment.model_copy(update={"kernels": (own.name,)}), recipes | {own.name: own}
 
 
 def saves(campaign: rundir.Campaign) -> Path:
@@ -95,19 +117,30 @@ def check_time(expected: estimate.PlanEstimate, max_minutes: float | None) -> No
         )
 
 
-def build(experiment: Experiment, tier: Tier, say: cache.Progress) -> dict[str, Parts]:
-    """Build what the experiment needs, or take it from the cache; by kernel."""
+def build(
+    experiment: Experiment, tier: Tier, say: cache.Progress, kernels: Mapping[str, KernelRecipe] | None = None
+) -> dict[str, Parts]:
+    """Build what the experiment needs, or take it from the cache; by kernel.
+
+    ``kernels``: the recipes by name, by default those of ``images/kernels/``.
+    """
     wanted = sorted({plugins.workload(name).image for name in experiment.workloads})
-    recipes = load_containers()
-    images = tuple(build_container_image(recipes[name], say) for name in wanted)
-    return {name: build_parts(name, images, experiment, tier, say) for name in experiment.kernels}
+    containers = load_containers()
+    images = tuple(build_container_image(containers[name], say) for name in wanted)
+    return {name: build_parts(name, images, experiment, tier, say, kernels=kernels) for name in experiment.kernels}
 
 
 def build_parts(
-    name: str, images: tuple[ContainerImage, ...], experiment: Experiment, tier: Tier, say: cache.Progress
+    name: str,
+    images: tuple[ContainerImage, ...],
+    experiment: Experiment,
+    tier: Tier,
+    say: cache.Progress,
+    *,
+    kernels: Mapping[str, KernelRecipe] | None = None,
 ) -> Parts:
-    """Build one kernel's parts, or take them from the cache."""
-    recipe, guest = load_kernels()[name], load_guests()[GUEST]
+    """Build one kernel's parts, or take them from the cache. ``kernels``: see ``build``."""
+    recipe, guest = (kernels or load_kernels())[name], load_guests()[GUEST]
     kernel = build_kernel(recipe, say)
     spec = MachineSpec(
         name=name,
@@ -118,12 +151,13 @@ def build_parts(
         memory_mib=experiment.machine.memory_mib,
         pcr_banks=experiment.machine.pcr_banks,
         unmasked=recipe.processor,
+        kernel_words=experiment.kernel_args,
         store=build_store(images, guest, say).disk if images else None,
     )
     wanted = (plugins.measurer(measurer) for measurer in experiment.measurers)
     sources = {measurer.name: measurer.source for measurer in wanted if measurer.source is not None}
     products = {measurer: build_products(kernel, measurer, source, say) for measurer, source in sources.items()}
-    return Parts(machine=spec, bundle=build_bundle(kernel, BPF, say), images=images, products=products)
+    return Parts(machine=spec, bundle=build_bundle(kernel, repository.BPF, say), images=images, products=products)
 
 
 def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.Plan:
@@ -156,6 +190,11 @@ def _digests(part: Parts) -> dict[str, str]:
 def _shared_facts(tier: Tier, parts: dict[str, Parts]) -> dict[str, Any]:
     images = {image.name: image.digest for part in parts.values() for image in part.images}
     return {"tier": tier, "images": images} | facts.emulator()
+
+
+def _code_facts(made_by: MadeBy) -> dict[str, Any]:
+    code = asdict(made_by)
+    return {"command": code["command"], "made_by": {name: code[name] for name in _CODE}}
 
 
 def _write_down(

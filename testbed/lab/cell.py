@@ -21,8 +21,9 @@ from testbed.lab.build.measurer import Products
 from testbed.lab.health import HostCounters
 from testbed.lab.iterate import Iteration, IterationRequest, crowd, iterate
 from testbed.lab.machines.machine import Machine
+from testbed.measurers._policy import ImaPolicy
 from testbed.plan import Cell
-from testbed.record import Evidence, Record, Sample, Started, Status, Tier
+from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
 from testbed.rundir import Events
 from testbed.spec import Limits
 
@@ -52,6 +53,8 @@ class RunRequest:
     bpf_stats: bool
     facts: dict[str, Any]
     products: Products | None = None
+    made_by: MadeBy | None = None
+    ima_policies: tuple[ImaPolicy, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +113,7 @@ def run_cell(start: Start, request: RunRequest, directory: Path) -> Record:
             dmesg=partial.dmesg,
             measurer_log=partial.measurer_log,
         ),
+        made_by=request.made_by,
     )
 
 
@@ -126,6 +130,7 @@ def lost(request: RunRequest, reason: str) -> Record:
         started_utc=_now(),
         seconds=0.0,
         facts=request.facts,
+        made_by=request.made_by,
     )
 
 
@@ -146,7 +151,7 @@ def _fates(partial: _PartialRecord, events: Events) -> Iterator[None]:
 
 def _measure(machine: Machine, request: RunRequest, partial: _PartialRecord, events: Events, directory: Path) -> None:
     guest, cell = machine.guest, request.cell
-    measurer = plugins.measurer(cell.measurer)
+    measurer = plugins.measurer(cell.measurer, request.ima_policies)
     if request.bpf_stats:
         guest.run(("sysctl", "-qw", "kernel.bpf_stats_enabled=1"))
     partial.facts |= facts.guest(guest) | {"clone_id": machine.clone_id}

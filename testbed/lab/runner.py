@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from testbed import rundir
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
-from testbed.lab.block import Parts, boot, prepare, reference, restore
+from testbed.lab.block import Parts, boot, prepare, reference, restore, settings
 from testbed.lab.cell import RunRequest, Start, lost, run_cell
 from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.save import Saved
 from testbed.plan import Block, Cell, Plan
 from testbed.progress import Reporter
-from testbed.record import Record, Status
+from testbed.record import MadeBy, Record, Status
 from testbed.spec import Experiment
 
 # A run that ended so says nothing about its cell: it is tried again by the next `testbed run`.
@@ -34,6 +34,7 @@ class RunningCampaign:
     ``saves``: where the saved machines of unfinished blocks are kept, so that it can resume. ``facts``: what every
     record says of host and images. ``refused``: told of a guest that refuses a measurer, which then ends no more than
     that run; without it nothing else is run. ``wanted``: of the planned cells, which are run.
+    ``made_by``: the code that makes the records, without what a kernel's machines are set to.
     """
 
     experiment: Experiment
@@ -44,6 +45,7 @@ class RunningCampaign:
     facts: Mapping[str, Any]
     refused: Refused | None = None
     wanted: Callable[[Cell], bool] = lambda _: True
+    made_by: MadeBy | None = None
 
     def complete(self, block: Block, position: int) -> bool:
         """Whether that run of the block needs no further try."""
@@ -211,7 +213,15 @@ def _request(job: RunningCampaign, block: Block, position: int) -> RunRequest:
         bpf_stats=job.experiment.bpf_stats,
         facts=dict(job.facts) | {"start": job.experiment.start},
         products=parts.products.get(cell.measurer),
+        made_by=_made_by(job, parts),
+        ima_policies=job.experiment.ima_policies,
     )
+
+
+def _made_by(job: RunningCampaign, parts: Parts) -> MadeBy | None:
+    if job.made_by is None:
+        return None
+    return replace(job.made_by, settings={setting.name: setting.value for setting in settings(parts.machine)})
 
 
 def _title(block: Block) -> str:

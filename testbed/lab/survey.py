@@ -8,9 +8,9 @@ from pathlib import Path
 
 from testbed import plan, rundir
 from testbed.errors import BuildError, DeployError, LabError
-from testbed.lab import campaign, facts
+from testbed.lab import campaign, facts, repository
 from testbed.lab.build import cache, kernel
-from testbed.lab.build.measurer import BPF, build_bundle, build_seconds
+from testbed.lab.build.measurer import build_bundle, build_seconds
 from testbed.plan import Cell
 from testbed.rundir import Survey, Tried
 from testbed.spec import Experiment
@@ -41,7 +41,7 @@ def _try(name: str, experiment: Experiment, *, results: Path, tier: str | None, 
     try:
         built = kernel.build_kernel(kernel.load_kernels()[name])
         tried = replace(tried, release=built.release, version=kernel.package_version(built))
-        tried = replace(tried, seconds=build_seconds(build_bundle(built, BPF)))
+        tried = replace(tried, seconds=build_seconds(build_bundle(built, repository.BPF)))
         alone = experiment.model_copy(update={"name": f"{experiment.name}-{name}", "kernels": (name,)})
         ran = campaign.conduct(alone, results=results, tier=tier, connect=connect, machines=1, refused=refused)
     except (BuildError, LabError) as error:

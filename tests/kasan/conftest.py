@@ -16,10 +16,10 @@ from testbed.guest import Guest
 from testbed.lab import block, probe
 from testbed.lab.build import cache, compiled, measurer, recipes
 from testbed.lab.build.image import build_image, load_guests
-from testbed.lab.build.measurer import BPF
 from testbed.lab.campaign import GUEST
 from testbed.lab.machines.domain import MachineSpec
 from testbed.lab.machines.lab import Lab, open_lab
+from testbed.lab.repository import BPF
 from testbed.record import Tier
 
 # A kernel that looks at each of its accesses boots ten times as slowly as another; all reports are wanted.

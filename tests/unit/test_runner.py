@@ -14,10 +14,11 @@ import pytest
 
 from testbed import plan, spec
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
-from testbed.lab import cell, runner
+from testbed.lab import block, cell, runner
 from testbed.lab.block import Ready
 from testbed.lab.cell import RunRequest
-from testbed.record import Record, Status, Tier
+from testbed.lab.machines.domain import MachineSpec
+from testbed.record import MadeBy, Record, Status, Tier
 from testbed.rundir import Campaign, records
 
 WISH = spec.Experiment(
@@ -119,6 +120,36 @@ def test_every_cell_of_every_block_once_and_no_save_is_left(floor: Floor) -> Non
     assert sorted(floor.runs) == sorted(f"{m}-{b}" for m in WISH.measurers for b in (0, 1))
     assert set(floor.found().values()) == {Status.OK}
     assert list(floor.job.saves.iterdir()) == []
+
+
+def test_a_record_says_which_code_made_it_and_what_its_machine_was_set_to(floor: Floor) -> None:
+    machine = MachineSpec(name="x", kernel=None, image=None, tier=Tier.ICOUNT, memory_mib=800)  # type: ignore[arg-type]
+    made_by = MadeBy(version="1", sources="ab", command=("testbed", "run"))
+    parts: Any = {"debian-6.12": SimpleNamespace(images=(), machine=machine)}
+    floor.job = replace(floor.job, parts=parts, made_by=made_by)
+    asked: list[RunRequest] = []
+    floor.fate = asked.append
+    floor.go()
+    (said,) = {request.made_by.sources for request in asked if request.made_by}
+    assert said == "ab"
+    set_to = {name: value for request in asked for name, value in request.made_by.settings.items()}  # type: ignore[union-attr]
+    assert set_to == {setting.name: setting.value for setting in block.settings(machine)}
+    assert set_to["memory used and given back"] == "100 MiB"
+
+
+def test_what_is_set_in_a_guest_is_what_is_recorded() -> None:
+    def made(tier: Tier) -> list[str]:
+        machine = MachineSpec(name="x", kernel=None, image=None, tier=tier)  # type: ignore[arg-type]
+        return [" ".join(setting.argv) for setting in block.settings(machine)]
+
+    assert made(Tier.KVM) == made(Tier.TCG) == ["udevadm settle", "sync"]
+    counted = made(Tier.ICOUNT)
+    assert counted[-2:] == made(Tier.KVM)
+    assert len(counted) == 6
+    assert "echo 100000000 >/sys/kernel/debug/sched/$name" in counted[0]
+    assert counted[1] == "sysctl -qw vm.percpu_pagelist_high_fraction=8"
+    assert "echo 10000 >$file" in counted[2]
+    assert counted[3] == "python3 -c bytearray(128 << 20)"
 
 
 def test_what_is_complete_is_not_run_again(floor: Floor) -> None:
@@ -296,9 +327,11 @@ def test_a_machine_that_dies_leaves_a_record(tmp_path: Path, error: Exception, s
         images={},
         bpf_stats=False,
         facts={"tier": "tcg"},
+        made_by=MadeBy(version="1", sources="ab"),
     )
     record = cell.run_cell(start, request, tmp_path)
     assert (record.status, record.reason, record.block) == (status, str(error), 3)
+    assert record.made_by == cell.lost(request, "no machine").made_by == MadeBy(version="1", sources="ab")
     assert (tmp_path / "events.jsonl").read_text().count("\n") == 1
 
 

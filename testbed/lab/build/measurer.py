@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
+from testbed.lab import repository
 from testbed.lab.build import cache, debian, tarball
 from testbed.lab.build.kernel import Kernel
 
 KIND = "bundle"
 FOREIGN = "foreign"
-# Where the project's own measurer is; other people's are built by its ``build.sh`` too.
-BPF = Path(__file__).parents[3] / "bpf"
 _SCRIPT = "build.sh"
 # Raise it when this module makes something else of the same sources.
 BUILDER = 2
@@ -98,7 +97,7 @@ def build_products(kernel: Kernel, name: str, source: Path, progress: cache.Prog
     """
     digests = {
         "source": tarball.tree_digest(source),
-        "script": tarball.file_digest(BPF / _SCRIPT),
+        "script": tarball.file_digest(repository.BPF / _SCRIPT),
         "kernel": kernel.digest,
         "root": kernel.build_digest,
     }
@@ -112,7 +111,7 @@ def _build_foreign(kernel: Kernel, name: str, source: Path, at: Path, progress: 
     progress(f"measurer {name} for {kernel.name}: compile")
     argv = ("sh", f"/run/testbed/{_SCRIPT}", "/src", "/out", kernel.release)
     try:
-        read = {BPF: "/run/testbed", source: "/src"}
+        read = {repository.BPF: "/run/testbed", source: "/src"}
         debian.enter(kernel.build_root, argv, read=read, write={at: "/out"}, timeout=_SECONDS)
     except CommandError as error:
         message = f"measurer {name} does not build for {kernel.name}: {error.message}"
