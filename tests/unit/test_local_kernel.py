@@ -22,7 +22,7 @@ PATTERN = recipes.load_kernels()[local.PATTERN]
 RELEASE = "6.13.0-mine"
 DRIVERS = "".join(f"CONFIG_{name}=m\n" for name in ("VIRTIO_PCI", "VIRTIO_BLK", "VIRTIO_NET", "EXT4_FS", "OVERLAY_FS"))
 CONFIG = "".join(f"{name}={value}\n" for name, value in PATTERN.options.items() if value != "n")
-CONFIG += f'CONFIG_LSM="landlock,bpf"\n{DRIVERS}'
+CONFIG += f'CONFIG_LSM="landlock,bpf"\n{DRIVERS}CONFIG_BLK_DEV_INITRD=y\nCONFIG_RD_LZ4=y\n'
 
 
 def fill(at: Path, files: dict[str, str]) -> None:
@@ -73,6 +73,7 @@ class Host:
         self.last: tuple[str, ...] = ()
         self.packages: tuple[str, ...] = ()
         self.image = True
+        self.initrd = True
 
     def run(self, argv: Sequence[str | Path], **_: object) -> Completed:
         words = tuple(map(str, argv))
@@ -98,10 +99,8 @@ class Host:
         self.packages, self.last = packages, last
         shutil.copyfile(last[0].split()[1], target)
         with tarfile.open(target, "a") as tar:
-            for name, text in (
-                (f"boot/initrd.img-{RELEASE}", "initrd"),
-                ("var/lib/dpkg/status", "Package: a\nVersion: 1\n\n"),
-            ):
+            made = {f"boot/initrd.img-{RELEASE}": "initrd"} if self.initrd else {}
+            for name, text in (made | {"var/lib/dpkg/status": "Package: a\nVersion: 1\n\n"}).items():
                 info = tarfile.TarInfo(f"./{name}")
                 info.size = len(text)
                 tar.addfile(info, io.BytesIO(text.encode()))
@@ -137,6 +136,18 @@ def test_a_compiled_tree_is_built_into_a_kernel(tree: Path, host: Host) -> None:
         ["config", "initrd", "meta.json", "modules.tar", "root", "vmlinuz"]
     )
     assert kernel.package_version(made).startswith("local ")
+
+
+def test_a_kernel_without_an_initramfs_gets_an_empty_one(tree: Path, host: Host) -> None:
+    config = CONFIG.replace("=m", "=y").replace("CONFIG_BLK_DEV_INITRD=y\n", "")
+    (tree / ".config").write_text(config)
+    host.initrd = False
+    made = kernel.build_kernel(local.recipe(tree, PATTERN))
+    assert len(host.last) == 2
+    archive = made.initrd.read_bytes()
+    # The header of newc has a magic number and 13 fields of 8 digits; the last archive member is called so.
+    assert (archive[:6], archive[110:121], int(archive[94:102], 16)) == (b"070701", b"TRAILER!!!\0", 11)
+    assert int(archive[54:62], 16) == 0, "no content"
 
 
 def test_packages_of_bindeb_pkg_are_built_into_a_kernel(debs: Path, host: Host) -> None:
@@ -176,6 +187,9 @@ def test_the_content_decides_and_not_the_place(tree: Path, tmp_path: Path) -> No
         ("CONFIG_BPF_LSM=y", "# CONFIG_BPF_LSM is not set", "CONFIG_BPF_LSM: expected y, got n"),
         ("CONFIG_TCG_CRB=y", "CONFIG_TCG_CRB=m", "CONFIG_TCG_CRB: expected y, got m"),
         ("CONFIG_VIRTIO_BLK=m\n", "", "CONFIG_VIRTIO_BLK: expected y or m, got n"),
+        ("CONFIG_OVERLAY_FS=m\n", "", "CONFIG_OVERLAY_FS: expected y or m, got n"),
+        ("CONFIG_RD_LZ4=y", "", "CONFIG_RD_LZ4 or CONFIG_RD_GZIP: expected y, got n"),
+        ("CONFIG_BLK_DEV_INITRD=y", "", "CONFIG_EXT4_FS: expected y, as CONFIG_BLK_DEV_INITRD is not set, got m"),
         ('"landlock,bpf"', '"landlock"', "CONFIG_LSM: expected 'bpf' in it, got 'landlock'"),
     ],
 )

@@ -132,10 +132,11 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Staged:
-    """The files of a person's own kernel, in a tar file, and its release."""
+    """The files of a person's own kernel, in a tar file, its release, and whether it takes an initramfs."""
 
     packed: Path
     release: str
+    initramfs: bool
 
 
 def _stage(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> _Staged:
@@ -149,9 +150,10 @@ def _stage(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> _Staged:
             f"kernel {recipe.name}: no boot/config-{release} in its files", "give the package of its image"
         )
     local.check_options(recipe, release, config.read_text())
+    initramfs = local.settle_initramfs(tree, release, config.read_text())
     local.pack(tree, packed, debian.EPOCH)
     shutil.rmtree(tree)
-    return _Staged(packed=packed, release=release)
+    return _Staged(packed=packed, release=release, initramfs=initramfs)
 
 
 def _bootstrap(recipe: KernelRecipe, packed: Path, staged: _Staged | None, progress: cache.Progress) -> None:
@@ -165,7 +167,7 @@ def _bootstrap(recipe: KernelRecipe, packed: Path, staged: _Staged | None, progr
         packed,
         hooks=initramfs_hooks(recipe.initramfs),
         setup=debian.suite_beside(recipe.suite, other.suite, other.packages) if other else (),
-        last=local.hooks(staged.packed, staged.release) if staged else (),
+        last=local.hooks(staged.packed, staged.release, initramfs=staged.initramfs) if staged else (),
         outdated=recipe.outdated,
     )
 

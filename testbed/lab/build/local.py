@@ -10,7 +10,7 @@ import hashlib
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,17 @@ from testbed.lab.build.recipes import KernelRecipe
 PATTERN = "debian-6.12"
 # What the measurer's module is compiled with: Debian's headers ask for it by themselves.
 _MORE_PACKAGES = ("gcc", "libc6-dev")
-# Built in or a module: the disk, the network by which the lab speaks to the guest, and what containers need.
-_DRIVERS = ("VIRTIO_PCI", "VIRTIO_BLK", "VIRTIO_NET", "EXT4_FS", "OVERLAY_FS")
+# The root disk. Without an initramfs they must be built in.
+_ROOT_DRIVERS = ("VIRTIO_PCI", "VIRTIO_BLK", "EXT4_FS")
+# Built in or a module: the network by which the lab speaks to the guest, and what containers need.
+_DRIVERS = ("VIRTIO_NET", "OVERLAY_FS")
+_INITRAMFS = "CONFIG_BLK_DEV_INITRD"
+# How mkinitramfs can compress one: the kernel must unpack it.
+_PACKED = ("CONFIG_RD_LZ4", "CONFIG_RD_GZIP")
+# An archive without a file (newc): a kernel without an initramfs ignores it.
+_NO_INITRAMFS = (b"070701" + b"0" * 32 + b"00000001" + b"0" * 48 + b"0000000B" + b"0" * 8 + b"TRAILER!!!").ljust(
+    512, b"\0"
+)
 _RELEASE = Path("include/config/kernel.release")
 _IMAGE = Path("arch/x86/boot/bzImage")
 _BUILT = (Path(".config"), _RELEASE, _IMAGE, Path("Module.symvers"), Path("modules.order"))
@@ -79,18 +88,33 @@ def check_tree(recipe: KernelRecipe, tree: Path) -> None:
 
 def unmet_options(recipe: KernelRecipe, config: str) -> list[str]:
     """Return each option that a recipe needs and a configuration does not have, with expected and got."""
-    lines = (line.partition("=") for line in config.splitlines() if line.startswith("CONFIG_"))
-    values = {name: value for name, _, value in lines}
+    values = _values(config)
     unmet = [
         f"{name}: expected {expected}, got {values.get(name, 'n')}"
         for name, expected in recipe.options.items()
         if values.get(name, "n") != expected
     ]
     if recipe.local:
-        unmet += [f"CONFIG_{name}: expected y or m, got n" for name in _DRIVERS if f"CONFIG_{name}" not in values]
+        unmet += _unmet_drivers(values)
     lsm = values.get("CONFIG_LSM", "").strip('"').split(",")
     unmet += [f"CONFIG_LSM: expected {name!r} in it, got {','.join(lsm)!r}" for name in recipe.lsm if name not in lsm]
     return unmet
+
+
+def _values(config: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in config.splitlines() if line.startswith("CONFIG_"))
+    return {name: value for name, _, value in lines}
+
+
+def _unmet_drivers(values: Mapping[str, str]) -> Iterator[str]:
+    loads = _INITRAMFS in values
+    if loads and not any(name in values for name in _PACKED):
+        yield f"{' or '.join(_PACKED)}: expected y, got n"
+    for name in _ROOT_DRIVERS:
+        got = values.get(f"CONFIG_{name}", "n")
+        if got != "y" and not (loads and got == "m"):
+            yield f"CONFIG_{name}: expected {'y or m' if loads else f'y, as {_INITRAMFS} is not set'}, got {got}"
+    yield from (f"CONFIG_{name}: expected y or m, got n" for name in _DRIVERS if f"CONFIG_{name}" not in values)
 
 
 def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
@@ -178,10 +202,19 @@ def release_of(name: str, staged: Path) -> str:
     return releases[0]
 
 
-def hooks(packed: Path, release: str) -> Sequence[str]:
+def settle_initramfs(staged: Path, release: str, config: str) -> bool:
+    """Tell whether the kernel takes an initramfs; of one that does not, put an empty one among the staged files."""
+    if _INITRAMFS in _values(config):
+        return True
+    (staged / "boot" / f"initrd.img-{release}").write_bytes(_NO_INITRAMFS)
+    return False
+
+
+def hooks(packed: Path, release: str, *, initramfs: bool) -> Sequence[str]:
     """Return what mmdebstrap does after its packages: put the tar ``packed`` into the root, and make the initramfs."""
+    make = (f'chroot "$1" update-initramfs -c -k {shlex.quote(release)}',)
     return (
         f"tar-in {shlex.quote(str(packed))} /",
         f'chroot "$1" depmod {shlex.quote(release)}',
-        f'chroot "$1" update-initramfs -c -k {shlex.quote(release)}',
+        *(make if initramfs else ()),
     )
