@@ -1,4 +1,4 @@
-"""What this host can do: found out by doing it, not by looking for files."""
+"""What this host can do: found out by trying it, not by looking for files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,11 +71,11 @@ def choose_tier(
 ) -> tuple[Tier, str]:
     """Return the tier to run in and why. ``None`` or ``auto``: KVM if it runs a kernel, else counted instructions.
 
-    If KVM must be tried and no kernel is at hand, ``wanted`` is built: the run needs it anyway. Raises ``HostError`` if
-    KVM is asked for and does not work.
+    If KVM must be tried and no kernel is built yet, ``wanted`` is built: the run needs it anyway. Raises
+    ``HostError`` if KVM is requested and does not work.
     """
     if requested in {Tier.ICOUNT, Tier.TCG}:
-        return Tier(requested), "as asked for"
+        return Tier(requested), "as requested"
     image = known_kernel()
     if image is None and os.access(KVM, os.R_OK | os.W_OK):
         image = kernel.build_kernel(kernel.load_kernels()[wanted], say).vmlinuz
@@ -87,9 +88,11 @@ def choose_tier(
 
 
 def known_kernel() -> Path | None:
-    """Return a stock kernel that is at hand: one of ours from the cache, else the host's own."""
-    ours = (kernel.cached_kernel(recipe) for recipe in kernel.load_kernels().values())
-    built = [cached.vmlinuz for cached in ours if cached]
+    """Return a stock kernel that exists here: one of ours from the cache, otherwise the host's own."""
+    built: list[Path] = []
+    with suppress(HostError):  # an installed package has no recipes
+        ours = (kernel.cached_kernel(recipe) for recipe in kernel.load_kernels().values())
+        built = [cached.vmlinuz for cached in ours if cached]
     hosts = [path for path in sorted(Path("/boot").glob("vmlinuz*")) if os.access(path, os.R_OK)]
     return next(iter(built + hosts), None)
 
@@ -100,10 +103,12 @@ def kvm(image: Path | None) -> Capability:
         return _kvm(ok=False, found="no /dev/kvm", remedy="")
     if not os.access(KVM, os.R_OK | os.W_OK):
         return _kvm(
-            ok=False, found="/dev/kvm may not be opened", remedy='sudo usermod -aG kvm "$USER", then log in again'
+            ok=False,
+            found="/dev/kvm cannot be opened: permission denied",
+            remedy='sudo usermod -aG kvm "$USER", then log in again',
         )
     if image is None:
-        return _kvm(ok=False, found="not tried yet: no kernel at hand (a first run builds one)", remedy="")
+        return _kvm(ok=False, found="not tried yet: no kernel is built (the first run builds one)", remedy="")
     notes = reap.state_directory() / "kvm.json"
     asked = [reap.host_boot_id(), facts.emulator().get("qemu_version"), str(image), image.stat().st_mtime_ns]
     known = _remembered(notes, asked)
@@ -133,9 +138,9 @@ def boot_kernel(image: Path, accelerator: tuple[str, ...], seconds: float) -> st
         try:
             shell.run(argv, timeout=seconds, check=False)
         except DeadlineExceeded:
-            ending = f"did not get through its start in {seconds:g} s"
+            ending = f"did not finish booting in {seconds:g} s"
         else:
-            ending = "ended before it got through its start"
+            ending = "ended before it finished booting"
         said = console.read_text(errors="backslashreplace") if console.exists() else ""
     return "" if _KERNEL_STARTED in said else f"{ending} ({len(said.splitlines())} lines on its console)"
 
@@ -145,7 +150,7 @@ def disk() -> Capability:
     where = next(path for path in (cache.root(), *cache.root().parents) if path.is_dir())
     free = shutil.disk_usage(where).free >> 30
     ok = free + (_used_gib() if cache.root().is_dir() else 0) >= _DISK_GIB
-    remedy = f"free some, or name another place: export TESTBED_CACHE=DIRECTORY (needs {_DISK_GIB} GiB)"
+    remedy = f"free some space, or use another directory: export TESTBED_CACHE=DIRECTORY (needs {_DISK_GIB} GiB)"
     return Capability(name="disk", ok=ok, found=f"{free} GiB free in {where}", remedy="" if ok else remedy)
 
 
@@ -154,7 +159,7 @@ def memory(meminfo: str) -> Capability:
     words = next((line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:")), ["", "0"])
     free = int(words[1]) >> 10
     ok = free >= _MEMORY_MIB
-    remedy = "" if ok else f"end other programs: a machine and its builds want {_MEMORY_MIB} MiB"
+    remedy = "" if ok else f"end other programs: a machine and its builds need {_MEMORY_MIB} MiB"
     return Capability(name="memory", ok=ok, found=f"{free} MiB available", remedy=remedy)
 
 
@@ -202,7 +207,7 @@ def _libvirt() -> Capability:
 
 
 def _emulation() -> Capability:
-    # `-S` does not start the processor: whether this QEMU has TCG and counts instructions is told by its words alone.
+    # `-S` does not start the processor: the options alone show whether this QEMU has TCG and counts instructions.
     argv = ["qemu-system-x86_64", "-machine", "none", "-accel", "tcg", "-icount", "shift=0,sleep=on"]
     if shell.which(argv[0]) is None:
         return Capability(name="tcg, icount", ok=False, found="no QEMU", remedy="sudo apt install qemu-system-x86")

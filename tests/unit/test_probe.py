@@ -113,6 +113,15 @@ def test_kvm_that_is_asked_for_and_does_not_work_is_an_error(host: Path, monkeyp
         probe.choose_tier("kvm")
 
 
+def test_an_installed_package_has_no_kernel_of_its_own(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def recipes() -> None:
+        raise HostError("images: not found")
+
+    monkeypatch.setattr(kernel, "load_kernels", recipes)
+    found = probe.known_kernel()
+    assert found is None or found.parent == Path("/boot")
+
+
 def test_a_first_run_builds_the_kernel_that_it_tries_kvm_with(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Built:
         vmlinuz = host / "vmlinuz"
