@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testbed import plugins, rundir
 from testbed.guest import Guest
@@ -15,12 +16,14 @@ from testbed.lab.build import store
 from testbed.lab.build.image import ContainerImage
 from testbed.lab.build.measurer import MeasurerBundle, Products
 from testbed.lab.machines.domain import MachineSpec
-from testbed.lab.machines.lab import Lab
-from testbed.lab.machines.machine import Machine
 from testbed.lab.machines.save import Saved
 from testbed.measurers import DEPLOYED, Measurer
 from testbed.plan import Block, Cell
 from testbed.record import Tier
+
+if TYPE_CHECKING:  # these import libvirt, which a desk does not have
+    from testbed.lab.machines.lab import Lab
+    from testbed.lab.machines.machine import Machine
 
 _LOAD_SECONDS = 300.0
 _ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody else is

@@ -20,7 +20,6 @@ from testbed.lab.build.kernel import KernelRecipe, build_kernel, load_kernels
 from testbed.lab.build.measurer import build_bundle, build_products
 from testbed.lab.build.store import build_store
 from testbed.lab.machines.domain import MachineSpec, check_words, command_line, masked
-from testbed.lab.machines.lab import open_lab
 from testbed.record import MadeBy, Tier
 from testbed.spec import Experiment
 
@@ -49,6 +48,9 @@ def conduct(
     experiment's kernels. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded
     before stays.
     """
+    # First, so that nothing is built on a desk, which has no libvirt. A desk imports this module to plan.
+    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
+
     wanted = plan.selection(only)
     experiment, recipes = with_kernel(experiment, kernel_path)
     plan.check_names(experiment, recipes)
@@ -111,9 +113,9 @@ def check_time(expected: estimate.PlanEstimate, max_minutes: float | None) -> No
     """Raise ``SpecError`` if more than ``max_minutes`` are expected."""
     if max_minutes is not None and expected.minutes > max_minutes:
         raise SpecError(
-            f"{expected.runs} runs in {expected.boots} blocks: about {expected.minutes:.0f} min, allowed are "
-            f"{max_minutes:g}",
-            "give it more time, fewer cells (--only workload=NAME), or fewer blocks",
+            f"{expected.runs} runs in {expected.boots} blocks: about {expected.minutes:.0f} min, but at most "
+            f"{max_minutes:g} min are allowed",
+            "raise --max-minutes, or run fewer cells (--only workload=NAME) or fewer blocks",
         )
 
 

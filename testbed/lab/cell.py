@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from testbed import measurers, plugins
 from testbed.errors import DeadlineExceeded, LostMachine
@@ -20,12 +20,14 @@ from testbed.lab.block import Ready, deploy_products
 from testbed.lab.build.measurer import Products
 from testbed.lab.health import HostCounters
 from testbed.lab.iterate import Iteration, IterationRequest, crowd, iterate
-from testbed.lab.machines.machine import Machine
 from testbed.measurers._policy import ImaPolicy
 from testbed.plan import Cell
 from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
 from testbed.rundir import Events
 from testbed.spec import Limits
+
+if TYPE_CHECKING:  # it imports libvirt, which a desk does not have
+    from testbed.lab.machines.machine import Machine
 
 PCRS = (10, 11)
 _PATIENCE = 60.0

@@ -1,4 +1,4 @@
-"""The order of things: block after block boot, save, restore for each cell, collect. Nothing else knows it."""
+"""The order of a campaign: boot and save each block, then restore it for each cell and collect the evidence."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from testbed import rundir
 from testbed.errors import DeadlineExceeded, DeployError, LostMachine
 from testbed.lab.block import Parts, boot, prepare, reference, restore, settings
 from testbed.lab.cell import RunRequest, Start, lost, run_cell
-from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.save import Saved
 from testbed.plan import Block, Cell, Plan
 from testbed.progress import Reporter
 from testbed.record import MadeBy, Record, Status
 from testbed.spec import Experiment
 
-# A run that ended so says nothing about its cell: it is tried again by the next `testbed run`.
+if TYPE_CHECKING:  # it imports libvirt, which a desk does not have
+    from testbed.lab.machines.lab import Lab
+
+# A run that ended like this says nothing about its cell: the next `testbed run` tries it again.
 _AGAIN = frozenset({Status.MACHINE_LOST, Status.TIMED_OUT})
 
 
@@ -53,7 +55,7 @@ class RunningCampaign:
         return record is not None and record.status not in _AGAIN
 
     def missing(self, block: Block) -> tuple[int, ...]:
-        """Return the positions of a block that still lack a run."""
+        """Return the positions of a block that have no complete run yet."""
         return tuple(n for n, cell in enumerate(block.cells) if self.wanted(cell) and not self.complete(block, n))
 
     def disturbed(self, block: Block) -> tuple[int, ...]:
@@ -81,7 +83,7 @@ class _Shared:
 
 
 def run(lab: Lab, job: RunningCampaign, reporter: Reporter, machines: int) -> None:
-    """Run every block that lacks a run, so many ``machines`` at a time.
+    """Run every block with a missing run, with up to ``machines`` machines at a time.
 
     A lost machine or a deadline ends in a record and the next cell runs. Raises what no other run would survive
     (``DeployError``, ``HostError``, ``BuildError``), and ``KeyboardInterrupt``, after every machine was ended.
@@ -173,7 +175,7 @@ def _try_one(shared: _Shared, start: Start, block: Block, position: int) -> None
             raise
         cell = block.cells[position]
         shared.job.refused(cell, error)
-        shared.reporter.advance(f"{_title(block)}: {cell.measurer}, {cell.workload}: refused by the guest")
+        shared.reporter.advance(f"{_title(block)}: {cell.measurer}, {cell.workload}: rejected by the guest")
 
 
 def _run_one(shared: _Shared, start: Start, block: Block, position: int) -> None:
