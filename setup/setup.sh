@@ -3,9 +3,9 @@
 #
 #   setup/setup.sh lab    everything: distribution packages and .venv
 #   setup/setup.sh desk   .venv without libvirt: enough to read results, verify and draw
-#   setup/setup.sh lock   resolve the pinned versions anew (needs `uv` on the PATH)
+#   setup/setup.sh lock   resolve the pinned versions again (needs `uv` on the PATH)
 #
-# Environment: PYTHON (interpreter to use), TESTBED_SKIP_APT=1 (leave the distribution's packages to you).
+# Environment: PYTHON (interpreter to use), TESTBED_SKIP_APT=1 (you install the distribution's packages).
 # Exit status: 0 ready, 3 something is missing that only you can install.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,4 +1,4 @@
-"""How long a plan will take, and how much disk: from what earlier runs took, else from defaults."""
+"""How long a plan will take, and how much disk: from what earlier runs took, otherwise from defaults."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class History:
     boots: Mapping[str, float]
 
     def seconds(self, tier: Tier, workload: str, measurer: str) -> tuple[float, bool]:
-        """Return what a run will take, and whether a run like it was seen."""
+        """Return what a run will take, and whether there is an earlier run like it."""
         exact = self.runs.get((tier, workload, measurer))
         if exact is not None:
             return exact, True
@@ -41,7 +41,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanEstimate:
-    """What is to be expected. ``seen``: how many of the ``runs`` are like some that were seen; ``size`` in bytes."""
+    """The estimate. ``seen``: how many of the ``runs`` have an earlier run like them; ``size`` in bytes."""
 
     runs: int
     boots: int
@@ -51,7 +51,7 @@ class PlanEstimate:
 
 
 def history(results: Path) -> History:
-    """Read what earlier runs below ``results`` took; what cannot be read says nothing."""
+    """Read what earlier runs below ``results`` took; what cannot be read is ignored."""
     runs: dict[tuple[str, str, str], list[float]] = {}
     boots: dict[str, list[float]] = {}
     for campaign in _newest(results):

@@ -139,7 +139,7 @@ def _measurer_digest(experiment: Experiment, name: str) -> str:
 
 
 def check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
-    """Raise ``SpecError`` naming key, name and those that exist, for the first name that does not."""
+    """Raise ``SpecError`` for the first name that does not exist; it names the key, and the names that exist."""
     for axis in ("kernels", "runtimes", "measurers", "workloads", "attacks"):
         known = sorted(kernels) if axis == "kernels" else plugins.names(axis)
         if axis == "measurers":
@@ -151,7 +151,7 @@ def check_names(experiment: Experiment, kernels: Iterable[str]) -> None:
 
 
 def _check_machine(experiment: Experiment, tier: Tier) -> None:
-    # The clock of that tier counts what all processors execute: it would be the instructions of none of them.
+    # The clock of that tier counts what all processors execute together, so it would be right for none of them.
     count = experiment.machine.vcpus
     if tier is Tier.ICOUNT and count > 1:
         raise SpecError(
@@ -161,29 +161,31 @@ def _check_machine(experiment: Experiment, tier: Tier) -> None:
 
 
 def _check_pairs(experiment: Experiment) -> None:
-    """Raise ``SpecError`` for two names that do not go together."""
+    """Raise ``SpecError`` for two names that cannot be combined."""
     for runtime, workload, measurer in itertools.product(
         experiment.runtimes, experiment.workloads, experiment.measurers
     ):
         wanted, starter = plugins.workload(workload), plugins.runtime(runtime)
-        lack = ""
+        problem = ""
         if wanted.pod and not starter.pods:
-            lack = f"workload {workload!r} is a pod, and runtime {runtime!r} starts none"
+            problem = f"workload {workload!r} is a pod, and runtime {runtime!r} does not start pods"
         if wanted.crowd and not starter.detached:
-            lack = f"workload {workload!r} wants containers that stay, and runtime {runtime!r} cannot leave them alone"
-        if lack:
+            problem = (
+                f"workload {workload!r} needs containers that stay alive, and runtime {runtime!r} cannot start them"
+            )
+        if problem:
             hint = f'add [[exclude]] with runtime = "{runtime}" and workload = "{workload}"'
             if not any(e.runtime in (None, runtime) and e.workload in (None, workload) for e in experiment.exclude):
-                raise SpecError(lack, hint)
+                raise SpecError(problem, hint)
         if plugins.measurer(measurer).burn and (wanted.cold or not experiment.warmups):
             raise SpecError(
-                f"measurer {measurer!r} burns a share of what the warm-up of {workload!r} took, and there is none",
-                "set warmups = 1, and leave out workloads that are cold",
+                f"measurer {measurer!r} wastes a share of what the warm-up of {workload!r} took, but it has no warm-up",
+                "set warmups = 1, and exclude cold workloads",
             )
 
 
 def selection(wishes: Iterable[str]) -> Callable[[Cell], bool]:
-    """Return what tells whether a cell is meant by ``AXIS=NAME,NAME`` (each must hold). Raises ``SpecError``."""
+    """Return a function that tells whether a cell matches every ``AXIS=NAME,NAME``. Raises ``SpecError``."""
     wanted: dict[str, set[str]] = {}
     for wish in wishes:
         axis, _, names = wish.partition("=")

@@ -63,7 +63,7 @@ def run(
     try:
         out, err = process.communicate(input, timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise DeadlineExceeded(f"{words[0]}: no end after {timeout:g} s: {shlex.join(words)}") from error
+        raise DeadlineExceeded(f"{words[0]}: did not finish within {timeout:g} s: {shlex.join(words)}") from error
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

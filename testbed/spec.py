@@ -1,4 +1,4 @@
-"""An experiment file: what the person wants to know, as TOML. A complaint names the file, the key and what was got."""
+"""An experiment file: what the person wants to know, as TOML. An error names the file, the key and the value found."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Shape(_Values):
 
 
 class Limits(_Values):
-    """What a run may see of its surroundings before its numbers are thrown away, whatever they are (tier ``kvm``).
+    """What a run may see of its surroundings before it is rejected, whatever it measured (tier ``kvm``).
 
     ``guest_steal`` and ``host_steal``: share of processor time that a hypervisor took, 0 to 1. ``host_pressure``:
     percent of the time in which some task of the host waited for a processor (``/proc/pressure/cpu``).
-    ``tries``: how often the arms of one workload are run in a block before that is given up.
+    ``tries``: how often the arms of one workload run in a block before the testbed gives up.
     """
 
     guest_steal: float = Field(default=0.02, ge=0, le=1)

@@ -97,7 +97,7 @@ def enrol(guest: Guest, authority: CertificateAuthority) -> bytes:
     credential = make_credential(endorsement, key, secret)
     opened = guest.run(["sh", "-c", _ACTIVATE], input=credential, timeout=_TPM_SECONDS).text
     if base64.b64decode(opened) != secret:
-        raise LabError("AK: the TPM opened another secret than the one that was sent: it does not hold this key")
+        raise LabError("AK: the TPM returned a different secret: it does not hold this AK")
     return ak
 
 
@@ -128,7 +128,10 @@ def check_ak(public: bytes) -> Key:
 
 
 def make_credential(endorsement: bytes, ak: Key, secret: bytes) -> bytes:
-    """Seal ``secret`` so that only the TPM which has both keys opens it: the AK's name is computed here, not told."""
+    """Seal ``secret`` so that only the TPM that has both keys can open it.
+
+    The AK's name is computed here, not taken from the guest.
+    """
     assert ak.name is not None
     with tempfile.TemporaryDirectory(prefix="testbed-") as place:
         files = {name: Path(place) / name for name in ("ek.pub", "secret", "credential")}
@@ -158,14 +161,17 @@ def nonce(clone_id: str, challenge: bytes) -> bytes:
 def collect(guest: Guest, pcrs: Sequence[int], challenge: bytes, clone_id: str, directory: Path) -> Collected:
     """Write an evidence bundle: a quote over ``pcrs`` that answers ``challenge``, then the IMA log.
 
-    The log is read after the quote, so it may run ahead of it, never behind. Raises ``LabError`` if PCRs change faster
-    than they can be read, ``DeployError``.
+    The log is read after the quote, so it can have more entries than the quote covers, never fewer. Raises
+    ``LabError`` if PCRs change faster than they can be read, ``DeployError``.
     """
     asked = nonce(clone_id, challenge)
     tries = (_quote(guest, pcrs, asked) for _ in range(_QUOTE_TRIES))
     quoted = next((done for done in tries if done is not None), None)
     if quoted is None:
-        raise LabError(f"PCRs {list(pcrs)} changed in each of {_QUOTE_TRIES} quotes", "something measures on and on")
+        raise LabError(
+            f"PCRs {list(pcrs)} changed in each of {_QUOTE_TRIES} quotes",
+            "a program in the guest causes measurements without a pause; look at dmesg",
+        )
     log = guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
     notes = {
         "schema": 1,
@@ -201,7 +207,9 @@ def read_quoted(attest: bytes, sig: bytes, values: bytes, pcrs: Sequence[int], a
     """
     parsed = parse_attest(attest)
     if parsed is None or parsed.nonce != asked or len(values) != len(pcrs) * hashlib.sha256().digest_size:
-        raise EvidenceError(f"tpm2_quote: no quote over PCRs {list(pcrs)} with nonce {asked.hex()}")
+        raise EvidenceError(
+            f"tpm2_quote: expected a quote over PCRs {list(pcrs)} with nonce {asked.hex()}, got another"
+        )
     if parsed.digest != hashlib.sha256(values).digest():
         return None
     each = {pcr: values[32 * i : 32 * (i + 1)] for i, pcr in enumerate(sorted(pcrs))}

@@ -98,7 +98,7 @@ def _name(job: IterationRequest, *numbers: object) -> str:
 
 
 def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -> Iteration:
-    """Run one iteration. Raises ``LabError`` if the driver in the guest does not tell what came of it."""
+    """Run one iteration. Raises ``LabError`` if the driver in the guest prints no result."""
     workload = job.workload
     asked = json.dumps(request(job, number)).encode()
     # The driver keeps the deadline of each start; ours only catches a guest that stopped answering.
@@ -108,7 +108,7 @@ def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -
         account = json.loads(said.out)
     except ValueError as error:
         raise LabError(
-            f"the driver in the guest printed no account: {said.text[:200]!r}", "look at console.log"
+            f"the driver in the guest printed no result: {said.text[:200]!r}", "look at console.log"
         ) from error
     roles = list(range(len(workload.together))) * workload.starts
     started = tuple(
@@ -137,7 +137,7 @@ def crowd(guest: Guest, job: IterationRequest) -> Iterator[tuple[Started, ...]]:
         yield ()
         return
     if job.runtime.detached is None:
-        raise LabError(f"runtime {job.runtime.name} leaves no container alive", "use crun or runc")
+        raise LabError(f"runtime {job.runtime.name} cannot start containers that stay alive", "use crun or runc")
     names = [_name(job, "crowd", number) for number in range(wanted.size)]
     starts = (Start(id=name, image=job.image, argv=wanted.argv, cgroup=CROWD) for name in names)
     steps = json.dumps([asdict(job.runtime.detached(start)) for start in starts]).encode()
@@ -152,7 +152,9 @@ def crowd(guest: Guest, job: IterationRequest) -> Iterator[tuple[Started, ...]]:
 
 def _missed(workload: Workload, alive: int) -> str:
     wanted = workload.crowd.size if workload.crowd else 0
-    return "" if alive == wanted else f"workload {workload.name}: {alive} of {wanted} containers were alive beside it"
+    return (
+        "" if alive == wanted else f"workload {workload.name}: {alive} of the {wanted} containers beside it were alive"
+    )
 
 
 def _samples(before: dict[str, int], after: dict[str, int], outputs: list[Output]) -> Iterator[Sample]:
@@ -180,7 +182,7 @@ def _status(code: int | None) -> int:
 def _told(workload: Workload, role: int, run: dict[str, Any]) -> Output | str:
     """Return what a container's output says, or why it is not that of a run that worked."""
     if run["code"] != 0:
-        end = "no end in time" if run["code"] is None else f"exit status {run['code']}"
+        end = "did not finish in time" if run["code"] is None else f"exit status {run['code']}"
         return f"workload {workload.name}: {end}: {run['err'].strip()[-400:]}"
     try:
         return workload.roles[role].parse(run["out"])

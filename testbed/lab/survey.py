@@ -1,4 +1,4 @@
-"""Every kernel with every measurer: does it build, load and behave? What does not is written down, not raised."""
+"""Every kernel with every measurer: does it build, load and behave? A failure is recorded, not raised."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _try(name: str, experiment: Experiment, *, results: Path, tier: str | None, 
         alone = experiment.model_copy(update={"name": f"{experiment.name}-{name}", "kernels": (name,)})
         ran = campaign.conduct(alone, results=results, tier=tier, connect=connect, machines=1, refused=refused)
     except (BuildError, LabError) as error:
-        # It ends up in a page that is committed: where this host's cache lies is nobody's matter.
+        # The message goes into a page that is committed, so it must not name the cache of this host.
         return replace(tried, problem=error.message.replace(str(cache.root()), "CACHE"))
     if tried.refused:
         # The saved machine of a campaign that is not complete stays, so that it can be resumed: here nothing is.

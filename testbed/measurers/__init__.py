@@ -88,8 +88,7 @@ class Claimed:
     """One thing that must be in the log.
 
     ``pcr`` is ``None`` for a line of a log that no PCR vouches for. ``container`` is ``None`` for an image, and if the
-    measurer does not tell containers apart. ``path``: the entry's
-    name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it. Of a launch its arguments
+    measurer does not distinguish containers. ``path``: the entry's name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it. Of a launch its arguments
     (``arguments_text``), nothing if they are not known. ``digest``: of the file, of a launch and an image its tree's.
     """
 
@@ -148,7 +147,7 @@ def claim_nothing(_: Iterable[Ran]) -> frozenset[Claimed]:
 
 
 def files(ran: Iterable[Ran]) -> Iterator[Executed]:
-    """Yield what a measurer of files must know."""
+    """Yield the ground truth about files."""
     return (item for item in ran if isinstance(item, Executed))
 
 
@@ -171,10 +170,11 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
         return
     refused = f"{measurer.name}: the guest refused"
     insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
-    bring(guest, insert, f"{refused} the kernel module", "it must be built for the kernel that runs")
+    bring(guest, insert, f"{refused} the kernel module", "build it for the kernel that runs")
     beat = ("--beat", str(measurer.beat)) if measurer.beat else ()
     start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS, *beat)
-    bring(guest, start, f"{refused} the BPF programs", "they need CONFIG_BPF_LSM and `bpf` in the `lsm=` list")
+    hint = "use a kernel with CONFIG_BPF_LSM and with `bpf` in its `lsm=` list"
+    bring(guest, start, f"{refused} the BPF programs", hint)
     try:
         yield
     finally:
@@ -188,7 +188,8 @@ def load_policy(measurer: Measurer, guest: Guest) -> None:
         guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
         load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}")
         what = f"{measurer.name}: the guest refused the IMA policy"
-        bring(guest, load, what, "a boot takes one policy: was another loaded before?")
+        hint = "a boot takes one policy: check that no other one was loaded before, and that the kernel knows its rules"
+        bring(guest, load, what, hint)
 
 
 def bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
@@ -201,10 +202,10 @@ def bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
 
 
 def beat(measurer: Measurer, guest: Guest) -> None:
-    """Have the programs say that they are there, as a verifier wants to see right before a quote.
+    """Have the programs log a beat: the verifier expects one right before a quote.
 
-    Nothing for a measurer that has none, or whose programs decide nothing. If they are gone the log says so, by the
-    beat that is missing: evidence is collected all the same.
+    Does nothing for a measurer without programs, or whose programs measure nothing. If the programs are gone, the
+    missing beat shows it in the log; evidence is collected in any case.
     """
     if measurer.mode in BEATING:
         guest.run((f"{DEPLOYED}/measurer", "beat", "--pin", PINS), check=False)
@@ -244,7 +245,7 @@ class Measurer:
     ``policy``: lines for the one IMA policy that can be loaded in a boot; empty: none is loaded.
     ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure files, ``image``: images as well);
     ``None``: no module and no programs.
-    ``beat``: seconds between two entries that say that the programs are there, 0: only when they come, go or are asked.
+    ``beat``: seconds between two beats; 0: only when the programs are attached, detached or asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
     ``burn``: of a positive control, the share of the workload's CPU time that is wasted beside it, by tier.

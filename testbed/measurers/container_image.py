@@ -35,7 +35,7 @@ def _starts(ran: Iterable[Ran]) -> Iterator[Claimed]:
 
 
 def _shown(argv: tuple[str, ...]) -> str:
-    """Write arguments as an entry has them: it holds so many bytes of them, each with its zero byte."""
+    """Write arguments as an entry has them: the first ``ARGUMENTS_MAX`` bytes, a zero byte after each of them."""
     said = b"".join(os.fsencode(argument) + b"\0" for argument in argv)
     parts = said[:ARGUMENTS_MAX].split(b"\0")
     cut_of = len(argv) if len(said) > ARGUMENTS_MAX else None

@@ -1,6 +1,6 @@
 """The positive control: nothing is measured, and a known share of the workload's own CPU time is wasted beside it.
 
-The share is twice the margin of the tier's verdict at ``icount``, and somewhat more than it where time is noisy.
+At ``icount`` the share is twice the margin of the tier's verdict; where time is noisy, it is slightly above the margin.
 """
 
 from testbed.measurers import Measurer

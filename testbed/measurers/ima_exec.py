@@ -1,4 +1,4 @@
-"""Plain IMA for executed code: PCR 10, no notion of containers."""
+"""Plain IMA for executed code, on PCR 10. It does not distinguish containers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PCR = 10
 
 
 def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
-    """Promise one entry for each path and content: IMA's hash table drops what another container did before."""
+    """Promise one entry for each path and content: IMA does not log a content again if another container had it."""
     return frozenset(Claimed(pcr=PCR, container=None, path=str(e.path), digest=e.digest) for e in files(ran))
 
 

@@ -1,4 +1,4 @@
-"""The baseline again under another name: what ``none2`` differs from ``none`` is the noise (A/A)."""
+"""The baseline again under another name: the difference between ``none2`` and ``none`` is the noise (A/A)."""
 
 from testbed.measurers import Measurer
 

@@ -1,7 +1,7 @@
 """The digest rule of the public prototype `container-integrity-measurement` (commit 2db127b) for a fresh overlay.
 
-It walks what the dentry cache has of the tree; of an overlay that was just mounted that is nothing, so the image's
-digest is that of zero bytes. Beside it plain IMA on PCR 10, as in the slides' logs.
+It walks the tree's part of the dentry cache. For an overlay that was just mounted this is empty, so the image's digest
+is that of zero bytes. Beside it plain IMA on PCR 10, as in the slides' logs.
 """
 
 from __future__ import annotations

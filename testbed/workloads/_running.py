@@ -1,8 +1,8 @@
-"""What a workload needs once it runs: its container's CPU time between two moments, told by its own shell.
+"""What a workload costs once it runs: its container's CPU time between two moments, printed by its own shell.
 
-A container's start hashes whatever it executes, and a server that runs for days pays that once. So the shell first runs
-its client (or its program) for nothing, by which all files are known; then it reads the cgroup's account, has the work
-done, and reads it again.
+A container's start hashes whatever it executes, and a server that runs for days pays for that once. So the shell first
+runs its client (or its program) without counting, after which all files are known. Then it reads the cgroup's account,
+runs the work, and reads the account again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINE = r"running took (?P<running>\d+) us\n"
 
 
 def value(microseconds: str) -> Value:
-    """Return what the shell told as a value in seconds. Raises ``WorkloadFailed`` if no time passed."""
+    """Return what the shell printed, as a value in seconds. Raises ``WorkloadFailed`` if no time passed."""
     if int(microseconds) <= 0:
         raise WorkloadFailed(f"expected CPU time between the two readings, got {microseconds} us")
     return Value(metric=METRIC, unit="s", value=int(microseconds) / 1e6)

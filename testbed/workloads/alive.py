@@ -1,7 +1,7 @@
 """Container starts while others are alive: does the price grow with their number?
 
 ``alive-N``: N containers wait all the time. An iteration starts four more, each of which executes a tiny static program
-twenty times: the hooks are passed some dozen times a start, and next to nothing is hashed.
+twenty times: each start calls the hooks some dozen times and hashes almost nothing.
 """
 
 from __future__ import annotations

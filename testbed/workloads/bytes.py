@@ -1,4 +1,4 @@
-"""One container executes one file of such a size, once: cost against bytes."""
+"""One container executes one file of a given size, once: cost against bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHELL = "/usr/lib/klibc/bin/sh"
 
 
 def parser(size: str) -> Parse:
-    """Return what takes the name of the file, which the shell prints when it has seen it end well."""
+    """Return a parser that expects the name of the file: the shell prints it if the file's program succeeded."""
 
     def parse(output: str) -> Output:
         expect_lines((size,), output)

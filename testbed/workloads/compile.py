@@ -1,4 +1,4 @@
-"""make and gcc build a small C project; the programs of a compiler are large, and started again for each unit."""
+"""make and gcc build a small C project: the programs of a compiler are large, and each unit starts them again."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A shell that executes one program over and over: no library, three, or nearly thirty.
 
-The first time a container's file is seen it is hashed, each other time it is only looked up; this is about the latter.
+The first execution of a file in a container hashes it; each later one only looks it up. This prices the look-up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SCRIPT = "n=0; while [ $n -lt {times} ]; do {command} || exit 1; n=$((n + 1)); 
 
 
 def parser(line: str, times: int) -> Parse:
-    """Return what takes as many lines as there were executions, all of them alike and matching pattern ``line``."""
+    """Return a parser that expects a line for each execution, all equal and matching the pattern ``line``."""
 
     def parse(output: str) -> Output:
         lines = output.splitlines()

@@ -1,4 +1,4 @@
-"""One container executes so many different files of 4 KiB, once each: cost against the number of files."""
+"""One container executes many different files of 4 KiB, once each: cost against the number of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCRIPT = "n=0; while [ $n -lt {count} ]; do /code/$n && echo $n; n=$((n + 1)); 
 
 
 def parser(count: int) -> Parse:
-    """Return what takes the number of each file, in order."""
+    """Return a parser that expects the number of each file, in order."""
 
     def parse(output: str) -> Output:
         expect_lines(tuple(map(str, range(count))), output)

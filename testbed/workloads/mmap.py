@@ -28,7 +28,7 @@ EXPECTED = tuple(f"{name} {size} {TIMES}" for name, size in SIZES.items())
 
 
 def parse(output: str) -> Output:
-    """Take one line a file: its name, its size, and how often its beginning was seen where it was mapped."""
+    """Expect one line for each file: its name, its size, and how often its beginning was found where it was mapped."""
     expect_lines(EXPECTED, output)
     return Output(operations=TIMES * len(SIZES))
 

@@ -92,12 +92,12 @@ def test_too_long_is_refused_before_anything_begins() -> None:
     expected = estimate.estimate(Tier.ICOUNT, todo(), EMPTY, 1)
     campaign.check_time(expected, None)
     campaign.check_time(expected, expected.minutes)
-    with pytest.raises(SpecError, match="allowed are 1"):
+    with pytest.raises(SpecError, match="but at most 1 min are allowed"):
         campaign.check_time(expected, 1.0)
 
 
 def test_the_command_shows_cells_minutes_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "choose_tier", lambda *_: (Tier.ICOUNT, "as asked for"))
+    monkeypatch.setattr(probe, "choose_tier", lambda *_: (Tier.ICOUNT, "as requested"))
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\nquestion = "?"\nmeasurers = ["none", "none2"]\nworkloads = ["tools"]\nblocks = 2\n')
     said = CliRunner().invoke(cli.main, ["plan", str(path), "--results", str(tmp_path), "--order"])
@@ -106,12 +106,12 @@ def test_the_command_shows_cells_minutes_and_order(tmp_path: Path, monkeypatch: 
     assert said.output.count("tools crun none none2") == 2
     short = CliRunner().invoke(cli.main, ["plan", str(path), "--results", str(tmp_path), "--max-minutes", "0.1"])
     assert short.exit_code == 2
-    assert "allowed are 0.1" in short.output
+    assert "at most 0.1 min are allowed" in short.output
 
 
 def test_a_control_needs_a_warm_up_and_a_pod_a_runtime() -> None:
     wish = WISH.model_copy(update={"measurers": ("none", "control"), "warmups": 0})
-    with pytest.raises(SpecError, match="burns a share"):
+    with pytest.raises(SpecError, match="wastes a share"):
         plan.check_names(wish, ["debian-6.12"])
     plan.check_names(wish.model_copy(update={"warmups": 1}), ["debian-6.12"])
 
@@ -119,6 +119,6 @@ def test_a_control_needs_a_warm_up_and_a_pod_a_runtime() -> None:
 @pytest.mark.parametrize("workload", ["nginx", "pod"])
 def test_loopback_and_pods_need_a_runtime_that_makes_pods(workload: str) -> None:
     wish = WISH.model_copy(update={"workloads": (workload,), "runtimes": ("podman",)})
-    with pytest.raises(SpecError, match="is a pod, and runtime 'podman' starts none"):
+    with pytest.raises(SpecError, match="is a pod, and runtime 'podman' does not start pods"):
         plan.check_names(wish, ["debian-6.12"])
     plan.check_names(wish.model_copy(update={"runtimes": ("crun",)}), ["debian-6.12"])

@@ -182,7 +182,7 @@ def test_the_account_becomes_samples_in_base_units() -> None:
     ("said", "why"),
     [
         (account(code=127, err="no such image"), "exit status 127: no such image"),
-        (account(code=None), "no end in time"),
+        (account(code=None), "did not finish in time"),
         (account(out="testbed\nwrong"), "line 2: expected '/usr/bin/bash', got 'wrong'"),
         (account(out="\n".join(tools.EXPECTED[:-1])), "expected 70 lines, got 69"),
     ],
@@ -194,5 +194,5 @@ def test_a_workload_that_failed_says_why(said: bytes, why: str) -> None:
 
 
 def test_a_driver_without_account_is_the_labs_failure() -> None:
-    with pytest.raises(LabError, match="printed no account"):
+    with pytest.raises(LabError, match="printed no result"):
         run(b"Traceback")

@@ -166,5 +166,5 @@ def test_a_file_that_is_no_record_is_told_and_left(state: Path) -> None:
     (state / "live").mkdir(parents=True)
     (state / "live" / "x.json").write_text("{}")
     (line,) = reap.collect(never)
-    assert "is no record" in line
+    assert "is not a record" in line
     assert (state / "live" / "x.json").exists()

@@ -1,7 +1,7 @@
 """Things that take long to build, each under the digest of all that goes into it, outside the repository.
 
 ``<root>/<kind>/<key>/`` exists only when it is complete: it is built beside and renamed. A name with a leading dot is
-ours: ``.<key>.lock`` is held (``flock``) by whoever builds or removes that entry, ``.<key>.*.tmp`` is what he builds.
+ours: ``.<key>.lock`` is held (``flock``) by whoever builds or removes that entry, ``.<key>.*.tmp`` is what it builds.
 The kernel drops a lock with its process, so a temporary directory whose lock is free belongs to a dead builder.
 A key is what ``content_key`` returns. Directories of other names are others', and neither listed nor removed.
 """
@@ -81,7 +81,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HostError(
-            f"cannot write to the cache {root()}: {error.strerror}", "name another by TESTBED_CACHE"
+            f"cannot write to the cache {root()}: {error.strerror}", "set TESTBED_CACHE to another directory"
         ) from error
     with _locked(home / f".{key}.lock"):
         return find(kind, key) or _build(kind, home / key, build, needed)
@@ -167,7 +167,7 @@ def _full(kind: str, where: Path, needed: int, said: str) -> HostError:
     free = shutil.disk_usage(where).free
     wants = f"about {needed >> 20} MiB" if needed else "more"
     message = f"no space left while building {kind}: {where} needs {wants} free, has {free >> 20} MiB"
-    hint = "`testbed images gc --all` empties the cache; TESTBED_CACHE and TMPDIR name other places"
+    hint = "`testbed images gc --all` empties the cache; set TESTBED_CACHE and TMPDIR to use other directories"
     return HostError(f"{message}\n{said}" if said else message, hint)
 
 

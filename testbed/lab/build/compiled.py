@@ -1,6 +1,6 @@
 """A kernel compiled from Debian's sources with a configuration of ours: the rows of ``images/built/``.
 
-It takes up to half an hour, so nothing builds one by the way: no experiment can name such a row. What comes out is a
+It takes up to half an hour, so only `make kasan` builds one: no experiment can name such a row. The result is a
 ``Kernel`` like any other, and its build root has the headers for the measurer.
 """
 
@@ -22,7 +22,7 @@ ROWS = IMAGES / "built"
 _SCRIPT = "build.sh"
 _NEEDED = 8 << 30
 _CONFIGURE_SECONDS = 900.0
-# 30 minutes are what it may take on two processors that do nothing else.
+# On two idle processors it takes up to 30 minutes.
 _COMPILE_SECONDS = 4 * 3600.0
 _SET = re.compile(r"(CONFIG_\w+)=(.+)")
 _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
@@ -31,7 +31,7 @@ _UNSET = re.compile(r"# (CONFIG_\w+) is not set")
 def build(recipe: BuiltRecipe, progress: cache.Progress = cache.silent) -> Kernel:
     """Return the kernel of a recipe, from the cache or compiled now.
 
-    Raises ``BuildError`` if an option of its configuration does not come out as asked, ``HostError``.
+    Raises ``BuildError`` if the resulting configuration differs from the requested one, ``HostError``.
     """
     path = cache.entry(kernel.KIND, _key(recipe), lambda at: _build(recipe, at, progress), needed=_NEEDED)
     return kernel.load(recipe, path)
@@ -63,7 +63,9 @@ def check(name: str, asked: Mapping[str, str], config: str) -> None:
     ]
     if unmet:
         hint = f"see what each of them depends on, and add that to images/built/{name}.config"
-        raise BuildError(f"kernel {name}: its configuration does not come out as asked: {'; '.join(unmet)}", hint)
+        raise BuildError(
+            f"kernel {name}: the resulting configuration differs from the requested one: {'; '.join(unmet)}", hint
+        )
 
 
 def _asked(recipe: BuiltRecipe) -> Path:

@@ -77,8 +77,10 @@ def bootstrap(
     try:
         shell.run(argv, timeout=30 * _MINUTES, env={"SOURCE_DATE_EPOCH": str(EPOCH), "TMPDIR": _scratch(target.parent)})
     except CommandError as error:
-        hint = "is Debian's mirror reached? On another distribution: is package debian-archive-keyring there?"
-        raise BuildError(f"no root file system of {suite}: {error.message}", hint) from error
+        hint = (
+            "check that this machine reaches a Debian mirror; on another distribution, install debian-archive-keyring"
+        )
+        raise BuildError(f"cannot make a root file system of {suite}: {error.message}", hint) from error
 
 
 def suite_beside(suite: str, other: str, packages: Sequence[str]) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ def enter(
     command = enter_argv(root, argv, read=read or {}, write=write or {}, owner=owner)
     done = shell.run(command, timeout=timeout, check=False)
     if done.code and done.err.startswith(b"bwrap: ") and b"execvp" not in done.err:
-        hint = "user namespaces are off: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
+        hint = "user namespaces are off: run sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
         raise HostError(f"bubblewrap cannot enter {root}: {shell.tail(done, 3)}", hint)
     if done.code:
         raise CommandError(f"exit status {done.code} of {' '.join(argv)} in {root}:\n{shell.tail(done)}")

@@ -126,7 +126,7 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
         ext4.make(at, tools, disk_argv(recipe))
     except CommandError as error:
         raise BuildError(
-            f"guest {recipe.name}: no disk: {error.message}", "raise disk_mib if it is too small"
+            f"guest {recipe.name}: its disk cannot be made: {error.message}", "raise disk_mib if it is too small"
         ) from error
     meta = {"name": recipe.name, "kernel": kernel.name, "content": content}
     meta |= {"digest": tarball.file_digest(at / "disk.raw"), "packages": cache.read_meta(packages)["packages"]}
@@ -210,7 +210,8 @@ def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cac
         debian.enter(root, prepare.argv, write={out: f"/{prepare.makes}"}, owner=prepare.owner)
     except CommandError as error:
         raise BuildError(
-            f"container {recipe.name}: {prepare.makes} is not made: {error.message}", "correct `prepare` of its recipe"
+            f"container {recipe.name}: {prepare.makes} cannot be made: {error.message}",
+            "correct `prepare` of its recipe",
         ) from error
     shutil.rmtree(root)
     return tarball.MadeTree(tree=out, at=prepare.makes, owner=prepare.owner)

@@ -46,9 +46,9 @@ class KernelRecipe(Recipe):
     ``image`` and ``headers`` are Debian packages, ``packages`` those that ``bpf/build.sh`` wants besides.
     ``initramfs``: modules with which the root disk is reached. ``options``: what ``/boot/config-*`` must say;
     ``lsm``: what must be in its ``CONFIG_LSM``. ``beside``: where the kernel is from, if not from ``suite``.
-    ``outdated``: a mirror's state of the suite is taken also when its date of expiry is past (it is signed all the
-    same): suites that move have such a date, and a mirror may be behind. ``processor``: features that emulated
-    machines do not have (``domain.TIERS``) and that this kernel cannot do without.
+    ``outdated``: a mirror's state of the suite is accepted after its date of expiry (its signature is checked): suites
+    that move have such a date, and a mirror may be behind. ``processor``: features that emulated
+    machines do not have (``domain.TIERS``) and that this kernel needs.
 
     ``debs`` (files, relative to the row) or ``tree`` (a compiled kernel tree) instead of ``image`` and ``headers``: a
     kernel that a person built (``local.py``).

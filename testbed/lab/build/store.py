@@ -1,6 +1,6 @@
 """The store: the layers of all images that an experiment needs, unpacked on one read-only disk.
 
-A guest mounts it at ``STORE``. Unpacking the images in each guest would take longer than the measurements: a gigabyte
+A guest mounts it at ``STORE``. To unpack the images in each guest would take longer than the measurements: a gigabyte
 of tar files through ssh and SHA-256, emulated, in every block. The disk is made once, on the host, and all machines
 read it at the same time.
 
@@ -56,7 +56,7 @@ def build_store(images: Sequence[ContainerImage], guest: GuestRecipe, progress: 
         try:
             ext4.make(at, tools, ext4.argv("store", mib, _OPTIONS))
         except CommandError as error:
-            raise BuildError(f"store: no disk of {mib} MiB: {error.message}") from error
+            raise BuildError(f"store: its disk of {mib} MiB cannot be made: {error.message}") from error
         cache.write_meta(at, {"digest": tarball.file_digest(at / "disk.raw")})
 
     parts = {"builder": BUILDER, "images": [image.digest for image in ordered], "disk": ext4.argv("store", 0, _OPTIONS)}

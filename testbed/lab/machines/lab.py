@@ -107,7 +107,7 @@ class Lab:
         if saved.notes.versions != self.versions:
             raise LabError(
                 f"{saved.directory}: saved by {saved.notes.versions}, this host has {self.versions}",
-                f"remove {saved.directory}; it is made anew",
+                f"remove {saved.directory}; it will be made again",
             )
         xml = save.read_xml(saved.memory)
         with self._place(directory) as place:
@@ -197,8 +197,8 @@ class Lab:
             )
 
     def _start(self, stack: ExitStack, start: _Start) -> tuple[subprocess.Popen[bytes] | None, int]:
-        # A port that is free now may be taken when QEMU binds it: then all is begun again, for the TPM's process leaves
-        # with the QEMU that failed.
+        # A port that is free now may be taken when QEMU binds it. Then everything starts again, because the TPM's
+        # process ends with the QEMU that failed.
         place = start.place
         for attempt in range(_PORT_TRIES):
             start.prepare()
@@ -210,7 +210,7 @@ class Lab:
                     start.run(place.wiring(port))
                 except libvirt.libvirtError as error:
                     if _PORT_TAKEN in str(error) and attempt + 1 < _PORT_TRIES:
-                        log.info("port %d was taken meanwhile: trying another", port)
+                        log.info("another program took port %d: trying another port", port)
                         continue
                     message = f"{start.spec.name}: libvirt cannot start it: {error}"
                     raise LabError(message, _hint(start.spec.tier)) from error

@@ -111,7 +111,7 @@ def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
         except FileNotFoundError:
             continue  # its owner let go of it meanwhile
         except (OSError, ValueError, KeyError, TypeError) as error:
-            done.append(f"left alone: {path} is no record ({error!r})")
+            done.append(f"left in place: {path} is not a record ({error!r})")
             continue
         if not elsewhere(record.owner) and not alive(record.owner):
             said, clean = _clean(record, destroy)
@@ -183,13 +183,13 @@ def _clean(record: Holding, destroy: Destroy) -> tuple[list[str], bool]:
     # An embedded driver died with its process: its machines are processes without a master.
     if record.domain and not record.uri.startswith("qemu:///embed"):
         if not destroy(record.uri, record.domain):
-            return [f"left alone: machine {record.domain}, because {record.uri} cannot be reached"], False
+            return [f"left in place: machine {record.domain}, because {record.uri} cannot be reached"], False
         done.append(f"machine {record.domain} at {record.uri} is gone")
     for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
         process = read_process(pid)
         if process and belongs(process, record.directory):
             if not _end(process):
-                return [*done, f"left alone: {process.argv[0]} (process {pid}) does not end"], False
+                return [*done, f"left running: {process.argv[0]} (process {pid}) does not end"], False
             done.append(f"ended {process.argv[0]} (process {pid}), whose owner {record.owner.pid} is gone")
     if _OUR_NAME.fullmatch(record.directory.name) and record.directory.is_dir():
         _remove(record.directory)

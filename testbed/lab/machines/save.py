@@ -86,9 +86,13 @@ class Saved:
         try:
             notes = _ADAPTER.validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise LabError(f"{path}: not a saved machine: {error}", f"remove {directory}; it is made anew") from error
+            raise LabError(
+                f"{path}: not a saved machine: {error}", f"remove {directory}; it will be made again"
+            ) from error
         if notes.schema != SCHEMA:
-            raise LabError(f"{path}: schema {notes.schema}, expected {SCHEMA}", f"remove {directory}; it is made anew")
+            raise LabError(
+                f"{path}: schema {notes.schema}, expected {SCHEMA}", f"remove {directory}; it will be made again"
+            )
         spec = notes.spec
         for needed in (spec.kernel.vmlinuz, spec.kernel.initrd, spec.image.disk, spec.store):
             if needed is not None and not needed.exists():
@@ -96,7 +100,7 @@ class Saved:
         return cls(directory=directory.absolute(), notes=notes)
 
     def remove(self) -> None:
-        """Remove it. It stops being complete first, so that what a crash leaves is never taken for a saved machine."""
+        """Remove it. It stops being complete first, so that what a crash leaves is never treated as a saved machine."""
         gone = self.directory.with_name(f"{self.directory.name}.removed")
         shutil.rmtree(gone, ignore_errors=True)
         self.directory.rename(gone)

@@ -90,10 +90,14 @@ class SshGuest:
                 channel.close()
         except TimeoutError as error:
             self._raise_if_lost(line, wait=0)
-            raise DeadlineExceeded(f"guest: no end after {timeout:g} s: {line}\n{self.last_words()}") from error
+            raise DeadlineExceeded(
+                f"guest: did not finish within {timeout:g} s: {line}\n{self.last_words()}"
+            ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._raise_if_lost(line, wait=_SETTLE_SECONDS)
-            raise LabError(f"guest: the connection broke in: {line}: {error!r}\n{self.last_words()}") from error
+            raise LabError(
+                f"guest: the connection broke while it ran {line}: {error!r}\n{self.last_words()}"
+            ) from error
         done = Completed(argv=words, code=code, out=out, err=err, seconds=time.monotonic() - start)
         if check and code:
             raise DeployError(f"guest: exit status {code}: {line}\n{_tail(done)}")
@@ -117,7 +121,7 @@ class SshGuest:
 
     def _raise_if_lost(self, line: str, *, wait: float) -> None:
         if self.fate.ended(wait):
-            raise LostMachine(f"the machine {self.fate.reason} in: {line}\n{self.last_words()}")
+            raise LostMachine(f"the machine {self.fate.reason} while it ran {line}\n{self.last_words()}")
 
 
 def connect(
