@@ -99,7 +99,7 @@ figures: desk ## draw the figures of RESULTS=... again (the newest campaign, els
 notebooks: desk ## execute the notebooks anew (TESTBED_RESULTS=... on another campaign than results/reference)
 	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)
 
-doctor: desk ## what this machine can do, and what it lacks
+doctor: desk ## what this machine can do, and what is missing
 	@$(BIN)/testbed doctor
 
 shell: setup ## a shell in a booted guest

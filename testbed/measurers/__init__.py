@@ -88,8 +88,9 @@ class Claimed:
     """One thing that must be in the log.
 
     ``pcr`` is ``None`` for a line of a log that no PCR vouches for. ``container`` is ``None`` for an image, and if the
-    measurer does not distinguish containers. ``path``: the entry's name; with ``ANY_NAMESPACE`` where a number of a namespace stands first in it. Of a launch its arguments
-    (``arguments_text``), nothing if they are not known. ``digest``: of the file, of a launch and an image its tree's.
+    measurer does not distinguish containers. ``path``: the entry's name; with ``ANY_NAMESPACE`` where a number of a
+    namespace stands first in it. Of a launch its arguments (``arguments_text``), nothing if they are not known.
+    ``digest``: of the file, of a launch and an image its tree's.
     """
 
     pcr: int | None
