@@ -17,7 +17,6 @@ import dataclasses
 import datetime as dt
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from testbed import files
 from testbed.errors import EvidenceError, LabError
 from testbed.plan import Block, Cell, Plan
 from testbed.record import SCHEMA as RECORD_SCHEMA
@@ -33,7 +33,6 @@ from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Ti
 SCHEMA = 1
 """Of ``plan.json``, ``campaign.json`` and a survey's file. ``record.json`` has a number of its own."""
 
-_SPARE = ".part-"
 _RETIRED = "~"
 _LOCK = ".lock"
 
@@ -126,7 +125,7 @@ def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
     """Yield an empty directory beside the run's; on a normal end it takes the run's place, else it goes."""
     final = campaign.run_path(cell, block)
     final.parent.mkdir(parents=True, exist_ok=True)
-    spare = Path(tempfile.mkdtemp(prefix=f"{_SPARE}{final.name}-", dir=final.parent))
+    spare = Path(tempfile.mkdtemp(prefix=f"{files.SPARE}{final.name}-", dir=final.parent))
     try:
         yield spare
         spare.chmod(0o755)
@@ -168,20 +167,14 @@ def alone(campaign: Campaign) -> Iterator[None]:
 
 def sweep(campaign: Campaign) -> None:
     """Remove what a killed process left beside the runs. Only for the process that owns the campaign."""
-    for spare in campaign.path.glob(f"runs/{_SPARE}*"):
+    for spare in campaign.path.glob(f"runs/{files.SPARE}*"):
         shutil.rmtree(spare, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write beside, then rename: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    spare = path.with_name(f"{_SPARE}{path.name}")
-    with spare.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True, default=str)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    spare.rename(path)
+    files.write_plain(path, json.dumps(value, indent=1, sort_keys=True, default=str).encode() + b"\n")
 
 
 def write_plan(campaign: Campaign, plan: Plan) -> None:
@@ -254,7 +247,7 @@ def read_record(path: Path) -> Record:
 def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
     """Yield every complete run's directory and record, by name; earlier attempts (``NAME~1``) among them."""
     for path in sorted(campaign.path.glob("runs/*/record.json")):
-        if not path.parent.name.startswith(_SPARE):
+        if not path.parent.name.startswith(files.SPARE):
             yield path.parent, read_record(path)
 
 

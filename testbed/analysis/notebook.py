@@ -14,6 +14,8 @@ import jupytext
 import nbclient
 import nbformat
 
+from testbed.files import replacing
+
 _SECONDS = 600
 _VARIABLE = "TESTBED_RESULTS"
 
@@ -42,9 +44,8 @@ def main() -> None:
         # Names of cells are random; their positions make equal runs equal files.
         for place, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{place}"
-        spare = source.with_name(f".part-{source.stem}.ipynb")
-        nbformat.write(notebook, spare)  # type: ignore[no-untyped-call]
-        spare.rename(source.with_suffix(".ipynb"))
+        with replacing(source.with_suffix(".ipynb")) as spare:
+            nbformat.write(notebook, spare)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 
 from testbed import estimate, plan, plugins, progress, rundir
 from testbed.errors import SpecError
+from testbed.files import replacing
 from testbed.lab import block, facts, iterate, probe, provenance, repository, runner
 from testbed.lab.block import Parts
 from testbed.lab.build import cache, local
@@ -220,6 +221,5 @@ def _write_down(
 def _keep(source: Path, target: Path) -> None:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".part-{target.name}")
-        shutil.copyfile(source, beside)
-        beside.rename(target)
+        with replacing(target) as beside:
+            shutil.copyfile(source, beside)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from testbed import shell
 from testbed.errors import DeadlineExceeded, HostError
+from testbed.files import write_plain
 from testbed.lab import facts
 from testbed.lab.build import cache, kernel
 from testbed.lab.machines import reap
@@ -115,9 +116,7 @@ def kvm(image: Path | None) -> Capability:
     if known is None:
         known = boot_kernel(image, ("-accel", "kvm", "-cpu", "host"), _KVM_SECONDS)
         notes.parent.mkdir(parents=True, exist_ok=True)
-        beside = notes.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps({"asked": asked, "failure": known}))
-        beside.rename(notes)
+        write_plain(notes, json.dumps({"asked": asked, "failure": known}).encode(), shared=True)
     if known:
         return _kvm(ok=False, found=f"unusable: /dev/kvm opens, but a stock kernel {known}", remedy="")
     return _kvm(ok=True, found="runs a stock kernel", remedy="")

@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from testbed.analysis import words
 from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import rung_of
+from testbed.files import replacing
 from testbed.record import Tier
 
 STYLE = Path(__file__).parents[1] / "style.mplstyle"
@@ -156,10 +157,8 @@ def write(figure: Figure, directory: Path, name: str) -> tuple[Path, ...]:
     written = []
     for kind in ("pdf", "png"):
         path = directory / f"{name}.{kind}"
-        spare = directory / f".part-{path.name}"
         metadata = {"CreationDate": None} if kind == "pdf" else None
-        with mpl.rc_context(fname=STYLE):
+        with replacing(path) as spare, mpl.rc_context(fname=STYLE):
             figure.savefig(spare, format=kind, metadata=metadata)
-        spare.rename(path)
         written.append(path)
     return tuple(written)

@@ -14,6 +14,7 @@ from testbed.analysis.judged.checks import Judge
 from testbed.analysis.report import correctness, draw, event_costs, how_it_went, inputs, overhead, runs_and_facts, tpm
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.tables import events, frames
+from testbed.files import write_plain
 from testbed.record import Status
 from testbed.rundir import LoadedCampaign
 
@@ -42,9 +43,7 @@ def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | No
     pictures = {name: str(paths[-1].relative_to(campaign.path)) for name, paths in drawn.items()}
     text = render(dataclasses.replace(material, figures=pictures))
     path = campaign.path / "report.md"
-    spare = path.with_name(f".part-{path.name}")
-    spare.write_text(text, encoding="utf-8")
-    spare.rename(path)
+    write_plain(path, text.encode())
     outcome = correctness.outcome(material.runs, material.checks)
     status = outcome.exit_status or int(not all(evidence.ok for evidence in material.attacked))
     return WrittenReport(summary=text.splitlines()[0].removeprefix("# "), report=path, exit_status=status)

@@ -15,6 +15,7 @@ import pandas as pd
 from testbed.analysis.tables import worst_check
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, IncompatibleRuns
+from testbed.files import replacing
 from testbed.plan import Cell, Plan
 from testbed.record import Record, Status
 from testbed.rundir import LoadedCampaign, retired
@@ -90,9 +91,8 @@ def runs(loaded: LoadedCampaign) -> pd.DataFrame:
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write beside, then rename."""
-    spare = path.with_name(f".part-{path.name}")
-    table.to_parquet(spare, engine="pyarrow", index=False)
-    spare.rename(path)
+    with replacing(path) as spare:
+        table.to_parquet(spare, engine="pyarrow", index=False)
 
 
 def check_facts(plan: Plan, recorded: Iterable[tuple[Path, Record]], *, clones: bool = True) -> None:

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import platformdirs
 
+from testbed.files import write_plain
+
 log = logging.getLogger(__name__)
 
 PROGRAMS = frozenset({"qemu-system-x86_64", "swtpm", "swtpm_setup", "setpriv"})
@@ -88,9 +90,7 @@ def holding(directory: Path, *, uri: str = "", domain: str = "") -> Iterator[Pat
     home.mkdir(parents=True, exist_ok=True)
     record = Holding(owner=ourselves(), directory=directory.absolute(), uri=uri, domain=domain)
     path = home / f"{directory.name}-{os.getpid()}.json"
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(asdict(record), default=str))
-    beside.rename(path)
+    write_plain(path, json.dumps(asdict(record), default=str).encode())
     try:
         directory.mkdir(parents=True)
         yield directory
@@ -105,7 +105,7 @@ def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
     A record goes only when nothing is left of what it names.
     """
     done: list[str] = []
-    for path in sorted((home or record_directory()).glob("*.json")):
+    for path in sorted((home or record_directory()).glob("[!.]*.json")):
         try:
             record = read_record(path)
         except FileNotFoundError:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from testbed import shell
 from testbed.errors import HostError
+from testbed.files import write_plain
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +163,5 @@ def _write_config(authority: CertificateAuthority) -> Path:
     for name, text in files.items():
         path = home / name
         if not path.exists() or path.read_text() != text:
-            beside = path.with_suffix(f".{threading.get_native_id()}")
-            beside.write_text(text)
-            beside.rename(path)
+            write_plain(path, text.encode(), shared=True)
     return home / "swtpm_setup.conf"

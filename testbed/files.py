@@ -1,0 +1,83 @@
+"""How files are opened and written: only plain files are read, and a new file appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+# What stands before the name of a file, or of a directory, that is still being written.
+SPARE = ".part-"
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NotPlainFile(OSError):
+    """What is at that path is no plain file; ``strerror`` says what it is."""
+
+
+def open_plain(path: Path | bytes, *, follow: bool = True) -> BinaryIO:
+    """Open a plain file for reading; without ``follow`` a symbolic link is refused, too.
+
+    A FIFO is refused and not waited for. Raises ``OSError``: ``NotPlainFile`` for a directory, a FIFO or a device.
+    """
+    # Not blocking: else the open of a FIFO waits for somebody who writes into it.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "a path with a zero byte") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise OSError(errno.ELOOP, "a symbolic link") from error
+        if error.errno == errno.ENXIO:
+            raise NotPlainFile(errno.ENXIO, _KINDS[stat.S_IFSOCK]) from error
+        raise
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise NotPlainFile(errno.EINVAL, _KINDS.get(kind, "something else"))
+    return open(descriptor, "rb")  # noqa: PTH123 - a descriptor
+
+
+def reason(error: Exception) -> str:
+    """Return the words of an error about a file, without its number and its path."""
+    return (error.strerror if isinstance(error, OSError) else None) or f"{error}"
+
+
+@contextmanager
+def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; on a normal end that file takes the place of ``path``, else it goes.
+
+    ``shared``: other processes may write the same file, so the path beside it has a name of its own each time. Without,
+    what a killed process left there is overwritten by the next one.
+    """
+    own = f"{os.urandom(6).hex()}-" if shared else ""
+    spare = path.with_name(f"{SPARE}{own}{path.name[:200]}")
+    try:
+        yield spare
+        spare.replace(path)
+    finally:
+        with suppress(OSError):
+            spare.unlink()
+
+
+def write_plain(path: Path, data: bytes, *, mode: int = 0o666, shared: bool = False) -> None:
+    """Write a whole file beside ``path`` and put it in its place; it is on disk then. ``mode`` is less the umask."""
+    with replacing(path, shared=shared) as spare:
+        # A file that a killed process left is not written through: its mode and its owner may be others.
+        spare.unlink(missing_ok=True)
+        descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
