@@ -13,14 +13,12 @@ from testbed.analysis import markdown
 from testbed.analysis.judged import checks, judging
 from testbed.analysis.judged.checks import Judge
 from testbed.analysis.tables.worst_check import CheckVerdict
+from testbed.files import write_plain
+from testbed.kernel_complaints import complaints
 from testbed.record import Record, Status
 from testbed.rundir import Campaign, Survey, Tried, load, read_survey
 
 YES, NO, NOTHING, UNKNOWN = "yes", "**no**", "-", "not tried"
-# What the kernel prints when something in it is wrong.
-_SPLAT = re.compile(
-    r"BUG:|WARNING:|Oops|Call Trace|general protection fault|UBSAN|KASAN|kmemleak|INFO: task .* blocked"
-)
 _HASH = re.compile(r"testbed_measurer: hashing with (\S+)")
 # It depends only on the image, which is the same for all kernels.
 _NOT_TOLD = frozenset({"bytes_hashed"})
@@ -57,9 +55,7 @@ def write(survey_file: Path, page: Path, judge_of: Callable[[Campaign], Judge] =
     """Judge the runs of a survey and write its table to ``page``. Raises ``EvidenceError``."""
     survey = read_survey(survey_file)
     rows = [row for tried in survey.kernels for row in _rows(tried, survey, survey_file.parent, judge_of)]
-    spare = page.with_name(f".part-{page.name}")
-    spare.write_text(render(survey, rows), encoding="utf-8")
-    spare.rename(page)
+    write_plain(page, render(survey, rows).encode())
     good = sum(row.ok for row in rows)
     return WrittenPage(summary=f"{good} of {len(rows)} build, load and behave", exit_status=int(good < len(rows)))
 
@@ -124,9 +120,8 @@ def _wrong(run: _Run) -> Iterator[str]:
         yield from (f"{kind} was not found" for kind in check["missed"])
     lost = {name: value for name, value in record.counters.items() if name.startswith("unmeasured_") and value}
     yield from (f"{name} is {value}" for name, value in sorted(lost.items()))
-    splats = [line for line in run.dmesg.splitlines() if _SPLAT.search(line)]
-    if splats:
-        yield f"the kernel printed: {splats[0]}"
+    if lines := complaints(run.dmesg):
+        yield f"the kernel complains: {lines[0]}"
     elif record.facts.get("taint"):
         yield f"the kernel is tainted: {record.facts['taint']}"
 

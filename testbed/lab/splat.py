@@ -11,17 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from testbed.errors import SpecError
+from testbed.kernel_complaints import REPORT
 
-# How a report begins, after the time stamp. KASAN, "sleeping function", a table of lockdep's that is full, a page in a
-# bad state: all "BUG: ". WARN_ON and what lockdep says of locks: "WARNING: ". Not what only announces a report: how
-# many objects kmemleak lists, and of which object debugobjects will warn next.
-_HEAD = re.compile(
-    r"\bBUG: |WARNING: |Oops|kernel BUG at |general protection fault|stack segment:|Kernel panic"
-    r"|INFO: (task|trying to register|rcu|inconsistent|possible)|rcu: INFO|ODEBUG: Out of memory|UBSAN: |refcount_t: "
-    r"|DEBUG_LOCKS_WARN_ON|turning off the locking correctness validator|(soft|hard) lockup|hard LOCKUP"
-    r"|page allocation failure|Out of memory|oom-kill:|kmemleak: .*(disabled|pool empty)"
-    r"|list_(add|del) (corruption|double add)",
-)
 _STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
 _CUT = "[ cut here ]"
 _END = "---[ end trace"
@@ -78,8 +69,8 @@ def in_log(log: str) -> list[Report]:
         if _CUT in lines[at]:
             end = _end(lines, at, lambda line: _CUT in line)
             reports.append(_report(lines[at:end]))
-        elif _HEAD.search(lines[at]):
-            end = _end(lines, at, lambda line: _CUT in line or _HEAD.search(line) is not None)
+        elif REPORT.search(lines[at]):
+            end = _end(lines, at, lambda line: _CUT in line or REPORT.search(line) is not None)
             reports.append(_report(lines[at:end]))
         else:
             end = at + 1
@@ -100,7 +91,7 @@ def _end(lines: list[str], begin: int, begins: Callable[[str], bool]) -> int:
 
 def _report(lines: list[str]) -> Report:
     # The words of a warning stand between its first line and the one that says where it is.
-    head = next((line for line in lines if _HEAD.search(line)), lines[min(1, len(lines) - 1)])
+    head = next((line for line in lines if REPORT.search(line)), lines[min(1, len(lines) - 1)])
     return Report(head=head.strip(), text="\n".join(lines))
 
 

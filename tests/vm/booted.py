@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from testbed import measurers
+from testbed import kernel_complaints, measurers
 from testbed.attest import verify
 from testbed.attest.entries import parse
 from testbed.attest.entries.parse import Payload
@@ -19,7 +19,6 @@ from testbed.attest.log.ima import parse_fields, read_entries
 from testbed.guest import Guest
 from testbed.lab import attestation, block
 from testbed.lab.block import Parts
-from testbed.lab.machines import console
 from testbed.lab.machines.domain import MachineSpec
 from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.machine import Machine
@@ -123,4 +122,4 @@ def complaints(guest: Guest) -> list[str]:
     """
     before, there, since = guest.run(("dmesg",)).text.partition("testbed_measurer: ")
     # What is old falls out of the kernel's buffer.
-    return [line for line in (since if there else before).splitlines() if console.CAUSE.search(line)]
+    return kernel_complaints.complaints(since if there else before)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 
+from testbed.kernel_complaints import complaints
+
 _LINES = 25
-# A splat's stack is longer than that, and its cause stands above it.
-CAUSE = re.compile("Kernel panic|Oops|BUG:|general protection|WARNING:")
+# A report's stack is longer than that, and its cause stands above it.
 _CAUSE_LINES = 5
 
 
@@ -16,7 +16,7 @@ def last_words(file: Path) -> str:
     """Return the end of a machine's console for an error's message, and before it the lines that name a cause."""
     with suppress(OSError):
         lines = file.read_bytes().decode(errors="backslashreplace").splitlines()
-        causes = [line for line in lines[:-_LINES] if CAUSE.search(line)][-_CAUSE_LINES:]
+        causes = complaints("\n".join(lines[:-_LINES]))[-_CAUSE_LINES:]
         tail = lines[-_LINES:]
         return "\n".join(["last lines of its console:", *causes, *tail]) if lines else "its console is empty"
     return "its console cannot be read"
