@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import BuildError, CommandError
-from testbed.lab.build import debian, measurer
+from testbed.lab.build import cache, debian, measurer
 from testbed.lab.build.kernel import Kernel
 
 
@@ -60,12 +60,13 @@ def makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def test_a_bundle_is_built_once(
     kernel: Kernel, source: Path, makes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert measurer.cached_bundle(kernel, source) is None
+    assert cache.find(measurer.KIND, measurer._key(kernel, source)) is None
     made = measurer.build_bundle(kernel, source)
     assert made.module.read_bytes() == b"module"
     assert made.loader.read_bytes() == b"loader"
     monkeypatch.setattr(debian, "enter", lambda *_, **__: pytest.fail("built again"))
-    assert measurer.build_bundle(kernel, source) == measurer.cached_bundle(kernel, source) == made
+    assert measurer.build_bundle(kernel, source) == made
+    assert cache.find(measurer.KIND, measurer._key(kernel, source)) == made.module.parent
 
 
 def test_another_source_or_kernel_or_compiler_is_another_build(
@@ -97,7 +98,7 @@ def test_what_the_compiler_said_reaches_the_person(
     with pytest.raises(BuildError, match="'main' is not a function") as error:
         measurer.build_bundle(kernel, source)
     assert "k:" in error.value.message
-    assert measurer.cached_bundle(kernel, source) is None
+    assert cache.find(measurer.KIND, measurer._key(kernel, source)) is None
 
 
 @pytest.mark.parametrize("name", ["testbed_measurer.ko", "measurer"])

@@ -88,21 +88,6 @@ def read_lines(text: bytes) -> Iterator[Line]:
         number += line.raw.count(b"\n")
 
 
-def read_ascii(text: bytes) -> Iterator[Entry]:
-    """Yield the entries of a text that is all log, as ``ima.read_entries`` does for the binary one.
-
-    ``offset`` and ``end`` of an entry are bytes of the text, its newline included. An entry whose template digest does
-    not fit is yielded, too: to judge it is the caller's. Raises ``BadEvidence`` and ``UnsupportedEvidence`` with line
-    and byte of the line that is none.
-    """
-    for line in read_lines(text):
-        if line.problem is not None:
-            raise line.problem
-        if line.entry is None:
-            raise BadEvidence(line.where, "a line of the log", ascii(line.raw[:80]))
-        yield line.entry
-
-
 def _line_end(text: bytes, at: int) -> int:
     end = text.find(b"\n", at)
     return len(text) if end < 0 else end

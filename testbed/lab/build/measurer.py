@@ -42,12 +42,6 @@ def build_bundle(kernel: Kernel, source: Path, progress: cache.Progress = cache.
     return _load(kernel, path)
 
 
-def cached_bundle(kernel: Kernel, source: Path) -> MeasurerBundle | None:
-    """Return the measurer if it is in the cache."""
-    path = cache.find(KIND, _key(kernel, source))
-    return _load(kernel, path) if path else None
-
-
 def build_seconds(bundle: MeasurerBundle) -> float:
     """Return what compiling it took, whenever that was."""
     return float(cache.read_meta(bundle.module.parent)["seconds"])
