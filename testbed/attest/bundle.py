@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from testbed import files
 from testbed.attest.finding import BadEvidence
+from testbed.attest.strict_json import read_json
 
 SCHEMA = 1
 # What a bundle may make a verifier read. A million entries of this project are about 200 MB.
@@ -57,22 +57,20 @@ def unchanged(log: Log) -> None:
     """Raise ``BadEvidence`` if the log was written while it was read: no two looks at it would be of one log."""
     status = os.fstat(log.file.fileno())
     if (status.st_size, status.st_ctime_ns) != (log.size, log.changed):
-        raise BadEvidence("ima.bin", "a file that nobody writes while it is read", "one that has changed")
+        raise BadEvidence("ima.bin", "a log that stays the same while it is read", "it changed")
 
 
 def _open(directory: Path, name: str) -> BinaryIO:
     """Open one plain file; a symbolic link, a FIFO or a device is refused, not followed."""
     try:
-        descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = files.open_plain(directory / name, follow=False)
     except OSError as error:
-        raise BadEvidence(name, "a plain file that can be read", os.strerror(error.errno or 0)) from error
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size <= LIMITS[name]:
-        return open(descriptor, "rb")  # noqa: PTH123 - a descriptor
-    os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise BadEvidence(name, "a plain file", "something else")
-    raise BadEvidence(name, f"at most {LIMITS[name]} bytes", f"{status.st_size}")
+        raise BadEvidence(name, "a plain file that can be read", files.reason(error)) from error
+    size = os.fstat(file.fileno()).st_size
+    if size <= LIMITS[name]:
+        return file
+    file.close()
+    raise BadEvidence(name, f"at most {LIMITS[name]} bytes", f"{size}")
 
 
 def read_file(directory: Path, name: str) -> bytes:
@@ -82,10 +80,10 @@ def read_file(directory: Path, name: str) -> bytes:
 
 
 def _parse(data: bytes) -> dict[int, bytes] | None:
-    """Check ``bundle.json`` and return its PCR values. Keys that are not known are let pass: they are not evidence."""
+    """Check ``bundle.json`` and return its PCR values. Other keys are ignored: they are not evidence."""
     try:
-        raw = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        raw = read_json(data)
+    except ValueError as error:
         raise BadEvidence("bundle.json", "JSON", str(error)) from error
     _check("bundle.json", isinstance(raw, dict), "an object", raw)
     schema = raw.get("schema")
@@ -110,14 +108,3 @@ def _check(where: str, good: bool, expected: str, got: object) -> None:
 
 def _is_hex(value: object) -> bool:
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers of a repeated key could read two things."""
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key twice in one object")
-    return dict(pairs)
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")

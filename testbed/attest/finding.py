@@ -44,6 +44,11 @@ class FindingKind(enum.StrEnum):
 INFORMATIVE = frozenset({FindingKind.UNATTESTED})
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number with its word: ``1 entry``, ``2 entries``. ``several``: the plural, if it is not with an s."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that is not as it must be. ``container`` is the ``seq`` of the container it is about, as text."""

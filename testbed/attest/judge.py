@@ -1,4 +1,4 @@
-"""Entry by entry: are its hashes those of its content, may it be there, can this verifier judge it at all?"""
+"""Judge a log entry by entry: do its hashes fit, is the entry allowed, can this verifier judge it at all?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from testbed.attest.beats import Beat, Beats
 from testbed.attest.entries import parse, words
@@ -15,8 +16,10 @@ from testbed.attest.finding import BadEvidence, Finding, FindingKind, Unsupporte
 from testbed.attest.log import rules
 from testbed.attest.log.ima import Entry, Fields, parse_fields, template_digest
 from testbed.attest.policy.image import NO_PROGRAMS, Complaint, some
-from testbed.attest.policy.reference import Policy
 from testbed.attest.roster import JudgedContainer, Roster
+
+if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
+    from testbed.attest.policy.reference import Policy
 
 Narrowed = tuple[tuple[str, ...], Complaint | None]
 
@@ -25,12 +28,12 @@ _BOOT = b"boot_aggregate"
 
 @dataclass(slots=True, kw_only=True)
 class Judge:
-    """Findings and containers, gathered entry by entry.
+    """The findings and containers so far.
 
-    Which PCRs come to their quoted value is known at the end only, so what counts for those alone is kept by PCR.
-    ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR, ``None`` if in an earlier verification;
-    ``parts``: likewise the measurer's own, with where they were seen. ``beats``: by PCR. ``namespaced``: measurements
-    whose names tell a namespace, on whichever PCR. ``boots``: where a log began.
+    Which PCRs reach their quoted value is known only at the end, so a finding that counts only then is kept with its
+    PCR. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR, ``None`` if in an earlier
+    verification; ``parts``: likewise the parts of the measurer, and where they were seen. ``beats``: by PCR.
+    ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each boot_aggregate is.
     """
 
     policy: Policy | None = None
@@ -53,7 +56,7 @@ class Judge:
         return [*findings, *self._unlaunched(reached), *self._measurer(reached), *self._ambiguous(reached)]
 
     def known(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
-        """Return the containers, by ``seq``, that attested entries speak of."""
+        """Return the containers of attested entries, by ``seq``."""
         return self.roster.attested(reached)
 
     def last_beats(self, reached: Collection[int]) -> dict[int, Beat]:
@@ -61,18 +64,18 @@ class Judge:
         return {pcr: beats.last for pcr, beats in self.beats.items() if beats.last is not None and pcr in reached}
 
     def known_trees(self, reached: Collection[int]) -> set[bytes]:
-        """Return the digests of images that attested entries speak of."""
+        """Return the image digests in attested entries."""
         return {digest for pcr, digest in self.trees if pcr is None or pcr in reached}
 
     def known_parts(self, reached: Collection[int]) -> dict[tuple[str, bytes], str]:
-        """Return the measurer's parts that attested entries speak of, and where."""
+        """Return the measurer's parts in attested entries, and where they are."""
         return {key[1:]: where for key, where in self.parts.items() if key[0] is None or key[0] in reached}
 
     def step(self, entry: Entry) -> None:
         """Judge one entry."""
         if entry.violation:
-            # Its template data are in no PCR: not even the name can be believed.
-            expected, got = "a measurement", f"a violation, said to be of {_unproven_name(entry)}"
+            # Its template data are in no PCR, so not even the name is proven.
+            expected, got = "a measurement", f"a violation; the (unproven) name is {_unproven_name(entry)}"
             self._or_noted(FindingKind.VIOLATION, entry.where, expected, got)
             return
         if (expected_hash := template_digest(entry)) != entry.digest:
@@ -87,7 +90,7 @@ class Judge:
             self._add(error.finding(entry.where, container=self._container_of(entry)))
 
     def _container_of(self, entry: Entry) -> str | None:
-        """Return the container that a malformed entry names, if its header can be read: no other one is to blame."""
+        """Return the container that a malformed entry names, if its header can be read: only that one is affected."""
         try:
             fields = parse_fields(entry)
             seq = 0 if fields.buf is None else parse_header(fields.name, fields.buf).container.seq
@@ -145,20 +148,20 @@ class Judge:
             self._doubt(entry, payload)
 
     def _doubt(self, entry: Entry, payload: parse.OfContainer) -> None:
-        """Report what leaves open what a container got, or what it ran."""
+        """Report what makes it uncertain which code a container got or ran."""
         seq = payload.container.seq
         if isinstance(payload, parse.ViolationEntry):
-            wanted = "code that nobody can change while it is used"
+            wanted = "code that cannot change while it is used"
             self._or_noted(FindingKind.VIOLATION, _of(entry, seq), wanted, words.changeable(payload), seq)
         elif isinstance(payload, parse.LossEntry):
-            wanted = "an entry for all code of this container"
+            wanted = "an entry for each piece of code of this container"
             self._about(entry, seq, FindingKind.UNKNOWN_WINDOW, wanted, words.lost(payload))
         elif isinstance(payload, parse.StartEntry) and payload.flags & parse.BEFORE:
-            got = "one that ran before: what it got until then is not known"
-            self._about(entry, seq, FindingKind.UNKNOWN_WINDOW, "a container that began under the measurer", got)
+            got = "the container started before the measurer; its earlier code is unknown"
+            self._about(entry, seq, FindingKind.UNKNOWN_WINDOW, "a container that started under the measurer", got)
 
     def _of_none(self, entry: Entry, payload: parse.OfNone) -> None:
-        """Judge an entry that speaks of no container."""
+        """Judge an entry that is about no container."""
         if isinstance(payload, parse.BeatEntry):
             findings = self.beats.setdefault(entry.pcr, Beats()).step(entry.where, payload)
             self._findings += [(entry.pcr, finding) for finding in findings]
@@ -168,11 +171,11 @@ class Judge:
             self.trees.add((entry.pcr, payload.digest))
 
     def _container_file(self, entry: Entry, payload: parse.FileEntry) -> None:
-        """Look a container's file up in the images that it may be, never in the host's list."""
+        """Look a container's file up in the images that it can be of, never in the host's list."""
         seq = payload.container.seq
         if payload.flags & parse.NOT_BOUND:
-            expected = "a file whose content cannot become another one"
-            name = f"{_said(payload.path, payload.digest)}, which does not bind what runs"
+            expected = "a file whose content cannot change"
+            name = f"{_said(payload.path, payload.digest)}, which does not bind the code that runs"
             self._or_noted(FindingKind.NOT_BOUND, _of(entry, seq), expected, name, seq)
         if self.policy is None:
             return
@@ -181,7 +184,7 @@ class Judge:
         self._complain(complaint, entry, _said(payload.path, payload.digest), str(seq))
 
     def _launch(self, entry: Entry, payload: parse.LaunchEntry) -> None:
-        """Judge how a container was started: once, with an image that was digested and may be the container's."""
+        """Judge how a container was started: once, from an image that has a digest and that the policy allows."""
         seq = payload.container.seq
         if self.roster.get(seq).launched:
             self._broken_rule(entry, seq, "one ctr-launch", "a second one")
@@ -191,12 +194,12 @@ class Judge:
             got = f"none: {OUTCOMES[payload.outcome]}"
             self._about(entry, seq, FindingKind.NO_CONTENT, "a digest of the container's whole image", got)
         elif not {(entry.pcr, tree), (None, tree)} & self.trees:
-            self._broken_rule(entry, seq, "a ctr-image before it, with its image's digest", f"none with {tree.hex()}")
+            self._broken_rule(entry, seq, "an earlier ctr-image with its image's digest", f"none with {tree.hex()}")
         self.roster.launched(seq, tree.hex() if tree else "")
         self._narrow(entry, seq, lambda policy, images: policy.judge_launch(images, payload))
 
     def _program(self, entry: Entry, payload: parse.ProgramEntry) -> None:
-        """Judge code that a container gave the kernel. It can change what is measured, so all containers are meant."""
+        """Judge code that a container loaded into the kernel; it can affect the measurement of all containers."""
         seq = payload.container.seq
         images = self.roster.images(seq)
         if self.policy is not None and images:
@@ -208,7 +211,7 @@ class Judge:
         self._add(Finding(kind=kind, where=_of(entry, seq), expected=NO_PROGRAMS, got=got))
 
     def _narrow(self, entry: Entry, seq: int, judge: Callable[[Policy, tuple[str, ...]], Narrowed]) -> None:
-        """Leave a container the images that an entry agrees with."""
+        """Leave a container only the images that fit an entry."""
         if self.policy is None:
             return
         images, complaint = judge(self.policy, self.roster.images(seq))
@@ -217,7 +220,7 @@ class Judge:
             self._complain(complaint, entry, complaint.got, str(seq))
 
     def _unlaunched(self, reached: Collection[int]) -> Iterator[Finding]:
-        """Name the containers without a launch, where whatever image they are of must have one that agrees."""
+        """Report the containers without a launch, if each image that they can be of demands one."""
         for seq, container in self.known(reached).items():
             if self.policy is None or container.launched:
                 continue
@@ -255,12 +258,12 @@ class Judge:
         self._about(entry, seq, FindingKind.MALFORMED, expected, got)
 
     def _about(self, entry: Entry, seq: int, kind: FindingKind, expected: str, got: str) -> None:
-        """Only for attested entries: among others any may be the one that was put there."""
+        """Report it only if the entry is attested: an unattested one may have been added by anybody."""
         finding = Finding(kind=kind, where=_of(entry, seq), expected=expected, got=got, container=str(seq))
         self._findings.append((entry.pcr, finding))
 
     def _or_noted(self, kind: FindingKind, where: str, expected: str, got: str, seq: int | None = None) -> None:
-        """Report a finding that a policy may let pass."""
+        """Report a finding, or count it if the policy tolerates it."""
         if self.policy is not None and self.policy.tolerates(kind):
             self.tolerated[kind] += 1
             return
@@ -268,13 +271,11 @@ class Judge:
         self._add(Finding(kind=kind, where=where, expected=expected, got=got, container=container))
 
     def _complain(self, complaint: Complaint | None, entry: Entry, got: str, container: str | None = None) -> None:
-        if complaint is None:
-            return
-        if complaint.tolerated:
+        if complaint is not None and complaint.tolerated:
             self.tolerated[complaint.kind] += 1
-            return
-        expected = complaint.expected
-        self._add(Finding(kind=complaint.kind, where=entry.where, expected=expected, got=got, container=container))
+        elif complaint is not None:
+            kind, expected = complaint.kind, complaint.expected
+            self._add(Finding(kind=kind, where=entry.where, expected=expected, got=got, container=container))
 
     def _add(self, finding: Finding) -> None:
         self._findings.append((None, finding))
@@ -296,4 +297,4 @@ def _unproven_name(entry: Entry) -> str:
     try:
         return ascii(parse_fields(entry).name)
     except BadEvidence:
-        return "something that cannot be parsed"
+        return "unreadable"

@@ -1,4 +1,4 @@
-"""Replay: which entries of the log lead to the quoted values. Only those are evidence; the log may have run ahead."""
+"""Replay: which entries of the log lead to the quoted values. Only those are evidence; the log may be ahead of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import compress
 
-from testbed.attest.finding import BadEvidence
+from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
 from testbed.attest.log.ima import BANKS, HASHES, Entry, extension, extensions
 from testbed.attest.log.stream import Run
 
@@ -43,11 +43,11 @@ class Mark:
 class Replay:
     """One pass over the log, entry by entry or in runs.
 
-    ``values``: what each PCR holds now; ``counts``: its entries so far that led there. ``pending``: PCRs that did not
-    come to their quoted value yet. ``seen``: entries of each quoted PCR; ``foreign``: entries of PCRs that were not
-    quoted, not past the quoted state, and the first of them. ``boundary``: the byte at which the last attested entry
-    ends, or the log's framing if a PCR was not reached. ``broken``: where and why the framing ended early.
-    ``ahead``: the place of the first entry that the quote does not cover.
+    ``values``: what each PCR holds now; ``counts``: its entries so far that led there. ``pending``: PCRs that have not
+    reached their quoted value yet. ``seen``: entries of each quoted PCR; ``foreign``: entries of PCRs that were not
+    quoted, before the end of the quoted state, and the first of them. ``boundary``: the byte at which the last attested
+    entry ends, or at which the readable log ends if a PCR was not reached. ``broken``: where and why the log cannot be
+    read further. ``ahead``: the position of the first entry that the quote does not cover.
     """
 
     bank: str
@@ -74,22 +74,22 @@ class Replay:
 
     @property
     def complete(self) -> bool:
-        """Whether every quoted PCR came to its value: then nothing past ``boundary`` can change what is said."""
+        """Whether every quoted PCR came to its value: then nothing after ``boundary`` can change the findings."""
         return not self.pending
 
     @property
     def reached(self) -> dict[int, int]:
-        """How many entries each PCR took that came to its quoted value."""
+        """How many entries each PCR took that reached its quoted value."""
         return {pcr: count for pcr, count in self.counts.items() if pcr not in self.pending}
 
     @property
     def unattested(self) -> int:
-        """Entries past the quoted state of their PCR; where a value was not reached, nobody can say which those are."""
+        """How many entries come after the quoted state of their PCR; only of PCRs that reached it."""
         beyond = sum(self.seen[pcr] - count for pcr, count in self.reached.items())
         return beyond + (self.entries - sum(self.seen.values()) - self.foreign)
 
     def mark(self) -> Mark:
-        """Return the place up to which everything is attested, to go on from there another time."""
+        """Return the position up to which everything is attested: a later verification can continue there."""
         here = Mark(offset=self.boundary, entries=self.entries, values=dict(self.values), counts=dict(self.counts))
         return self.ahead or here
 
@@ -157,6 +157,34 @@ class Replay:
         together = b"".join(self.values[pcr] for pcr in sorted(self.values))
         if HASHES[self.goal.algorithm](together).digest() == self.goal.composite:
             self.pending.clear()
+
+
+def replay_findings(replay: Replay) -> list[Finding]:
+    """Return what a replay that has ended shows: values that were not reached, entries of PCRs that were not quoted."""
+    findings = [replay.broken.finding()] if replay.broken and replay.pending else []
+    quoted = replay.goal.quoted
+    if replay.pending and quoted is None:
+        pcrs = ", ".join(map(str, sorted(replay.pending)))
+        findings.append(_mismatch(f"PCRs {pcrs}", "a prefix of the log whose PCR values have the quote's hash", "none"))
+    elif quoted is not None:
+        findings += [_unreached(replay, pcr, quoted[pcr]) for pcr in sorted(replay.pending)]
+    if replay.first_foreign is not None:
+        others = counted(replay.foreign, "entry", "entries")
+        got = f"{others} of other PCRs" + ("" if replay.foreign == 1 else "; this is the first")
+        findings.append(_mismatch(replay.first_foreign.where, "only entries of the quoted PCRs", got))
+    return findings
+
+
+def _unreached(replay: Replay, pcr: int, quoted: bytes) -> Finding:
+    if replay.seen[pcr] or replay.broken:
+        got = f"{replay.values[pcr].hex()} at the end of the log"
+        return _mismatch(f"PCR {pcr} of {replay.bank}", quoted.hex(), got)
+    expected = f"entries that lead to {quoted.hex()}"
+    return Finding(kind=FindingKind.LOG_MISSING, where=f"ima.bin: PCR {pcr}", expected=expected, got="no entry")
+
+
+def _mismatch(where: str, expected: str, got: str) -> Finding:
+    return Finding(kind=FindingKind.REPLAY_MISMATCH, where=where, expected=expected, got=got)
 
 
 def start_value(pcr: int, bank: str) -> bytes:

@@ -1,24 +1,27 @@
-"""The containers that a log speaks of: who each is, inside which other one it runs, and which images judge it."""
+"""The containers of a log: which one each is, which other one it runs inside, and which images judge it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from testbed.attest.entries import parse
 from testbed.attest.entries.identity import Place, find_place
 from testbed.attest.finding import Container, Finding, FindingKind
-from testbed.attest.policy.reference import Policy
+
+if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
+    from testbed.attest.policy.reference import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedContainer:
     """A container as judged so far.
 
-    ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: what it may
-    be, of those of a policy. ``counts_as``: the container whose ``images`` judge it: itself, or the outermost one of
-    those that it runs inside. ``before``: it ran before the measurer. ``launched``: its ``ctr-launch`` was seen.
+    ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: those of the
+    policy that it can be of. ``counts_as``: the container whose ``images`` judge it: itself, or the outermost one that
+    it runs inside. ``before``: it started before the measurer. ``launched``: its ``ctr-launch`` was seen.
     """
 
     pcr: int | None
@@ -33,8 +36,8 @@ class JudgedContainer:
 class Roster:
     """All containers, by ``seq``.
 
-    ``_holders``: the container that was last started under a runtime's id. ``_overtaken``: those with an entry after
-    that, so that two of one id ran at the same time.
+    ``_holders``: the container that was last started under a runtime's id. ``_overtaken``: those with an entry
+    after that, so two containers with one id ran at the same time.
     """
 
     policy: Policy | None = None
@@ -43,7 +46,7 @@ class Roster:
     _overtaken: set[int] = field(default_factory=set)
 
     def adopt(self, saved: JudgedContainer) -> None:
-        """Take over a container of a saved state; an image that this policy has no more judges it no more."""
+        """Take over a container of a saved state, without the images that this policy does not have."""
         listed = set() if self.policy is None else self.policy.images.keys()
         self._known[saved.container.seq] = replace(saved, images=tuple(name for name in saved.images if name in listed))
         if saved.container.runtime_id is not None:
@@ -70,7 +73,7 @@ class Roster:
         self._known[seq] = replace(known, container=container, launched=True)
 
     def attested(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
-        """Return the containers that attested entries speak of, each with the images that judge it."""
+        """Return the containers of attested entries, each with the images that judge it."""
         containers = {}
         for seq, known in self._known.items():
             if known.pcr is None or known.pcr in reached:
@@ -79,12 +82,12 @@ class Roster:
         return containers
 
     def count(self, pcr: int, payload: parse.OfContainer) -> Iterator[tuple[str, str]]:
-        """Put an entry to its container; yield what was expected of it and what there is, where that is not one."""
+        """Count an entry for its container; yield what was expected and what was found if it breaks a rule."""
         who = payload.container
         known = self._known.get(who.seq)
         if isinstance(payload, parse.StartEntry) == (known is not None):
-            got = "a second ctr-start" if known else "none before this entry"
-            yield "one ctr-start, before its container's other entries", got
+            got = "a second ctr-start" if known else "no ctr-start before this entry"
+            yield "one ctr-start, before the other entries of its container", got
         if known is None:
             self._known[who.seq] = self._first(pcr, payload)
             return
@@ -93,17 +96,17 @@ class Roster:
             expected = f"mntns {container.mntns}, cgroup {container.cgroup}, started {container.started}"
             yield expected, f"mntns {who.mntns}, cgroup {who.cgroup}, started {who.started}"
         self._known[who.seq] = replace(known, container=replace(container, entries=container.entries + 1))
-        # A loss may be told of a container that has ended.
+        # A loss may be reported after its container has ended.
         holder = who.seq if container.runtime_id is None else self._holders[container.runtime_id]
         if holder != who.seq and not isinstance(payload, parse.LossEntry):
             self._overtaken.add(who.seq)
 
     def ambiguous(self, reached: Collection[int]) -> Iterator[tuple[bool, Finding]]:
-        """Yield a finding for each container whose runtime id another one has, too.
+        """Yield a finding for each container whose runtime id another container has too.
 
-        With each whether it can be a restart: a container is started again under the id of one that has ended by the
-        same engine, so in a cgroup of the same path, and the one that has ended gives no entry any more. A container
-        that is listed anew, because the measurer was attached anew, is one container under two numbers.
+        With each comes whether it can be a restart. An engine restarts a container with the same id and the same cgroup
+        path, and the one that has ended has no later entry. If the measurer is attached again, it lists the running
+        containers again: that is one container with two numbers, and no finding.
         """
         sharing: defaultdict[str, list[JudgedContainer]] = defaultdict(list)
         for known in self.attested(reached).values():
@@ -121,21 +124,21 @@ class Roster:
                     Finding(
                         kind=FindingKind.AMBIGUOUS_IDENTITY,
                         where=f"ima.bin: container {seq}",
-                        expected=f"one container of runtime id {runtime_id} in a boot",
-                        got=f"{others} of the same id" + ("" if again else ", at another place or the same time"),
+                        expected=f"one container with runtime id {runtime_id} in a boot",
+                        got=f"{others} with the same id" + ("" if again else ", in another cgroup or at the same time"),
                         container=str(seq),
                     ),
                 )
 
     def doubted(self, reached: Collection[int]) -> Iterator[str]:
-        """Yield a note on each container whose id the policy does not believe, because of where its cgroup is."""
+        """Yield a note on each container whose id is ignored because of where its cgroup is."""
         for seq, known in self.attested(reached).items():
             place, runtime_id = find_place(known.container.cgroup_path), known.container.runtime_id
             if self.policy is None or place is None or runtime_id is None:
                 continue
             if self.policy.key_of(known.container, before=known.before) != runtime_id:
-                why = f"no engine puts it at {place.above or '/'!a}, and the policy's `cgroups` do not name that path"
-                yield f"container {seq}: its id {runtime_id} is not believed: {why}"
+                why = f"no engine uses the cgroup path {place.above or '/'!a}, and `cgroups` does not list it"
+                yield f"container {seq}: id {runtime_id} ignored: {why}"
 
     def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
         """Return a container of which this is the first entry."""
@@ -175,7 +178,7 @@ class Roster:
         return replace(known, images=images)
 
     def _outermost(self, parent: int, place: Place | None) -> JudgedContainer | None:
-        """Return the container of the host's inside which one runs; ``None`` if the log does not tell."""
+        """Return the outermost container that one runs inside; ``None`` if the log does not say."""
         if parent == 0 and place is not None:
             parent = self._holders.get(place.id, 0)
         outer = None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.stream import Run, read_runs
-from testbed.attest.policy.reference import Policy
+
+if TYPE_CHECKING:  # slow to import, and not needed without a policy and with one process
+    from multiprocessing.connection import Connection
+
+    from testbed.attest.policy.reference import Policy
 
 # An ordinary file's `d-ng|n-ng`. A name that begins with a digit may be one that a measurer put a namespace before.
 _ORDINARY = re.compile(rb"(?s)\x28\0\0\0sha256:\0.{32}(....)([^\x000-9][^\0]*\0)")
@@ -44,6 +47,8 @@ def ordinary_runs(log: Log, policy: Policy | None, *, offset: int, number: int, 
     if processes == 1:
         yield lambda _, run: ordinary(run, policy)
         return
+    import multiprocessing  # noqa: PLC0415 - one process does without
+
     # By fork, not a new interpreter: the policy can have a million files and is there already.
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)

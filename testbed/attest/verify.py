@@ -4,40 +4,58 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from testbed.attest import quote
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
-from testbed.attest.finding import BadEvidence, Finding, FindingKind
+from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
 from testbed.attest.judge import Judge
 from testbed.attest.log import rules
 from testbed.attest.log.ima import BANKS, Entry, parse_fields
 from testbed.attest.log.stream import Run, read_runs
-from testbed.attest.policy.reference import Policy
 from testbed.attest.quote import Attest, Quote, Selection
-from testbed.attest.replay import Goal, Mark, Replay, take
+from testbed.attest.replay import Goal, Mark, Replay, replay_findings, take
 from testbed.attest.saved import resume
 from testbed.attest.saved.state import State
 from testbed.attest.scout import ordinary_runs
 from testbed.attest.tpm import Key, load_key
 from testbed.attest.verdict import Verdict
 
+if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
+    from testbed.attest.policy.reference import Policy
+
 DEFAULT_PCRS = "sha256:10,11"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """What a verifier gives; see ``verify``."""
+    """What a verifier gives; see ``verify``. ``begin``: where the replay begins."""
 
     key: Key
+    nonce: bytes
     demanded: Selection
+    parent: bytes | None
+    firmware: int | None
     padded: bool
     policy: Policy | None
+    begin: Mark
     since: State | None
     recheck: bool
+    make_state: bool
     processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    """A quote that a log can be compared with, and the bundle that it came in."""
+
+    bundle: Bundle
+    quote: Quote
+    attest: Attest
+    selection: Selection
 
 
 def verify(
@@ -53,6 +71,7 @@ def verify(
     policy: Policy | None = None,
     since: State | None = None,
     recheck: bool = False,
+    make_state: bool = True,
     processes: int = 1,
 ) -> Verdict:
     """Judge the evidence in ``directory``.
@@ -62,68 +81,65 @@ def verify(
     ``starts``: what PCRs held before the log's first entry, where that is not what a start of the machine leaves.
     ``padded_sha1``: the kernel is older than 5.8 and extends other banks with SHA-1 and zeros.
     ``since``: what an earlier verification attested; this one goes on there. ``recheck``: hash the log before it, too.
-    ``processes``: 1, or 2 to look at entries beside their replay. Raises ``SpecError`` for these, never for evidence.
+    ``make_state``: whether the verdict has the state that a later verification needs; it costs one more hash of the
+    log. ``processes``: 1, or 2 to look at entries beside their replay.
+    Raises ``SpecError`` for what the verifier gave, never for evidence.
     """
+    key, demanded = load_key(ak), quote.parse_selection(pcrs)
     question = _Question(
-        key=load_key(ak),
-        demanded=quote.parse_selection(pcrs),
+        key=key,
+        nonce=nonce,
+        demanded=demanded,
+        parent=ak_parent,
+        firmware=firmware,
         padded=since.padded_sha1 if since is not None else padded_sha1,
         policy=policy,
+        begin=resume.begin(key, demanded, starts or {}, since),
         since=since,
         recheck=recheck,
+        make_state=make_state,
         processes=processes,
     )
-    begin = resume.begin(question.key, question.demanded, starts or {}, since)
-    notes = [] if ak_parent is not None else [_signer_note(question.key)]
     try:
-        bundle = read_bundle(directory)
-        answer = quote.check(
-            bundle.attest,
-            bundle.sig,
-            key=question.key,
-            nonce=nonce,
-            demanded=question.demanded,
-            parent=ak_parent,
-            firmware=firmware,
-        )
-        if answer.attest is None or answer.selection is None or len(answer.attest.digest) != _digest_size(answer):
-            notes.append("the log was not replayed: nothing to compare with")
-            return Verdict(findings=answer.findings, notes=tuple(notes))
-        if later := resume.quote_findings(since, answer.attest) if since is not None else []:
-            notes.append("the log was not replayed: this quote does not follow the saved state; verify without it")
-            return Verdict(findings=(*answer.findings, *later), notes=tuple(notes))
-        with open_log(directory) as log:
-            verdict = _judge_log(
-                log=log,
-                question=question,
-                begin=begin,
-                bundle=bundle,
-                answer=answer,
-                attest=answer.attest,
-                selection=answer.selection,
-            )
-            unchanged(log)
-            return replace(verdict, notes=(*notes, *verdict.notes))
+        verdict = _judge_bundle(directory, question)
     except BadEvidence as error:
-        return Verdict(findings=(error.finding(),), notes=tuple(notes))
+        verdict = Verdict(findings=(error.finding(),))
+    return replace(verdict, notes=(*_signer_notes(question), *verdict.notes))
 
 
-def _judge_log(
-    *,
-    log: Log,
-    question: _Question,
-    begin: Mark,
-    bundle: Bundle,
-    answer: Quote,
-    attest: Attest,
-    selection: Selection,
-) -> Verdict:
-    """Replay and judge a log against a quote over ``selection``. Raises ``BadEvidence`` if it cannot be read."""
-    since = question.since
+def _judge_bundle(directory: Path, question: _Question) -> Verdict:
+    """Judge the quote, then the log that it covers. Raises ``BadEvidence`` if a file cannot be read."""
+    bundle = read_bundle(directory)
+    answer = quote.check(
+        bundle.attest,
+        bundle.sig,
+        key=question.key,
+        nonce=question.nonce,
+        demanded=question.demanded,
+        parent=question.parent,
+        firmware=question.firmware,
+    )
+    if answer.attest is None or answer.selection is None or len(answer.attest.digest) != _digest_size(answer):
+        return Verdict(
+            findings=answer.findings, notes=("the log was not replayed: there is no quoted value to compare it with",)
+        )
+    if later := resume.quote_findings(question.since, answer.attest) if question.since is not None else []:
+        note = "the log was not replayed: this quote does not follow the saved state; verify without it"
+        return Verdict(findings=(*answer.findings, *later), notes=(note,))
+    signed = _Signed(bundle=bundle, quote=answer, attest=answer.attest, selection=answer.selection)
+    with open_log(directory) as log:
+        verdict = _judge_log(log, question, signed)
+        unchanged(log)
+    return verdict
+
+
+def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
+    """Replay and judge a log against a quote. Raises ``BadEvidence`` if it cannot be read."""
+    begin, since, selection = question.begin, question.since, signed.selection
     if selection != question.demanded:
         # A finding already. These PCRs are replayed all the same; what was given or saved is of the demanded ones.
         begin, since = resume.begin(question.key, selection, {}, None), None
-    goal, notes = _goal(bundle, attest, answer.signature.hash_alg, selection)
+    goal, notes = _goal(signed.bundle, signed.attest, signed.quote.signature.hash_alg, selection)
     replay = Replay(
         bank=selection.bank,
         goal=goal,
@@ -136,12 +152,19 @@ def _judge_log(
     judge = resume.judge(question.policy, since)
     past = resume.past_findings(log, since, recheck=question.recheck)
     _walk(log, replay, judge, question.processes)
-    verdict = Verdict(
+    progress = resume.progress_findings(replay, log, since)
+    verdict = _verdict(log, replay, judge, (*signed.quote.findings, *past, *replay_findings(replay), *progress), notes)
+    if not verdict.ok or not question.make_state:
+        return verdict
+    saved = resume.next_state(question.key, signed.attest, replay, judge, log, None if question.recheck else since)
+    return replace(verdict, state=saved)
+
+
+def _verdict(log: Log, replay: Replay, judge: Judge, before: tuple[Finding, ...], notes: Sequence[str]) -> Verdict:
+    """Put the judgement of a log together; ``before``: the findings that come before those of its entries."""
+    return Verdict(
         findings=(
-            *answer.findings,
-            *past,
-            *_replay_findings(replay),
-            *resume.progress_findings(replay, log, since),
+            *before,
             *judge.findings(replay.reached),
             *_rule_findings(log, replay, judge),
             *_unattested(log, replay),
@@ -153,10 +176,6 @@ def _judge_log(
         containers={seq: known.container for seq, known in judge.known(replay.reached).items()},
         notes=(*notes, *_judge_notes(judge, replay)),
     )
-    if not verdict.ok:
-        return verdict
-    saved = resume.next_state(question.key, attest, replay, judge, log, None if question.recheck else since)
-    return replace(verdict, state=saved)
 
 
 def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
@@ -166,7 +185,7 @@ def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
 
 
 def _walk(log: Log, replay: Replay, judge: Judge, processes: int) -> None:
-    """Take the log into replay and judge, in runs where nothing is to be said of any of their entries."""
+    """Replay and judge the log; a run is judged as a whole if each of its entries is ordinary."""
     offset, number, runs = replay.boundary, replay.entries, 0
     with ordinary_runs(log, judge.policy, offset=offset, number=number, processes=processes) as ordinary:
         try:
@@ -195,19 +214,20 @@ def _entries(log: Log) -> Iterator[Entry]:
             yield item
 
 
-def _signer_note(key: Key) -> str:
-    why = "a PEM has no name" if key.name is None else "no --ak-parent was given"
-    return f"the signer's name was not checked: {why}"
+def _signer_notes(question: _Question) -> Iterator[str]:
+    if question.parent is None:
+        why = "a PEM does not contain it" if question.key.name is None else "no --ak-parent was given"
+        yield f"the signer's name was not checked: {why}"
 
 
 def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
     for kind, count in sorted(judge.tolerated.items()):
-        yield f"the policy lets pass: {kind}, {count} entries"
+        yield f"tolerated by the policy: {counted(count, f'{kind} entry', f'{kind} entries')}"
     if judge.known(replay.reached) and not judge.last_beats(replay.reached):
-        yield "the log has no ctr-beat: that the measurer was there all the time is not known"
+        yield "the log has no ctr-beat: cannot tell whether the measurer was attached throughout"
     yield from judge.roster.doubted(replay.reached)
     for where in judge.boots[1:]:
-        yield f"another boot_aggregate, so the log was carried over a kexec: {where}"
+        yield f"the log was carried over a kexec: it has another boot_aggregate at {where}"
 
 
 def _digest_size(answer: Quote) -> int:
@@ -215,16 +235,16 @@ def _digest_size(answer: Quote) -> int:
 
 
 def _goal(bundle: Bundle, attest: Attest, algorithm: str, selection: Selection) -> tuple[Goal, list[str]]:
-    """Return what the log must lead to; the attester's PCR values help only if the quote bears them out."""
+    """Return what the log must lead to. The attester's PCR values count only if their hash is in the quote."""
     values = bundle.pcr_values
-    if values is not None and not _borne_out(values, selection, algorithm, attest.digest):
-        note = "the bundle's pcr_values are not what was quoted; the log was searched for one prefix instead"
+    if values is not None and not _quoted(values, selection, algorithm, attest.digest):
+        note = "the bundle's pcr_values are not the quoted ones: the log was searched for one prefix instead"
         return Goal(quoted=None, algorithm=algorithm, composite=attest.digest), [note]
     quoted = None if values is None else {pcr: values[pcr] for pcr in selection.pcrs}
     return Goal(quoted=quoted, algorithm=algorithm, composite=attest.digest), []
 
 
-def _borne_out(values: Mapping[int, bytes], selection: Selection, algorithm: str, composite: bytes) -> bool:
+def _quoted(values: Mapping[int, bytes], selection: Selection, algorithm: str, composite: bytes) -> bool:
     """Each value must have the bank's size: else bytes could move from one PCR to its neighbour under one hash."""
     size = BANKS[selection.bank]
     if any(len(values.get(pcr, b"")) != size for pcr in selection.pcrs):
@@ -232,30 +252,8 @@ def _borne_out(values: Mapping[int, bytes], selection: Selection, algorithm: str
     return hashlib.new(algorithm, b"".join(values[pcr] for pcr in selection.pcrs)).digest() == composite
 
 
-def _replay_findings(replay: Replay) -> list[Finding]:
-    findings = [replay.broken.finding()] if replay.broken and replay.pending else []
-    quoted = replay.goal.quoted
-    if replay.pending and quoted is None:
-        pcrs = ", ".join(map(str, sorted(replay.pending)))
-        findings.append(_mismatch(f"PCRs {pcrs}", "a prefix of the log whose PCR values have the quote's hash", "none"))
-    elif quoted is not None:
-        findings += [_unreached(replay, pcr, quoted[pcr]) for pcr in sorted(replay.pending)]
-    if replay.first_foreign is not None:
-        where = replay.first_foreign.where
-        findings.append(_mismatch(where, "entries of quoted PCRs", f"{replay.foreign} of others, this the first"))
-    return findings
-
-
-def _unreached(replay: Replay, pcr: int, quoted: bytes) -> Finding:
-    if replay.seen[pcr] or replay.broken:
-        got = f"{replay.values[pcr].hex()} at the end of the log"
-        return _mismatch(f"PCR {pcr} of {replay.bank}", quoted.hex(), got)
-    expected = f"entries that lead to {quoted.hex()}"
-    return Finding(kind=FindingKind.LOG_MISSING, where=f"ima.bin: PCR {pcr}", expected=expected, got="no entry")
-
-
 def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...]:
-    """Say what attested measurements with a namespace in their name bind; with the plain ones of the same paths."""
+    """Report what the digests of attested lines with a namespace bind, given the plain digests of the same paths."""
     lines = [line for pcr, line in judge.namespaced if pcr in replay.reached]
     if not lines:
         return ()
@@ -273,17 +271,15 @@ def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...
 
 
 def _unattested(log: Log, replay: Replay) -> Iterator[Finding]:
-    """Say what lies past the quoted state, and nothing of what it says: it is not evidence."""
+    """Report how much of the log comes after the quoted state. Its content is not looked at: it is not evidence."""
     tail = log.size - replay.boundary if replay.complete else 0
     if not replay.unattested and tail <= 0:
         return
-    got = f"{replay.unattested} entries past their PCR's quoted value, {tail} bytes past the last that counts"
+    got = f"{counted(replay.unattested, 'entry', 'entries')} after the quoted state"
+    if tail > 0:
+        got += f", {counted(tail, 'byte')} after the last attested entry"
     if replay.complete and replay.broken:
-        got += f"; not all of it can be parsed ({replay.broken.where})"
+        got += f"; not all of them can be parsed ({replay.broken.where})"
     where = f"ima.bin: byte {replay.boundary}" if replay.complete else "ima.bin"
-    expected = "nothing past the quoted state"
+    expected = "nothing after the quoted state"
     yield Finding(kind=FindingKind.UNATTESTED, where=where, expected=expected, got=got)
-
-
-def _mismatch(where: str, expected: str, got: str) -> Finding:
-    return Finding(kind=FindingKind.REPLAY_MISMATCH, where=where, expected=expected, got=got)

@@ -12,7 +12,7 @@ import click
 
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import VERSION, Tree, measure_tree, read_directory
-from testbed.attest.policy.file import escape_path
+from testbed.attest.policy.paths import escape_path
 from testbed.errors import SpecError, TestbedError
 
 _PATH = click.Path(exists=True, path_type=Path)
@@ -20,13 +20,13 @@ _PATH = click.Path(exists=True, path_type=Path)
 
 @click.command("image-digest")
 @click.argument("archives", nargs=-1, required=True, type=_PATH, metavar="ARCHIVE...")
-@click.option("--nodes", is_flag=True, help="Print the digest of each file that is covered, too.")
+@click.option("--nodes", is_flag=True, help="Also print the digest of each covered file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(*, archives: Sequence[Path], nodes: bool, as_json: bool) -> None:
     """Print the digest of each image's tree: OCI archives of one image, or directories that hold a tree.
 
-    It is what `ctr-image` and `ctr-launch` entries have, and `images.NAME.digest` of a policy (docs/formats.md, section
-    3). A directory is read as it is on its file system, owners included, so run it as a user who may read all of it.
+    `ctr-image` and `ctr-launch` entries have this digest (docs/formats.md, section 3), and `images.NAME.digest` of a
+    policy has it. A directory is read as it is on its file system, owners included: run it as a user who may read all.
     """
     trees = [(archive, measure(archive)) for archive in archives]
     if as_json:
@@ -47,10 +47,10 @@ def measure(archive: Path) -> Tree:
         with open_image(archive) as image:
             return measure_tree(image.nodes)
     except TestbedError as error:
-        raise SpecError(f"{archive}: no image that can be read: {error.message}", error.hint) from error
+        raise SpecError(f"{archive}: the image cannot be read: {error.message}", error.hint) from error
     except (OSError, EOFError, tarfile.TarError) as error:
         hint = "give an OCI archive of one image, or a directory as a user who may read all of it"
-        raise SpecError(f"{archive}: no image that can be read: {error}", hint) from error
+        raise SpecError(f"{archive}: the image cannot be read: {error}", hint) from error
 
 
 def _listed(tree: Tree) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,10 @@
-"""Say what the digests in each LOG bind: by which rule they were made, how many bits, which container."""
+"""Report what the digests in each LOG bind: the rule that made them, how many bits, which container."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import click
 
+from testbed import files
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.log.ascii import Line, damaged, read_lines
 from testbed.attest.log.ima import Entry, parse_fields, read_entries, template_digest
@@ -58,9 +57,9 @@ class _Log:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def command(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) -> None:
-    """Say what the digests in each LOG bind: by which rule they were made, how many bits, which container.
+    """Report what the digests in each LOG bind: the rule that made them, how many bits, which container.
 
-    LOG is an IMA log as the kernel shows it, binary or text; of a copied text the damaged lines are named. The plain
+    LOG is an IMA log as the kernel shows it, binary or text; the damaged lines of a copied text are named. The plain
     digests of all logs serve for each. Nothing is verified: there is no quote.
 
     Exit status: 0 nothing found; 1 something found; 2 wrong arguments; 4 malformed log, or one without a line of a log.
@@ -86,13 +85,10 @@ def _plain(logs: Iterable[_Log], path: bytes) -> list[bytes]:
 def _bytes(path: Path) -> bytes:
     """Read a plain file to the end: in securityfs the size of a file is no size."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise click.UsageError(f"{path}: expected a plain file, got something else")
+        with files.open_plain(path) as file:
             data = file.read(_LOG_MAX + 1)
     except OSError as error:
-        raise click.UsageError(f"{path}: expected a file that can be read, got: {error.strerror}") from error
+        raise click.UsageError(f"{path}: expected a plain file that can be read, got: {files.reason(error)}") from error
     if len(data) > _LOG_MAX:
         raise click.UsageError(f"{path}: expected a log of at most {_LOG_MAX} bytes, got more")
     return data

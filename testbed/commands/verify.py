@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from testbed.attest.finding import Finding
-from testbed.attest.policy.reference import load_policy
+from testbed.attest.finding import Finding, counted
 from testbed.attest.quote import PCRS, parse_nonce
 from testbed.attest.saved.state import load_state
 from testbed.attest.saved.state import save_state as save_state_file
@@ -19,6 +18,9 @@ from testbed.attest.tpm import parse_name
 from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import DEFAULT_PCRS, verify
 from testbed.errors import SpecError
+
+if TYPE_CHECKING:
+    from testbed.attest.policy.reference import Policy
 
 _FILE = click.Path(path_type=Path)
 _OUT = click.Path(dir_okay=False, path_type=Path)
@@ -36,25 +38,27 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
     "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs that you demand."
 )
 @click.option("--ak-parent", metavar="HEX", help="Qualified name of the key's parent; needs a TPM2B_PUBLIC.")
-@click.option("--firmware", metavar="HEX", help="The TPM's firmwareVersion, to pin it.")
+@click.option("--firmware", metavar="HEX", help="The expected firmwareVersion of the TPM.")
 @click.option(
     "--start",
     "starts",
     multiple=True,
     metavar="PCR=HEX",
-    help="What a PCR held before the log's first entry, where firmware or boot loader extended it.",
+    help="Value of a PCR before the log's first entry, if firmware or boot loader extended it.",
 )
-@click.option("--padded-sha1", is_flag=True, help="The kernel is older than 5.8: it extends each bank with SHA-1.")
-@click.option("--policy", type=_FILE, help="Reference values, to judge files by (docs/policy.md).")
+@click.option(
+    "--padded-sha1", is_flag=True, help="The kernel is older than 5.8: it extends each bank with a padded SHA-1."
+)
+@click.option("--policy", type=_FILE, help="Reference policy, to judge files by (docs/policy.md).")
 @click.option("--since", type=_FILE, help="Go on from the state that an earlier verification saved.")
-@click.option("--recheck", is_flag=True, help="With --since: hash the log before it again, too.")
+@click.option("--recheck", is_flag=True, help="With --since: also hash the log before that state again.")
 @click.option("--save-state", type=_OUT, help="Save what this verification attested, if it is trusted.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 2),
     default=1,
     show_default=True,
-    help="Processes; two for logs of 100,000s of entries.",
+    help="Processes; 2 is faster for logs of 100,000 entries and more.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
@@ -78,7 +82,9 @@ def command(
 ) -> None:
     """Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""
     if recheck and since is None:
-        raise click.UsageError("--recheck: expected --since with it; without a saved state all of the log is hashed")
+        raise click.UsageError(
+            "--recheck: expected --since with it; without a saved state the whole log is hashed anyway"
+        )
     try:
         verdict = verify(
             bundle,
@@ -89,9 +95,10 @@ def command(
             firmware=None if firmware is None else _firmware(firmware),
             starts=dict(map(_start, starts)),
             padded_sha1=padded_sha1,
-            policy=None if policy is None else load_policy(policy),
+            policy=None if policy is None else _policy(policy),
             since=None if since is None else load_state(since),
             recheck=recheck,
+            make_state=save_state is not None,
             processes=jobs,
         )
         if save_state is not None:
@@ -101,6 +108,12 @@ def command(
     lines = _lines(verdict, judged=policy is not None)
     click.echo(json.dumps(verdict.as_json(), indent=1) if as_json else "\n".join(lines))
     context.exit(verdict.judgement.exit_status)
+
+
+def _policy(path: Path) -> Policy:
+    from testbed.attest.policy.reference import load_policy  # noqa: PLC0415 - pydantic is slow to import
+
+    return load_policy(path)
 
 
 def _firmware(text: str) -> int:
@@ -118,7 +131,7 @@ def _start(text: str) -> tuple[int, bytes]:
 
 
 def _save(path: Path, verdict: Verdict) -> None:
-    """Save a trusted verdict's state; say on stderr if there is none. An older file is left as it is then."""
+    """Save a trusted verdict's state. If there is none, report it on stderr and leave an older file unchanged."""
     if verdict.state is not None:
         save_state_file(path, verdict.state)
         return
@@ -127,22 +140,24 @@ def _save(path: Path, verdict: Verdict) -> None:
 
 
 def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
-    """Say the verdict first, then why, then what stands behind it."""
+    """Yield the verdict first, then the findings, then what it is about."""
     unjudged = verdict.judgement is Judgement.TRUSTED and not judged
     yield f"{verdict.judgement}{' (log authentic, files not judged)' if unjudged else ''}"
     for finding in verdict.findings[:_SHOWN]:
         yield from _finding_lines(finding)
     if len(verdict.findings) > _SHOWN:
         yield f"  ... and {len(verdict.findings) - _SHOWN} more; --json has them all"
-    yield f"  log: {verdict.entries} entries, {verdict.unattested} of them unattested"
+    yield f"  log: {counted(verdict.entries, 'entry', 'entries')}, {verdict.unattested} of them unattested"
     for pcr, value in sorted(verdict.pcrs.items()):
-        yield f"  PCR {pcr}: {value}, after {verdict.attested[pcr]} entries"
+        yield f"  PCR {pcr}: {value}, after {counted(verdict.attested[pcr], 'entry', 'entries')}"
     for key, container in verdict.containers.items():
-        inside = f"inside container {container.parent}" if container.parent else "of no runtime that is known here"
+        inside = f"inside container {container.parent}" if container.parent else "of an unknown runtime"
         name = container.runtime_id or inside
         image = f", image {container.image}" if container.image else ""
         tree = f", tree {container.image_digest}" if container.image_digest else ""
-        said = f"{verdict.container_judgement(key)}, {container.entries} entries, {name}{image}{tree}"
+        said = (
+            f"{verdict.container_judgement(key)}, {counted(container.entries, 'entry', 'entries')}, {name}{image}{tree}"
+        )
         yield f"  container {key}: {said}"
     for note in verdict.notes:
         yield f"  note: {note}"

@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_a_wrong_argument(tmp_path: Path) -> None:
     for path in (tmp_path / "junk", spoilt):
         done = call(path)
         assert done.exit_code == 2, path
-        assert f"{path}: no image that can be read" in done.stderr
+        assert f"{path}: the image cannot be read" in done.stderr
         assert "hint: " in done.stderr
     assert call(tmp_path / "absent").exit_code == 2
 
@@ -96,7 +96,7 @@ def test_a_directory_that_cannot_be_read_whole(
     monkeypatch.setattr(image_digest, "read_directory", refuse)
     done = call(tmp_path)
     assert done.exit_code == 2
-    assert f"{tmp_path}: no image that can be read" in done.stderr
+    assert f"{tmp_path}: the image cannot be read" in done.stderr
     assert "hint: " in done.stderr
 
 

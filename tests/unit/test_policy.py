@@ -23,7 +23,7 @@ from testbed.attest.finding import Container, FindingKind
 from testbed.attest.log.ima import Fields, parse_fields, read_entries
 from testbed.attest.policy import file as policy_file
 from testbed.attest.policy import keys as policy_keys
-from testbed.attest.policy.file import escape_path, unescape_path
+from testbed.attest.policy.paths import escape_path, unescape_path
 from testbed.attest.policy.reference import Policy, load_policy, parse_policy
 from testbed.errors import SpecError
 
@@ -374,7 +374,7 @@ def test_a_list_of_mounts_that_is_not_whole_fits_no_rule() -> None:
     for launch in not_whole:
         complaint = policy.judge_launch(("a",), launch)[1]
         assert complaint is not None
-        assert complaint.got == "a list that is not whole"
+        assert complaint.got == "an incomplete list"
     for payload in (b.ctr_mounts(b.TABLE, flags=1), b.ctr_mounts(b"", flags=2)):
         listed = parse_payload(b"ctr-mounts", payload)
         assert isinstance(listed, MountsEntry)
@@ -478,7 +478,7 @@ def test_a_containers_file_is_never_excused_by_what_the_host_may_run() -> None:
         ('{"schema": 1, "host": {"files": {"4026531840": ["x"]}}}', "'4026531840'"),
         ('{"schema": 1, "host": {"boot_aggregate": ["md5:00"]}}', "'host.boot_aggregate.0'"),
         ('{"schema": 1, "host": {"buffers": {"": []}}}', "'host.buffers"),
-        ('{"schema": 1, "host": {"exclude": ["/.*"]}}', "'host.exclude.0': '/.*' is refused: a branch says only"),
+        ('{"schema": 1, "host": {"exclude": ["/.*"]}}', "'host.exclude.0': '/.*' is rejected: a branch says only"),
         ('{"schema": 1, "host": {"exclude": ["/var/.*", "' + "x" * 900 + '"]}}', "'host.exclude.1'"),
         ('{"schema": 1, "host": {"exclude": "/var/.*"}}', "'host.exclude'"),
         ('{"schema": 1, "images": {"a b": {}}}', "'images.a b"),

@@ -362,3 +362,15 @@ def test_keys_of_tpms_as_another_program_reads_them(bundle: Path) -> None:
         assert (int(printed["rsa"], 16), printed["bits"]) == (numbers.n, f"{key.public.key_size}")
     else:
         assert (int(printed["x"], 16), int(printed["y"], 16)) == (numbers.x, numbers.y)
+
+
+def test_a_field_that_is_cut_says_how_much_it_needs() -> None:
+    with pytest.raises(BadEvidence) as caught:
+        tpm.Reader(b"\x01", "file").uint(4, "number")
+    assert (caught.value.expected, caught.value.got) == ("4 bytes", "1 to the end")
+    with pytest.raises(BadEvidence) as caught:
+        tpm.Reader(b"\0\x05abcd", "file").sized("name", 64)
+    assert (caught.value.expected, caught.value.got) == ("5 bytes", "4 to the end")
+    with pytest.raises(BadEvidence) as caught:
+        tpm.Reader(b"\0\x05abcde", "file").sized("name", 4)
+    assert (caught.value.expected, caught.value.got) == ("at most 4 bytes", "5")

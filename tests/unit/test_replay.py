@@ -14,7 +14,7 @@ import pytest
 from testbed import shell
 from testbed.attest.log.ima import read_entries
 from testbed.attest.log.stream import Run, read_runs
-from testbed.attest.replay import Goal, Replay, start_value, take
+from testbed.attest.replay import Goal, Replay, replay_findings, start_value, take
 
 MIXED = b"".join([*b.sample_log(), b.ima_old("/bin/old", b"old"), b.violation("/bin/v"), b.entry(11, b"dep", b"?")])
 LONG = b"".join(b.ima_ng(f"/usr/bin/{n}", b"%d" % n, pcr=10 + (n % 3 == 0)) for n in range(400))
@@ -174,3 +174,14 @@ def _evmctl(directory: Path, log: bytes, values: dict[int, bytes]) -> tuple[int,
     argv = ["evmctl", "ima_measurement", "-v", "--pcrs", f"sha256,{directory / 'pcrs'}", str(directory / "log")]
     done = shell.run(argv, timeout=30, check=False)
     return done.code, (done.out + done.err).decode()
+
+
+@pytest.mark.parametrize(
+    ("number", "got"), [(1, "1 entry of other PCRs"), (3, "3 entries of other PCRs; this is the first")]
+)
+def test_entries_of_other_pcrs_are_counted_and_the_first_is_shown(number: int, got: str) -> None:
+    log = b"".join([*[b.ima_ng(f"/{at}", b"", 12) for at in range(number)], b.ima_ng("/x", b"", 10)])
+    replay = begun("sha256", (10,), apart({10: b"\1" * 32}))
+    stepped(log, replay)
+    (finding,) = [one for one in replay_findings(replay) if "entry 1 " in one.where]
+    assert (finding.expected, finding.got) == ("only entries of the quoted PCRs", got)

@@ -8,6 +8,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +78,7 @@ def test_good(edit: Edit, values: bool) -> None:
         "1": (f"{1:064x}", 4),
         "2": (f"{2:064x}", 5),
     }
-    assert verdict.notes == ("the log has no ctr-beat: that the measurer was there all the time is not known",)
+    assert verdict.notes == ("the log has no ctr-beat: cannot tell whether the measurer was attached throughout",)
 
 
 @pytest.mark.parametrize("bundle", REAL, ids=lambda path: path.name)
@@ -160,7 +162,7 @@ def test_any_tail(edit: Edit, tail: bytes, values: bool) -> None:
     assert attested_part(verdict) == attested_part(edit(values=values))
     (finding,) = verdict.findings
     assert finding.kind is FindingKind.UNATTESTED
-    assert f"{len(tail)} bytes" in finding.got
+    assert f"{len(tail)} byte{'s' * (len(tail) > 1)} after the last attested entry" in finding.got
 
 
 def test_no_tail(edit: Edit) -> None:
@@ -456,3 +458,51 @@ def test_every_kind_is_explained() -> None:
     page = (Path(__file__).parents[2] / "docs" / "verify.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"`([a-z-]+)`", page))
     assert {kind.value for kind in FindingKind} <= explained
+
+
+def loaded(*argv: object) -> set[str]:
+    """Return the top names of the modules that a call of the command line has imported at its end."""
+    program = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from testbed.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, argv)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    modules = done.stdout.splitlines()[-1].split()
+    return set(modules) | {module.split(".")[0] for module in modules}
+
+
+# What takes longer to import than a short log to verify, and who needs it.
+SLOW = {
+    "pydantic": "a policy",
+    "multiprocessing": "--jobs 2",
+    "cryptography.hazmat.primitives.serialization": "a PEM, a saved state",
+    "pandas": "the analysis",
+    "numpy": "the analysis",
+    "pyarrow": "images",
+    "rich": "bars and tables",
+    "tempfile": "nothing",
+}
+
+
+def test_a_verification_without_a_policy_imports_nothing_slow(tmp_path: Path) -> None:
+    directory = GOLDEN / "bundle-debian-6.12"
+    nonce = json.loads((directory / "bundle.json").read_text())["nonce"]
+    argv = ["verify", directory, "--ak", directory / "ak.pub", "--nonce", nonce]
+    assert loaded(*argv) & SLOW.keys() == set()
+    saving = loaded(*argv, "--save-state", tmp_path / "state.json")
+    assert saving & SLOW.keys() == {"cryptography.hazmat.primitives.serialization"}
+    again = loaded(*argv, "--since", tmp_path / "state.json")
+    assert again & SLOW.keys() == {"cryptography.hazmat.primitives.serialization"}
+    policy = GOLDEN / "policy" / "from-log-debian-6.12.json"
+    assert "pydantic" in loaded(*argv, "--policy", policy)
+
+
+def test_a_verdict_has_a_state_only_if_one_is_wanted() -> None:
+    ak, nonce = (
+        (REAL[0] / "ak.pub").read_bytes(),
+        bytes.fromhex(json.loads((REAL[0] / "bundle.json").read_text())["nonce"]),
+    )
+    kept, without = (verify(REAL[0], ak=ak, nonce=nonce, make_state=wanted) for wanted in (True, False))
+    assert kept.state is not None
+    assert without.state is None
+    assert without.findings == kept.findings

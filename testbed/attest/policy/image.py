@@ -1,19 +1,22 @@
-"""What a policy says of an image, and which of several images a container can still be of (docs/policy.md)."""
+"""What a policy allows for an image, and which of several images a container can still be of (docs/policy.md)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from testbed.attest.entries.integrity import COMMAND, ProgramEntry
 from testbed.attest.entries.launch import ARGS_CUT, LaunchEntry
 from testbed.attest.entries.mounts import Mount
 from testbed.attest.finding import FindingKind
-from testbed.attest.policy.file import path_bytes, wrong
-from testbed.attest.policy.keys import Image
 from testbed.attest.policy.mounts import MountRules, mount_rules, show
+from testbed.attest.policy.paths import path_bytes, wrong
 from testbed.measurers import arguments_text
+
+if TYPE_CHECKING:  # pydantic is slow to import
+    from testbed.attest.policy.keys import Image
 
 _EXPECTED = "digests, sha256:HEX (lower case; entries of containers have no others)"
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
@@ -23,7 +26,7 @@ _LONG = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """Why an entry is not accepted. ``got``: what a launch has instead. ``tolerated``: the policy says to go on."""
+    """Why an entry is not accepted. ``got``: what a launch has instead. ``tolerated``: the policy says `note`."""
 
     kind: FindingKind
     expected: str
@@ -54,7 +57,7 @@ class ImageReference:
 
 
 def image_reference(image: Image, where: str, key: str) -> ImageReference:
-    """Put what a policy's file says of an image into the form that is looked up. Raises ``SpecError``."""
+    """Turn what a policy's file says about an image into the form that is looked up. Raises ``SpecError``."""
     arguments = None
     if image.arguments is not None:
         arguments = frozenset(tuple(_words(line, where, f"{key}.arguments")) for line in image.arguments)
@@ -162,7 +165,7 @@ def mounts_check(mounts: Sequence[Mount] | None, *, of_other_root: bool = False)
 
     def got(image: ImageReference) -> str:
         bad = refused(image)
-        return "a list that is not whole" if bad is None else show(bad)
+        return "an incomplete list" if bad is None else show(bad)
 
     return _Check(
         kind=FindingKind.WRONG_LAUNCH,
@@ -184,14 +187,14 @@ def program_check(program: ProgramEntry) -> _Check:
 
 
 def launch_demands(image: ImageReference) -> list[str]:
-    """Say what a launch of this image must have."""
+    """Return what a launch of this image must have."""
     demands = [f"config {value}" for value in sorted(image.config)]
     demands += [f"arguments {_short(value)}" for value in sorted(image.arguments or ())]
     return demands if image.mounts is None else [*demands, MOUNTS]
 
 
 MOUNTS = "mounts that the policy allows"
-NO_PROGRAMS = "no code for the kernel but what the policy lists"
+NO_PROGRAMS = "only code for the kernel that the policy lists"
 
 
 def program_name(program: ProgramEntry) -> str:

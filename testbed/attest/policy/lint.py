@@ -1,4 +1,10 @@
-"""Which exclude patterns a policy may have: none that excuses (nearly) everything, none that can be made slow."""
+r"""Which exclude patterns a policy may have: none that excuses (nearly) everything, none that can be made slow.
+
+The patterns are those of Python's ``re``, and its reader (``policy.steps``) gives the tree that both checks need. RE2
+matches in linear time by itself, but its Python module gives no tree, so the first check would still need one. RE2 also
+rejects patterns that are accepted here (``\Z``, ``x{0,2000}``, ``(?#...)``) and reads some in another way without a
+word: ``\s`` has no vertical tab, and ``x{,3}`` is literal text. A policy in use would then change its meaning.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +24,7 @@ _ENDS = ("AT_END", "AT_END_STRING")
 
 
 def lint(pattern: str) -> str | None:
-    """Return why ``pattern`` must not excuse files, and what to write instead; ``None`` if it may."""
+    """Return why ``pattern`` is rejected and what to write instead; ``None`` if it is accepted."""
     try:
         bound(pattern)
     except RefusedError as refused:
@@ -27,7 +33,7 @@ def lint(pattern: str) -> str | None:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[bytes]:
-    """Compile a pattern that ``lint`` lets pass, for ``fullmatch`` on the bytes of a name."""
+    """Compile a pattern that ``lint`` accepts, for ``fullmatch`` on the bytes of a name."""
     return re.compile(pattern.encode("ascii"))
 
 
@@ -50,15 +56,15 @@ def _parse(pattern: str) -> list[Node]:
     if not pattern.isascii() or not pattern.isprintable():
         raise RefusedError("it has characters other than printable ASCII: write each byte as \\xNN")
     if " " in pattern:
-        raise RefusedError("it has a space, and IMA writes a space in a name as an underscore: write _")
+        raise RefusedError("it has a space, which IMA writes as an underscore: write _")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             parsed = parser.parse(pattern.encode())
     except (re.error, Warning, OverflowError) as error:
-        raise RefusedError(f"it is no regular expression: {error}; write one of Python's") from error
+        raise RefusedError(f"it is not a regular expression of Python: {error}") from error
     if parsed.state.flags:
-        raise RefusedError("it has inline flags: write out what you mean, for example [Aa]")
+        raise RefusedError("it has inline flags: write the letters out, for example [Aa]")
     items = flatten(parsed)
     if items and _is_anchor(items[0], _STARTS):
         items = items[1:]
@@ -98,7 +104,7 @@ def _alternatives(item: Node) -> list[tuple[bytes, bool]]:
 
 
 def _check_head(head: bytes, *, whole: bool) -> None:
-    """Check how what is matched begins. A directory must be named, or a pattern excuses everything there is."""
+    """Check how a match begins. It must name a directory: else a pattern excuses nearly everything."""
     shown = ascii(head.decode("latin-1"))
     if not head.startswith(b"/"):
         problem = f"a branch begins with {shown}" if head else "a branch can begin with anything"
@@ -106,10 +112,10 @@ def _check_head(head: bytes, *, whole: bool) -> None:
     parts = head[1:].split(b"/")
     named = parts if whole else parts[:-1]  # the last part may go on
     if not named or not named[0].strip(b"."):
-        problem = f"a branch says only {shown} of where files are, which is (nearly) everywhere"
-        raise RefusedError(f"{problem}: write the first directory out, such as /var/.*")
+        problem = f"a branch says only {shown} about the location, which is (nearly) everywhere"
+        raise RefusedError(f"{problem}: name the first directory, such as /var/.*")
     if named[0] == b"usr" and not (whole and len(parts) == 1) and not b"".join(named[1:2]).strip(b"."):
-        raise RefusedError("below /usr are nearly all programs there are: write the second directory out, too")
+        raise RefusedError("nearly all programs are below /usr: name the second directory, too")
 
 
 def _check_components(items: Sequence[Node]) -> None:

@@ -1,4 +1,4 @@
-"""Make a reference policy of what a log says (trust on first use)."""
+"""Make a reference policy from a log (trust on first use)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.identity import Place, believed, find_place
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ima import Entry, Fields, parse_fields
-from testbed.attest.policy.file import BOOT_AGGREGATE, escape_path, is_host_name
 from testbed.attest.policy.keys import KINDS
 from testbed.attest.policy.make import ANY, Files, MadePolicy, document, union
+from testbed.attest.policy.paths import BOOT_AGGREGATE, escape_path, is_host_name
 
 _NESTED = "/*"
 
 
 def from_entries(entries: Iterable[Entry]) -> MadePolicy:
-    """List what a log says that it measured, as it is: files and buffers of the host, and each container's files."""
+    """List all that a log has measured: files and buffers of the host, and each container's files."""
     log = _Log()
     for entry in entries:
         try:
             if entry.violation:
-                log.left_out["violations, which vouch for nothing"] += 1
+                log.left_out["violations, which prove nothing"] += 1
             else:
                 log.add(parse_fields(entry))
         except BadEvidence as error:
@@ -45,19 +45,19 @@ class _Log:
         self._trees: dict[int, str] = {}
 
     def add(self, fields: Fields) -> None:
-        """Add an entry. Raises ``BadEvidence`` for one of ours that is none."""
+        """Add an entry. Raises ``BadEvidence`` for a malformed entry of the measurer."""
         kind = f"verity:{fields.algorithm}" if fields.digest_type == "verity" else fields.algorithm
         digest = f"{kind}:{fields.digest.hex()}"
         if fields.buf is not None and fields.name.startswith(payloads.PREFIX):
             self._add_payload(payloads.parse_payload(fields.name, fields.buf))
         elif kind not in KINDS:
-            self.left_out[f"digests of {kind}, which no policy has"] += 1
+            self.left_out[f"digests of {kind}, which a policy cannot have"] += 1
         elif fields.buf is not None and fields.name:
             _put(self._buffers, fields.name, digest)
         elif fields.name == BOOT_AGGREGATE.encode():
             self._aggregates.add(digest)
         elif not is_host_name(fields.name):
-            self.left_out["names that no policy has"] += 1
+            self.left_out["names that a policy cannot have"] += 1
         else:
             _put(self._files, fields.name, digest)
 
@@ -68,7 +68,7 @@ class _Log:
         if isinstance(payload, payloads.StartEntry):
             self._starts.setdefault(seq, payload)
         elif isinstance(payload, payloads.ViolationEntry):
-            self.left_out["violations, which vouch for nothing"] += 1
+            self.left_out["violations, which prove nothing"] += 1
         elif isinstance(payload, payloads.LaunchEntry):
             if not payload.outcome:
                 self._trees.setdefault(seq, payload.image.hex())
@@ -76,7 +76,7 @@ class _Log:
             if payload.path.startswith(b"/"):
                 _put(self._containers.setdefault(seq, {}), payload.path, f"sha256:{payload.digest.hex()}")
             else:
-                self.left_out["files in containers that have no path"] += 1
+                self.left_out["files in containers without a path"] += 1
 
     def document(self) -> dict[str, Any]:
         """Return what was gathered. A container that no runtime's id is known of can be any (`*`)."""

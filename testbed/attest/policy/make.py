@@ -16,10 +16,11 @@ from typing import Any, BinaryIO, cast
 
 from testbed.attest.image.archive import OpenImage, open_image
 from testbed.attest.image.tree import tree_digest
-from testbed.attest.policy.file import escape_path
 from testbed.attest.policy.keys import Document
 from testbed.attest.policy.keys import Image as ImageValues
+from testbed.attest.policy.paths import escape_path
 from testbed.errors import SpecError, TestbedError
+from testbed.files import NotPlainFile, open_plain, reason
 
 ANY = "*"
 _NESTED = "/*"
@@ -32,7 +33,7 @@ Files = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadePolicy:
-    """A policy's document as JSON has it, and what the person should know about it."""
+    """A policy's document as JSON has it, and notes for the user."""
 
     document: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -47,9 +48,9 @@ def from_images(archives: Sequence[Path]) -> MadePolicy:
                 name = image_name(archive)
                 made = {"digest": tree_digest(image.nodes).hex(), "files": _image_files(image)}
         except (TestbedError, OSError, EOFError, tarfile.TarError) as error:
-            raise SpecError(f"{archive}: no image that can be read: {error}") from error
+            raise SpecError(f"{archive}: the image cannot be read: {error}") from error
         if images.setdefault(name, made) != made:
-            hint = "make two policies, or give the archives names of their own"
+            hint = "make two policies, or give the archives different names"
             raise SpecError(f"{archive}: expected another image's name, got {name!r} for a second image", hint)
     return MadePolicy(document=document(images=images, containers={ANY: sorted(images)}))
 
@@ -85,7 +86,7 @@ def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = ite
     if failed:
         shown = "\n".join(f"  {line}" for line in failed[:_SHOWN])
         more = f"\n  and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
-        hint = "run it as a user who may read all of it, or remove what no machine needs"
+        hint = "run it as a user who may read all files, or remove files that no machine needs"
         raise SpecError(f"{top}: {len(failed)} files or directories cannot be read:\n{shown}{more}", hint)
     notes = tuple(f"not entered: {escape_path(mount)} is another file system" for mount in mounts)
     return MadePolicy(document=document(files=files), notes=notes)
@@ -95,8 +96,8 @@ def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Add what ``new`` lists to ``base``. Raises ``SpecError`` for an image that is another in each."""
     for name in base["images"].keys() & new["images"].keys():
         if base["images"][name] != new["images"][name]:
-            hint = "take it out of the policy first, or give the new one another name"
-            raise SpecError(f"image {name!r} is in the policy already and is another one", hint)
+            hint = "remove it from the policy first, or give the new one another name"
+            raise SpecError(f"image {name!r} is in the policy already, with other content", hint)
     host = {key: union(base["host"][key], new["host"][key]) for key in ("files", "buffers")}
     aggregates = sorted({*base["host"]["boot_aggregate"], *new["host"]["boot_aggregate"]})
     cgroups = sorted({*base.get("cgroups", ()), *new.get("cgroups", ())})
@@ -186,11 +187,11 @@ def _walk(base: bytes, failed: list[str]) -> tuple[list[bytes], list[bytes]]:
 
 def _hash(path: bytes) -> str | None:
     """Return a file's digest; ``None`` if it has become something else than a regular file since it was listed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return _sha256(file)
+    try:
+        with open_plain(path, follow=False) as file:
+            return _sha256(file)
+    except NotPlainFile:
+        return None
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -198,7 +199,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def _failure(path: bytes, error: OSError) -> str:
-    return f"{escape_path(path)}: {os.strerror(error.errno or 0)}"
+    return f"{escape_path(path)}: {reason(error)}"
 
 
 def union(first: Mapping[str, list[str]], second: Mapping[str, list[str]]) -> Files:

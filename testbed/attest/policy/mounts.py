@@ -5,11 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from testbed.attest.entries.mounts import Mount
-from testbed.attest.policy.file import path_bytes
-from testbed.attest.policy.keys import MountRule as RuleValues
+from testbed.attest.policy.paths import path_bytes
+
+if TYPE_CHECKING:  # pydantic is slow to import
+    from testbed.attest.policy.keys import MountRule as RuleValues
 
 # What runtimes and engines make for any container, and no image's code lies on.
 _DEVICES = frozenset({b"null", b"zero", b"full", b"random", b"urandom", b"tty"})

@@ -20,7 +20,6 @@ from testbed.attest.entries.mounts import MountsEntry
 from testbed.attest.finding import Container, FindingKind
 from testbed.attest.log.ima import Fields
 from testbed.attest.policy import file as policy_file
-from testbed.attest.policy.file import BOOT_AGGREGATE, is_host_name, path_bytes, shorten, wrong
 from testbed.attest.policy.image import (
     Complaint,
     ImageReference,
@@ -35,6 +34,7 @@ from testbed.attest.policy.image import (
 )
 from testbed.attest.policy.keys import KINDS, Document, On
 from testbed.attest.policy.lint import NAME_MAX, compile_pattern, lint
+from testbed.attest.policy.paths import BOOT_AGGREGATE, is_host_name, path_bytes, shorten, wrong
 from testbed.errors import SpecError
 
 _ANY = "*"
@@ -136,7 +136,7 @@ class Policy:
         return narrow(self.images, images, [program_check(loaded)])
 
     def demands(self, images: tuple[str, ...]) -> str:
-        """Say what a launch must have that a container of one of ``images`` needs; nothing if it needs none."""
+        """Return what a launch of a container of one of ``images`` must have; empty if it needs none."""
         if not all(self.images[name].demands_launch for name in images):
             return ""
         return some([f"{demand} (image {name})" for name in images for demand in launch_demands(self.images[name])])
@@ -151,7 +151,7 @@ class Policy:
         )
 
     def _excluded(self, name: bytes) -> bool:
-        """Whether a pattern excuses a name. The kernel logs no name that goes up again: one that does is made up."""
+        """Whether a pattern excuses a name. The kernel logs no name with a `..`: such a name is forged."""
         if len(name) > NAME_MAX or b".." in name.split(b"/"):
             return False
         return any(pattern.fullmatch(name) for pattern in self.exclude)
@@ -254,8 +254,8 @@ def _patterns(exclude: list[str], where: str) -> Iterator[re.Pattern[bytes]]:
     for at, pattern in enumerate(exclude):
         reason = lint(pattern)
         if reason is not None:
-            hint = "it must name where the files are and match in linear time; docs/policy.md has the rules"
-            raise SpecError(f"{where}: key 'host.exclude.{at}': {shorten(pattern, 200)} is refused: {reason}", hint)
+            hint = "a pattern must name a location and match in linear time; docs/policy.md has the rules"
+            raise SpecError(f"{where}: key 'host.exclude.{at}': {shorten(pattern, 200)} is rejected: {reason}", hint)
         yield compile_pattern(pattern)
 
 

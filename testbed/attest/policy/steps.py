@@ -50,8 +50,7 @@ class Bound:
     def __mul__(self, other: Bound) -> Bound:
         if self.linear and other.linear:
             raise RefusedError(
-                "two unbounded repeats can share the text between them in many ways: write what the first one must "
-                "not run over, such as [^/]* in place of .*, so that it ends where the next part begins"
+                "two unbounded repeats (`.*` ... `.*`) may need more than linear time; use `[^/]*` for the first"
             )
         linear = self.fixed * other.linear + self.linear * other.fixed
         return Bound(self.fixed * other.fixed, linear)
@@ -78,7 +77,7 @@ def flatten(parsed: Any) -> list[Node]:
         if op.name == "SUBPATTERN":
             _, add_flags, del_flags, inner = value
             if add_flags or del_flags:
-                raise RefusedError("it has inline flags: write out what you mean, for example [Aa]")
+                raise RefusedError("it has inline flags: write the letters out, for example [Aa]")
             items += flatten(inner)
         else:
             items.append((op, value))
@@ -161,13 +160,13 @@ def _first(item: Node) -> tuple[frozenset[int], bool]:
     if op.name == "BRANCH":
         firsts = [_first_of(branch) for branch in branches(item)]
         if sum(nothing for _, nothing in firsts) > 1:
-            raise RefusedError("two branches can both match nothing: leave one out")
+            raise RefusedError("two branches can both match the empty text: remove one of them")
         return frozenset().union(*(first for first, _ in firsts)), any(nothing for _, nothing in firsts)
     if op.name in _REPEATS:
         low, _, body = value
         first, nothing = _first_of(flatten(body))
         if nothing:
-            raise RefusedError("a repeat of something that can match nothing: leave one of the two repeats out")
+            raise RefusedError("a repeat of something that can match the empty text: remove one of the two repeats")
         return first, low == 0
     return _characters(item), False
 
@@ -199,14 +198,16 @@ def _characters(item: Node) -> frozenset[int]:
         negated = value[0][0].name == "NEGATE"
         taken = frozenset().union(*(_characters(inner) for inner in value[negated:]))
         return _ALL - taken if negated else taken
-    what = _WORDS.get(op.name, f"something that is not known here ({op.name})")
-    raise RefusedError(f"it has {what}: write it with characters, sets, *, +, ? and | only; the whole name is matched")
+    what = _WORDS.get(op.name, f"an unknown part ({op.name})")
+    raise RefusedError(
+        f"it has {what}: use only characters, sets, *, +, ? and |; a pattern always matches the whole name"
+    )
 
 
 def _category(name: str) -> frozenset[int]:
     known = {"CATEGORY_DIGIT": rb"\d", "CATEGORY_SPACE": rb"\s", "CATEGORY_WORD": rb"\w"}
     wanted = known.get(name.replace("NOT_", ""))
     if wanted is None:
-        raise RefusedError(f"it has something that is not known here ({name}): write the characters out")
+        raise RefusedError(f"it has an unknown class ({name}): write the characters out")
     members = frozenset(b"".join(re.findall(wanted, _BYTES)))
     return _ALL - members if "NOT_" in name else members

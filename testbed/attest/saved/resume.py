@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from testbed.attest.beats import Beats
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.judge import Judge
 from testbed.attest.log.ima import BANKS
-from testbed.attest.policy.reference import Policy
 from testbed.attest.quote import Attest, Selection
 from testbed.attest.replay import Mark, Replay, start_value
 from testbed.attest.roster import JudgedContainer
@@ -18,6 +18,9 @@ from testbed.attest.saved import state
 from testbed.attest.saved.state import Part, Segment, State
 from testbed.attest.tpm import Key
 from testbed.errors import SpecError
+
+if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
+    from testbed.attest.policy.reference import Policy
 
 _PIECE = 1 << 20
 _U32 = (1 << 32) - 1
@@ -27,7 +30,9 @@ def begin(key: Key, demanded: Selection, starts: Mapping[int, bytes], since: Sta
     """Return where a replay begins. Raises ``SpecError`` for values or a state that are not for this question."""
     if since is not None:
         if starts:
-            raise SpecError("start values and a saved state: expected one of them", "the state tells what PCRs held")
+            raise SpecError(
+                "start values and a saved state: expected one of them", "the saved state has the values of the PCRs"
+            )
         state.applies(since, state.fingerprint(key), demanded.bank, demanded.pcrs)
         return Mark(offset=since.offset, entries=since.entries, values=since.pcrs, counts=since.counts)
     size = BANKS[demanded.bank]
@@ -46,9 +51,9 @@ def quote_findings(state: State, attest: Attest) -> list[Finding]:
     Source: TPM 2.0 Library, Part 1, "Clock", "resetCount", "restartCount" and "PCR attributes"; Part 2,
     "TPMS_CLOCK_INFO". What was saved is of use only while the PCRs went on from there:
 
-    - TPM Reset (power-on, ``Startup(CLEAR)`` without ``Shutdown(STATE)`` before) sets every PCR anew and raises
+    - TPM Reset (power-on, ``Startup(CLEAR)`` without ``Shutdown(STATE)`` before) resets every PCR and raises
       ``resetCount``; ``TPM2_Clear`` sets that to 0. Any other ``resetCount`` than the saved one is ``quote-reset``.
-    - TPM Restart (hibernation: ``Startup(CLEAR)`` after ``Shutdown(STATE)``) sets every PCR anew, TPM Resume (sleep:
+    - TPM Restart (hibernation: ``Startup(CLEAR)`` after ``Shutdown(STATE)``) resets every PCR, TPM Resume (sleep:
       ``Startup(STATE)``) keeps PCRs 0 to 15 (PC Client profile). Both raise ``restartCount``, so a higher one may be
       either: it is no finding, and the replay tells, as new entries lead on from the saved values only after a resume.
       A lower one under the same ``resetCount`` is ``quote-reset``: an older quote, or a TPM put back.
@@ -105,7 +110,9 @@ def past_findings(log: Log, since: State | None, *, recheck: bool) -> list[Findi
     if since is None:
         return []
     if log.size < since.seen_bytes:
-        return [_mismatch("ima.bin", f"at least the {since.seen_bytes} bytes of the last time", f"{log.size} bytes")]
+        return [
+            _mismatch("ima.bin", f"at least {since.seen_bytes} bytes, as at the last verification", f"{log.size} bytes")
+        ]
     findings, at = [], 0
     for segment in since.segments if recheck else ():
         digest = _digest(log, at, segment.size)
@@ -121,7 +128,7 @@ def progress_findings(replay: Replay, log: Log, since: State | None) -> list[Fin
     here = replay.mark().entries
     if since is None or not replay.complete or here >= since.seen_entries or log.size < since.seen_bytes:
         return []
-    expected = f"a quote that covers the {since.seen_entries} entries which were in the log at the last verification"
+    expected = f"a quote that covers the {since.seen_entries} entries that were in the log at the last verification"
     return [_mismatch(f"ima.bin: entry {here + 1}", expected, f"one that covers {here}")]
 
 
@@ -174,7 +181,7 @@ def _digest(log: Log, start: int, size: int) -> str:
     while size:
         piece = log.file.read(min(size, _PIECE))
         if not piece:
-            raise BadEvidence("ima.bin", f"{log.size} bytes of log", "fewer: it was cut while read")
+            raise BadEvidence("ima.bin", f"{log.size} bytes of log", "fewer: it was cut while it was read")
         digest.update(piece)
         size -= len(piece)
     return digest.hexdigest()

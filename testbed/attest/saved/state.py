@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-import tempfile
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
+from testbed import files
 from testbed.attest.beats import Beat
 from testbed.attest.entries.integrity import PARTS
 from testbed.attest.finding import Container
@@ -105,6 +100,9 @@ class State:
 
 def fingerprint(key: Key) -> str:
     """Return the digest that stands for a key: the same for a PEM and a TPM2B_PUBLIC of one key."""
+    # Only here, as it is slow to import and needed only where a state is saved or read.
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
     return hashlib.sha256(key.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
@@ -115,20 +113,16 @@ def applies(state: State, key_fingerprint: str, bank: str, pcrs: Collection[int]
         ("PCRs", _selection(state.bank, state.pcrs), _selection(bank, pcrs)),
     ):
         if saved != now:
-            raise SpecError(f"saved state: {what}: expected {now}, which you gave, got {saved}", _HINT)
+            raise SpecError(f"saved state: {what}: expected {now} (what you gave), got {saved}", _HINT)
 
 
 def load_state(path: Path) -> State:
     """Read a state file. Raises ``SpecError``."""
     try:
-        # Not blocking: a FIFO must be refused, not waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _wrong(f"{path}", "a plain file", "something else")
+        with files.open_plain(path) as file:
             data = file.read(SIZE_MAX + 1)
-    except (OSError, ValueError) as error:
-        raise _wrong(f"{path}", "a plain file that can be read", _reason(error)) from error
+    except OSError as error:
+        raise _wrong(f"{path}", "a plain file that can be read", files.reason(error)) from error
     return parse_state(data, f"{path}")
 
 
@@ -139,24 +133,14 @@ def save_state(path: Path, state: State) -> None:
     if len(data) > SIZE_MAX:
         where = f"{path}: the state is too large to be read again"
         raise SpecError(f"{where}: expected at most {SIZE_MAX} bytes, got {len(data)}", "verify with --recheck")
-    spare = None
     try:
         target = path.resolve()
         # A rename would put a file in the place of a device.
         if target.exists() and not target.is_file():
             raise SpecError(f"{path}: expected a plain file or none, got something else", hint)
-        descriptor, spare = tempfile.mkstemp(prefix=f".{target.name[:32]}.", dir=target.parent)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        Path(spare).replace(target)
+        files.write_plain(target, data, mode=0o600, shared=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise SpecError(f"{path}: expected a file that can be written, got {_reason(error)}", hint) from error
-    finally:
-        if spare is not None:
-            with suppress(OSError):
-                Path(spare).unlink()
+        raise SpecError(f"{path}: expected a file that can be written, got {files.reason(error)}", hint) from error
 
 
 def encode_state(state: State) -> bytes:
@@ -177,8 +161,7 @@ def parse_state(data: bytes, where: str) -> State:
     """Read a state's bytes; ``where`` names them in errors. Raises ``SpecError`` and nothing else."""
     if len(data) > SIZE_MAX:
         raise _wrong(where, f"at most {SIZE_MAX} bytes", "more")
-    top = parse_object(data, where, {"schema", *State.__slots__}, hint=_HINT)
-    top.integer("schema", least=SCHEMA, most=SCHEMA)
+    top = parse_object(data, where, {"schema", *State.__slots__}, schema=SCHEMA, hint=_HINT)
     bank = top.text("bank", "|".join(BANKS), f"one of {', '.join(BANKS)}")
     (pcrs, valued), (counts, counted) = top.numbered("pcrs", PCRS), top.numbered("counts", PCRS)
     state = State(
@@ -261,7 +244,7 @@ def _known(row: Object) -> SavedContainer:
 
 
 def _check_sums(top: Object, state: State) -> None:
-    """Numbers that are told twice must agree: a file that was written in part, or by hand, is not to be built on."""
+    """Numbers that the file has twice must agree: else it was written in part, or by hand."""
     seqs = [saved.container.seq for saved in state.containers]
     judges = {saved.counts_as for saved in state.containers}
     claimed = sum(saved.container.entries for saved in state.containers)
@@ -291,7 +274,3 @@ def _selection(bank: str, pcrs: Collection[int]) -> str:
 
 def _wrong(where: str, expected: str, got: str) -> SpecError:
     return SpecError(f"{where}: expected {expected}, got {got}", _HINT)
-
-
-def _reason(error: Exception) -> str:
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else f"{error}"

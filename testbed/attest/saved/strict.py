@@ -1,12 +1,12 @@
-"""Strict JSON, for the verifier's own files: no key twice, none unknown, none missing, each value of its one form."""
+"""One object of a saved state, checked by hand: no key unknown, none missing, each value in its one form."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from testbed.attest.strict_json import read_json
 from testbed.errors import SpecError
 
 SIZE = (1 << 63) - 1
@@ -14,12 +14,19 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _TEXT = r"[^\ud800-\udfff]*"  # JSON can write half a character, which no terminal takes
 
 
-def parse_object(data: bytes, where: str, keys: Collection[str], *, hint: str) -> Object:
-    """Read one object of exactly these keys. ``where`` names the file, ``hint`` goes with every ``SpecError``."""
+def parse_object(data: bytes, where: str, keys: Collection[str], *, schema: int, hint: str) -> Object:
+    """Read one object of exactly these keys. ``where`` names the file, ``hint`` goes with every ``SpecError``.
+
+    The number ``schema`` is checked first: the keys of another version are other ones.
+    """
     try:
-        raw = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        raw = read_json(data)
+    except ValueError as error:
         raise SpecError(f"{where}: expected JSON, got {f'{error}'[:80]}", hint) from error
+    number = raw.get("schema") if isinstance(raw, dict) else schema
+    if type(number) is not int or number != schema:
+        got = _show(number) if "schema" in raw else "none"
+        raise SpecError(f"{where}: schema: expected {schema}, got {got}", hint)
     return Object(raw, where, keys, hint)
 
 
@@ -100,14 +107,3 @@ def _show(value: object) -> str:
     if isinstance(value, dict):
         return f"keys {ascii(sorted(value))[:80]}"
     return ascii(value)[:80]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers of a repeated key could read two things."""
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key twice in one object")
-    return dict(pairs)
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")

@@ -28,7 +28,7 @@ from testbed.attest.mutate.engine.lines import (
     violation_line,
 )
 from testbed.attest.mutate.engine.model import IMA_PCR, Forged, Honest, by_root
-from testbed.attest.policy.file import escape_path
+from testbed.attest.policy.paths import escape_path
 
 Document = dict[str, Any]
 Edit = Callable[[Honest, Document], None]
@@ -144,7 +144,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "container-unknown-file",
         "T05",
-        "a file in a container that its image has not",
+        "a file in a container that its image does not have",
         _other_path,
         None,
         (Kind.UNKNOWN_FILE,),
@@ -161,7 +161,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "buffer-unknown",
         "T60",
-        "a buffer of the kernel's that is not listed",
+        "a buffer of the kernel that is not listed",
         _kernel_buffer,
         None,
         (Kind.UNKNOWN_FILE,),
@@ -174,9 +174,16 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
         setting(buffers={"kernel_version": [GOOD]}),
         (Kind.WRONG_DIGEST,),
     ),
-    ("violation", "T59", "a violation, where the policy says nothing of them", _violation, None, (Kind.VIOLATION,)),
-    ("violation-noted", "T59", "a violation that the policy lets pass", _violation, _NOTED, ()),
-    ("unknown-noted", "T05", "an unknown file that the policy lets pass", _evil, _NOTED, ()),
+    (
+        "violation",
+        "T59",
+        "a violation, and the policy does not mention violations",
+        _violation,
+        None,
+        (Kind.VIOLATION,),
+    ),
+    ("violation-noted", "T59", "a violation that the policy tolerates", _violation, _NOTED, ()),
+    ("unknown-noted", "T05", "an unknown file that the policy tolerates", _evil, _NOTED, ()),
     (
         "wrong-digest-noted",
         "T04",
@@ -188,7 +195,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "excluded",
         "T70",
-        "an unknown file that an exclude pattern names",
+        "an unknown file that an exclude pattern matches",
         _evil_named("/var/cache/x/evil"),
         setting(exclude=["/var/cache/.*"]),
         (),
@@ -196,7 +203,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "exclude-climbs",
         "T70",
-        "a name that begins as excluded ones and goes up again",
+        "a name that begins like an excluded one and has a .. later",
         _evil_named("/var/cache/../../usr/bin/evil"),
         setting(exclude=["/var/cache/.*"]),
         (Kind.UNKNOWN_FILE,),
@@ -204,7 +211,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "exclude-prefix",
         "T70",
-        "a name that has an excluded one in its middle: patterns are of whole paths",
+        "a name with an excluded one in its middle: patterns match whole paths",
         _evil_named("/opt/var/cache/evil"),
         setting(exclude=["/var/cache/.*"]),
         (Kind.UNKNOWN_FILE,),
@@ -212,7 +219,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "exclude-listed",
         "T70",
-        "a listed file with other content, which an exclude pattern names as well",
+        "a listed file with other content, which an exclude pattern matches too",
         _evil,
         knowing_evil(digest=GOOD, exclude="/opt/.*"),
         (Kind.WRONG_DIGEST,),
