@@ -1,4 +1,4 @@
-"""Was the measurer there all the time? What the numbered beats of a log leave open is an ``unknown-window``."""
+"""Was the measurer attached throughout? Each gap in the numbered beats of a log is an ``unknown-window``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from testbed.attest.entries.integrity import (
 )
 from testbed.attest.finding import Finding, FindingKind
 
-# A beat may be late by a whole interval: the kernel's work queues promise no time.
+# A beat may be late by a whole interval: a work queue of the kernel guarantees no time.
 _PATIENCE = 2
 _SECOND = 1_000_000_000
-# Which hooks a beat must have seen at work, by event: a beat that was asked for tries them all.
+# Which hooks a beat must have seen to run, by event: a beat that was asked for tries them all.
 _PROVED = {PERIODIC: OPEN_PROVED, ASKED: ALL_PROVED}
 
 
@@ -39,14 +39,14 @@ class Beat:
 class Beats:
     """The beats of one PCR, judged one by one. ``last``: the latest, of an earlier verification at first.
 
-    A state is saved only of evidence without a finding, so one that was saved is of programs that are attached.
+    A state is saved only if there is no finding, so the programs are attached in each saved state.
     """
 
     last: Beat | None = None
     _gone: tuple[str, BeatEntry] | None = None
 
     def step(self, where: str, beat: BeatEntry) -> list[Finding]:
-        """Return what a beat shows of the time since the one before it."""
+        """Return what a beat shows about the time since the previous one."""
         findings = [*self._since_last(where, beat), *_unproved(where, beat)]
         if self._gone is not None and beat.event == ATTACHED:
             seconds = (beat.time - self._gone[1].time) / _SECOND
@@ -58,20 +58,21 @@ class Beats:
         return findings
 
     def end(self) -> list[Finding]:
-        """Return what the end of the log shows."""
+        """Return the finding at the end of the log: programs that were detached and not attached again."""
         return [] if self._gone is None else [_detached(*self._gone, "not attached again")]
 
     def _since_last(self, where: str, beat: BeatEntry) -> Iterator[Finding]:
         due, last = (1, None) if self.last is None else (self.last.number + 1, self.last)
         if beat.number != due:
-            expected = "the first one of the boot" if last is None else "one more than the beat before"
+            expected = "the first of the boot" if last is None else "one more than the previous beat"
             yield _unknown(where, f"beat {due}, {expected}", f"beat {beat.number}")
         elif (beat.event == ATTACHED) != (last is None or self._gone is not None):
-            expected = "a beat of programs that are attached already" if beat.event == ATTACHED else "attached programs"
-            got = "programs that were attached anew" if beat.event == ATTACHED else "a beat of programs that are not"
+            expected = "programs that stay attached" if beat.event == ATTACHED else "attached programs"
+            again, without = "programs that were attached a second time", "a beat although the programs are detached"
+            got = again if beat.event == ATTACHED else without
             yield _unknown(where, expected, f"{got}: beat {beat.number}")
         elif last is not None and beat.time < last.time:
-            yield _unknown(where, f"a time from {last.time} ns on", f"{beat.time} ns, at beat {beat.number}")
+            yield _unknown(where, f"{last.time} ns or later", f"{beat.time} ns, at beat {beat.number}")
         elif last is not None and last.interval and beat.time - last.time > _PATIENCE * last.interval:
             promised = f"{last.interval / _SECOND:.3f} s after beat {last.number}, as promised"
             yield _unknown(where, promised, f"beat {beat.number}, {(beat.time - last.time) / _SECOND:.3f} s after it")
@@ -81,11 +82,11 @@ class Beats:
 
 
 def _unproved(where: str, beat: BeatEntry) -> Iterator[Finding]:
-    """Name the hooks that a beat has not seen at work; a beat of version 1 tells of none."""
+    """Report the hooks that a beat has not seen to run; a beat of version 1 names none."""
     missing = 0 if beat.proved is None else _PROVED.get(beat.event, 0) & ~beat.proved
     if missing:
-        got = f"none of {', '.join(names(missing, HOOKS))}, at beat {beat.number}"
-        yield _unknown(where, "hooks that are seen at work", got)
+        got = f"hooks not seen to run: {', '.join(names(missing, HOOKS))}, at beat {beat.number}"
+        yield _unknown(where, "hooks that are seen to run", got)
 
 
 def _detached(where: str, beat: BeatEntry, then: str) -> Finding:

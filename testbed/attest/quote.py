@@ -1,4 +1,4 @@
-"""The quote: is it a genuine answer, to this question, by this key, over these PCRs?"""
+"""The quote: is it a genuine answer to this question, by this key, over these PCRs?"""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What a quote says and what is wrong with it. ``attest`` is ``None`` where it is no quote at all."""
+    """What a quote says and what is wrong with it. ``attest`` is ``None`` if it is not a quote."""
 
     attest: Attest | None
     signature: Signature
@@ -187,8 +187,16 @@ def _signature_findings(signature: Signature, signed: bytes, key: Key) -> list[F
         got = f"0x{signature.scheme:04x} with {signature.hash_alg}"
         return [_finding(FindingKind.QUOTE_SIGNATURE, "sigAlg", expected, got, file="quote.sig")]
     if not _verifies(signature, signed, key.public):
-        expected = "a signature of quote.attest by the attestation key"
-        return [_finding(FindingKind.QUOTE_SIGNATURE, "signature", expected, "another", file="quote.sig")]
+        expected = "a signature by the AK"
+        return [
+            _finding(
+                FindingKind.QUOTE_SIGNATURE,
+                "signature",
+                expected,
+                "the signature does not verify with this key",
+                file="quote.sig",
+            )
+        ]
     return []
 
 
@@ -216,7 +224,7 @@ def _verifies(signature: Signature, signed: bytes, public: tpm.PublicKey) -> boo
 
 
 def _attribute_findings(key: Key) -> list[Finding]:
-    """Only a restricted signing key refuses to sign a forged TPMS_ATTEST that somebody hands to it."""
+    """Only a restricted signing key refuses to sign a forged TPMS_ATTEST that is handed to it."""
     wanted = tpm.FIXED_TPM | tpm.FIXED_PARENT | tpm.ORIGIN | tpm.RESTRICTED | tpm.SIGN
     if key.attributes is None or key.attributes & (wanted | tpm.DECRYPT) == wanted:
         return []

@@ -90,7 +90,7 @@ def _compare_containers(
     left = [seen for seen in observed if _key(seen) not in keys]
     elsewhere = set(map(_content, left))
     for claim in _sorted(claimed):
-        # What another container has instead is told below, where the entry is.
+        # What another container has instead is reported below, at the entry.
         if _key(claim) in logged or _content(claim) in elsewhere:
             continue
         others = {s.digest for s in left if _place(s) == _place(claim)}

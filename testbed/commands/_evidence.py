@@ -22,14 +22,18 @@ _NOTHING = "nothing"
 
 BUNDLE = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 AK = click.option(
-    "--ak", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its key; default: ak.pub beside it."
+    "--ak",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its attestation key; default: ak.pub or ak.pem in BUNDLE.",
 )
-NONCE = click.option("--nonce", metavar="HEX", help="Its nonce; default: the one that it claims itself.")
-PCRS = click.option("--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs of it.")
+NONCE = click.option("--nonce", metavar="HEX", help="Its nonce; default: the one in bundle.json.")
+PCRS = click.option(
+    "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs that it quotes."
+)
 
 
 def usage(work: Callable[[], Any]) -> Any:
-    """Say what is wrong with an argument as click does; other errors go on as they are."""
+    """Report a wrong argument as click does; pass other errors on unchanged."""
     try:
         return work()
     except SpecError as error:
@@ -46,7 +50,7 @@ def key_of(bundle: Path, given: Path | None) -> bytes:
 
 
 def nonce_of(bundle: Path, given: str | None) -> bytes:
-    """Return the nonce. One that the bundle claims is good enough to attack it, never to trust it."""
+    """Return the nonce. The one that the bundle claims is good enough to attack it, never to trust it."""
     if given is not None:
         return parse_nonce(given)
     try:
@@ -57,7 +61,7 @@ def nonce_of(bundle: Path, given: str | None) -> bytes:
         raise SpecError(
             f"{bundle}: expected a nonce in bundle.json, got none that can be read", "give --nonce"
         ) from error
-    click.echo(f"note: nonce {claimed} is the bundle's own word; a verifier takes none from there", err=True)
+    click.echo(f"note: nonce {claimed} is the bundle's own claim; a verifier never takes it from there", err=True)
     return nonce
 
 

@@ -1,4 +1,4 @@
-"""Attack the evidence in BUNDLE in every known way and hold the verifier to what must follow."""
+"""Attack the evidence in BUNDLE in every known way and check the verifier's findings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ SCHEMA = 1
 @PCRS
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
 @click.option(
-    "--rivals/--no-rivals", "asked", default=False, show_default=True, help="Ask other verifiers, too: takes minutes."
+    "--rivals/--no-rivals",
+    "asked",
+    default=False,
+    show_default=True,
+    help="Ask other verifiers too; this takes minutes.",
 )
 @click.pass_context
 def command(
@@ -42,7 +46,7 @@ def command(
     as_json: bool,
     asked: bool,
 ) -> None:
-    """Attack the evidence in BUNDLE in every known way and hold the verifier to what must follow.
+    """Attack the evidence in BUNDLE in every known way and check the verifier's findings.
 
     Exit status: 0 each attack gave exactly its findings; 1 some did not; 2 wrong arguments; 4 BUNDLE is malformed.
     """
@@ -75,7 +79,7 @@ def _bar(total: int) -> Iterator[Callable[[AttackOutcome], None]]:
 
 def _matrix(rows: Sequence[AttackOutcome]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.rivals))
-    head = ["attack", "case", "power", "must follow", "followed", "as it must", *names]
+    head = ["attack", "case", "power", "expected", "found", "correct", *names]
     show(head, [[*_cells(row), *(row.rivals.get(name, "") for name in names)] for row in rows])
     for row in rows:
         for finding in row.findings if not row.ok else ():
@@ -87,13 +91,13 @@ def _matrix(rows: Sequence[AttackOutcome]) -> None:
         if row.skipped:
             click.echo(f"not made: {row.attack.name}: {row.skipped}")
     left = f"; {len(rows) - len(made)} could not be made from this bundle" if len(made) < len(rows) else ""
-    click.echo(f"{sum(row.ok for row in made)} of {len(made)} attacks gave exactly what they must{left}")
+    click.echo(f"{sum(row.ok for row in made)} of {len(made)} attacks gave exactly the expected findings{left}")
 
 
 def _cells(row: AttackOutcome) -> list[str]:
     verdict = "not made" if row.skipped else ("yes" if row.ok else "NO")
-    followed = "" if row.skipped else kinds(row.got)
-    return [row.attack.name, row.attack.catalogue, row.attack.power.value, kinds(row.attack.expect), followed, verdict]
+    found = "" if row.skipped else kinds(row.got)
+    return [row.attack.name, row.attack.catalogue, row.attack.power.value, kinds(row.attack.expect), found, verdict]
 
 
 def _as_json(bundle: Path, rows: Sequence[AttackOutcome]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Turn the honest evidence in BUNDLE into that of a named attack, and say how to judge it."""
+"""Forge the honest evidence in BUNDLE as a named attack does, and print the command that judges it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from testbed.errors import SpecError
 
 @click.command("mutate")
 @BUNDLE
-@click.option("--list", "listed", is_flag=True, help="Say which attacks there are and what must follow.")
+@click.option("--list", "listed", is_flag=True, help="List the attacks and the expected findings.")
 @click.option("--apply", "name", metavar="NAME", help="Make this attack's evidence.")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="New directory for it.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="New directory for the evidence.")
 @AK
 @NONCE
 @PCRS
 def command(
     *, bundle: Path, listed: bool, name: str | None, output: Path | None, ak: Path | None, nonce: str | None, pcrs: str
 ) -> None:
-    """Turn the honest evidence in BUNDLE into that of a named attack, and say how to judge it.
+    """Forge the honest evidence in BUNDLE as a named attack does, and print the command that judges it.
 
     Give --list, or --apply NAME -o DIRECTORY. Nothing of BUNDLE is changed.
     """
@@ -34,9 +34,7 @@ def command(
         raise click.UsageError("expected either --list or --apply NAME")
     honest = usage(lambda: read_honest(bundle, ak=key_of(bundle, ak), nonce=nonce_of(bundle, nonce), pcrs=pcrs))
     if name is None:
-        show(
-            ["attack", "case", "power", "must follow", "what is done"], [_listed(attack, honest) for attack in ATTACKS]
-        )
+        show(["attack", "case", "power", "expected", "what is done"], [_listed(attack, honest) for attack in ATTACKS])
         return
     if output is None:
         raise click.UsageError("--apply needs -o DIRECTORY, which must not exist yet")
@@ -45,7 +43,7 @@ def command(
 
 
 def _apply(attack: EvidenceAttack, honest: Honest, output: Path) -> list[str]:
-    """Write the forged evidence, and what it is to be judged with, into a new directory."""
+    """Write the forged evidence, and the files to judge it with, into a new directory."""
     if reason := attack.applies(honest):
         raise SpecError(f"{attack.name}: cannot be made from this bundle: {reason}", "--list shows which can")
     forged = attack.forge(honest)
@@ -56,11 +54,11 @@ def _apply(attack: EvidenceAttack, honest: Honest, output: Path) -> list[str]:
             (new / "policy.json").write_bytes(forged.policy)
         if forged.since is not None:
             save_state(new / "state.json", saved_state(forged.since, new.with_name("first")))
-    said = "the verifier must refuse its own argument (exit 2)" if attack.expect == {REFUSED} else kinds(attack.expect)
+    said = "the verifier rejects its own argument (exit 2)" if attack.expect == {REFUSED} else kinds(attack.expect)
     return [
         f"{attack.name} ({attack.catalogue}): {attack.summary}",
         shlex.join(command_line(forged, output)),
-        f"must follow: {said}",
+        f"expected: {said}",
     ]
 
 

@@ -34,9 +34,13 @@ _STDOUT = Path("-")
 def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of what makes a policy."""
     output = click.option(
-        "-o", "--output", default=_STDOUT, type=click.Path(path_type=Path), help="Where to; default: standard output."
+        "-o",
+        "--output",
+        default=_STDOUT,
+        type=click.Path(path_type=Path),
+        help="File to write; default: standard output.",
     )
-    onto = click.option("--onto", metavar="POLICY", type=_FILE, help="Add to what this policy has.")
+    onto = click.option("--onto", metavar="POLICY", type=_FILE, help="Add to this policy.")
     return output(onto(command))
 
 
@@ -49,7 +53,7 @@ def command() -> None:
 @click.argument("archives", nargs=-1, required=True, type=_FILE, metavar="OCI-ARCHIVE...")
 @_writes
 def from_image_command(archives: Sequence[Path], output: Path, onto: Path | None) -> None:
-    """List every regular file of container images; a container may be of any of them."""
+    """List every regular file of container images; a container can be of any of them."""
     _write(from_images(archives), output, onto)
 
 
@@ -80,7 +84,7 @@ def from_log_command(
     output: Path,
     onto: Path | None,
 ) -> None:
-    """List what the log in BUNDLE says that it measured: trust on first use.
+    """List what the log in BUNDLE has measured: trust on first use.
 
     With --ak and --nonce the bundle is verified and only attested entries count; exit status 1 and no policy if it is
     not trusted. Without them nothing is verified.
@@ -88,7 +92,7 @@ def from_log_command(
     if (ak is None) != (nonce is None):
         raise click.UsageError("--ak and --nonce go together: a quote answers one nonce, signed by one key")
     if ak is None or nonce is None:
-        click.echo("nothing was verified: whoever wrote this log wrote this policy", err=True)
+        click.echo("nothing was verified: the author of this log decides what this policy allows", err=True)
         entries = _all_entries(bundle)
     else:
         verdict = verify(bundle, ak=ak.read(_KEY_MAX), nonce=parse_nonce(nonce), pcrs=pcrs)
@@ -103,7 +107,7 @@ def from_log_command(
 @command.command("lint")
 @click.argument("file", type=click.Path(path_type=Path))
 def lint_command(file: Path) -> None:
-    """Check a policy: exit status 0 if it can be used, else 2 and what is wrong with it."""
+    """Check a policy: exit status 0 if it can be used, else 2 with the reason."""
     loaded = load_policy(file)
     listed = len(loaded.accepted) + len(loaded.verity)
     files = sum(len(image.files) for image in loaded.images.values())
@@ -135,11 +139,11 @@ def _write(made: MadePolicy, output: Path, onto: Path | None) -> None:
     for note in made.notes:
         click.echo(note, err=True)
     if not document["host"]["boot_aggregate"]:
-        click.echo("no boot_aggregate is known: every log begins with one, so add it to host.boot_aggregate", err=True)
+        click.echo("no boot_aggregate is known, but every log begins with one: add it to host.boot_aggregate", err=True)
     if len(document["containers"].get(ANY, ())) > 1:
         names = ", ".join(document["containers"][ANY])
         click.echo(
-            f"a container may be of any one of these images: {names}; name yours by id in `containers`", err=True
+            f"a container can be of any of these images: {names}; name its image by its id in `containers`", err=True
         )
     if output == _STDOUT:
         click.echo(text)

@@ -49,18 +49,18 @@ def test_a_series_without_a_gap_is_no_finding(steps: list[tuple[int, float]]) ->
 
 def test_what_is_said_of_each() -> None:
     first = beat(1, 1, 5, interval=30)
-    assert said([first, beat(4, 3, 6)]) == ["at 1: beat 2, one more than the beat before; beat 4"]
-    assert said([beat(2, 2, 6)]) == ["at 0: beat 1, the first one of the boot; beat 2"]
+    assert said([first, beat(4, 3, 6)]) == ["at 1: beat 2, one more than the previous beat; beat 4"]
+    assert said([beat(2, 2, 6)]) == ["at 0: beat 1, the first of the boot; beat 2"]
     assert said([first, beat(2, 2, 65.001)]) == ["at 1: 30.000 s after beat 1, as promised; beat 2, 60.001 s after it"]
-    assert said([first, beat(2, 2, 4.5)]) == ["at 1: a time from 5000000000 ns on; 4500000000 ns, at beat 2"]
+    assert said([first, beat(2, 2, 4.5)]) == ["at 1: 5000000000 ns or later; 4500000000 ns, at beat 2"]
     assert said([first, beat(2, 2, 6, lost=2), beat(3, 2, 7, lost=2), beat(4, 2, 8, lost=5)]) == [
         "at 1: 0 events without an entry; 2, at beat 2",
         "at 3: 2 events without an entry; 5, at beat 4",
     ]
     assert said([first, beat(2, 1, 6)]) == [
-        "at 1: a beat of programs that are attached already; programs that were attached anew: beat 2"
+        "at 1: programs that stay attached; programs that were attached a second time: beat 2"
     ]
-    assert said([beat(1, 2, 5)]) == ["at 0: attached programs; a beat of programs that are not: beat 1"]
+    assert said([beat(1, 2, 5)]) == ["at 0: attached programs; a beat although the programs are detached: beat 1"]
 
 
 def test_a_window_is_told_once_with_its_end() -> None:
@@ -72,7 +72,7 @@ def test_a_window_is_told_once_with_its_end() -> None:
     # Who is not attached has no beats, and cannot be taken out again.
     for event in (2, 3, 4):
         assert said([*head, beat(3, event, 10)]) == [
-            "at 2: attached programs; a beat of programs that are not: beat 3",
+            "at 2: attached programs; a beat although the programs are detached: beat 3",
             open_end,
         ]
 
@@ -81,7 +81,7 @@ def test_a_series_goes_on_from_what_was_saved() -> None:
     last = Beat(number=7, time=100 * SECOND, interval=10 * SECOND, lost=2)
     assert said([], last) == []
     assert said([beat(8, 3, 101, lost=2)], last) == []
-    assert said([beat(9, 3, 101, lost=2)], last) == ["at 0: beat 8, one more than the beat before; beat 9"]
+    assert said([beat(9, 3, 101, lost=2)], last) == ["at 0: beat 8, one more than the previous beat; beat 9"]
     assert said([beat(8, 2, 121, lost=2)], last) == [
         "at 0: 10.000 s after beat 7, as promised; beat 8, 21.000 s after it"
     ]

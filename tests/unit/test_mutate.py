@@ -345,8 +345,8 @@ def test_audit_prints_the_matrix_and_a_summary(monkeypatch: pytest.MonkeyPatch) 
     assert "line-deleted\tT52\tfiles\treplay-mismatch\treplay-mismatch\tyes" in done.stdout
     assert "json-nonce-lying\tT51\tfiles\tnothing\tnothing\tyes" in done.stdout
     assert "policy-nan\tT70\tfiles\trefused\trefused\tyes" in done.stdout
-    assert done.stdout.splitlines()[-1] == "3 of 3 attacks gave exactly what they must"
-    assert "the bundle's own word" in done.stderr
+    assert done.stdout.splitlines()[-1] == "3 of 3 attacks gave exactly the expected findings"
+    assert "the bundle's own claim" in done.stderr
 
 
 def test_audit_of_a_broken_verifier_fails_and_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_audit_names_what_could_not_be_made(monkeypatch: pytest.MonkeyPatch, tmp
     done = run("audit", str(tmp_path / "new"))
     assert done.exit_code == 0
     assert "not made: line-deleted: needs two containers" in done.stdout
-    assert "1 of 1 attacks gave exactly what they must; 1 could not be made from this bundle" in done.stdout
+    assert "1 of 1 attacks gave exactly the expected findings; 1 could not be made from this bundle" in done.stdout
     refused = run("mutate", str(tmp_path / "new"), "--apply", "line-deleted", "-o", str(tmp_path / "newer"))
     assert refused.exit_code == 2
     assert "cannot be made from this bundle" in refused.stderr
@@ -445,10 +445,10 @@ def test_apply_writes_what_its_command_line_judges_as_expected(name: str, tmp_pa
     judged = run(*words[1:], "--json")
     if attack.expect == {REFUSED}:
         assert judged.exit_code == 2
-        assert "must refuse" in last
+        assert "rejects its own argument" in last
         return
     assert {finding["kind"] for finding in json.loads(judged.stdout)["findings"]} == attack.expect
-    assert last == f"must follow: {' '.join(sorted(attack.expect)) or 'nothing'}"
+    assert last == f"expected: {' '.join(sorted(attack.expect)) or 'nothing'}"
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -458,7 +458,7 @@ def test_apply_writes_what_its_command_line_judges_as_expected(name: str, tmp_pa
         ((), "either --list or --apply"),
         (("--list", "--apply", "clone"), "either --list or --apply"),
         (("--apply", "clone"), "needs -o"),
-        (("--apply", "clon", "-o", "x"), "near it: clone"),
+        (("--apply", "clon", "-o", "x"), "similar: clone"),
         (("--list", "--nonce", "xyz"), "nonce: expected"),
         (("--list", "--nonce", "00"), "untrusted: quote-nonce"),
     ],
@@ -494,7 +494,7 @@ def test_a_bundle_without_a_key(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    _evidence.show(["attack", "as it must"], [["[bold]x", "NO"], ["y", "yes"]])
+    _evidence.show(["attack", "correct"], [["[bold]x", "NO"], ["y", "yes"]])
     out = capsys.readouterr().out
     assert "[bold]x" in out
     assert "┃" in out or "|" in out

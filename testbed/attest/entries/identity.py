@@ -14,7 +14,7 @@ _HEX = "[0-9a-f]{64}"
 _ENGINES = "libpod-payload|libpod|docker|nerdctl|crio|cri-containerd|crun|runc"
 # podman, docker, CRI-O and containerd put their name before the id; an OCI runtime called directly need not.
 _PART = re.compile(rf"(?:({_ENGINES})-)?({_HEX})(?:\.scope)?")
-# OCI runtimes take whatever cgroup they are told, so these names can be anywhere.
+# OCI runtimes use any cgroup that their caller names, so these names can be anywhere.
 _PLAIN = frozenset({"", "crun", "runc"})
 _USER = r"/user\.slice/user-\d+\.slice/user@\d+\.service"
 _KUBE = (

@@ -32,8 +32,8 @@ REASONS = (
     "no memory",
     "too many files waiting to be measured",
     "code that the kernel loaded from memory",
-    "a violation that was seen and could not be logged",
-    "code in use that was forgotten, so that a change of it would go unseen",
+    "a violation that could not be logged",
+    "code in use that is no longer watched, so a change would not be seen",
     "more entries than one container may write",
 )
 BPF, COMMAND, KERNEL_MODULE = 1, 2, 3

@@ -60,7 +60,7 @@ class IdRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """The container's root directory itself, of which an image's digest tells nothing.
+    """The container's root directory itself, which the image's digest does not cover.
 
     ``mode``: its permission bits. ``user``, ``group``: as the container sees them. ``xattrs``: SHA-256 of its extended
     attributes, 32 zero bytes for none.
@@ -162,7 +162,7 @@ def parse_launch(header: Header, payload: bytes) -> LaunchEntry:
 
 
 def _root(version: int, mode: int, rest: bytes) -> tuple[Root | None, bytes]:
-    """Return what a launch tells of the root directory, and what is behind that."""
+    """Return what a launch says about the root directory, and the bytes after it."""
     if version == 1:
         zero("reserved", mode)
         return None, rest

@@ -100,8 +100,8 @@ def open_image(archive: Path) -> Iterator[OpenImage]:
                 layer = stack.enter_context(_open_layer(outer, descriptor))
                 _apply(nodes, layer)
         except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError) as error:
-            hint = "it must be one image as `podman save --format oci-archive` or the lab writes it"
-            raise BuildError(f"{archive}: no OCI archive: {error}", hint) from error
+            hint = "give one image as `podman save --format oci-archive` or the lab writes it"
+            raise BuildError(f"{archive}: not an OCI archive: {error}", hint) from error
         yield OpenImage(name=archive.name, nodes=nodes)
 
 
@@ -115,7 +115,7 @@ def _layers(outer: tarfile.TarFile) -> list[dict[str, Any]]:
 def _member(outer: tarfile.TarFile, name: str) -> IO[bytes]:
     file = outer.extractfile(name)
     if file is None:
-        raise ValueError(f"{name} is no plain file")
+        raise ValueError(f"{name} is not a plain file")
     return file
 
 
@@ -193,7 +193,7 @@ def _node(layer: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
 def _open_member(layer: tarfile.TarFile, member: tarfile.TarInfo) -> AbstractContextManager[BinaryIO]:
     file = layer.extractfile(member)
     if file is None:
-        raise BuildError(f"{member.name}: no plain file in its layer")
+        raise BuildError(f"{member.name}: not a plain file in its layer")
     return cast("BinaryIO", file)
 
 

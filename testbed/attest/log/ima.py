@@ -95,7 +95,7 @@ class Fields(NamedTuple):
 
 
 def read_entries(log: bytes) -> Iterator[Entry]:
-    """Yield the log's entries one by one. Raises ``BadEvidence`` with number and byte of the entry that is none."""
+    """Yield the log's entries one by one. Raises ``BadEvidence`` with number and byte of a bad one."""
     at, number = 0, 0
     while at < len(log):
         number += 1
@@ -190,7 +190,7 @@ def parse_fields(entry: Entry) -> Fields:
     """Take the template data apart; every byte belongs to a field.
 
     Raises ``BadEvidence``, and ``UnsupportedEvidence`` for a template or a digest algorithm that is not known, or a
-    list of fields that tells no digest or no name.
+    list of fields without a digest or a name.
     """
     if entry.template == b"ima":
         return Fields("sha1", entry.data[:20], _name(entry.data[24:], terminated=False))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.finding import Finding, FindingKind, counted
 from testbed.attest.log.ima import BANKS
 
 # What both prototypes hash: as many bytes as a pointer has (`sizeof` of one), not as the digest has.
@@ -27,7 +27,7 @@ _ALGORITHMS = {"md5": 16, "sha224": 28} | BANKS
 
 
 class Rule(enum.StrEnum):
-    """How a digest was made. ``UNKNOWN``: no rule that is known here makes it."""
+    """How a digest was made. ``UNKNOWN``: no known rule makes it."""
 
     PLAIN = "plain"
     PROTOTYPE_FILE = "prototype-file"
@@ -111,9 +111,6 @@ def no_content_digests(algorithm: str = "sha256") -> frozenset[bytes]:
     return frozenset((bytes(size), *hashed))
 
 
-NO_CONTENT_DIGEST = hashlib.sha256(bytes(POINTER)).digest()
-
-
 def split_name(name: bytes) -> tuple[bytes, bytes | None] | None:
     """Return namespace and path of a namespaced line, no path for an image's, and ``None`` for any other line."""
     return (match[1], match[2]) if (match := _NAMESPACED.fullmatch(name)) else None
@@ -129,7 +126,7 @@ def path_of(name: bytes) -> bytes | None:
 
 
 def infer(line: Measured, known: Mapping[bytes, Collection[bytes]]) -> Inferred:
-    """Tell the rule of one line. ``known``: plain digests by path, of which the first ``CANDIDATES`` are tried."""
+    """Infer the rule of one line. ``known``: plain digests by path, of which the first ``CANDIDATES`` are tried."""
     if line.template == b"ima-buf" and line.name == b"ctr-file":
         said = "the digest of a payload that has the file's digest and the container's identity"
         return Inferred(rule=Rule.CONTAINER_FILE, bits=8 * len(line.digest), namespace_bound=True, explanation=said)
@@ -193,7 +190,7 @@ def _kept(digest: bytes) -> int:
 
 def _image(line: Measured) -> Inferred:
     if line.digest not in no_content_digests(line.algorithm):
-        return Inferred(rule=Rule.UNKNOWN, explanation="an image digest that says nothing of what it covers")
+        return Inferred(rule=Rule.UNKNOWN, explanation="an image digest that does not say what it covers")
     return Inferred(rule=Rule.PROTOTYPE_IMAGE, bits=0, explanation="the digest of zero bytes: no content was measured")
 
 
@@ -208,7 +205,7 @@ def _file(line: Measured, namespace: bytes, path: bytes, known: Mapping[bytes, C
         return _prototype(0, namespace, ())
     if not fits:
         said = (
-            "no known rule makes it of a plain digest of this path"
+            "no known rule makes it from a plain digest of this path"
             if plain
             else "no plain digest of this path is known"
         )
@@ -240,7 +237,7 @@ def _count(state: _State, line: Measured, inferred: Inferred, *, namespaced: boo
 def _judge(state: _State, line: Measured, inferred: Inferred, namespace: bytes, path: bytes | None) -> None:
     name = ascii(line.name.decode(errors="backslashreplace"))[:200]
     if inferred.rule is Rule.UNKNOWN:
-        expected = "a digest by a rule that is known here"
+        expected = "a digest made by a known rule"
         _add(state, FindingKind.UNSUPPORTED, line.where, expected, f"{name}: {inferred.explanation}")
     elif inferred.rule is Rule.PROTOTYPE_IMAGE:
         got = f"{name}: {line.digest.hex()}, {inferred.explanation}"
@@ -275,11 +272,14 @@ def _weak(groups: Iterable[Group]) -> Iterable[Finding]:
     for group in groups:
         if group.rule not in {Rule.PROTOTYPE_FILE, Rule.PROTOTYPE_IMAGE}:
             continue
-        bits = ", ".join(f"{bits} bits bound by {count}" for bits, count in group.bits.items())
+        bits = ", ".join(
+            f"{bits} bits bound by {counted(count, 'entry', 'entries')}" for bits, count in group.bits.items()
+        )
+        entries = counted(group.entries, "entry", "entries")
         yield Finding(
             kind=FindingKind.WEAK_BINDING,
-            where=f"PCR {group.pcr}: {group.entries} by rule {group.rule}, the first {group.first}",
-            expected="digests that bind all of the content's digest and the container",
+            where=f"PCR {group.pcr}: {entries} by rule {group.rule}, the first is {group.first}",
+            expected="digests that bind the whole content digest and the container",
             got=f"{bits}; namespace {'bound' if group.namespace_bound else 'not bound'}",
         )
 
@@ -295,6 +295,6 @@ def _rest(state: _State) -> Iterable[Finding]:
         if count > SHOWN:
             yield Finding(kind=kind, where="further lines", expected="none", got=f"{count - SHOWN} more like these")
     if state.untracked:
-        got = f"{state.untracked} lines past them, which were not compared with each other"
+        got = f"{state.untracked} more lines, which were not compared with each other"
         expected, where = f"at most {TRACKED} digests of namespaced files", "namespaced lines"
         yield Finding(kind=FindingKind.UNSUPPORTED, where=where, expected=expected, got=got)

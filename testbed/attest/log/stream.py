@@ -1,6 +1,6 @@
 """The log as a stream: runs of ordinary entries in columns, everything else entry by entry.
 
-A log has up to a million entries, nearly all of one shape. Those are cut apart and hashed by the hundred, by functions
+A log has up to a million entries, nearly all of one shape. Those are split and hashed by the hundred, by functions
 that are written in C. What is not of that shape to the last byte is read as ever by ``ima.entry_at``: the columns are a
 short cut to the same entries, never another reading of the log.
 """
@@ -14,11 +14,11 @@ from typing import BinaryIO, NamedTuple
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ima import NO_DIGEST, Cut, Entry, entry_at
 
-# Templates whose entries are cut apart in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
+# Templates whose entries are split in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
 # the field of a signature that is not there.
 _ENDS = {b"ima-ng": b"", b"ima-sig": bytes(4)}
 _CHUNK = 1 << 20
-# Bytes that are cut apart at once: doubled where all of them were of one shape, else what was, twice.
+# Bytes that are split at once: doubled if all of them were of one shape, else twice what was.
 _SMALLEST, _LARGEST = 1 << 11, 1 << 17
 _HEAD = 24
 _AROUND = 4 + _HEAD
@@ -88,7 +88,7 @@ def read_runs(file: BinaryIO, size: int, *, offset: int = 0, number: int = 0) ->
             if not more:
                 where = f"ima.bin: entry {number + 1} at byte {base + at}"
                 raise BadEvidence(
-                    where, f"{size} bytes of log", f"{base + len(piece)}: it was cut while read"
+                    where, f"{size} bytes of log", f"{base + len(piece)}: it was cut while it was read"
                 ) from None
             base, piece, at = base + at, piece[at:] + more, 0
             continue
@@ -136,7 +136,7 @@ def _regular(parts: list[bytes], heads: bytes, end: bytes) -> bool:
     sizes = list(map(len, parts))
     if len(heads) != _HEAD * len(parts) or min(sizes) < _AROUND + len(end):
         return False
-    # A length and what follows it, against the same told by us: all of them in one comparison.
+    # A length and what follows it, compared with the same as computed here: all of them in one comparison.
     announced = b"".join([part[:4] for part in parts])
     if announced != struct.pack(f"<{len(sizes)}I", *[size - _AROUND for size in sizes]):
         return False

@@ -1,1 +1,1 @@
-"""Attacks on evidence: named, each with the findings that must follow, each made from an honest bundle."""
+"""Attacks on evidence: named, each with its expected findings, each made from an honest bundle."""

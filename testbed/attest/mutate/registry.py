@@ -59,13 +59,15 @@ def find(name: str) -> EvidenceAttack:
     for attack in ATTACKS:
         if attack.name == name:
             return attack
-    near = difflib.get_close_matches(name, [attack.name for attack in ATTACKS]) or ["none is like it"]
-    raise SpecError(f"attack: expected the name of one, got {name!r}", f"near it: {', '.join(near)}; --list shows all")
+    near = difflib.get_close_matches(name, [attack.name for attack in ATTACKS]) or ["no similar name"]
+    raise SpecError(
+        f"attack: expected the name of an attack, got {name!r}", f"similar: {', '.join(near)}; --list shows all"
+    )
 
 
 def table() -> str:
     """Return all attacks as the table of docs/attacks.md."""
-    lines = ["| attack | case | power | what is done | must follow |", "|---|---|---|---|---|"]
+    lines = ["| attack | case | power | what is done | expected |", "|---|---|---|---|---|"]
     for attack in ATTACKS:
         summary = attack.summary.replace("|", "\\|")
         kinds = " ".join(f"`{kind}`" for kind in sorted(attack.expect)) or "nothing"

@@ -141,7 +141,7 @@ ATTACKS = (
     _row(
         "magic-of-no-tpm",
         "T48",
-        "a written TPMS_ATTEST without TPM_GENERATED: a restricted key signs that, as it signs any other text",
+        "a written TPMS_ATTEST without TPM_GENERATED: a restricted key signs that, like any other text",
         _no_magic,
         Kind.QUOTE_MAGIC,
     ),
@@ -155,11 +155,11 @@ ATTACKS = (
     _row(
         "other-parent",
         "T51",
-        "the key's twin below another parent, so of another name",
+        "the same key below another parent, so with another name",
         _other_parent,
         Kind.QUOTE_SIGNER,
     ),
-    _row("clone", "T51", "a copy of the TPM's state answers: no signature can tell two TPMs with one key", _clone),
+    _row("clone", "T51", "a copy of the TPM answers: no signature can distinguish two TPMs with one key", _clone),
     _row("firmware-pinned", "T51", "nothing: the firmware is the pinned one", partial(_firmware, difference=0)),
     _row(
         "firmware-other",

@@ -80,7 +80,7 @@ def _replaced(honest: Honest) -> Forged:
 
 
 def _ran_before(honest: Honest) -> Forged:
-    """List a container that ran when the measurer came, under a number and an id of its own."""
+    """List a container that started before the measurer, under a number and an id of its own."""
     start = patched(payload(honest.entries[start_places(honest)[0]]), 12, b"\2")
     start = re.sub(rb"[0-9a-f]{64}", b"7f" * 32, start)
     return added(honest, buffer_line(b"ctr-start", patched(start, 16, struct.pack("<Q", 0x7777))))
@@ -110,46 +110,46 @@ _SAID: tuple[tuple[str, str, str, ForgedBeats, tuple[str, ...]], ...] = (
     (
         "unpromised",
         "T67",
-        "nothing: none was promised, and the next came after a day",
+        "nothing: no interval was promised, and the next came after a day",
         (ForgedBeat(1, 1, 5), ForgedBeat(2, 3, 9e4)),
         (),
     ),
-    ("all-gone", "T69", "all left out: evidence as of a measurer without them, with a note", (), ()),
-    ("gone", "T69", "one left out, and PCR 11 without it", (_FIRST, ForgedBeat(3, ASKED, 40)), _GAP),
-    ("first-gone", "T69", "the first one left out", (_SECOND_BEAT, ForgedBeat(3, ASKED, 40)), _GAP),
-    ("replayed", "T69", "an old number again", (_FIRST, _SECOND_BEAT, ForgedBeat(2, ASKED, 40)), _GAP),
+    ("all-gone", "T69", "all removed: like the evidence of a measurer without beats, with a note", (), ()),
+    ("gone", "T69", "one removed, and PCR 11 extended without it", (_FIRST, ForgedBeat(3, ASKED, 40)), _GAP),
+    ("first-gone", "T69", "the first one removed", (_SECOND_BEAT, ForgedBeat(3, ASKED, 40)), _GAP),
+    ("replayed", "T69", "an old number repeated", (_FIRST, _SECOND_BEAT, ForgedBeat(2, ASKED, 40)), _GAP),
     ("from-one-again", "T69", "numbers that begin again", (_FIRST, _SECOND_BEAT, replace(_FIRST, at=50)), _GAP),
-    ("never-attached", "T69", "numbers of programs that nobody attached", (ForgedBeat(1, ASKED, 5),), _GAP),
-    ("detached", "T69", "programs taken out for good", (_FIRST, ForgedBeat(2, DETACHED, 9)), _GAP),
+    ("never-attached", "T69", "beats of programs that were never attached", (ForgedBeat(1, ASKED, 5),), _GAP),
+    ("detached", "T69", "programs detached for good", (_FIRST, ForgedBeat(2, DETACHED, 9)), _GAP),
     (
         "detached-for-a-while",
         "T69",
-        "programs taken out and put in again",
+        "programs detached and attached again",
         (_FIRST, ForgedBeat(2, DETACHED, 9), ForgedBeat(3, ATTACHED, 10)),
         _GAP,
     ),
     (
         "of-detached",
         "T69",
-        "a beat of programs that were taken out",
+        "a beat of programs that were detached",
         (_FIRST, ForgedBeat(2, DETACHED, 9), ForgedBeat(3, ASKED, 10)),
         _GAP,
     ),
-    ("attached-anew", "T69", "programs put in a second time", (_FIRST, ForgedBeat(2, ATTACHED, 9)), _GAP),
-    ("late", "T69", "one that comes long after it was promised", (_FIRST, ForgedBeat(2, PERIODIC, 66)), _GAP),
-    ("time-back", "T69", "a time before that of the one before", (_FIRST, ForgedBeat(2, ASKED, 4)), _GAP),
+    ("attached-anew", "T69", "programs attached a second time", (_FIRST, ForgedBeat(2, ATTACHED, 9)), _GAP),
+    ("late", "T69", "one that comes long after its promised time", (_FIRST, ForgedBeat(2, PERIODIC, 66)), _GAP),
+    ("time-back", "T69", "a time before that of the previous one", (_FIRST, ForgedBeat(2, ASKED, 4)), _GAP),
     ("lost", "T69", "events without an entry", (_FIRST, ForgedBeat(2, ASKED, 9, lost=3)), _GAP),
-    ("lost-at-once", "T69", "events without an entry, told by the first", (replace(_FIRST, lost=1),), _GAP),
+    ("lost-at-once", "T69", "events without an entry, reported by the first", (replace(_FIRST, lost=1),), _GAP),
     ("number-zero", "T60", "number 0", (replace(_FIRST, number=0),), (Kind.MALFORMED,)),
     ("event-unknown", "T60", "an unknown event", (_FIRST, ForgedBeat(2, 5, 9)), (Kind.MALFORMED,)),
     ("reserved", "T60", "a reserved field in use", (_FIRST, ForgedBeat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),
 )
 _SAVED: tuple[tuple[str, str, ForgedBeats, tuple[str, ...]], ...] = (
     ("good", "nothing: the next one after the state was saved", (_SECOND_BEAT,), ()),
-    ("gone", "one left out after the state was saved", (ForgedBeat(3, ASKED, 40),), _GAP),
-    ("replayed", "one that the saved state knows", (replace(_FIRST, at=50),), _GAP),
-    ("attached-anew", "programs put in a second time after the state was saved", (ForgedBeat(2, ATTACHED, 9),), _GAP),
-    ("late", "one that was promised before the state was saved", (ForgedBeat(2, PERIODIC, 66),), _GAP),
+    ("gone", "one removed after the state was saved", (ForgedBeat(3, ASKED, 40),), _GAP),
+    ("replayed", "a beat that the saved state knows", (replace(_FIRST, at=50),), _GAP),
+    ("attached-anew", "programs attached a second time after the state was saved", (ForgedBeat(2, ATTACHED, 9),), _GAP),
+    ("late", "a late one, promised before the state was saved", (ForgedBeat(2, PERIODIC, 66),), _GAP),
     ("lost", "events without an entry since the state was saved", (ForgedBeat(2, ASKED, 9, lost=1),), _GAP),
 )
 _row = partial(by_root, applies=needs_containers)
@@ -164,7 +164,7 @@ ATTACKS = (
         for name, summary, after, expect in _SAVED
     ),
     _row("beats-gap-hidden", "T52", "beats: a gap that the log does not show", _replaced, Kind.REPLAY_MISMATCH),
-    _row("beats-past-the-quote", "T56", "beats: a gap past the quoted state", _past_the_quote, Kind.UNATTESTED),
+    _row("beats-past-the-quote", "T56", "beats: a gap after the quoted state", _past_the_quote, Kind.UNATTESTED),
     _row("beats-of-a-container", "T60", "a beat that names a container", _of_container, Kind.MALFORMED),
-    _row("ctr-start-before", "T69", "a container that ran when the measurer came", _ran_before, Kind.UNKNOWN_WINDOW),
+    _row("ctr-start-before", "T69", "a container that started before the measurer", _ran_before, Kind.UNKNOWN_WINDOW),
 )

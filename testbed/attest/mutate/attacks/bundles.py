@@ -55,16 +55,16 @@ _VALUES: tuple[tuple[str, str, Values], ...] = (
     ("values-swapped", "the two PCRs' values swapped", lambda v: {10: v[11], 11: v[10]}),
     ("values-short", "values of 20 bytes", lambda v: {pcr: pcr_value[:20] for pcr, pcr_value in v.items()}),
     ("values-moved-byte", "a byte of one PCR's value moved to the other's", _moved_byte),
-    ("values-more", "values of PCRs that nobody asked for", lambda v: {**v, 0: bytes(32), 23: b"\1" * 32}),
+    ("values-more", "values of PCRs that were not demanded", lambda v: {**v, 0: bytes(32), 23: b"\1" * 32}),
 )
 _WORDS: tuple[tuple[str, str, dict[str, object], tuple[str, ...]], ...] = (
     ("nonce-lying", "another nonce", {"nonce": "00" * 32}, ()),
     ("pcrs-lying", "other PCRs", {"pcrs": [0, 1, 2]}, ()),
     ("hash-lying", "another hash", {"hash_alg": "md5"}, ()),
     ("boot-lying", "another boot and another clone", {"boot_id": "x", "clone_id": "y"}, ()),
-    ("key-more", "a key that nobody knows", {"trusted": True, "ak": "mine"}, ()),
+    ("key-more", "an unknown key", {"trusted": True, "ak": "mine"}, ()),
     ("schema-two", "schema 2", {"schema": 2}, (Kind.MALFORMED,)),
-    ("schema-true", "a schema that equals 1 and is no number", {"schema": True}, (Kind.MALFORMED,)),
+    ("schema-true", "a schema that equals 1 and is not a number", {"schema": True}, (Kind.MALFORMED,)),
     ("schema-text", "a schema that is text", {"schema": "1"}, (Kind.MALFORMED,)),
     ("pcr-24", "a PCR that no TPM has", {"pcrs": [10, 24]}, (Kind.MALFORMED,)),
     ("pcrs-text", "PCRs that are text", {"pcrs": "10,11"}, (Kind.MALFORMED,)),
@@ -77,20 +77,20 @@ _WORDS: tuple[tuple[str, str, dict[str, object], tuple[str, ...]], ...] = (
 _TEXTS: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("empty", "no bytes", lambda _: b""),
     ("cut", "its second half missing", lambda data: data[: len(data) // 2]),
-    ("not-utf8", "a byte that is no UTF-8", lambda data: data.replace(b"{", b'{"\xff": 1,', 1)),
+    ("not-utf8", "a byte that is not UTF-8", lambda data: data.replace(b"{", b'{"\xff": 1,', 1)),
     ("byte-order-mark", "a byte order mark", lambda data: b"\xef\xbb\xbf" + data),
     ("key-twice", "a key twice", lambda data: data.replace(b"{", b'{"schema": 1,', 1)),
     ("nan", "NaN", lambda data: data.replace(b"{", b'{"x": NaN,', 1)),
     ("infinity", "Infinity", lambda data: data.replace(b"{", b'{"x": -Infinity,', 1)),
-    ("two-objects", "a second object behind the first", lambda data: data + data),
+    ("two-objects", "a second object after the first", lambda data: data + data),
     ("list", "a list", lambda data: b"[" + data + b"]"),
-    ("nested", "100 000 lists in each other", lambda _: b"[" * 100_000),
+    ("nested", "100 000 nested lists", lambda _: b"[" * 100_000),
     ("digits", "a number of 100 000 digits", lambda data: data.replace(b"{", b'{"x": ' + b"9" * 100_000 + b",", 1)),
 )
 _ODD = (
     ("link", "a symbolic link to the file itself", Link),
     ("link-out", "a symbolic link out of the bundle, to a device that never ends", lambda _: Link("/dev/zero")),
-    ("fifo", "a FIFO that nobody writes to", lambda _: Odd.FIFO),
+    ("fifo", "a FIFO without a writer", lambda _: Odd.FIFO),
     ("directory", "a directory", lambda _: Odd.DIRECTORY),
 )
 _LARGEST = {"bundle.json": 1 << 20, "quote.attest": 1 << 12, "quote.sig": 1 << 12}
@@ -112,7 +112,7 @@ ATTACKS = (
         by_files(
             f"{name.replace('.', '-')}-missing",
             "T52",
-            f"{name}: not there",
+            f"{name}: missing",
             partial(_missing, name=name),
             Kind.MALFORMED,
         )
@@ -133,7 +133,7 @@ ATTACKS = (
         by_files(
             f"{name.replace('.', '-')}-huge",
             "T72",
-            f"{name}: one byte more than is read",
+            f"{name}: one byte over the limit",
             partial(_padded, name=name, size=size + 1),
             Kind.MALFORMED,
         )

@@ -41,7 +41,7 @@ _FRAMINGS: tuple[tuple[str, str, Callable[[Entry], bytes]], ...] = (
     ("name-size-zero", "a template name of no bytes", lambda entry: patched(_bytes(entry), _NAME_SIZE, bytes(4))),
     ("name-size-256", "a template name of 256 bytes", lambda e: patched(_bytes(e), _NAME_SIZE, b"\0\1\0\0")),
     ("name-with-nul", "a zero byte in the template's name", lambda entry: patched(_bytes(entry), _NAME + 3, b"\0")),
-    ("name-not-ascii", "a template name that is no text", lambda entry: patched(_bytes(entry), _NAME, b"\xff")),
+    ("name-not-ascii", "a template name that is not text", lambda entry: patched(_bytes(entry), _NAME, b"\xff")),
     ("data-size-huge", "template data of 4 GiB", lambda entry: patched(_bytes(entry), _DATA_SIZE, _HUGE)),
     ("entry-cut", "the second half of an entry missing", lambda entry: _bytes(entry)[: _NAME + 3]),
 )

@@ -29,7 +29,7 @@ _NAMED: Mapping[str, Any] = {"containers": {ID: ["second"], _OUTER: ["image"]}}
 _RULE: Mapping[str, Any] = {"containers": {_OUTER: ["image"], f"{_OUTER}/*": ["second"]}}
 _ANY_RULE: Mapping[str, Any] = {"containers": {ID: ["second"], "*/*": ["second"]}}
 _JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
-    ("own", "nothing: a container of its own id", (start(path=_HOST), file()), _NAMED, ()),
+    ("own", "nothing: a container with its own id", (start(path=_HOST), file()), _NAMED, ()),
     ("nested", "a container inside another, named like a victim", _NESTED, _NAMED, (Kind.UNKNOWN_FILE,)),
     ("nested-deeper", "likewise, two levels inside", _DEEPER, _NAMED, (Kind.UNKNOWN_FILE,)),
     ("nested-rule", "nothing: a rule for what runs inside that container", _NESTED, _RULE, ()),
@@ -37,7 +37,7 @@ _JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] 
     ("nested-rule-any", "nothing: a rule for what runs inside any container", _NESTED, _ANY_RULE, ()),
     (
         "nested-by-path",
-        "a cgroup below that of another container, and no parent told",
+        "a cgroup below that of another container, and no parent reported",
         (_NESTED[0], start(1, path=_INSIDE), file(1)),
         _NAMED,
         (Kind.UNKNOWN_FILE,),
@@ -51,28 +51,28 @@ _JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] 
     ),
     (
         "nested-of-nobody",
-        "started from a container that the log does not have",
+        "started from a container that is not in the log",
         (start(1, path=_HOST, parent=0x1111), file(1)),
         _NAMED,
         (Kind.UNKNOWN_FILE,),
     ),
     (
         "place",
-        "an engine's name at a place where that engine puts nothing",
+        "an engine's name in a cgroup path that the engine does not use",
         (start(path=f"/evil.slice/libpod-{ID}.scope"), file()),
         _NAMED,
         (Kind.UNKNOWN_FILE,),
     ),
     (
         "place-listed",
-        "nothing: a place that `cgroups` lists",
+        "nothing: a cgroup path that `cgroups` lists",
         (start(path=f"/evil.slice/libpod-{ID}.scope"), file()),
         {**_NAMED, "cgroups": ["/evil.slice"]},
         (),
     ),
     (
         "before",
-        "one that ran before the measurer, at a place where containers can make cgroups",
+        "one that started before the measurer, where containers can make cgroups",
         (start(path=f"/testbed/x/{ID}", flags=_BEFORE), file()),
         _NAMED,
         (Kind.UNKNOWN_FILE, Kind.UNKNOWN_WINDOW),
@@ -83,25 +83,25 @@ _ELSEWHERE = (start(path=_HOST), file(), start(1, path=f"/testbed/{ID}"), file(1
 _BESIDE = (*_AGAIN[:2], start(1, path=_OUTSIDE), start(2, path=_INSIDE, parent=_SEQ + 1), file(2))
 _NOTED: Mapping[str, Any] = {**_NAMED, "on": {"restart": "note"}}
 _SHARED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
-    ("shared", "two containers of one id", _AGAIN, _NAMED, (Kind.AMBIGUOUS_IDENTITY,)),
-    ("restart", "one that is started again, which the policy lets pass", _AGAIN, _NOTED, ()),
+    ("shared", "two containers with one id", _AGAIN, _NAMED, (Kind.AMBIGUOUS_IDENTITY,)),
+    ("restart", "one that is started again, which the policy tolerates", _AGAIN, _NOTED, ()),
     (
         "restart-elsewhere",
-        "let pass, and the second is at another place",
+        "tolerated, and the second is in another cgroup",
         _ELSEWHERE,
         _NOTED,
         (Kind.AMBIGUOUS_IDENTITY,),
     ),
     (
         "restart-alive",
-        "let pass, and the first one still runs",
+        "tolerated, and the first one still runs",
         (*_AGAIN, file(route=2)),
         _NOTED,
         (Kind.AMBIGUOUS_IDENTITY,),
     ),
     (
         "restart-loss",
-        "let pass; a loss of the first that is told late says nothing of the id",
+        "tolerated; a late loss entry of the first does not change that",
         (*_AGAIN, loss()),
         _NOTED,
         (Kind.UNKNOWN_WINDOW,),
@@ -111,7 +111,7 @@ _SHARED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] 
 _SAVED: tuple[tuple[str, str, Lines, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
     (
         "shared",
-        "a second container of an id that the state knows",
+        "a second container with an id that the state knows",
         _AGAIN[:2],
         _AGAIN[2:],
         _NAMED,

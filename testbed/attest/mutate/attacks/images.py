@@ -69,7 +69,7 @@ _POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
     (
         "images-mixed",
         "T05",
-        "a container that may be of two images runs files of both",
+        "a container that can be of two images runs files of both",
         _two_images,
         (Kind.UNKNOWN_FILE,),
     ),

@@ -91,14 +91,14 @@ _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
     (
         "prototype-image",
         "T46",
-        "an image line that covers nothing",
+        "an image line whose digest covers nothing",
         _namespaced(_IMAGE, _NO_CONTENT),
         (Kind.NO_CONTENT, Kind.WEAK_BINDING),
     ),
     (
         "prototype-unknown",
         "T18",
-        "a namespaced line whose digest follows no known rule",
+        "a namespaced line whose digest fits no known rule",
         _namespaced(_NAME, hashlib.sha256(b"what rule?").digest()),
         (Kind.UNSUPPORTED,),
     ),
@@ -147,7 +147,7 @@ _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] =
     ),
     (
         "start-declared-only",
-        "a start value declared that was not there",
+        "a start value declared that the PCR did not have",
         partial(_plain, declared={11: _PHASES}),
         (Kind.REPLAY_MISMATCH,),
     ),
@@ -173,7 +173,7 @@ ATTACKS = (
     _row(
         "padded-declared-only",
         "T61",
-        "declared, and the kernel is newer",
+        "declared, but the kernel is newer",
         partial(_padded, kernel=False, declared=True),
         Kind.REPLAY_MISMATCH,
     ),

@@ -23,7 +23,7 @@ def _key(honest: Honest, attributes: int) -> Forged:
 _KEYS = (
     ("key-unrestricted", "a key that signs whatever it is given", AK_ATTRIBUTES & ~RESTRICTED),
     ("key-not-fixed", "a key that may be in many TPMs", AK_ATTRIBUTES & ~FIXED_TPM),
-    ("key-decrypts", "a key that decrypts, too", AK_ATTRIBUTES | DECRYPT),
+    ("key-decrypts", "a key that also decrypts", AK_ATTRIBUTES | DECRYPT),
 )
 
 
@@ -96,7 +96,7 @@ ATTACKS = (
     _row(
         "key-unrestricted-as-pem",
         "T51",
-        "the same, with a key of which the verifier has only a PEM: that tells no attributes, and the output says so",
+        "the same, but the verifier has only a PEM of the key: it contains no attributes, and the output says so",
         _key_as_pem,
     ),
     *(
@@ -117,7 +117,7 @@ ATTACKS = (
         lambda honest: genuine(honest, lambda: replace(rsa_tpm(), hash_alg="sha1")),
         Kind.QUOTE_DIGEST_ALG,
     ),
-    _row("ecdsa-other-s", "T48", "the signature's s replaced by n - s: as valid, and over the same quote", _other_s),
+    _row("ecdsa-other-s", "T48", "the signature's s replaced by n - s: equally valid, over the same quote", _other_s),
     _row("ecdsa-leading-zero", "T48", "a zero byte before the signature's r", _leading_zero, Kind.QUOTE_SIGNATURE),
     _row(
         "honest-rsapss",
@@ -148,5 +148,11 @@ ATTACKS = (
             ("ecdsa-for-rsa", "ECDSA's signature for a key of RSA", ecdsa_tpm, rsa_tpm),
         )
     ),
-    _row("pem-with-parent", "T51", "a parent's name, and a PEM that has none to compare", _pem_with_parent, REFUSED),
+    _row(
+        "pem-with-parent",
+        "T51",
+        "a parent's name, and a PEM, which contains no name to compare",
+        _pem_with_parent,
+        REFUSED,
+    ),
 )

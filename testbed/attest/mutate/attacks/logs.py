@@ -82,12 +82,12 @@ _AT_ONE: tuple[tuple[str, str, str, Callable[[Honest], int], Callable[[Entry], l
     ("line-deleted", "T52", "a middle line of PCR 11 deleted", victim, lambda _: [], (Kind.REPLAY_MISMATCH,)),
     ("line-deleted-first", "T52", "the first line of PCR 11 deleted", _first, lambda _: [], (Kind.REPLAY_MISMATCH,)),
     ("line-deleted-last", "T52", "the last line of PCR 11 deleted", _last, lambda _: [], (Kind.REPLAY_MISMATCH,)),
-    ("line-duplicated", "T52", "a middle line there twice", victim, lambda e: [e, e], (Kind.REPLAY_MISMATCH,)),
-    ("line-duplicated-first", "T52", "the first line there twice", _first, lambda e: [e, e], (Kind.REPLAY_MISMATCH,)),
+    ("line-duplicated", "T52", "a middle line duplicated", victim, lambda e: [e, e], (Kind.REPLAY_MISMATCH,)),
+    ("line-duplicated-first", "T52", "the first line duplicated", _first, lambda e: [e, e], (Kind.REPLAY_MISMATCH,)),
     (
         "line-duplicated-last",
         "T56",
-        "the last line there twice: the second is past the quoted state",
+        "the last line duplicated: the second is after the quoted state",
         _last,
         lambda entry: [entry, entry],
         (Kind.UNATTESTED,),
@@ -95,7 +95,7 @@ _AT_ONE: tuple[tuple[str, str, str, Callable[[Honest], int], Callable[[Entry], l
     (
         "line-of-other-pcr",
         "T52",
-        "a line of PCR 12 added in the middle: in no quoted PCR, and so nobody's word",
+        "a line of PCR 12 added in the middle: no quoted PCR covers it",
         victim,
         lambda entry: [entry._replace(pcr=12), entry],
         (Kind.REPLAY_MISMATCH,),
@@ -230,14 +230,14 @@ ATTACKS = (
         _row(
             name,
             "T60",
-            f"a line's template called {template.decode()}",
+            f"a line's template renamed to {template.decode()}",
             partial(_changed, at=at, edit=partial(Entry._replace, template=template)),
             *expect,
         )
         for name, at, template, expect in _RENAMED
     ),
     _row("lines-swapped", "T52", "two neighbours on PCR 11 swapped", _swapped, Kind.REPLAY_MISMATCH),
-    _row("lines-all-on-pcr-11", "T52", "all lines given to PCR 11", _moved, Kind.LOG_MISSING, Kind.REPLAY_MISMATCH),
+    _row("lines-all-on-pcr-11", "T52", "all lines moved to PCR 11", _moved, Kind.LOG_MISSING, Kind.REPLAY_MISMATCH),
     _row("pcr-11-lines-gone", "T53", "all lines of PCR 11 removed", _gone_11, Kind.LOG_MISSING),
     _row("pcr-10-lines-gone", "T53", "all lines of PCR 10 removed", _gone_10, Kind.LOG_MISSING),
     _row("log-empty", "T53", "all lines removed", _gone_all, Kind.LOG_MISSING),
@@ -258,7 +258,7 @@ ATTACKS = (
     _row(
         "values-of-forged-log",
         "T52",
-        "a line deleted, and the PCR values of what is left told",
+        "a line deleted, and bundle.json has the PCR values of the rest",
         _values_of_forged,
         Kind.REPLAY_MISMATCH,
     ),

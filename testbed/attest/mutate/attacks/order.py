@@ -1,4 +1,4 @@
-"""What the log shows past the quoted state, in which order, and when it was read: little of that is evidence."""
+"""What the log shows after the quoted state, in which order, and when it was read: little of that is evidence."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def _sorted(honest: Honest, first: int) -> Forged:
 
 
 def _sorted_unvalued(honest: Honest, first: int) -> Forged:
-    """Put what lies past the quoted state last as well: the search is for one prefix."""
+    """Put what lies after the quoted state last as well: the search is for one prefix."""
     lines = sorted(honest.covered(), key=lambda entry: entry.pcr != first)
     return without_values(honest, with_log(honest, [*lines, *tail(honest)]))
 
 
 def _ahead_in_the_middle(honest: Honest) -> Forged:
-    """Show an attested line of PCR 11 after one of PCR 10 that came past the quoted state."""
+    """Show an attested line of PCR 11 after one of PCR 10 that came after the quoted state."""
     covered = honest.covered()
     late = covered.pop(max(index for index, entry in enumerate(covered) if entry.pcr == CONTAINER_PCR))
     return with_log(honest, [*covered, file_line("/usr/bin/later", b"later"), late])
@@ -72,11 +72,11 @@ _TAIL_LINES: tuple[tuple[str, str, Callable[[Honest], list[Entry]]], ...] = (
     ("tail-of-thousand", "a thousand lines", lambda _: [file_line(f"/usr/bin/{n}", b"x") for n in range(1000)]),
 )
 _TAIL_BYTES = (
-    ("tail-garbage", "bytes that are no entry", hashlib.sha512(b"garbage").digest()),
+    ("tail-garbage", "bytes that are not an entry", hashlib.sha512(b"garbage").digest()),
     ("tail-one-byte", "one byte", b"\n"),
     ("tail-zeros", "4096 zeros", bytes(4096)),
-    ("tail-size-huge", "an entry whose data have 4 GiB", join([file_line("/x", b"")])[:34] + b"\xff" * 4),
-    ("tail-half-entry", "half an entry, as a reader sees that is too early", join([file_line("/x", b"")])[:50]),
+    ("tail-size-huge", "an entry with 4 GiB of data", join([file_line("/x", b"")])[:34] + b"\xff" * 4),
+    ("tail-half-entry", "half an entry, as a reader that is too early sees it", join([file_line("/x", b"")])[:50]),
 )
 
 
@@ -129,7 +129,7 @@ ATTACKS = (
     _files(
         "order-ahead-in-the-middle",
         "T66",
-        "a line past the quoted state of PCR 10 before an attested one of PCR 11",
+        "a line after the quoted state of PCR 10 before an attested one of PCR 11",
         _ahead_in_the_middle,
         Kind.UNATTESTED,
     ),
@@ -143,7 +143,7 @@ ATTACKS = (
     _files(
         "order-evil-between",
         "T56",
-        "a made-up line after all of PCR 11's, before PCR 10's: past PCR 11's quoted value",
+        "a made-up line after all of PCR 11's, before PCR 10's: after PCR 11's quoted value",
         _evil_between,
         Kind.UNATTESTED,
     ),
@@ -180,14 +180,14 @@ ATTACKS = (
     _root(
         "quote-before-measurer",
         "T67",
-        "a quote from before the first container: all that the log says of containers is past it",
+        "a quote from before the first container: all entries of containers come after it",
         _quoted_unmeasured,
         Kind.UNATTESTED,
     ),
     _root(
         "measurer-never-started",
         "T69",
-        "no measurer: good evidence of no container, which only ground truth or a policy can miss",
+        "no measurer: good evidence without containers; only ground truth or a policy shows that they are missing",
         _never_measured,
     ),
 )

@@ -25,16 +25,16 @@ from testbed.attest.mutate.engine.lines import (
 from testbed.attest.mutate.engine.model import CONTAINER_PCR, Forged, Honest, by_root
 
 _OWN_SEQ = struct.pack("<Q", 0x7777)
-_LIMIT = "; true in form, so that only a policy or ground truth can object"
+_LIMIT = "; the form is correct, so only a policy or ground truth can detect it"
 # Bytes of a ctr-file's payload that are replaced; the line's hashes are right. Offsets of docs/formats.md, section 2.
 _PAYLOADS = (
     ("ctr-magic", "another magic", 0, b"TBCX", (Kind.MALFORMED,)),
-    ("ctr-version", "a version of the future", 4, b"\3\0", (Kind.UNSUPPORTED,)),
+    ("ctr-version", "an unknown version", 4, b"\3\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-unknown", "an unknown kind", 6, b"\x63\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-other", "the kind of another event", 6, b"\2\0", (Kind.MALFORMED,)),
     ("ctr-length", "another length than it has", 8, b"\xff\xff\xff\xff", (Kind.MALFORMED,)),
     ("ctr-flags", "a flag that does not exist", 12, b"\0\0\0\x80", (Kind.MALFORMED,)),
-    ("ctr-no-path-flag", "a path, and the flag for none", 12, b"\1\0\0\0", (Kind.MALFORMED,)),
+    ("ctr-no-path-flag", "a path, and the flag for no path", 12, b"\1\0\0\0", (Kind.MALFORMED,)),
     ("ctr-seq-zero", "container number 0", 16, bytes(8), (Kind.MALFORMED,)),
     ("ctr-seq-of-nobody", "a container that never started", 16, _OWN_SEQ, (Kind.MALFORMED,)),
     ("ctr-other-mntns", "another mount namespace than its container's", MNTNS, b"\1", (Kind.MALFORMED,)),

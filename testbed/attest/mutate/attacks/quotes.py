@@ -101,13 +101,13 @@ def _nonce_patched(honest: Honest) -> Forged:
 
 
 _SIGNATURE_BYTES: tuple[tuple[str, str, Bytes, tuple[str, ...]], ...] = (
-    ("signature-bit-first", "the lowest bit of its first number turned", _flip(6), (Kind.QUOTE_SIGNATURE,)),
-    ("signature-bit-middle", "a bit of its 20th byte turned", _flip(20), (Kind.QUOTE_SIGNATURE,)),
-    ("signature-bit-last", "a bit of its last byte turned", _flip(-1), (Kind.QUOTE_SIGNATURE,)),
+    ("signature-bit-first", "the lowest bit of its first number flipped", _flip(6), (Kind.QUOTE_SIGNATURE,)),
+    ("signature-bit-middle", "a bit of its 20th byte flipped", _flip(20), (Kind.QUOTE_SIGNATURE,)),
+    ("signature-bit-last", "a bit of its last byte flipped", _flip(-1), (Kind.QUOTE_SIGNATURE,)),
     ("signature-empty", "no bytes", lambda _: b"", (Kind.MALFORMED,)),
     ("signature-trailing-byte", "one byte after it", lambda data: data + b"\0", (Kind.MALFORMED,)),
     ("signature-cut", "its last byte missing", lambda data: data[:-1], (Kind.MALFORMED,)),
-    ("signature-size-huge", "its number said to have 65535 bytes", _patch(4, "ffff"), (Kind.MALFORMED,)),
+    ("signature-size-huge", "its number announced with 65535 bytes", _patch(4, "ffff"), (Kind.MALFORMED,)),
     ("signature-scheme-unknown", "the scheme id of SM2", _patch(0, "001b"), (Kind.UNSUPPORTED,)),
     ("signature-scheme-null", "the scheme id of no signature", _patch(0, "0010"), (Kind.UNSUPPORTED,)),
     ("signature-scheme-hmac", "the scheme id of HMAC", _patch(0, "0005"), (Kind.UNSUPPORTED,)),
@@ -134,18 +134,18 @@ _ATTEST_BYTES: tuple[tuple[str, str, Bytes, tuple[str, ...]], ...] = (
     ("attest-trailing-byte", "one byte after it", lambda data: data + b"\0", (Kind.MALFORMED,)),
     ("attest-cut", "its last byte missing", lambda data: data[:-1], (Kind.MALFORMED,)),
     ("attest-safe-two", "a yes-no that is 2", _safe, (Kind.MALFORMED,)),
-    ("attest-type-patched", "called a TPM2_Certify", _patch(4, "8017"), (Kind.QUOTE_TYPE, Kind.QUOTE_SIGNATURE)),
+    ("attest-type-patched", "named a TPM2_Certify", _patch(4, "8017"), (Kind.QUOTE_TYPE, Kind.QUOTE_SIGNATURE)),
 )
 _ATTEST_FIELDS: tuple[tuple[str, str, Callable[[Attest], Attest], tuple[str, ...]], ...] = (
     ("attest-clock-patched", "another clock", _set(clock=1), ()),
     ("attest-reset-patched", "another resetCount", _set(reset_count=77), ()),
-    ("attest-safe-patched", "the yes-no `safe` turned", lambda attest: replace(attest, safe=not attest.safe), ()),
+    ("attest-safe-patched", "the yes-no `safe` flipped", lambda attest: replace(attest, safe=not attest.safe), ()),
     ("attest-firmware-patched", "another firmwareVersion", _set(firmware=1), ()),
     ("attest-signer-patched", "another qualifiedSigner", _set(signer=PARENT), ()),
     ("attest-magic-patched", "another magic", _set(magic=0xFF544346), (Kind.QUOTE_MAGIC,)),
     (
         "attest-selection-patched",
-        "PCR 11 taken out of the selection",
+        "PCR 11 removed from the selection",
         _set(selections=(selection("sha256", (10,)),)),
         (Kind.QUOTE_SELECTION, Kind.REPLAY_MISMATCH),
     ),
@@ -179,11 +179,11 @@ ATTACKS = (
     by_files(
         "signature-other-key", "T48", "signature: another key's, over the same quote", _other_key, Kind.QUOTE_SIGNATURE
     ),
-    by_files("signature-as-rsapss", "T48", "signature: called RSAPSS", _as_rsapss, Kind.QUOTE_SIGNATURE),
+    by_files("signature-as-rsapss", "T48", "signature: named RSAPSS", _as_rsapss, Kind.QUOTE_SIGNATURE),
     by_files(
         "whole-story-unsigned",
         "T52",
-        "log, PCR values and pcrDigest rewritten so that they agree: only the signature does not",
+        "log, PCR values and pcrDigest rewritten consistently: only the signature is wrong",
         _whole_story,
         Kind.QUOTE_SIGNATURE,
         applies=needs_containers,
@@ -192,11 +192,11 @@ ATTACKS = (
     by_files(
         "quote-replayed-and-claimed",
         "T49",
-        "an old quote for a new nonce, and bundle.json says that it is for that",
+        "an old quote for a new nonce, and bundle.json has the new nonce",
         partial(_replayed, nonce=FRESH_NONCE.hex()),
         Kind.QUOTE_NONCE,
     ),
     by_files(
-        "nonce-patched", "T49", "an old quote with the new nonce written in", _nonce_patched, Kind.QUOTE_SIGNATURE
+        "nonce-patched", "T49", "an old quote with the new nonce written into it", _nonce_patched, Kind.QUOTE_SIGNATURE
     ),
 )

@@ -81,14 +81,14 @@ _LINES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
     (
         "digest-unknown",
         "T60",
-        "a digest of an algorithm that is not known here",
+        "a digest of an unknown algorithm",
         _ima(sized(b"wp512:\0" + bytes(64)) + _NAME),
         (Kind.UNSUPPORTED,),
     ),
     (
         "kernel-buffer",
         "T60",
-        "a buffer of the kernel's own on PCR 10",
+        "a buffer of the kernel on PCR 10",
         buffer_line(b"kernel_version", b"6.1.0", IMA_PCR),
         (Kind.UNSUPPORTED,),
     ),
@@ -131,7 +131,7 @@ _LINES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
     (
         "payload-is-text",
         "T60",
-        "a ctr-file with other bytes for a payload",
+        "a ctr-file whose payload is other bytes",
         buffer_line(b"ctr-file", bytes(120)),
         (Kind.MALFORMED,),
     ),
@@ -187,7 +187,7 @@ _HIDDEN: tuple[tuple[str, str, Callable[[Entry], list[Entry]]], ...] = (
 _VIOLATIONS: tuple[tuple[str, str, int, tuple[str, ...]], ...] = (
     ("ctr-violation", "was executed while open for writing", 1, (Kind.VIOLATION,)),
     ("ctr-violation-tomtou", "was opened for writing while in use", 2, (Kind.VIOLATION,)),
-    ("ctr-violation-unknown", "could be changed in a way that is not known here", 3, (Kind.MALFORMED,)),
+    ("ctr-violation-unknown", "could be changed in an unknown way", 3, (Kind.MALFORMED,)),
 )
 _row = partial(by_root, applies=needs_containers)
 
@@ -199,12 +199,17 @@ ATTACKS = (
     _row(
         "buffer-old-digest", "T60", "a payload under another's digest, extended", _old_buffer_digest, Kind.TEMPLATE_HASH
     ),
-    _row("measured-again", "T72", "one line fifty times, as without the table of known digests", _measured_again),
+    _row(
+        "measured-again",
+        "T72",
+        "one line fifty times, as if the measurer had no table of known digests",
+        _measured_again,
+    ),
     *(
         _row(
             name,
             "T59",
-            f"the measurer's own word that a file of a container {what}",
+            f"an entry of the measurer: a file of a container {what}",
             partial(_said_violation, why=why),
             *expect,
         )
@@ -223,7 +228,7 @@ ATTACKS = (
     _row(
         "line-hidden-rest-again",
         "T58",
-        "a line hidden, PCR 11 extended again by the others",
+        "a line removed, PCR 11 extended again by the others",
         _done_again,
         Kind.REPLAY_MISMATCH,
     ),

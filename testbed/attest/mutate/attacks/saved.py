@@ -82,7 +82,7 @@ def _cut_idle(honest: Honest) -> Forged:
 
 
 def _hibernated(honest: Honest) -> Forged:
-    """Set the PCRs anew without raising resetCount, and go on with the log as if they had not been."""
+    """Reset the PCRs without raising resetCount, and continue the log as if they had not been reset."""
     new = honest.covered()[len(_half(honest)) :]
     machine = ForgedMachine(lines=new, log=join(honest.covered()), clock=_MINUTE, restart=1)
     return replace(quote(honest, machine), since=_first(honest))
@@ -131,7 +131,7 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...
     (
         "saved-cleared",
         "T63",
-        "a resetCount lower than saved: the TPM's state was put back",
+        "a resetCount lower than saved: the TPM's state was restored",
         partial(_after, reset=-1),
         (Kind.QUOTE_RESET,),
     ),
@@ -139,7 +139,7 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...
     (
         "saved-state-put-back",
         "T63",
-        "an old state of the TPM put back: clock and resetCount are lower",
+        "an old state of the TPM restored: clock and resetCount are lower",
         partial(_after, clock=-500, reset=-1),
         (Kind.QUOTE_CLOCK, Kind.QUOTE_RESET),
     ),
@@ -151,7 +151,7 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...
         (Kind.QUOTE_RESET,),
     ),
     ("saved-sleep", "T63", "nothing: the machine slept, the PCRs were kept", partial(_after, restart=1), ()),
-    ("saved-hibernated", "T63", "PCRs set anew without a reset", _hibernated, (Kind.REPLAY_MISMATCH,)),
+    ("saved-hibernated", "T63", "PCRs reset without a reset of the TPM", _hibernated, (Kind.REPLAY_MISMATCH,)),
     ("saved-firmware", "T63", "other firmware without a reset", partial(_after, firmware=1), (Kind.QUOTE_SIGNER,)),
 )
 _row = partial(by_root, applies=needs_containers)
@@ -169,44 +169,48 @@ ATTACKS = (
     _row(
         "saved-log-shorter",
         "T68",
-        "a log shorter than what was verified before",
+        "a log shorter than the part that was verified before",
         partial(_shown, log=_cut),
         Kind.REPLAY_MISMATCH,
     ),
     _row(
         "saved-log-shorter-idle",
         "T68",
-        "a log shorter than what was verified before, and a quote of the same state",
+        "a log shorter than the part that was verified before, and a quote of the same state",
         _cut_idle,
         Kind.REPLAY_MISMATCH,
     ),
     _row(
-        "saved-past-gone", "T68", "a log of the newest line only", partial(_shown, log=_past_gone), Kind.REPLAY_MISMATCH
+        "saved-past-gone",
+        "T68",
+        "a log with the newest line only",
+        partial(_shown, log=_past_gone),
+        Kind.REPLAY_MISMATCH,
     ),
     _row(
         "saved-past-longer",
         "T68",
-        "a line more in what was verified before",
+        "one more line in the part that was verified before",
         partial(_shown, log=_past_longer),
         Kind.REPLAY_MISMATCH,
     ),
     _row(
         "saved-past-changed",
         "T68",
-        "a digest changed in what was verified before, which is not read again",
+        "a digest changed in the part that was verified before, which is not read again",
         partial(_shown, log=_past_changed),
     ),
     _row(
         "saved-past-changed-recheck",
         "T68",
-        "a digest changed in what was verified before, which --recheck reads again",
+        "a digest changed in the part that was verified before, which --recheck reads again",
         partial(_shown, log=_past_changed, recheck=True),
         Kind.REPLAY_MISMATCH,
     ),
     _row(
         "saved-recheck",
         "T68",
-        "nothing: --recheck finds the past as it was",
+        "nothing: --recheck finds the past unchanged",
         partial(_shown, log=lambda honest: join(honest.covered()), recheck=True),
     ),
     _row(

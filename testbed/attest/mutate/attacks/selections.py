@@ -79,13 +79,11 @@ _SELECTIONS = (
     _QuoteRequest(name="bitmap-one-byte", summary="a bitmap of one byte: PCRs 0 and 1", selections=((0x000B, b"\3"),)),
     _QuoteRequest(
         name="bitmap-no-byte",
-        summary="a bitmap of no byte",
+        summary="a bitmap of 0 bytes",
         selections=((0x000B, b""),),
         expect=Kind.MALFORMED,
     ),
-    _QuoteRequest(
-        name="bank-unknown", summary="a bank that is not known here (SM3)", selections=((0x0012, b"\0\x0c\0"),)
-    ),
+    _QuoteRequest(name="bank-unknown", summary="an unknown bank (SM3)", selections=((0x0012, b"\0\x0c\0"),)),
     _QuoteRequest(
         name="selections-seventeen",
         summary="seventeen selections, more than a TPM has banks",
@@ -127,7 +125,7 @@ ATTACKS = (
         _row(
             f"pcr-{pcr}-for-11",
             "T58",
-            f"PCR {pcr} reset, extended as PCR 11 should have been, and quoted in its place",
+            f"PCR {pcr} reset, extended like an honest PCR 11, and quoted instead",
             partial(_stands_for, pcr=pcr),
             Kind.QUOTE_SELECTION,
         )

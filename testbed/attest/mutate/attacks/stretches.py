@@ -130,7 +130,7 @@ _EXTENDED: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]]
     ("run-violation", "one is a violation", _put(_MIDDLE, violation_line("/usr/bin/x")), _run, [Kind.VIOLATION]),
     (
         "run-name-size",
-        "one has a longer name than it has bytes",
+        "one has a name longer than its bytes",
         _changed(_MIDDLE, _longer_name),
         _run,
         [Kind.MALFORMED],
@@ -168,32 +168,32 @@ _EXTENDED: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]]
 )
 _SHOWN: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]], ...] = (
     ("run-line-deleted", "one is deleted", _deleted, _run, [Kind.REPLAY_MISMATCH]),
-    ("run-line-doubled", "one is there twice", lambda lines: lines.insert(7, lines[7]), _run, [Kind.REPLAY_MISMATCH]),
+    ("run-line-doubled", "one is duplicated", lambda lines: lines.insert(7, lines[7]), _run, [Kind.REPLAY_MISMATCH]),
     ("run-lines-swapped", "two are swapped", _swapped, _run, [Kind.REPLAY_MISMATCH]),
     (
         "run-pcr-changed",
-        "one is given to the other PCR",
+        "one is moved to the other PCR",
         _changed(6, lambda e: e._replace(pcr=11)),
         _two_pcrs,
         [Kind.REPLAY_MISMATCH],
     ),
     (
         "run-line-renamed",
-        "one is called ima-sig",
+        "one is named ima-sig",
         _changed(7, lambda e: e._replace(template=b"ima-sig")),
         _run,
         [Kind.MALFORMED],
     ),
     (
         "run-digest",
-        "a digest is another",
+        "one has another digest",
         _changed(_MIDDLE, _other_digest),
         _run,
         [Kind.TEMPLATE_HASH, Kind.REPLAY_MISMATCH],
     ),
     (
         "run-digest-fixed",
-        "a digest is another, with its hash",
+        "one has another digest, and the hash for it",
         _changed(_MIDDLE, lambda e: fixed(_other_digest(e))),
         _run,
         [Kind.REPLAY_MISMATCH],
@@ -215,7 +215,7 @@ def _half_quoted(honest: Honest, *, values: bool = True) -> Forged:
 
 
 def _ahead_in_the_middle(honest: Honest) -> Forged:
-    """Show lines of PCR 11 from past the quoted state among those of PCR 10 that were quoted."""
+    """Show lines of PCR 11 from after the quoted state among those of PCR 10 that were quoted."""
     later = [file_line(f"/usr/bin/later-{number}", b"later", CONTAINER_PCR) for number in range(LENGTH)]
     mixed = [entry for pair in zip(_run(), later, strict=True) for entry in pair]
     return quote(honest, ForgedMachine(lines=[*honest.covered(), *_run()], log=join([*honest.covered(), *mixed])))
@@ -281,7 +281,7 @@ ATTACKS = (
     _row(
         "run-ahead-in-the-middle",
         "T66",
-        f"{_TOLD}: as many of the other PCR among them were not quoted",
+        f"{_TOLD}: between them, as many of the other PCR, which is not quoted",
         _ahead_in_the_middle,
         Kind.UNATTESTED,
     ),

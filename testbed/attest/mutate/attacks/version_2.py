@@ -86,9 +86,9 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
         (Kind.MALFORMED,),
     ),
     ("changed", "T37", "code that changed before it was hashed", (*GOOD, violation(3)), (Kind.VIOLATION,)),
-    ("tail", "T37", "code with bytes behind its end", (*GOOD, violation(4)), (Kind.VIOLATION,)),
-    ("unsettled", "T37", "code with pages that somebody holds", (*GOOD, violation(5)), (Kind.VIOLATION,)),
-    ("violation-unknown", "T60", "a violation of the future", (*GOOD, violation(6)), (Kind.MALFORMED,)),
+    ("tail", "T37", "code with bytes after its end", (*GOOD, violation(4)), (Kind.VIOLATION,)),
+    ("unsettled", "T37", "code with pages that could not be dropped", (*GOOD, violation(5)), (Kind.VIOLATION,)),
+    ("violation-unknown", "T60", "a violation of an unknown kind", (*GOOD, violation(6)), (Kind.MALFORMED,)),
     ("loss", "T69", "code of a container without an entry", (*GOOD, loss()), (Kind.UNKNOWN_WINDOW,)),
     ("loss-flooded", "T69", "more entries than a container may write", (*GOOD, loss(8, 64)), (Kind.UNKNOWN_WINDOW,)),
     ("loss-of-none", "T60", "a loss of nothing", (*GOOD, loss(0)), (Kind.MALFORMED,)),
@@ -105,7 +105,7 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     ("program", "T20", "a container that loads a BPF program", (*GOOD, program()), (Kind.UNKNOWN_FILE,)),
     ("program-command", "T20", "a container that reaches BPF maps", (*GOOD, _COMMAND), (Kind.UNKNOWN_FILE,)),
     ("program-module", "T20", "a container that loads a module", (*GOOD, program(3, 0)), (Kind.UNKNOWN_FILE,)),
-    ("program-without-digest", "T60", "a program of no digest", (*GOOD, program(1, 5, NONE)), (Kind.UNSUPPORTED,)),
+    ("program-without-digest", "T60", "a program without a digest", (*GOOD, program(1, 5, NONE)), (Kind.UNSUPPORTED,)),
     ("program-other-command", "T60", "a program by another command", (*GOOD, program(1, 6)), (Kind.MALFORMED,)),
     ("mounts", "T47", "nothing: mounts listed again, and no policy", (*GOOD, mounts(TABLE + _EVIL_MOUNT)), ()),
     ("mounts-count", "T60", "a list of mounts without its last line break", (mounts(TABLE[:-1]),), (Kind.MALFORMED,)),
@@ -119,7 +119,7 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     (
         "mounts-hidden-by-flag",
         "T60",
-        "mounts, and the flag for none",
+        "mounts, and the flag for no mounts",
         (start(), image(), launch(flags=64)),
         (Kind.MALFORMED,),
     ),
@@ -130,8 +130,18 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
 )
 _BEATS: tuple[tuple[str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     ("good", "nothing: all hooks proved", (beat(1, 1, 0), beat(2, 2, _OPEN), beat(3, 3, _ALL), beat(4, 2, _ALL)), ()),
-    ("unproved", "asked for, and a hook is not seen", (beat(1, 1, 0), beat(2, 3, _ALL - 8)), (Kind.UNKNOWN_WINDOW,)),
-    ("blind", "periodic, and file_open is not seen", (beat(1, 1, 0), beat(2, 2, _ALL - 32)), (Kind.UNKNOWN_WINDOW,)),
+    (
+        "unproved",
+        "asked for, and a hook is not seen to run",
+        (beat(1, 1, 0), beat(2, 3, _ALL - 8)),
+        (Kind.UNKNOWN_WINDOW,),
+    ),
+    (
+        "blind",
+        "periodic, and file_open is not seen to run",
+        (beat(1, 1, 0), beat(2, 2, _ALL - 32)),
+        (Kind.UNKNOWN_WINDOW,),
+    ),
     ("hook-unknown", "a hook that does not exist", (beat(1, 1, 1 << 10),), (Kind.MALFORMED,)),
 )
 _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tuple[str, ...]], ...] = (
@@ -164,7 +174,7 @@ _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tupl
     (
         "mounts-cut",
         "T47",
-        "a list of mounts that is not whole",
+        "an incomplete list of mounts",
         (start(), image(), launch(flags=2), file()),
         _USUAL,
         (Kind.WRONG_LAUNCH,),

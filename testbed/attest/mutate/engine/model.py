@@ -98,7 +98,7 @@ def always(_: Honest) -> str | None:
 class EvidenceAttack:
     """One attack. ``catalogue``: its row there.
 
-    ``expect``: exactly the kinds of findings that must follow; empty where nothing can be seen, and must not be
+    ``expect``: exactly the expected kinds of findings; empty where nothing can be seen, and must not be
     invented. ``unattested``, which is informative, counts only where it is expected. ``applies`` says why the attack
     cannot be made from some evidence.
     """
@@ -120,7 +120,7 @@ def by_files(
     *expect: str,
     applies: Callable[[Honest], str | None] = always,
 ) -> EvidenceAttack:
-    """Return a row for whoever can rewrite the files."""
+    """Return a row for an attacker who can rewrite the files."""
     return EvidenceAttack(
         name=name,
         catalogue=catalogue,

@@ -1,4 +1,4 @@
-"""Make an attack's evidence out of an honest bundle, let the verifier judge it, and compare with what must follow."""
+"""Make an attack's evidence from an honest bundle, let the verifier judge it, and compare the findings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AttackOutcome:
 
     @property
     def ok(self) -> bool:
-        """Whether exactly what must follow did. ``unattested`` counts only where it is expected."""
+        """Whether the findings are exactly the expected ones. ``unattested`` counts only where it is expected."""
         expect = self.attack.expect
         return bool(self.skipped) or (self.got - _UNATTESTED == expect - _UNATTESTED and expect <= self.got)
 
@@ -60,7 +60,7 @@ def read_honest(directory: Path, *, ak: bytes, nonce: bytes, pcrs: str = DEFAULT
     if not verdict.ok:
         first = next(finding for finding in verdict.findings if not finding.informative)
         got = f"{verdict.judgement}: {first.kind} at {first.where}"
-        hint = "give the key and the nonce of this bundle; `testbed verify` shows all that is wrong"
+        hint = "give the key and the nonce of this bundle; `testbed verify` shows all findings"
         error = EvidenceError if verdict.judgement is Judgement.MALFORMED else SpecError
         raise error(f"{directory}: expected evidence that is trusted before an attack, got {got}", hint)
     files = {name: (directory / name).read_bytes() for name in FILES}
@@ -89,7 +89,7 @@ def _check_quoted(directory: Path, honest: Honest) -> None:
     if digest != honest.attest.digest:
         said = ", ".join(f"{count} of PCR {pcr}" for pcr, count in sorted(honest.attested.items())) or "none"
         expected = f"entries that lead to the quoted {honest.attest.digest.hex()}"
-        hint = "this verifier is wrong, whatever it says of attacks"
+        hint = "this verifier has a fault: its results for attacks mean nothing"
         raise EvidenceError(f"{directory}: attested entries: expected {expected}, got {said}", hint)
 
 
@@ -101,7 +101,7 @@ def judge(forged: Forged, directory: Path) -> Verdict:
 
 
 def arguments(forged: Forged, scratch: Path) -> dict[str, Any]:
-    """Return what ``verify`` is given besides key, nonce and PCRs. Raises ``SpecError`` for what it must refuse."""
+    """Return what ``verify`` is given beside key, nonce and PCRs. Raises ``SpecError`` for what it must refuse."""
     given: dict[str, Any] = {
         name: getattr(forged, name) for name in ("ak_parent", "starts", "padded_sha1", "firmware", "recheck")
     }
@@ -130,7 +130,7 @@ def strike(attack: EvidenceAttack, honest: Honest, directory: Path, ask: Rivals 
         kinds, findings = frozenset({REFUSED}), ()
     else:
         kinds = frozenset(finding.kind.value for finding in findings)
-    # Where an argument of ours is refused, nothing was judged that others could judge.
+    # If the verifier rejects its own argument, there is nothing that others could judge.
     opinions = ask(directory, forged) if ask is not None and REFUSED not in kinds else {}
     return AttackOutcome(attack=attack, got=kinds, findings=findings, rivals=opinions)
 
@@ -145,7 +145,7 @@ def matrix(
     ask: Rivals | None = None,
     advance: Callable[[AttackOutcome], None] = lambda _: None,
 ) -> list[AttackOutcome]:
-    """Make each attack out of the evidence in ``directory`` and judge it; ``advance`` is told of each as it is done.
+    """Make each attack out of the evidence in ``directory`` and judge it; ``advance`` is called after each.
 
     Nothing is left behind, also when interrupted. Raises ``SpecError`` for wrong arguments or evidence that is not
     trusted to begin with, ``EvidenceError`` if that is malformed.
@@ -164,7 +164,7 @@ def ask_rivals(names: Sequence[str]) -> Rivals:
     """Return what asks these other verifiers (``verifiers.available``).
 
     They are not asked of what is no plain file, which they would wait for or fill the disk with, nor of evidence whose
-    only fault is an argument of ours.
+    only fault is an argument of this verifier.
     """
 
     def ask(directory: Path, forged: Forged) -> Mapping[str, str]:
