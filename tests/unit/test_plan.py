@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from testbed import plugins
 from testbed.errors import SpecError
 from testbed.plan import Plan, resolve, williams
 from testbed.record import Tier
@@ -44,7 +45,7 @@ def test_the_cells_are_the_product_of_the_axes() -> None:
 
 
 def test_a_crowd_wants_a_runtime_that_leaves_containers_alone() -> None:
-    both = {"runtimes": ("crun", "podman"), "workloads": ("alive-10",)}
+    both: dict[str, Any] = {"runtimes": ("crun", "podman"), "workloads": ("alive-10",)}
     with pytest.raises(SpecError, match="runtime 'podman' cannot") as caught:
         plan(**both)
     assert "[[exclude]]" in caught.value.hint
@@ -107,6 +108,12 @@ def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
         {"iterations": 2},
         {"machine": {"pcr_banks": ("sha1", "sha256")}},
         {"machine": {"memory_mib": 2048}},
+        {"start": "boot"},
+        {"bpf_stats": True},
+        {"limits": {"guest_steal": 0.03}},
+        {"limits": {"host_steal": 0.03}},
+        {"limits": {"host_pressure": 11.0}},
+        {"limits": {"tries": 4}},
     ],
     ids=str,
 )
@@ -115,14 +122,58 @@ def test_whatever_can_change_a_result_changes_its_cell(change: dict[str, Any]) -
     assert not before & after
 
 
+# Keys of an experiment that no cell's id contains: they say what is asked, how often, and in which order.
+OUTSIDE = {"name", "question", "tier", "exclude", "baseline", "duplicate", "blocks", "seed", "delta"}
+
+
+def test_each_key_of_an_experiment_is_inside_the_id_or_outside() -> None:
+    """A key that `resolve` does not know of must be a decision here, and not a result that is reused wrongly."""
+    axes = {"kernels", "runtimes", "measurers", "workloads", "attacks"}
+    inside = {"warmups", "iterations", "machine", "start", "bpf_stats", "limits"}
+    assert set(Experiment.model_fields) == OUTSIDE | axes | inside
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("runtimes", "crun"), ("measurers", "none2"), ("workloads", "tools"), ("attacks", "none")],
+)
+def test_the_source_of_a_plugin_changes_its_cells_and_no_others(
+    family: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = plan().cells
+    digest = plugins.source_digest
+
+    def changed(of: str, plugin: str) -> str:
+        return "changed" if (of, plugin) == (family, name) else digest(of, plugin)
+
+    monkeypatch.setattr(plugins, "source_digest", changed)
+    for old, new in zip(before, plan().cells, strict=True):
+        assert (old.id != new.id) is (getattr(old, family[:-1]) == name)
+
+
 def test_a_counted_clock_has_one_processor() -> None:
-    several = {"machine": {"vcpus": 2}}
+    several: dict[str, Any] = {"machine": {"vcpus": 2}}
     with pytest.raises(SpecError, match="has one virtual CPU, got 2"):
         plan(**several)
     assert not {c.id for c in plan(tier=Tier.TCG, **several).cells} & {c.id for c in plan(tier=Tier.TCG).cells}
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"blocks": 5}, {"question": "!"}, {"delta": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 8},
+        {"blocks": 5},
+        {"question": "!"},
+        {"delta": 0.1},
+        {"name": "yours"},
+        {"baseline": "none2", "duplicate": "none"},
+        {"exclude": ({"workload": "files-10"},)},
+        {"machine": {"pcr_banks": ("sha256",)}},
+        {"known": {**KERNELS, "debian-7": "cc"}},
+        {"measurers": ("ima-exec", "none2", "none")},
+    ],
+    ids=str,
+)
 def test_what_cannot_change_a_result_leaves_its_cell(change: dict[str, Any]) -> None:
     assert {c.id for c in plan(**change).cells} == {c.id for c in plan().cells}
 
@@ -162,6 +213,6 @@ def test_an_empty_product_is_a_mistake() -> None:
 @pytest.mark.parametrize("axis", ["kernels", "runtimes", "measurers", "workloads", "attacks"])
 def test_a_name_that_does_not_exist_gets_the_list(axis: str) -> None:
     with pytest.raises(SpecError, match=f"no {axis[:-1]} 'absent'") as caught:
-        plan(**{axis: (*WISH.get(axis, ("none",)), "absent")})
+        plan(**(WISH | {axis: (*WISH.get(axis, ("none",)), "absent")}))
     assert "there are: " in caught.value.hint
     assert WISH.get(axis, ("none",))[0] in caught.value.hint

@@ -185,3 +185,11 @@ def test_entries_of_other_pcrs_are_counted_and_the_first_is_shown(number: int, g
     stepped(log, replay)
     (finding,) = [one for one in replay_findings(replay) if "entry 1 " in one.where]
     assert (finding.expected, finding.got) == ("only entries of the quoted PCRs", got)
+
+
+@pytest.mark.parametrize("bank", ["sha1", "sha256"])
+@pytest.mark.parametrize("pcr", range(24))
+def test_only_the_pcrs_of_the_dynamic_root_of_trust_start_as_ones(pcr: int, bank: str) -> None:
+    """TCG PC Client Platform TPM Profile: 17 to 22 hold ones until a dynamic launch sets them."""
+    ones = pcr in (17, 18, 19, 20, 21, 22)
+    assert start_value(pcr, bank) == (b"\xff" if ones else b"\0") * hashlib.new(bank).digest_size
