@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from testbed import plugins
 from testbed.errors import SpecError
-from testbed.plan import Plan, resolve, williams
+from testbed.plan import Cell, Plan, resolve, selection, williams
 from testbed.record import Tier
 from testbed.spec import Experiment
 
@@ -216,3 +218,73 @@ def test_a_name_that_does_not_exist_gets_the_list(axis: str) -> None:
         plan(**(WISH | {axis: (*WISH.get(axis, ("none",)), "absent")}))
     assert "there are: " in caught.value.hint
     assert WISH.get(axis, ("none",))[0] in caught.value.hint
+
+
+@pytest.mark.parametrize("runtime", ["crun", "podman"])
+@pytest.mark.parametrize("workload", ["tools", "pod"])
+def test_only_a_pod_with_a_runtime_that_starts_none_needs_an_exclude(runtime: str, workload: str) -> None:
+    wish: dict[str, Any] = {"runtimes": (runtime,), "workloads": (workload, "exec-static")}
+    if (runtime, workload) != ("podman", "pod"):
+        plan(**wish)
+        return
+    for other in ({"runtime": "podman", "workload": "exec-static"}, {"runtime": "crun", "workload": "pod"}):
+        with pytest.raises(SpecError, match="is a pod, and runtime 'podman' starts none") as caught:
+            plan(**wish, exclude=(other,))
+        assert caught.value.hint == 'add [[exclude]] with runtime = "podman" and workload = "pod"'
+    for enough in ({"runtime": "podman", "workload": "pod"}, {"workload": "pod"}):
+        plan(**wish, exclude=(enough,))
+
+
+@pytest.mark.parametrize(
+    ("measurer", "workload", "warmups", "allowed"),
+    [
+        ("control", "tools", 1, True),
+        ("control", "tools", 0, False),
+        ("control", "start-cold", 1, False),
+        ("control", "start-cold", 0, False),
+        ("ima-exec", "tools", 0, True),
+        ("ima-exec", "start-cold", 1, True),
+    ],
+)
+def test_a_control_needs_a_warm_up_whose_price_it_can_take_a_share_of(
+    measurer: str, workload: str, warmups: int, allowed: bool
+) -> None:
+    wish: dict[str, Any] = {"measurers": ("none", measurer), "workloads": (workload,), "warmups": warmups}
+    if allowed:
+        plan(**wish)
+        return
+    with pytest.raises(SpecError, match="burns a share"):
+        plan(**wish)
+
+
+def test_a_selection_takes_the_cells_that_each_wish_names() -> None:
+    cells = plan().cells
+    for wishes, expected in (
+        ([], set(itertools.product(("crun", "runc"), ("none", "none2", "ima-exec")))),
+        (["runtime=runc"], set(itertools.product(("runc",), ("none", "none2", "ima-exec")))),
+        (["runtime=runc", "measurer=none,none2"], {("runc", "none"), ("runc", "none2")}),
+        (["measurer=none", "measurer=none2", "runtime=crun"], {("crun", "none"), ("crun", "none2")}),
+        (["attack=other"], set()),
+    ):
+        wanted = selection(wishes)
+        assert {(cell.runtime, cell.measurer) for cell in cells if wanted(cell)} == expected
+
+
+@pytest.mark.parametrize("wish", ["runtimes=crun", "inputs=aa", "runtime=", "runtime", "=crun", ""])
+def test_a_selection_that_names_no_axis_or_no_name_is_a_mistake(wish: str) -> None:
+    with pytest.raises(SpecError, match="expected AXIS=NAME") as caught:
+        selection([wish])
+    assert caught.value.hint == "axes: kernel, runtime, measurer, workload, attack"
+
+
+def test_an_id_and_a_campaigns_name_are_short_and_stay_as_they_are() -> None:
+    """Results that exist are found by these: another form of either makes each of them a stranger."""
+    cell = Cell(kernel="k", runtime="r", measurer="m", workload="w", attack="none", inputs="0" * 64)
+    assert (
+        cell.id
+        == hashlib.sha256(
+            b'{"attack":"none","inputs":"%s","kernel":"k","measurer":"m","runtime":"r","workload":"w"}' % (b"0" * 64)
+        ).hexdigest()[:12]
+    )
+    assert re.fullmatch("mine-icount-[0-9a-f]{8}", plan().campaign)
+    assert plan(inputs={"a": "1", "b": "2"}) == plan(inputs={"b": "2", "a": "1"})
