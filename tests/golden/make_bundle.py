@@ -33,7 +33,7 @@ def software_tpm(directory: Path) -> Iterator[dict[str, str]]:
     """Run a fresh TPM; yield the environment by which tpm2-tools find it."""
     state, socket = directory / "state", directory / "socket"
     state.mkdir()
-    setup = ["swtpm_setup", "--tpm2", "--tpmstate", state, "--pcr-banks", "sha256", "--overwrite"]
+    setup: list[str | Path] = ["swtpm_setup", "--tpm2", "--tpmstate", state, "--pcr-banks", "sha256", "--overwrite"]
     shell.run(setup, timeout=60)
     server = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "startup-clear"]
     server += ["--server", f"type=unixio,path={socket}", "--ctrl", f"type=unixio,path={socket}.ctrl"]

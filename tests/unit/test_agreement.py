@@ -23,9 +23,8 @@ def compare(*words: object) -> Result:
 
 
 def campaign(at: Path, *, cost: float = 0.62, noise: float = 0.0001, seed: int = 1, **more: Any) -> Path:
-    return fake_campaign.build(
-        at, **{"arms": ARMS | {"container-file": cost}, "noise": noise, "seed": seed} | more
-    ).path
+    wish: dict[str, Any] = {"arms": ARMS | {"container-file": cost}, "noise": noise, "seed": seed}
+    return fake_campaign.build(at, **wish | more).path
 
 
 def state(path: Path, **facts: object) -> Path:
@@ -132,7 +131,7 @@ def test_every_other_difference_is_named_beside_the_ratio(
 
 def test_a_difference_stands_only_beside_the_cells_that_it_concerns(tmp_path: Path) -> None:
     workloads, kernels = {"start-warm": 0.4, "python-start": 0.3}, ("debian-6.1", "debian-6.12")
-    facts = {"images": {"python": "x"}, "kernels": dict.fromkeys(kernels, KERNEL)}
+    facts: dict[str, Any] = {"images": {"python": "x"}, "kernels": dict.fromkeys(kernels, KERNEL)}
     other = {"images": {"python": "y"}, "kernels": facts["kernels"] | {"debian-6.1": KERNEL | {"measurer": "b" * 64}}}
     one = state(campaign(tmp_path / "a", workloads=workloads, kernels=kernels), **facts)
     said = compare(one, state(campaign(tmp_path / "b", workloads=workloads, kernels=kernels), **other))
@@ -198,7 +197,12 @@ def test_across_measurers_is_each_over_the_first(tmp_path: Path) -> None:
 
 def test_blocks_of_two_kernels_are_no_pairs(tmp_path: Path) -> None:
     """What two boots differ by is in the interval between kernels, and cancels between runtimes."""
-    both = {"kernels": ("debian-6.1", "debian-6.12"), "runtimes": ("crun", "runc"), "drift": 0.05, "noise": 1e-5}
+    both: dict[str, Any] = {
+        "kernels": ("debian-6.1", "debian-6.12"),
+        "runtimes": ("crun", "runc"),
+        "drift": 0.05,
+        "noise": 1e-5,
+    }
     path = campaign(tmp_path, **both)
     widths = {}
     for axis in ("kernel", "runtime"):

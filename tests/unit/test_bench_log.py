@@ -28,7 +28,7 @@ def length(entries: int, step: float = STEP) -> Length:
 def test_the_price_of_a_lookup_is_found_again() -> None:
     line = log_growth.lookup([length(entries) for entries in (1000, 10_000, 100_000, 1_000_000)])
     assert line
-    assert (line.base, line.step) == (pytest.approx(BASE, rel=0.001), pytest.approx(STEP, rel=0.001))
+    assert [line.base, line.step] == pytest.approx([BASE, STEP], rel=0.001)
     # There passing the others is a tenth of the rest.
     assert STEP * line.matters_from / BUCKETS == pytest.approx(BASE / 10, rel=0.001)
 

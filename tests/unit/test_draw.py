@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from testbed.analysis.tables import curves, ladder, overall, tables
 from testbed.analysis.tables.ladder import Question
 from testbed.analysis.tables.tables import Tables
 from testbed.plan import Cell
-from testbed.record import Record, Tier
+from testbed.record import Record, Status, Tier
 from testbed.rundir import load
 
 QUESTION = Question(tier=Tier.ICOUNT)
@@ -59,7 +60,7 @@ def _said(figure: Figure) -> str:
 def _inside(figure: Figure) -> list[str]:
     """Return the words that reach out of the figure or into the words below it."""
     with mpl.rc_context(fname=canvas.STYLE):
-        FigureCanvasAgg(figure).draw()
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
     *_, caption = figure.texts
     below, outer = caption.get_window_extent(), figure.bbox
     bad = []
@@ -174,10 +175,9 @@ def test_runtimes_are_compared_in_panels_of_their_own(tmp_path: Path) -> None:
 def test_the_geometric_mean_is_of_ratios_and_over_blocks(many: Tables) -> None:
     table = many.overall.set_index("treatment")
     each = many.ladder[many.ladder["treatment"] == "container-file"]["ratio"]
-    assert table.loc["container-file", "ratio"] == pytest.approx(float(each.prod()) ** (1 / len(each)), rel=1e-3)
-    assert (
-        table.loc["container-file", "low"] < table.loc["container-file", "ratio"] < table.loc["container-file", "high"]
-    )
+    mean = math.prod(each) ** (1 / len(each))
+    assert table.loc["container-file", "ratio"] == pytest.approx(mean, rel=1e-3)
+    assert table["low"]["container-file"] < table["ratio"]["container-file"] < table["high"]["container-file"]
     assert set(table["n"]) == {6}
     assert set(table["workloads"]) == {12}
 
@@ -212,7 +212,7 @@ def test_extends_are_counted_and_waiting_stands_apart(many: Tables) -> None:
     shape = WORKLOADS["nginx"]
     assert table.loc[("nginx", "container-file"), "extends"] == shape.files + 1
     assert table.loc[("nginx", "none"), "wait"] == pytest.approx(0.5 * shape.base * 1e-9, rel=0.01)
-    assert table.loc[("nginx", "container-file"), "base_wait"] == table.loc[("nginx", "none"), "wait"]
+    assert table["base_wait"]["nginx", "container-file"] == table["wait"]["nginx", "none"]
 
 
 def test_a_latency_is_a_model_and_only_shown_if_given(many: Tables) -> None:
@@ -245,7 +245,7 @@ def test_what_was_put_aside_is_told_by_arm(tmp_path: Path) -> None:
         aside = path.with_name(f"{path.name}~1")
         aside.mkdir()
         rundir.write_record(
-            aside, replace(record, status="rejected", reason="host_steal: 0.1, at most 0.02 is allowed")
+            aside, replace(record, status=Status.REJECTED, reason="host_steal: 0.1, at most 0.02 is allowed")
         )
     rows = tables.read(load(campaign)).rows
     told = "\n".join(how_it_went.attempts(rows))

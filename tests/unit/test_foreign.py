@@ -133,9 +133,17 @@ def test_every_file_of_a_measurer_is_in_its_digest(tmp_path: Path) -> None:
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
     nothing = tmp_path / "nothing"
-    paths = dict.fromkeys(("vmlinuz", "initrd", "modules", "config"), nothing)
-    more = {"build_root": tmp_path / "root", "digest": "d1", "build_digest": "b1"}
-    return Kernel(name="k", release="6.0", **paths, **more)
+    return Kernel(
+        name="k",
+        release="6.0",
+        vmlinuz=nothing,
+        initrd=nothing,
+        modules=nothing,
+        config=nothing,
+        build_root=tmp_path / "root",
+        digest="d1",
+        build_digest="b1",
+    )
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ def test_no_line_ends_in_blanks_and_each_file_in_a_line_break() -> None:
 
 
 def newest() -> tuple[str, str]:
-    headings = re.findall(r"^## (\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    headings: list[tuple[str, str]] = re.findall(
+        r"^## (\d+\.\d+\.\d+) - (\d{4}-\d\d-\d\d)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
     assert headings == sorted(headings, key=lambda one: tuple(map(int, one[0].split("."))), reverse=True)
     assert len({version for version, _ in headings}) == len(headings) > 1
     return headings[0]

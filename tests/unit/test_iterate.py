@@ -166,7 +166,9 @@ def test_a_bundle_asks_for_what_it_is_given() -> None:
 
 def test_the_account_becomes_samples_in_base_units() -> None:
     done = iterate(FakeGuest(account()), job("runc"), 1, warmup=True)
-    values = {sample.metric: (sample.value, sample.unit, sample.warmup) for sample in done.samples}
+    values: dict[str, tuple[object, str, bool]] = {
+        sample.metric: (sample.value, sample.unit, sample.warmup) for sample in done.samples
+    }
     assert values["cpu"] == (pytest.approx(1.5), "s", True)
     assert values["elapsed"] == (pytest.approx(2.0), "s", True)
     assert values["log_entries"] == (30, "1", True)

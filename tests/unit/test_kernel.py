@@ -134,12 +134,16 @@ def test_a_sentence_does_not_change_a_key_and_everything_else_does() -> None:
     told = RECIPE.model_copy(update={"summary": "another sentence", "name": "renamed"})
     assert kernel._key(told) == kernel._key(RECIPE)
     beside = recipes.Beside(suite="sid", packages=("linux-*",))
-    changes: list[dict[str, object]] = [
-        *({"suite": "sid"}, {"packages": ("gcc",)}, {"options": {}}, {"initramfs": ()}),
-        *({"beside": beside}, {"outdated": True}),
-    ]
-    for change in changes:
-        assert kernel._key(RECIPE.model_copy(update=change)) != kernel._key(RECIPE)
+    changes: dict[str, object] = {
+        "suite": "sid",
+        "packages": ("gcc",),
+        "options": {},
+        "initramfs": (),
+        "beside": beside,
+        "outdated": True,
+    }
+    for name, value in changes.items():
+        assert kernel._key(RECIPE.model_copy(update={name: value})) != kernel._key(RECIPE)
 
 
 ROW = 'summary = "s"\nsuite = "trixie"\npackages = []\ninitramfs = []\noptions = {}\n'

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from testbed import cli
+from testbed import cli, shell
 from testbed.errors import BuildError, SpecError
 from testbed.guest import Completed
 from testbed.lab import campaign
@@ -113,7 +113,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(kernel, "_NEEDED", 0)
     monkeypatch.setattr(debian, "bootstrap", made.bootstrap)
     monkeypatch.setattr(debian, "unpack", unpack)
-    monkeypatch.setattr(local.shell, "run", made.run)
+    monkeypatch.setattr(shell, "run", made.run)
     return made
 
 

@@ -45,7 +45,7 @@ def test_a_notebook_runs_and_shows_its_figures(source: Path, results: Path) -> N
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_executed_notebook_is_of_this_source(source: Path) -> None:
-    executed = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    executed = nbformat.read(source.with_suffix(".ipynb"), as_version=4)  # type: ignore[no-untyped-call]
     assert _cells(executed) == _cells(jupytext.read(source))
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)

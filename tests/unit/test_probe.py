@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from testbed import shell
 from testbed.errors import DeadlineExceeded, HostError
 from testbed.guest import Completed
 from testbed.lab import facts, probe
 from testbed.lab.build import cache, kernel
+from testbed.lab.machines import reap
 from testbed.record import Tier
 
 # Last lines of real consoles: an emulated start that got through, and one under a KVM that cannot run it.
@@ -52,7 +55,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_only_a_kernel_that_got_through_is_believed(
     host: Path, monkeypatch: pytest.MonkeyPatch, console: str, ends: bool, usable: bool
 ) -> None:
-    monkeypatch.setattr(probe.shell, "run", _Qemu(console, ends=ends))
+    monkeypatch.setattr(shell, "run", _Qemu(console, ends=ends))
     found = probe.kvm(host / "vmlinuz")
     assert found.ok is usable
     assert ("unusable" in found.found) is not usable
@@ -60,10 +63,10 @@ def test_only_a_kernel_that_got_through_is_believed(
 
 def test_the_answer_is_remembered_until_something_changes(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = _Qemu(STOPPED, ends=False)
-    monkeypatch.setattr(probe.shell, "run", qemu)
+    monkeypatch.setattr(shell, "run", qemu)
     assert [probe.kvm(host / "vmlinuz").ok for _ in range(3)] == [False] * 3
     assert qemu.runs == 1
-    monkeypatch.setattr(probe.reap, "host_boot_id", lambda: "the next boot")
+    monkeypatch.setattr(reap, "host_boot_id", lambda: "the next boot")
     probe.kvm(host / "vmlinuz")
     assert qemu.runs == 2
     monkeypatch.setattr(facts, "emulator", lambda: {"qemu_version": "10.0"})
@@ -74,13 +77,13 @@ def test_the_answer_is_remembered_until_something_changes(host: Path, monkeypatc
 def test_notes_that_are_damaged_are_not_believed(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (host / "state").mkdir()
     (host / "state" / "kvm.json").write_text("{")
-    monkeypatch.setattr(probe.shell, "run", _Qemu(THROUGH, ends=True))
+    monkeypatch.setattr(shell, "run", _Qemu(THROUGH, ends=True))
     assert probe.kvm(host / "vmlinuz").ok
 
 
 def test_a_host_without_kvm_starts_nothing(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (host / "kvm").unlink()
-    monkeypatch.setattr(probe.shell, "run", None)
+    monkeypatch.setattr(shell, "run", None)
     assert probe.kvm(host / "vmlinuz").found == "no /dev/kvm"
 
 
@@ -100,7 +103,7 @@ def test_the_tier_is_a_choice_with_a_reason(
     host: Path, monkeypatch: pytest.MonkeyPatch, requested: str | None, works: bool, tier: Tier
 ) -> None:
     monkeypatch.setattr(probe, "known_kernel", lambda: host / "vmlinuz")
-    monkeypatch.setattr(probe.shell, "run", _Qemu(THROUGH if works else STOPPED, ends=works))
+    monkeypatch.setattr(shell, "run", _Qemu(THROUGH if works else STOPPED, ends=works))
     chosen, why = probe.choose_tier(requested)
     assert chosen is tier
     assert why
@@ -108,7 +111,7 @@ def test_the_tier_is_a_choice_with_a_reason(
 
 def test_kvm_that_is_asked_for_and_does_not_work_is_an_error(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "known_kernel", lambda: host / "vmlinuz")
-    monkeypatch.setattr(probe.shell, "run", _Qemu(STOPPED, ends=False))
+    monkeypatch.setattr(shell, "run", _Qemu(STOPPED, ends=False))
     with pytest.raises(HostError, match="unusable"):
         probe.choose_tier("kvm")
 
@@ -131,7 +134,7 @@ def test_a_first_run_builds_the_kernel_that_it_tries_kvm_with(host: Path, monkey
 
     monkeypatch.setattr(probe, "known_kernel", lambda: None)
     monkeypatch.setattr(kernel, "build_kernel", build)
-    monkeypatch.setattr(probe.shell, "run", _Qemu(THROUGH, ends=True))
+    monkeypatch.setattr(shell, "run", _Qemu(THROUGH, ends=True))
     assert probe.choose_tier(None)[0] is Tier.KVM
 
 
@@ -141,20 +144,20 @@ def test_memory_is_what_is_available(kib: int, ok: bool) -> None:
 
 
 def test_a_full_disk_is_told_with_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
     assert not probe.disk().ok
     assert "TESTBED_CACHE" in probe.disk().remedy
 
 
 def test_what_the_cache_holds_already_need_not_be_free(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.root().mkdir()
-    monkeypatch.setattr(probe.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4 << 30}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 4 << 30}))
     monkeypatch.setattr(cache, "entries", lambda: [cache.CacheEntry(kind="disk", key="k", path=host, size=9 << 30)])
     assert probe.disk().ok
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.shell, "which", lambda _: None)
+    monkeypatch.setattr(shell, "which", lambda _: None)
     found = probe._program(probe.Program(name="swtpm", package="swtpm"))
     assert (found.ok, found.remedy) == (False, "sudo apt install swtpm")
 

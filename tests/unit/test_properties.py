@@ -8,7 +8,9 @@ import json
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import evidence as b
 import pytest
@@ -168,7 +170,7 @@ def test_an_honest_bundle_verifies(directory: Path, lines: list[bytes], told: bo
     assert verdict.attested == {pcr: pcrs[pcr] for pcr in PCRS}
 
 
-def changed(draw: st.DrawFn, lines: list[bytes]) -> bytes | None:
+def changed(draw: Callable[[st.SearchStrategy[Any]], Any], lines: list[bytes]) -> bytes | None:
     """The log with an entry deleted, doubled, exchanged with the next other one of its PCR, or with one bit changed.
 
     ``None`` where that is no change of what is attested: the last entry of a PCR once more is only past its end.

@@ -29,11 +29,12 @@ ECC = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
 P521 = ec.generate_private_key(ec.SECP521R1())
 RSA = rsa.generate_private_key(65537, 2048)
+Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PARENT = b"\0\x0b" + b"p" * 32
 
 
 def judged(
-    data: bytes, key: object = ECC, *, scheme: int = tpm.ECDSA, alg: int = 0x000B, ak: bytes | None = None
+    data: bytes, key: Private = ECC, *, scheme: int = tpm.ECDSA, alg: int = 0x000B, ak: bytes | None = None
 ) -> Quote:
     sig = b.sign(key, data, scheme=scheme, alg=alg)
     return check(data, sig, key=tpm.load_key(ak or b.pem(key)), nonce=NONCE, demanded=DEMANDED, parent=None)
@@ -44,7 +45,7 @@ def kinds(answer: Quote) -> set[str]:
 
 
 @pytest.mark.parametrize(("key", "scheme"), [(ECC, tpm.ECDSA), (RSA, tpm.RSASSA), (RSA, tpm.RSAPSS)])
-def test_good(key: object, scheme: int) -> None:
+def test_good(key: Private, scheme: int) -> None:
     answer = judged(b.attest(NONCE, DIGEST), key, scheme=scheme)
     assert answer.findings == ()
     assert answer.selection == DEMANDED
@@ -56,7 +57,7 @@ def test_good(key: object, scheme: int) -> None:
 @pytest.mark.parametrize(
     ("key", "scheme"), [(ECC, tpm.ECDSA), (P384, tpm.ECDSA), (P521, tpm.ECDSA), (RSA, tpm.RSASSA), (RSA, tpm.RSAPSS)]
 )
-def test_every_scheme_and_hash(key: object, scheme: int, alg: int, size: int) -> None:
+def test_every_scheme_and_hash(key: Private, scheme: int, alg: int, size: int) -> None:
     data = b.attest(NONCE, b"d" * size)
     assert kinds(judged(data, key, scheme=scheme, alg=alg)) == set()
     other = data.replace(b"dd", b"ed")
@@ -167,7 +168,7 @@ def test_other_key() -> None:
     assert kinds(judged(data, ak=b.pem(RSA))) == {"quote-signature"}
 
 
-def rejected(sig: bytes, data: bytes, key: object) -> bool:
+def rejected(sig: bytes, data: bytes, key: Private) -> bool:
     try:
         answer = check(data, sig, key=tpm.load_key(b.pem(key)), nonce=NONCE, demanded=DEMANDED, parent=None)
     except BadEvidence:

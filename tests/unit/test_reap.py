@@ -131,10 +131,10 @@ def test_a_directory_whose_name_is_not_ours_is_never_removed(tmp_path: Path) -> 
     assert directory.exists()
 
 
-@pytest.mark.parametrize("other", [{"host": "another"}, {"pid_namespace": "pid:[1]"}])
-def test_what_may_live_where_we_cannot_look_is_left_alone(tmp_path: Path, other: dict[str, str]) -> None:
+@pytest.mark.parametrize("other", [replace(DEAD, host="another"), replace(DEAD, pid_namespace="pid:[1]")])
+def test_what_may_live_where_we_cannot_look_is_left_alone(tmp_path: Path, other: reap.Owner) -> None:
     directory = live_directory(tmp_path)
-    path = record(directory, replace(DEAD, **other))
+    path = record(directory, other)
     assert reap.collect(never) == []
     assert directory.exists()
     assert path.exists()

@@ -7,7 +7,9 @@ it.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
+import logging
 import os
 import re
 import shutil
@@ -352,8 +354,9 @@ def test_a_rival_is_not_made_to_wait_for_a_fifo(
 ) -> None:
     directory = copied(REAL[0], tmp_path)
     (directory / file).unlink()
-    for make in (lambda: None, lambda: os.mkfifo(directory / file)):
-        make()
+    for fifo in (False, True):
+        if fifo:
+            os.mkfifo(directory / file)
         assert ask(name, directory) == Opinion(rival=name, verdict=Says.CANNOT, detail=f"{file} is no plain file")
 
 
@@ -471,9 +474,9 @@ def keylime(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         vars(module).update(contents)
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.delitem(sys.modules, "gpg", raising=False)
-    monkeypatch.setattr(ask_keylime.logging, "disable", lambda _: None)
+    monkeypatch.setattr(logging, "disable", lambda _: None)
     # In this process the peak is pytest's own.
-    monkeypatch.setattr(ask_keylime.Path, "write_text", lambda *_, **__: 0)
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: 0)
     return stand_in
 
 
@@ -504,20 +507,20 @@ def test_the_driver_tells_what_keylime_raises(keylime: types.SimpleNamespace, qu
 
 
 def test_the_driver_tells_where_there_is_no_keylime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask_keylime.logging, "disable", lambda _: None)
+    monkeypatch.setattr(logging, "disable", lambda _: None)
     monkeypatch.setitem(sys.modules, "keylime", None)
     assert ask_keylime.main(["--probe"])["verdict"] == "absent"
 
 
 def test_the_driver_tells_keylimes_version(keylime: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ask_keylime.importlib.metadata, "version", lambda name: f"{name} 7")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"{name} 7")
     assert ask_keylime.main(["--probe"]) == {"verdict": "accepts", "detail": "keylime 7"}
 
 
 def test_the_benchmark_runs(tmp_path: Path) -> None:
     """On what is here; a contestant that rejects its log, or sees other PCR values, would end it."""
     program = Path(__file__).parents[2] / "benchmarks" / "verify.py"
-    argv = [
+    argv: list[str | Path] = [
         sys.executable,
         program,
         "--entries",

@@ -11,7 +11,6 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 
-from testbed import files
 from testbed.cli import main
 from testbed.commands import semantics as semantics_command
 from testbed.commands.semantics import command as semantics
@@ -139,7 +138,7 @@ def test_a_file_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with CliRunner().isolation():
         done = CliRunner().invoke(semantics, [str(SLIDES[0])])
     assert done.exit_code == 2

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import paramiko
 import pytest
+from paramiko import common
 
 from testbed.errors import DeadlineExceeded, DeployError, LabError, LostMachine
 from testbed.lab.machines import ssh
@@ -30,10 +31,10 @@ class _Server(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         good = username == "root" and key == self._accepted
-        return paramiko.AUTH_SUCCESSFUL if good else paramiko.AUTH_FAILED
+        return common.AUTH_SUCCESSFUL if good else common.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        return common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
@@ -118,7 +119,7 @@ def test_a_failure_is_an_error_that_says_what_was_said(serve: Callable[[Play], i
 
 def test_a_program_that_does_not_end_meets_its_deadline(serve: Callable[[Play], int]) -> None:
     ends = threading.Event()
-    guest = guest_at(serve(lambda _channel, _command: ends.wait(60) and None))
+    guest = guest_at(serve(lambda _channel, _command: (ends.wait(60), None)[1]))
     with pytest.raises(DeadlineExceeded, match=r"(?s)sleep 99.*<console>"):
         guest.run(["sleep", "99"], timeout=0.2)
     ends.set()

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed import files
 from testbed.attest import quote, tpm
 from testbed.attest.beats import Beat
 from testbed.attest.finding import Container
@@ -152,7 +151,7 @@ def test_what_was_saved_is_read(tmp_path: Path, value: State) -> None:
     save_state(path, value)
     assert load_state(path) == value
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert path.read_bytes() == encode_state(replace(value, pcrs=dict(reversed(value.pcrs.items()))))
+    assert path.read_bytes() == encode_state(replace(value, pcrs=dict(reversed(list(value.pcrs.items())))))
     assert [child.name for child in tmp_path.iterdir()] == ["state.json"]
 
 
@@ -171,7 +170,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     for name in ("fifo", "directory", "no/such/state", "loop", "nul\0byte", "x" * 300):
         with pytest.raises(SpecError, match="expected a"):
             save_state(tmp_path / name, GOOD)
-    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(SpecError, match="No space left"):
         save_state(tmp_path / "state.json", GOOD)
     assert sorted(tmp_path.iterdir()) == before

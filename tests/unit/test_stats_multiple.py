@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def test_holm_refuses_what_is_no_probability(bad: float) -> None:
 def ladder(*rows: tuple[str, str, int, float | None]) -> pd.DataFrame:
     names = ("treatment", "workload", "n", "p")
     fixed = {"kernel": "debian-6.12", "runtime": "crun", "metric": "cpu"}
-    return pd.DataFrame([fixed | dict(zip(names, row, strict=True)) for row in rows])
+    return pd.DataFrame([fixed | dict(zip(names, list[Any](row), strict=True)) for row in rows])
 
 
 def test_each_claim_is_adjusted_by_itself() -> None:

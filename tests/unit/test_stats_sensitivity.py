@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.stats
+from numpy.typing import NDArray
 
 from testbed.analysis.statistics import effect, sensitivity
 from testbed.analysis.statistics.effect import Conclusion, Floor, Interval, Losses
@@ -19,8 +20,9 @@ FLOOR = Floor(estimate=effect.estimate(effect.log_ratio(NONE2, NONE)), resolutio
 FLAT = Floor(estimate=effect.estimate([0.0] * 12), resolution=1e-4)
 
 
-def of_medians(on: np.ndarray, off: np.ndarray, axis: int = -1) -> np.ndarray:
-    return np.log(np.median(on, axis=axis) / np.median(off, axis=axis))
+def of_medians(on: NDArray[np.float64], off: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    logs: NDArray[np.float64] = np.log(np.median(on, axis=axis) / np.median(off, axis=axis))
+    return logs
 
 
 @pytest.mark.parametrize("name", ["interval", "narrow"])

@@ -18,7 +18,9 @@ from testbed.analysis.judged.checks import Judged
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.errors import BuildError, DeployError, LostMachine, SpecError
-from testbed.lab import survey
+from testbed.lab import campaign as lab_campaign
+from testbed.lab import facts, survey
+from testbed.lab.build import cache, kernel
 from testbed.lab.campaign import saves
 from testbed.plan import Cell
 from testbed.record import Record, Status
@@ -60,7 +62,13 @@ def rows_of(tmp_path: Path, *tried: Tried, judged: Judged = GOOD) -> tuple[dict[
 
 
 def tried(made: Campaign, **other: Any) -> Tried:
-    known = {"kernel": "k", "release": "6.0-cloud", "version": "6.0-1", "seconds": 3.14, "campaign": made.path.name}
+    known: dict[str, Any] = {
+        "kernel": "k",
+        "release": "6.0-cloud",
+        "version": "6.0-1",
+        "seconds": 3.14,
+        "campaign": made.path.name,
+    }
     return Tried(**known | other)
 
 
@@ -180,13 +188,13 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
             refused(SimpleNamespace(measurer=measurer), DeployError(reason))
         return Campaign(path=tmp_path / one.name)
 
-    monkeypatch.setattr(survey.kernel, "build_kernel", build_kernel)
-    monkeypatch.setattr(survey.kernel, "package_version", lambda _: "6-1")
+    monkeypatch.setattr(kernel, "build_kernel", build_kernel)
+    monkeypatch.setattr(kernel, "package_version", lambda _: "6-1")
     monkeypatch.setattr(survey, "build_bundle", build_bundle)
     monkeypatch.setattr(survey, "build_seconds", lambda _: 2.0)
-    monkeypatch.setattr(survey.campaign, "conduct", conduct)
-    monkeypatch.setattr(survey.facts, "emulator", lambda: {"qemu_version": "7"})
-    monkeypatch.setattr(survey.cache, "root", lambda: tmp_path / "cache")
+    monkeypatch.setattr(lab_campaign, "conduct", conduct)
+    monkeypatch.setattr(facts, "emulator", lambda: {"qemu_version": "7"})
+    monkeypatch.setattr(cache, "root", lambda: tmp_path / "cache")
     return made
 
 

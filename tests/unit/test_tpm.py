@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed import shell
 from testbed.errors import HostError
 from testbed.lab.machines import swtpm
 
@@ -58,8 +59,8 @@ def test_the_thread_that_started_it_lives_as_long_as_the_process(
 
 def test_a_tpm_is_made_with_the_banks_that_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr(swtpm.shell, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(swtpm.shell, "run", lambda argv, **_: seen.append([str(word) for word in argv]))
+    monkeypatch.setattr(shell, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shell, "run", lambda argv, **_: seen.append([str(word) for word in argv]))
     authority = swtpm.CertificateAuthority(directory=tmp_path / "ca")
     swtpm.manufacture(tmp_path / "one", authority, "m")
     swtpm.manufacture(tmp_path / "two", authority, "m", ("sha1", "sha256"))

@@ -9,6 +9,7 @@ import stat
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import evidence as b
 import pytest
@@ -29,7 +30,7 @@ TYPES = {"dir": stat.S_IFDIR, "file": stat.S_IFREG, "link": stat.S_IFLNK, "chr":
 VECTORS = b.page_vectors()
 
 
-def file(content: bytes, mode: int = 0o644, **more: object) -> Node:
+def file(content: bytes, mode: int = 0o644, **more: Any) -> Node:
     return Node(mode=stat.S_IFREG | mode, open=lambda: io.BytesIO(content), **more)
 
 
@@ -245,7 +246,7 @@ def test_directory_on_disk(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/hosts").touch()
     (tmp_path / "etc/mtab").symlink_to("/proc/mounts")
-    owner = {"uid": os.getuid(), "gid": os.getgid()}
+    owner: dict[str, Any] = {"uid": os.getuid(), "gid": os.getgid()}
     directory = replace(DIRECTORY, **owner)
     expected = {
         b"": directory,

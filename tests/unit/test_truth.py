@@ -183,7 +183,7 @@ def mapped(tmp_path: Path, program: str, more: Members) -> set[str]:
         return {f"/{path.decode()}" for path in (how[0] for how in executed_files(image, program.encode()))}
 
 
-def program(needed: Iterable[str], **more: str) -> bytes:
+def program(needed: Iterable[str], **more: Any) -> bytes:
     return elf([*needed, "libc.so.6"], interpreter=LOADER, **more)
 
 

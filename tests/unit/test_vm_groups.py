@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_one_worker_runs_all_tests_of_a_machine(place: Path) -> None:
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", place]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", str(place)]
     env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV"))}
     env["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(argv, cwd=place, env=env, capture_output=True, text=True, check=False)

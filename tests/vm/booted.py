@@ -16,6 +16,7 @@ from testbed.attest import verify
 from testbed.attest.entries import parse
 from testbed.attest.entries.parse import Payload
 from testbed.attest.log.ima import parse_fields, read_entries
+from testbed.attest.verdict import Verdict
 from testbed.guest import Guest
 from testbed.lab import attestation, block
 from testbed.lab.block import Parts
@@ -53,7 +54,7 @@ class Booted:
         found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
         return [parse.parse_payload(fields.name, fields.buf or b"") for fields in found]
 
-    def judged(self) -> tuple[Path, verify.Verdict]:
+    def judged(self) -> tuple[Path, Verdict]:
         """Quote both PCRs and verify; return where the evidence is, too."""
         where = self.directory / secrets.token_hex(4)
         got = attestation.collect(self.guest, (10, 11), secrets.token_bytes(32), self.machine.clone_id, where)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from booted import Saves, changes, complaints
 
@@ -18,6 +18,7 @@ from testbed.attest import verify
 from testbed.attest.entries import parse
 from testbed.attest.entries.parse import FileEntry, Payload, StartEntry
 from testbed.attest.log.ima import Entry, parse_fields, read_entries
+from testbed.attest.verdict import Verdict
 from testbed.guest import Completed, Guest
 from testbed.lab import attestation
 from testbed.lab.block import Parts, deploy
@@ -148,7 +149,7 @@ class Subject:
     def files(self, container: Contained) -> list[FileEntry]:
         """Return the entries of a container's files. It must have exactly one start, and nothing before it."""
         payloads = [payload_of(entry) for entry in self.log()]
-        (start,) = (one for one in payloads if _is_start(one, container))
+        (start,) = [one for one in payloads if _is_start(one, container)]
         theirs = [one for one in payloads if isinstance(one, FileEntry) and one.container.seq == start.container.seq]
         assert {one.container for one in theirs} <= {start.container}
         assert not theirs or payloads.index(start) < payloads.index(theirs[0])
@@ -165,7 +166,7 @@ class Subject:
         told = {name: n for name, n in changed.items() if name.startswith("unmeasured_") or name in expected}
         assert told == expected, changed
 
-    def judged(self) -> tuple[list[Entry], verify.Verdict]:
+    def judged(self) -> tuple[list[Entry], Verdict]:
         """Quote and verify; return what PCR 11 attests."""
         where = self.directory / secrets.token_hex(4)
         measurers.beat(MEASURER, self.guest)
@@ -212,5 +213,5 @@ def subject(saves: Saves, part: Parts, directory: Path) -> Iterator[Subject]:
         yield Subject(machine=machine, ak=ak, directory=directory)
 
 
-def _is_start(payload: Payload, container: Contained) -> bool:
+def _is_start(payload: Payload, container: Contained) -> TypeGuard[StartEntry]:
     return isinstance(payload, StartEntry) and parse.runtime_id(payload.cgroup_path) == container.id

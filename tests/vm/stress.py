@@ -55,7 +55,7 @@ def refused(path: str) -> int:
     try:
         run(path)
     except OSError as error:
-        return error.errno
+        return int(error.errno or 0)
     return 0
 
 

@@ -14,7 +14,7 @@ import pytest
 from testbed import plugins
 from testbed.analysis.tables import frames
 from testbed.record import Status
-from testbed.rundir import Campaign, read_plan, records
+from testbed.rundir import Campaign, load, read_plan, records
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ("debian-6.1", "debian-6.12")
@@ -61,7 +61,7 @@ def test_its_log_is_complete_on_both_kernels(campaign: Campaign) -> None:
 
 def test_the_other_arms_run_as_without_it(campaign: Campaign) -> None:
     with plugins.measurers_from([ROOT / "examples/measurer"]):
-        rows = frames.rows(campaign)
+        rows = frames.rows(load(campaign))
     cpu = rows[rows["metric"] == "cpu"].pivot_table(index="kernel", columns="measurer", values="value")
     assert (cpu["none2"] / cpu["none"] - 1).abs().max() < SAME
     assert (cpu["execlog"] > cpu["none"]).all()

@@ -153,8 +153,12 @@ def layer(path: Path, members: dict[str, tuple[bytes, int]], *, more: tuple[tarf
 
 def specials() -> tuple[tarfile.TarInfo, ...]:
     """Return a link, a hard link, a device and a FIFO."""
-    rows = (("srv/link", tarfile.SYMTYPE, "../bin/program"), ("srv/hard", tarfile.LNKTYPE, "bin/program"))
-    rows += (("srv/null", tarfile.CHRTYPE, ""), ("srv/fifo", tarfile.FIFOTYPE, ""))
+    rows = (
+        ("srv/link", tarfile.SYMTYPE, "../bin/program"),
+        ("srv/hard", tarfile.LNKTYPE, "bin/program"),
+        ("srv/null", tarfile.CHRTYPE, ""),
+        ("srv/fifo", tarfile.FIFOTYPE, ""),
+    )
     found = []
     for name, kind, target in rows:
         info = tarfile.TarInfo(name)
@@ -223,8 +227,8 @@ def test_images_have_the_digest_of_their_archives(
     assert digests["one"] == digests["bare"], "what a runtime makes is no difference"
     assert len({digests["one"], digests["places"], digests["other"]}) == 3
     # Each image is in the log once, however it was started.
-    digests = [one.digest for one in subject.images()]
-    assert len(digests) == len(set(digests))
+    logged = [one.digest for one in subject.images()]
+    assert len(logged) == len(set(logged))
 
 
 def test_a_second_start_reads_nothing_of_the_image(subject: Subject, trees: dict[str, bytes]) -> None:
@@ -476,6 +480,7 @@ def test_owners_are_told_as_the_container_sees_them(subject: Subject, trees: dic
     launch = subject.launches()["mapped"]
     assert launch.uid_map == launch.gid_map == (IdRange(inside=0, outside=100000, count=65536),)
     assert (launch.user, launch.group) == (100000, 100000)
+    assert launch.root is not None
     assert (launch.root.user, launch.root.group) == (0, 7)
     # Who may make no devices has the host's mounted one by one.
     assert {one.target for one in launch.mounts} >= {b"/", b"/proc", b"/dev", b"/dev/null"}

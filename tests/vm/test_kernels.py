@@ -14,6 +14,7 @@ from testbed.attest import verify
 from testbed.attest.entries.parse import FileEntry, StartEntry, parse_payload
 from testbed.attest.image.ground_truth import executed
 from testbed.attest.log.ima import parse_fields
+from testbed.attest.verdict import Verdict
 from testbed.guest import Completed
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -38,7 +39,7 @@ class Subject(Booted):
         words = ("podman", "--cgroup-manager=cgroupfs", f"--runtime={runtime}", "run", "--rm", "--network=none")
         return self.guest.run((*words, *options, self.image, *argv), timeout=180)
 
-    def entries(self) -> tuple[list[StartEntry], list[FileEntry], verify.Verdict]:
+    def entries(self) -> tuple[list[StartEntry], list[FileEntry], Verdict]:
         """Quote, verify, and return what PCR 11 attests."""
         where, verdict = self.judged()
         found = [e for e in verify.attested_entries(where, verdict) if e.pcr == 11]

@@ -16,6 +16,7 @@ from testbed.attest.image.ground_truth import executed
 from testbed.attest.log import rules
 from testbed.attest.log.ima import parse_fields
 from testbed.attest.truth import compare
+from testbed.attest.verdict import Verdict
 from testbed.measurers import Executed
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -50,7 +51,7 @@ def subject(booted: Booted) -> Iterator[Subject]:
         yield Subject.of(booted)
 
 
-def lines(where: Path, verdict: verify.Verdict, pcr: int) -> dict[bytes, set[bytes]]:
+def lines(where: Path, verdict: Verdict, pcr: int) -> dict[bytes, set[bytes]]:
     """Return the attested names and digests on one PCR."""
     found: dict[bytes, set[bytes]] = {}
     for entry in verify.attested_entries(where, verdict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import pytest
 
@@ -33,7 +34,7 @@ class Ended:
         return [one.value for one in found if one.metric == "cpu" and not one.warmup]
 
 
-def conduct(start: str, results: Path) -> Ended:
+def conduct(start: Literal["restore", "boot"], results: Path) -> Ended:
     wish = Experiment(
         name=start,
         question="do they start alike?",

@@ -72,7 +72,7 @@ def change_byte(name: str, offset: int) -> Callable[[], None]:
     return change
 
 
-def replace(name: str, make_new: Callable[[bytes], None]) -> Callable[[], None]:
+def replace(name: str, make_new: Callable[[bytes], object]) -> Callable[[], None]:
     def change() -> None:
         os.unlink(at(name))
         make_new(at(name))

@@ -8,8 +8,8 @@ import struct
 import threading
 from pathlib import Path
 
-from holes.memory import EVIL, EXEC, GOOD, READ, call, checked, drop, function, libc, map_file, refusal
-from stress import PAGE, mount, run, write
+from holes.memory import EVIL, EXEC, GOOD, READ, call, checked, drop, function, map_file, refusal
+from stress import PAGE, libc, mount, run, write
 
 EXT4_IOC_MOVE_EXT, FS_IOC_SETVERSION = 0xC028660F, 0x40087602
 # mov eax, 231; movzx edi, byte ptr [0x401000]; syscall
@@ -98,7 +98,7 @@ def _exchange(on: str, named: str, racing: bool) -> int:
     for file in (first, second):
         os.fsync(file)
         os.close(file)
-    return argument.moved
+    return int(argument.moved)
 
 
 def _race(first: int, argument: Moved, nothing: int) -> None:
@@ -119,4 +119,4 @@ def _race(first: int, argument: Moved, nothing: int) -> None:
 
 
 def _move(first: int, argument: Moved) -> int:
-    return libc.ioctl(first, ctypes.c_ulong(EXT4_IOC_MOVE_EXT), ctypes.byref(argument))
+    return int(libc.ioctl(first, ctypes.c_ulong(EXT4_IOC_MOVE_EXT), ctypes.byref(argument)))

@@ -5,8 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holes.memory import EVIL, EXEC, READ, call, checked, function, libc, map_file, pause, unmap
-from stress import MS_BIND, MS_PRIVATE, MS_REC, PAGE, child, inside, long_path, map_code, mount, nest, program, write
+from holes.memory import EVIL, EXEC, READ, call, checked, function, map_file, pause, unmap
+from stress import (
+    MS_BIND,
+    MS_PRIVATE,
+    MS_REC,
+    PAGE,
+    child,
+    inside,
+    libc,
+    long_path,
+    map_code,
+    mount,
+    nest,
+    program,
+    write,
+)
 
 CLONE_NEWNS = 0x20000
 

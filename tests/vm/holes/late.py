@@ -134,7 +134,7 @@ def _evil(place: str, memory: bool) -> str:
     return f"{place}/it"
 
 
-def _run_early(path: str, code: int, begin: int, work: list[Callable[[], object]]) -> dict[str, object]:
+def _run_early(path: str, code: int, begin: int, work: Sequence[Callable[[], object]]) -> dict[str, object]:
     """Call the code as soon as it is executable, then write another content: both before the threads come back."""
     threads = [threading.Thread(target=one) for one in work]
     for one in threads:

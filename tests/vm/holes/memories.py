@@ -19,12 +19,11 @@ from holes.memory import (
     call,
     checked,
     function,
-    libc,
     place_at,
     refusal,
     store_at,
 )
-from stress import PAGE, mount, write
+from stress import PAGE, libc, mount, write
 
 F_ADD_SEALS, F_SEAL_WRITE, F_SEAL_FUTURE_WRITE = 1033, 8, 16
 SHM_EXEC = 0o100000

@@ -30,7 +30,7 @@ def function(value: int) -> bytes:
 
 
 def call(address: int) -> int:
-    return ctypes.CFUNCTYPE(ctypes.c_int)(address)()
+    return int(ctypes.CFUNCTYPE(ctypes.c_int)(address)())
 
 
 def checked(result: int | None, what: str) -> int:

@@ -22,7 +22,6 @@ from holes.memory import (
     WRITE,
     Step,
     checked,
-    libc,
     map_file,
     place_at,
     refusal,
@@ -31,7 +30,7 @@ from holes.memory import (
     unmap,
 )
 from holes.uring import Ring
-from stress import PAGE, child, padded, run, wait, write
+from stress import PAGE, child, libc, padded, run, wait, write
 
 USERFAULTFD = 323
 IO_SETUP, IO_GETEVENTS, IO_SUBMIT = 206, 208, 209

@@ -10,8 +10,8 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from holes.memory import libc, system
-from stress import child
+from holes.memory import system
+from stress import child, libc
 
 BPF, INIT_MODULE, EXECVEAT = 321, 175, 322
 MAP_CREATE, MAP_UPDATE, PROG_LOAD, PROG_NEXT_ID, PROG_BY_ID, MAP_BY_ID, INFO_BY_FD = 0, 2, 5, 11, 13, 14, 15
@@ -122,7 +122,7 @@ def _write_map(number: int) -> int:
     try:
         bpf(MAP_UPDATE, attributes)
     except OSError as error:
-        return error.errno
+        return int(error.errno or 0)
     finally:
         os.close(file)
     return 0

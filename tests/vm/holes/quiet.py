@@ -9,9 +9,9 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from holes.memory import ANONYMOUS, EXEC, PRIVATE, READ, WRITE, Step, checked, libc, place_at
+from holes.memory import ANONYMOUS, EXEC, PRIVATE, READ, WRITE, Step, checked, place_at
 from holes.pins import Vector
-from stress import MS_BIND, MS_RDONLY, MS_REMOUNT, PAGE, child, mount, padded, refused, run, wait, write
+from stress import MS_BIND, MS_RDONLY, MS_REMOUNT, PAGE, child, libc, mount, padded, refused, run, wait, write
 
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 

@@ -22,12 +22,11 @@ from holes.memory import (
     checked,
     function,
     is_code,
-    libc,
     place_at,
     store_at,
     unmap,
 )
-from stress import PAGE, child, write
+from stress import PAGE, child, libc, write
 
 CLONE_VM = 0x100
 MMAP = 9
