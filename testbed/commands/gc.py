@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from testbed.lab.machines import hypervisor, reap
+from testbed.lab.machines import reap
 
 
 @click.command("gc")
@@ -13,5 +13,8 @@ def command() -> None:
 
     Machines of a running process stay. `testbed images gc` removes images.
     """
+    # `--help` of this command works without libvirt.
+    from testbed.lab.machines import hypervisor  # noqa: PLC0415
+
     for done in reap.collect(hypervisor.destroy) or ["nothing to clean up"]:
         click.echo(done)

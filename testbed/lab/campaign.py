@@ -49,12 +49,13 @@ def conduct(
     experiment's kernels. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded
     before stays.
     """
-    # First, so that nothing is built on a desk, which has no libvirt. A desk imports this module to plan.
-    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
-
     wanted = plan.selection(only)
     experiment, recipes = with_kernel(experiment, kernel_path)
     plan.check_names(experiment, recipes)
+    check_words(experiment.kernel_args)
+    # Now, so that nothing is built on a desk, which has no libvirt. A desk imports this module to plan.
+    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
+
     made_by = provenance.made_by()
     with progress.reporter(experiment.name, 0) as reporter:
         wish = experiment.kernels[0] if kernel_path is None else local.PATTERN

@@ -140,7 +140,7 @@ def test_a_crowd_that_shrank_is_a_failure() -> None:
         wish = replace(job("crun"), workload=replace(plugins.workload(name), starts=3))
         assert wish.workload.crowd
         done = iterate(FakeGuest(said), wish, 1, warmup=False)
-        assert "9 of 1" in done.failure
+        assert "9 of the 1" in done.failure
         whole = iterate(FakeGuest(account(out="done\n", alive=wish.workload.crowd.size)), wish, 1, warmup=False)
         assert whole.failure == ""
 

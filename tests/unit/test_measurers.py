@@ -66,7 +66,7 @@ def test_programs_are_taken_out_after_an_error() -> None:
     ("refuses", "what", "hint"),
     [
         ("sh", "container-file: the guest refused the IMA policy: no", "one policy"),
-        ("insmod", "container-file: the guest refused the kernel module: no", "built for the kernel"),
+        ("insmod", "container-file: the guest refused the kernel module: no", "build it for the kernel"),
         ("measurer", "container-file: the guest refused the BPF programs: no", "BPF_LSM"),
     ],
 )

@@ -62,14 +62,22 @@ def test_git_names_the_commit_and_whether_the_code_differs(tree: Path) -> None:
 
 
 def test_a_command_line_keeps_no_private_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HOME", "/people/ada")
     monkeypatch.setattr(getpass, "getuser", lambda: "ada")
     monkeypatch.setattr(platform, "node", lambda: "engine.example.net")
-    argv = ["/home/ada/.venv/bin/testbed", "run", "/home/ada/x.toml", "--results", "/data/ada/out", "--set", "seed=2"]
-    argv += ["--connect", "qemu+ssh://ada@engine.example.net/system", "/mnt/engine/adamant", "/home/adam/engines"]
+    argv = [
+        "/people/ada/.venv/bin/testbed",
+        "run",
+        "/people/ada/x.toml",
+        "--results",
+        "/data/ada/out",
+        "--set",
+        "seed=2",
+    ]
+    argv += ["--connect", "qemu+ssh://ada@engine.example.net/system", "/mnt/engine/adamant", "/people/adam/engines"]
     assert provenance.command(argv) == (
         *("testbed", "run", "~/x.toml", "--results", "/data/USER/out", "--set", "seed=2"),
-        *("--connect", "qemu+ssh://HOST/system", "/mnt/HOST/adamant", "/home/adam/engines"),
+        *("--connect", "qemu+ssh://HOST/system", "/mnt/HOST/adamant", "/people/adam/engines"),
     )
     assert provenance.command(["/x/testbed/cli.py", "gc"]) == ("testbed", "gc")
 

@@ -137,7 +137,7 @@ def test_a_dead_machine_is_told_from_a_broken_connection(serve: Callable[[Play],
     with pytest.raises(LabError, match="connection broke") as broken:
         guest_at(port).run(["reset"])
     assert not isinstance(broken.value, LostMachine)
-    with pytest.raises(LostMachine, match=r"(?s)crashed in: panic.*<console>"):
+    with pytest.raises(LostMachine, match=r"(?s)crashed while it ran panic.*<console>"):
         guest_at(port, fate).run(["panic"])
 
 

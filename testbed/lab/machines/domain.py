@@ -147,15 +147,18 @@ def masked(spec: MachineSpec) -> tuple[str, ...]:
     return tuple(feature for feature in TIERS[spec.tier].masked if feature not in spec.unmasked)
 
 
-def check_words(words: Sequence[str], tier: Tier) -> None:
-    """Raise ``SpecError`` for a word of a person's that sets what the testbed sets on every kernel's command line.
+def check_words(words: Sequence[str], tier: Tier | None = None) -> None:
+    """Raise ``SpecError`` for a word of a person's that sets what the testbed sets on the kernel's command line.
+
+    ``tier``: if it is known yet, the words of the tier count too.
 
     The kernel takes the last of two words with one key: the machine would not be the one that the tier promises.
     """
-    ours = {_word_key(word): word for word in (*_KERNEL_WORDS, *TIERS[tier].kernel, f"{_CREDENTIAL}...")}
+    of_tier = TIERS[tier].kernel if tier else ()
+    ours = {_word_key(word): word for word in (*_KERNEL_WORDS, *of_tier, f"{_CREDENTIAL}...")}
     for word in words:
         if (key := _word_key(word)) in ours:
-            message = f"key 'kernel_args': {word!r}: the testbed sets this word itself, on tier {tier}: {ours[key]}"
+            message = f"key 'kernel_args': {word!r}: the testbed sets this word itself: {ours[key]}"
             raise SpecError(message, "leave it out; docs/images.md and docs/machines.md list the testbed's words")
 
 
