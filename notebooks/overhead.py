@@ -40,7 +40,7 @@ known = tables.read(load(campaign))
 known.plan.campaign, str(known.plan.tier), len(known.plan.cells), len(known.plan.blocks)
 
 # %% [markdown]
-# ## One row a sample
+# ## One row per sample
 #
 # `oracle` is `ok` if the run's evidence was as expected. A number counts only then.
 

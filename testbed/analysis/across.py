@@ -51,7 +51,7 @@ def across(loaded: LoadedCampaign, axis: str) -> list[AxisRatio]:
 
 
 def _values(loaded: LoadedCampaign) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, measurer, block): the value of one operation."""
+    """Return one row per (kernel, runtime, workload, measurer, block): the value of one operation."""
     reading = metrics.reading(metrics.PRIMARY, loaded.plan.tier)
     assert reading is not None, "checked before"
     rows = frames.rows(loaded)

@@ -99,12 +99,12 @@ def test_a_verifier_that_fails_is_told_and_fails_the_report(tmp_path: Path, monk
     text = "\n".join(section((one,)))
     assert "0 of 1 attacks" in text
     assert "`line-deleted`: expected violation, got replay-mismatch" in text
-    assert "No other verifier" in text
-    assert "no verdict here is sure" in doubts((one,))[0]
+    assert "no other verifier" in text
+    assert "no verdict here is certain" in doubts((one,))[0]
     written = report.write(load(campaign), lambda *_: Judged(verdict=Verdict(findings=()), promises=False))
     assert written.summary.startswith("Correctness OK")
     assert written.exit_status == 1
-    assert "no verdict here is sure" in written.report.read_text()
+    assert "no verdict here is certain" in written.report.read_text()
 
 
 def test_many_names_are_cut(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The counts of ``bench log``: what an entry costs at each length, and from which one the hash table shows. Pure."""
+"""The counts of ``bench log``: the cost of an entry at each length, and where the hash table matters. Pure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def lookup(lengths: Sequence[Length]) -> Lookup | None:
 
 
 def markdown(lengths: Sequence[Length]) -> str:
-    """Return the table, a row a length, and what it says of the hash table."""
+    """Return the table, a row per length, and the cost of the hash table."""
     lines = [
         f"| {' | '.join(_COLUMNS)} |",
         "|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Table in, figure out: a module a kind of figure. The style is ``style.mplstyle``. No statistic is computed here."""
+"""Table in, figure out: a module per kind of figure. The style is ``style.mplstyle``. No statistic is computed here."""
 
 from testbed.analysis.figures.canvas import Caption, write
 from testbed.analysis.figures.curves import scaling

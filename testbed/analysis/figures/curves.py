@@ -16,7 +16,7 @@ _PANEL, _COLUMN, _GAP = 2.1, 3.3, 0.72
 
 
 def scaling(table: pd.DataFrame, caption: Caption) -> Figure:
-    """Draw the curves of ``curves.scaling``: a panel a family, a line an arm, both axes logarithmic."""
+    """Draw the curves of ``curves.scaling``: a panel per family, a line per arm, both axes logarithmic."""
     panels = list(table.groupby(["kernel", "runtime", "family"]))
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)

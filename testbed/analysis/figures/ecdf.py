@@ -19,7 +19,7 @@ _WIDTH, _PANEL = 7.6, 1.75
 
 
 def starts(table: pd.DataFrame, caption: Caption) -> Figure:
-    """Draw the starts of ``curves.starts``: a panel a workload and runtime, a point a timed iteration."""
+    """Draw the starts of ``curves.starts``: a panel per workload and runtime, a point per timed iteration."""
     named = table.assign(name=labels(table))
     panels = list(named.groupby("name"))
     text = canvas.wrapped(_WIDTH, (_words(table, caption), *caption.notes))

@@ -1,4 +1,4 @@
-"""Overhead of many workloads: a column an arm, a row a workload, the noise of each drawn behind it."""
+"""Overhead of many workloads: a column per arm, a row per workload, the noise of each drawn behind it."""
 
 from __future__ import annotations
 

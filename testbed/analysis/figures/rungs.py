@@ -1,4 +1,4 @@
-"""Overhead, a panel a workload and a row a measurer, each with its numbers beside it: for few workloads."""
+"""Overhead, a panel per workload and a row per measurer, each with its numbers beside it: for few workloads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILLED = frozenset(
 
 
 def rungs(table: pd.DataFrame, caption: Caption) -> Figure:
-    """Draw the ladder: a panel a workload, a row a measurer, a point with its 95 % interval, the A/A as a band.
+    """Draw the ladder: a panel per workload, a row per measurer, a point with its 95 % interval, the A/A as a band.
 
     ``table`` is that of ``ladder.ladder`` for one metric and has at least one row.
     """

@@ -26,7 +26,7 @@ _FILLS = {
 
 
 def stack(table: pd.DataFrame, n: str, caption: Caption) -> Figure:
-    """Draw the parts of ``attribution.parts``, a bar a workload. ``n``: blocks, in words."""
+    """Draw the parts of ``attribution.parts``, a bar per workload. ``n``: blocks, in words."""
     named = table.assign(name=labels(table))
     rows = list(dict.fromkeys(named["name"]))
     text = canvas.wrapped(_WIDTH, (_words(table, n, caption), *caption.notes))

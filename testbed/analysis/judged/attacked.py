@@ -108,8 +108,8 @@ def section(attacked: tuple[Attacked, ...]) -> list[str]:
 def doubts(attacked: tuple[Attacked, ...]) -> list[str]:
     """Return the reasons to doubt this."""
     return [
-        f"the verifier said what it must not of {len(list(_bad(evidence)))} attacks on `{evidence.run}`: "
-        "no verdict here is sure"
+        f"For {len(list(_bad(evidence)))} attacks on `{evidence.run}` the verifier gave other findings than expected, "
+        "so no verdict here is certain."
         for evidence in attacked
         if not evidence.ok
     ]

@@ -61,7 +61,7 @@ Judge = Callable[[Cell, Path, Record], Judged]
 
 
 def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
-    """Return one row a (good run, case). A run that is not good has no row, because its evidence may be incomplete."""
+    """Return one row per (good run, case). A run that is not good has no row, as its evidence may be incomplete."""
     cells = loaded.cells
     listed = [
         _row(loaded.plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))

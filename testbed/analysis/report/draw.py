@@ -13,7 +13,7 @@ from testbed.analysis.figures.canvas import blocks
 from testbed.analysis.tables.ladder import STRATUM
 from testbed.analysis.tables.tables import Tables
 
-# More workloads than this share one figure with a column an arm.
+# More workloads than this share one figure with a column per arm.
 _FEW = 3
 UNJUDGED = "The runs were not judged, so every good run counts. `testbed report` judges them."
 

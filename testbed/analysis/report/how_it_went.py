@@ -91,7 +91,7 @@ def attempts(rows: pd.DataFrame) -> list[str]:
 
 
 def boots(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload): how far its baseline differs from boot to boot.
+    """Return one row per (kernel, runtime, workload): how far its baseline differs from boot to boot.
 
     ``sd``: standard deviation of the logarithm over blocks; ``span``: largest over smallest, less 1; ``n`` blocks. It
     cancels in each ratio; a comparison across boots would have it as noise.

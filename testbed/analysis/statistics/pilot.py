@@ -38,7 +38,7 @@ def trend(iterations: ArrayLike) -> Trend:
     """
     values = np.asarray(iterations, dtype=np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError("expected a table of numbers, a row a block and a column an iteration")
+        raise ValueError("expected a table of numbers, a row per block and a column per iteration")
     first, second = np.triu_indices(values.shape[1], k=1)
     signs = np.sign(values[:, second] - values[:, first])
     variance = sum(_tau_variance(row) for row in values)

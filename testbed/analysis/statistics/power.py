@@ -31,7 +31,7 @@ _MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Drawn:
-    """Estimates and interval ends of samples with standard deviation 1, a value a sample."""
+    """Estimates and interval ends of samples with standard deviation 1, a value per sample."""
 
     center: NDArray[np.float64]
     low: NDArray[np.float64]

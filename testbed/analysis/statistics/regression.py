@@ -44,14 +44,14 @@ class Form:
         return (*((CONSTANT,) if self.constant else ()), *self.events)
 
     def design(self, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the counts by which the coefficients are multiplied: a row a row, a column a term."""
+        """Return the counts by which the coefficients are multiplied: one line per row, one column per term."""
         counts = rows[list(self.events)].to_numpy(dtype=np.float64)
         return np.hstack([np.ones((len(rows), 1)), counts]) if self.constant else counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A fit: ``fits`` has a row a block (named in ``blocks``) and a column a term of ``form``.
+    """A fit: ``fits`` has a row per block (named in ``blocks``) and a column per term of ``form``.
 
     ``condition``: the worst block's condition number, columns scaled to length 1. Above 30 the terms are so alike that
     their coefficients can be wrong where their sum is right (Belsley, Kuh, Welsch, *Regression Diagnostics*, 1980).
@@ -97,7 +97,7 @@ def fit(table: pd.DataFrame, form: Form) -> Model:
 def held_out(table: pd.DataFrame, form: Form, *, by: str, keys: Sequence[str] = ()) -> pd.DataFrame:
     """Return how well each value of ``by`` (a workload) is predicted by a fit of all the others.
 
-    One row a (``by``, ``keys``), where ``keys`` distinguish its rows of one block (the measurer): ``measured`` (Hodges-
+    One row per (``by``, ``keys``), where ``keys`` distinguish rows of one block (the measurer): ``measured`` (Hodges-
     Lehmann over blocks), ``predicted low high``, and ``error error_low error_high``: predicted/measured - 1 in each
     block, over the ``n`` blocks that have both. Raises ``ValueError`` where the others do not separate the terms,
     where a measured cost is 0, and where ``keys`` leave several rows of a block.

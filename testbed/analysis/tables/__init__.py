@@ -1,1 +1,1 @@
-"""From raw rows to all tables of a campaign, a module a table."""
+"""From raw rows to all tables of a campaign, a module per table."""

@@ -30,7 +30,7 @@ COLUMNS = (*STRATUM, "part", "value", "low", "high", "base", "share", "how", "un
 
 
 def parts(observed: Mapping[str, pd.DataFrame], fits: Sequence[Fit], unit: str) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, part): what it adds in one timed iteration.
+    """Return one row per (kernel, runtime, workload, part): what it adds in one timed iteration.
 
     ``value`` with its 95 % interval ``low high`` (of fitted parts that of the price), ``base`` the baseline's
     iteration, ``share`` of all that was added. ``observed`` of ``holdout.observe``, ``fits`` of ``holdout.fits`` on all

@@ -85,7 +85,7 @@ def unit_of(tier: Tier) -> str:
 
 
 def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, step: Step) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, block): what the step added in one iteration, and its events.
+    """Return one row per (kernel, runtime, workload, block): what the step added in one iteration, and its events.
 
     Columns: ``STRATUM``, ``block``, ``over``, ``added`` and ``below`` (the arm below) in ``unit_of`` the tier,
     ``cold``, the step's terms. Rows of which an event count is unknown are left out. Attacks price nothing.

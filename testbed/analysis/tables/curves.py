@@ -21,7 +21,7 @@ SCALING = (
 
 
 def starts(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """Return one row a timed iteration of a workload that only starts containers: ``value`` of one start.
+    """Return one row per timed iteration of a workload that only starts containers: ``value`` of one start.
 
     Columns: ``STRATUM measurer block iteration value starts``; ``starts`` in the iteration, of which ``value`` is the
     mean. In the unit of the tier's primary metric; empty where that means nothing.
@@ -38,7 +38,7 @@ def starts(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
 
 
 def scaling(ladder: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, family, number, treatment): the absolute cost of an operation.
+    """Return one row per (kernel, runtime, family, number, treatment): the absolute cost of an operation.
 
     ``ladder`` of ``ladder.ladder``. A family is workloads of one name with different numbers at its end (``files-10``,
     ``bytes-64k``), at least three of them. ``noise``: how far the A/A reaches, absolute.

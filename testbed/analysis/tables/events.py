@@ -90,7 +90,7 @@ def truth_of(campaign: Campaign) -> Truth:
 
 
 def events(loaded: LoadedCampaign, truth: Truth) -> pd.DataFrame:
-    """Return one row a (good run, iteration): what was measured in it. Numbers that nobody knows are missing.
+    """Return one row per (good run, iteration): what was measured in it. Unknown numbers are missing.
 
     ``counted_files counted_bytes`` (of code in containers, by the measurer) and ``true_files true_bytes`` (by the
     images) are of the whole run; the other counts are of the iteration, by the measurer where it counts, else true.

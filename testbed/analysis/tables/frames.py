@@ -1,4 +1,4 @@
-"""From a campaign's directory to tables: one row a sample (``rows.parquet``), one row a run.
+"""From a campaign's directory to tables: one row per sample (``rows.parquet``), one row per run.
 
 Earlier attempts of a run (``NAME~1``) are rows too, but not ``current``: they may be of another boot, or disturbed, and
 no contrast uses them.
@@ -41,7 +41,7 @@ ROW_COLUMNS = (
 
 
 def rows(loaded: LoadedCampaign, checks: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return one row a sample, typed; a run without samples is one row without a value.
+    """Return one row per sample, typed; a run without samples is one row without a value.
 
     ``checks``: of ``checks.checks``; without it those of ``checks.parquet``, if that is there. ``oracle`` is the worst
     verdict on the run (``ok`` ``unexpected`` ``missed``), ``unjudged`` if the run is not in the table, and missing

@@ -67,7 +67,7 @@ def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequenc
 
 
 def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, arm): what the arm adds in one iteration, observed and predicted.
+    """Return one row per (kernel, runtime, workload, arm): what the arm adds in one iteration, observed and predicted.
 
     ``low high``: the observation's 95 % interval. Empty if fewer than four workloads can be fitted.
     """

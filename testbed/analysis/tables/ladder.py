@@ -59,7 +59,7 @@ def rung_of(measurer: str) -> int | None:
 
 
 def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
+    """Return one row per (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
 
     Columns: ``STRATUM``, the fields of ``effect.Overhead``, ``cost cost_low cost_high`` (absolute, an operation) and
     ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the A/A).
@@ -91,7 +91,7 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One treatment and the baseline in one stratum: ``arms`` has the blocks that have them all, a column an arm.
+    """One treatment and the baseline in one stratum: ``arms`` has the blocks that have them all, a column per arm.
 
     ``bases``: the baseline's columns; ``floor``: what the same arm twice showed, ``None`` without a duplicate.
     """
@@ -139,7 +139,7 @@ _FLOOR = ("floor", "floor_low", "floor_high", "floor_n", "delta")
 
 
 def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, warmup: bool = False) -> pd.DataFrame:
-    """Return each arm's value in one stratum, in the unit of ``reading``: a row a block, a column a measurer.
+    """Return each arm's value in one stratum, in the unit of ``reading``: a row per block, a column per measurer.
 
     It is the median of the timed iterations of runs that count (``frames.counted``), of an operation where ``reading``
     says so; with ``warmup`` the value of the first iteration in the machine.
@@ -195,7 +195,7 @@ def _cost(contrast: Contrast, reading: metrics.Reading) -> dict[str, Any]:
 
 
 def baseline_of(values: pd.DataFrame, bases: list[str]) -> NDArray[np.float64]:
-    """Return the geometric mean of the baseline's arms, a value a block. ``values``: of ``arm_values``."""
+    """Return the geometric mean of the baseline's arms, a value per block. ``values``: of ``arm_values``."""
     mean: NDArray[np.float64] = np.exp(np.log(values[bases].to_numpy(dtype=float)).mean(axis=1))
     return mean
 

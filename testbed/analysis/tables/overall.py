@@ -1,4 +1,4 @@
-"""All contrasts of a campaign together: one number over all workloads, and whether other methods would agree."""
+"""All contrasts of a campaign together: one number over all workloads, and what other methods give."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS = (*STRATUM, "treatment", "method", "ratio", "low", "high", "verdict", "
 
 
 def overall(contrasts: list[Contrast]) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, treatment): the geometric mean over its workloads, with its 95 % interval.
+    """Return one row per (kernel, runtime, treatment): the geometric mean over its workloads, with its 95 % interval.
 
     The unit is the block here too: the workloads of a block share its boot. A block that lost one of the workloads is
     left out. ``apart_low apart_high``: the interval if they did not, by a bootstrap within each workload, which has
@@ -42,7 +42,7 @@ def overall(contrasts: list[Contrast]) -> pd.DataFrame:
 
 
 def methods(contrasts: list[Contrast], delta: float) -> pd.DataFrame:
-    """Return one row a (contrast, method): what each estimator makes of the same blocks; ``agree``: all alike."""
+    """Return one row per (contrast, method): the estimate of each method; ``agree``: all give one verdict."""
     listed: list[dict[str, Any]] = []
     for contrast in contrasts:
         bases = (contrast.arms[base] for base in contrast.bases)

@@ -16,7 +16,7 @@ COLUMNS = (*STRATUM, "measurer", "extends", "wait", "base_wait")
 
 
 def waiting(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """Return one row a (kernel, runtime, workload, arm): medians over the timed iterations of runs that count.
+    """Return one row per (kernel, runtime, workload, arm): medians over the timed iterations of runs that count.
 
     ``extends``: entries that the log grew by, an iteration; ``wait``: elapsed less CPU time, guest seconds;
     ``base_wait``: that of the baseline.
