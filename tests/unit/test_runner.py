@@ -125,7 +125,7 @@ def test_every_cell_of_every_block_once_and_no_save_is_left(floor: Floor) -> Non
 def test_a_record_says_which_code_made_it_and_what_its_machine_was_set_to(floor: Floor) -> None:
     machine = MachineSpec(name="x", kernel=None, image=None, tier=Tier.ICOUNT, memory_mib=800)  # type: ignore[arg-type]
     made_by = MadeBy(version="1", sources="ab", command=("testbed", "run"))
-    parts: Any = {"debian-6.12": SimpleNamespace(images=(), machine=machine)}
+    parts: Any = {"debian-6.12": SimpleNamespace(images=(), products={}, machine=machine)}
     floor.job = replace(floor.job, parts=parts, made_by=made_by)
     asked: list[RunRequest] = []
     floor.fate = asked.append

@@ -123,7 +123,7 @@ def test_a_run_that_left_nothing_is_no_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dmesg", "change", "judged", "reason"),
     [
-        ("[ 9.0] BUG: kernel NULL pointer dereference\n", {}, GOOD, "the kernel printed"),
+        ("[ 9.0] BUG: kernel NULL pointer dereference\n", {}, GOOD, "the kernel complains"),
         ("[ 9.0] WARNING: CPU: 0 PID: 1 at mm/slub.c:1\n", {}, GOOD, "mm/slub.c:1"),
         ("", {"counters": {"files": 9, "unmeasured_no_identity": 2}}, GOOD, "unmeasured_no_identity is 2"),
         ("", {"facts": {"taint": 512}}, GOOD, "tainted: 512"),

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from test_truth import archive, layer
 
 from testbed import cli, errors, rundir
 from testbed.analysis.bench.log_growth import Length, Lookup
@@ -33,6 +35,7 @@ from testbed.attest.policy.make import as_json as policy_as_json
 from testbed.attest.policy.reference import load_policy
 from testbed.attest.saved.state import load_state
 from testbed.attest.verdict import Verdict
+from testbed.commands import claim
 from testbed.commands.audit import command as audit_command
 from testbed.commands.bench import command as bench
 from testbed.commands.bench import measurer as bench_measurer
@@ -52,9 +55,9 @@ SAMPLES = GOLDEN / "schemas"
 BUNDLE = GOLDEN / "bundle-debian-6.12"
 PAGE = (ROOT / "docs/upgrading.md").read_text()
 
-VERDICT, AUDIT, SEMANTICS, DOCTOR, IMAGE_DIGEST, BENCH_MEASURER, BENCH_LOG = (
+VERDICT, AUDIT, SEMANTICS, DOCTOR, IMAGE_DIGEST, BENCH_MEASURER, BENCH_LOG, CLAIM = (
     f"testbed {name} --json"
-    for name in ("verify", "audit", "semantics", "doctor", "image-digest", "bench measurer", "bench log")
+    for name in ("verify", "audit", "semantics", "doctor", "image-digest", "bench measurer", "bench log", "claim")
 )
 ENTRY, TREE, STATE, POLICY = "log entry", "image tree digest", "saved state", "policy"
 
@@ -79,6 +82,7 @@ HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (measure, (IMAGE_DIGEST,)),
     (bench.callback, (BENCH_MEASURER, BENCH_LOG)),
     (bench_measurer.callback, (BENCH_MEASURER, BENCH_LOG)),
+    (claim.truth_of, (CLAIM,)),
 )
 
 
@@ -170,6 +174,13 @@ def as_today(today: Callable[[], object]) -> Callable[[Path], object]:
     return lambda path: list(lost(json.loads(path.read_text()), today()))
 
 
+def claimed() -> object:
+    """Return what ``testbed claim`` says of an image with one script in it."""
+    with tempfile.TemporaryDirectory() as place:
+        image = archive(Path(place) / "image", [layer({"usr/bin/busybox": b"#!/usr/bin/busybox\n"})])
+        return run("claim", "container-image", "exec-static", "--image", image, "--json")
+
+
 def lost(then: object, now: object, where: str = "") -> Iterator[str]:
     if type(then) is not type(now):
         yield f"{where}: {type(then).__name__} has become {type(now).__name__}"
@@ -253,6 +264,7 @@ TABLE = (
         Sample(name, VERDICT, 1, "written", as_today(lambda: verify(BUNDLE, BUNDLE / "ak.pub")), [])
         for name in ("verdict-1-early.json", "verdict-1.json")
     ),
+    Sample("claim-1.json", CLAIM, 1, "written", as_today(claimed), []),
     Sample("audit-1.json", AUDIT, 1, "written", as_today(lambda: run("audit", SAMPLES / "bundle-1", "--json")), []),
     Sample(
         "semantics-1.json",
