@@ -115,8 +115,7 @@ def boot(lab: Lab, parts: Parts, cells: Sequence[Cell], directory: Path) -> Iter
                 load(guest, runtime, next(image for image in parts.images if image.name == name))
         deploy(guest, parts.bundle)
         ak = attestation.enrol(guest, machine.tpm)
-        for setting in settings(parts.machine):
-            guest.run(setting.argv)
+        hold_still(guest, parts.machine)
         yield Ready(machine=machine, ak=ak)
 
 
@@ -125,6 +124,12 @@ def restore(lab: Lab, saved: Saved, ak: bytes, directory: Path) -> Iterator[Read
     """Hold a clone of a block's saved machine. Raises as ``Lab.restore`` does."""
     with lab.restore(saved, directory) as machine:
         yield Ready(machine=machine, ak=ak)
+
+
+def hold_still(guest: Guest, machine: MachineSpec) -> None:
+    """Set in a guest what must be set before it is saved."""
+    for setting in settings(machine):
+        guest.run(setting.argv)
 
 
 def settings(machine: MachineSpec) -> tuple[Setting, ...]:

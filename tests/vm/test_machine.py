@@ -179,7 +179,8 @@ def test_an_error_leaves_no_process_and_no_disk(lab: Lab, saved: tuple[Saved, by
 HOLD = """
 import sys
 from pathlib import Path
-from testbed.lab.machines.machine import Saved, open_lab
+from testbed.lab.machines.lab import open_lab
+from testbed.lab.machines.save import Saved
 with open_lab() as lab, lab.restore(Saved.load(Path(sys.argv[1])), Path(sys.argv[2])) as machine:
     print("up", flush=True)
     sys.stdin.read()

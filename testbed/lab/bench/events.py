@@ -65,7 +65,8 @@ def prepare(lab: Lab, parts: block.Parts, tools: Path, directory: Path) -> Saved
         guest.run((f"{ROOT}/bench", "make", f"{ROOT}{FILES}"), timeout=_SECONDS)
         if _IMAGE_ARM in arms():
             _make_trees(guest)
-        guest.run(("sync",))
+        # As for a campaign: the kernel must not give pages back at another moment in each arm.
+        block.hold_still(guest, parts.machine)
         return machine.save(directory / "saved")
 
 
