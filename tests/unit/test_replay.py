@@ -112,6 +112,16 @@ def test_the_mark_is_before_the_first_that_is_not_attested() -> None:
     assert mark.values == {10: b.extended(one, 10), 11: bytes(32)}
 
 
+def test_every_foreign_entry_is_counted_and_the_first_is_named() -> None:
+    foreign = [b.ima_ng(f"/x{number}", b"", 12 + number) for number in range(3)]
+    log = b.ima_ng("/1", b"") + b"".join(foreign) + b.ima_ng("/2", b"")
+    replay = begun("sha256", (10,), apart({10: b.extended(log, 10)}))
+    assert stepped(log, replay) == [1, 5]
+    assert (replay.foreign, replay.unattested) == (3, 0)
+    assert replay.first_foreign is not None
+    assert replay.first_foreign.number == 2
+
+
 def test_a_pcr_that_was_not_quoted_is_foreign_before_the_boundary() -> None:
     log = b.ima_ng("/1", b"") + b.ima_ng("/x", b"", 12) + b.ima_ng("/2", b"")
     replay = begun("sha256", (10,), apart({10: b.extended(log, 10)}))
