@@ -7,9 +7,10 @@ PYTHON_FILES := testbed tests benchmarks notebooks examples
 # The newest campaign, else the small reference data of the repository.
 RESULTS ?= $(or $(patsubst %/plan.json,%,$(firstword $(shell ls -t results/*/plan.json 2>/dev/null))),results/reference)
 
-# Branch coverage of the verifier: less is a failure.
-COVER_MIN := 95
-COVER := --cov=testbed.attest --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=$(COVER_MIN)
+# Line and branch coverage in percent: less is a failure. The verifier has a floor of its own. Parts of the package need
+# a machine, so only tests/vm reaches them.
+COVER_MIN := 92
+COVER_MIN_VERIFIER := 95
 
 # `make fuzz`: each of these for so many seconds, two at a time.
 FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
@@ -77,7 +78,11 @@ check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/mypy
 	$(BIN)/mypy tests/vm
 	$(BIN)/mypy tests/kasan
-	$(BIN)/pytest tests/unit -q -n 2 $(COVER)
+	$(BIN)/pytest tests/unit -q -n 2 --cov=testbed --cov-branch --cov-report=
+	@echo 'Coverage of the verifier:'
+	$(BIN)/coverage report --include='testbed/attest/*' --show-missing --skip-covered --fail-under=$(COVER_MIN_VERIFIER)
+	@echo 'Coverage of the whole package, in percent:'
+	$(BIN)/coverage report --format=total --fail-under=$(COVER_MIN)
 
 holes: setup ## every attack on the measurer, in all its variants, on both kernels
 	TESTBED_FORCE_VM=1 $(BIN)/pytest $(HOLE_TESTS) -m vm -n $(VM_WORKERS)

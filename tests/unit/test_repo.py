@@ -158,6 +158,16 @@ def test_only_kasan_runs_the_soak() -> None:
     assert re.search(r"^\d+ skipped in ", done.stdout, re.MULTILINE), done.stdout
 
 
+def test_check_has_a_floor_for_the_package_and_a_higher_one_for_the_verifier() -> None:
+    """Of one run: a second one of the tests would take as long again."""
+    lines = make("-n", "check").stdout.splitlines()
+    (tests,) = [line for line in lines if "pytest" in line]
+    assert "--cov=testbed --cov-branch" in tests
+    reports = [line for line in lines if "coverage report" in line]
+    floors = {"testbed/attest/" in line: int(re.findall(r"--fail-under=(\d+)", line)[0]) for line in reports}
+    assert 100 > floors[True] > floors[False] > 90
+
+
 def test_ci_runs_all_tests_and_forces_those_that_boot() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
