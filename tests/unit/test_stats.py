@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -258,3 +259,36 @@ def test_null_campaigns_are_seldom_called_overhead() -> None:
         verdict = stats.conclude(effect, floor, delta=DELTA)
         false += verdict not in {Conclusion.NO_DETECTABLE_OVERHEAD, Conclusion.INVALID}
     assert false / 600 < 0.05
+
+
+def test_the_spread_is_that_of_a_sample_and_one_block_has_none() -> None:
+    values = [0.01, 0.02, 0.04, -0.03]
+    assert stats.estimate(values).spread == pytest.approx(statistics.stdev(values))
+    assert math.isnan(stats.estimate([0.01]).spread)
+
+
+@pytest.mark.parametrize(("n", "known"), [(11, False), (12, True)])
+def test_a_p_is_shown_of_twelve_blocks(n: int, known: bool) -> None:
+    effect = stats.estimate(np.linspace(0.01, 0.02, n))
+    got = stats.overhead(effect, QUIET, metric="cpu", baseline="none", treatment="x", delta=DELTA)
+    assert got.p == (pytest.approx(2 / 2**n) if known else None)
+
+
+@pytest.mark.parametrize("ends", [(0.0001, 0.002), (-0.002, -0.0001)])
+def test_an_end_at_the_resolution_is_no_bias(ends: tuple[float, float]) -> None:
+    assert not Floor(estimate=_estimate(*ends), resolution=0.0001).biased
+
+
+def test_what_only_reaches_a_bound_is_not_beyond_it() -> None:
+    """An effect as high as the floor is not above it, an interval that ends at 0 or at the margin is not past that."""
+    floor = Floor(estimate=_estimate(-0.25, 0.25), resolution=0.0)
+    for sign in (1, -1):
+        at = _estimate(*sorted((sign * 0.125, sign * 0.375)))
+        assert abs(at.center) == floor.height
+        assert stats.conclude(at, floor, delta=DELTA) == Conclusion.INCONCLUSIVE
+        from_zero = _estimate(*sorted((0.0, sign * 1.0)))
+        assert stats.conclude(from_zero, floor, delta=DELTA) == Conclusion.INCONCLUSIVE
+    for low, high in ((math.log1p(-DELTA), 0.0), (0.0, math.log1p(DELTA))):
+        wide = Interval(low=-1.0, high=1.0)
+        margin = EffectEstimate(center=0.0, interval=wide, narrow=Interval(low=low, high=high), n=6)
+        assert stats.conclude(margin, QUIET, delta=DELTA) == Conclusion.INCONCLUSIVE
