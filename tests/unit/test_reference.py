@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from fake_campaign import build
-from test_report_judging import _judged, _one_program  # noqa: F401 - the fixture has images say one program
+from test_judging import _judged, _one_program  # noqa: F401 - the fixture has images say one program
 
 from testbed import rundir
 from testbed.analysis import reference
