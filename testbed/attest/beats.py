@@ -21,13 +21,13 @@ from testbed.attest.finding import Finding, FindingKind
 # A beat may be late by a whole interval: a work queue of the kernel guarantees no time.
 _PATIENCE = 2
 _SECOND = 1_000_000_000
-# Which hooks a beat must have seen to run, by event: a beat that was asked for tries them all.
+# Which hooks a beat must have seen run, by event: a requested beat tries them all.
 _PROVED = {PERIODIC: OPEN_PROVED, ASKED: ALL_PROVED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """What must be known of a beat to judge the next one. ``time`` and ``interval`` in nanoseconds."""
+    """What the verifier must know about a beat to judge the next one. ``time`` and ``interval`` in nanoseconds."""
 
     number: int
     time: int
@@ -82,7 +82,7 @@ class Beats:
 
 
 def _unproved(where: str, beat: BeatEntry) -> Iterator[Finding]:
-    """Report the hooks that a beat has not seen to run; a beat of version 1 names none."""
+    """Report the hooks that a beat has not seen run; a beat of version 1 names no hooks."""
     missing = 0 if beat.proved is None else _PROVED.get(beat.event, 0) & ~beat.proved
     if missing:
         got = f"hooks not seen to run: {', '.join(names(missing, HOOKS))}, at beat {beat.number}"

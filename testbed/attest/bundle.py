@@ -1,4 +1,4 @@
-"""The evidence bundle: four files of a directory, of which nothing is believed that is not signed."""
+"""The evidence bundle: four files of a directory. The verifier trusts only what is signed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from testbed.attest.finding import BadEvidence
 from testbed.attest.strict_json import read_json
 
 SCHEMA = 1
-# What a bundle may make a verifier read. A million entries of this project are about 200 MB.
+# The most that a verifier reads of each file of a bundle. A million entries of this project are about 200 MB.
 LIMITS = {"bundle.json": 1 << 20, "quote.attest": 1 << 12, "quote.sig": 1 << 12, "ima.bin": 1 << 31}
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 _PCR = re.compile(r"0|[1-9][0-9]?")
@@ -23,7 +23,7 @@ _PCR = re.compile(r"0|[1-9][0-9]?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A bundle as it was read, but for the log. ``pcr_values`` are the attester's words; ``None`` if it gave none."""
+    """A bundle as it was read, without the log. ``pcr_values``: the attester's claim; ``None`` if there is none."""
 
     attest: bytes
     sig: bytes
@@ -40,21 +40,21 @@ class Log:
 
 
 def read_bundle(directory: Path) -> Bundle:
-    """Read all but the log. Raises ``BadEvidence`` for what is missing, no plain file, too large or no such JSON."""
+    """Read all but the log. Raises ``BadEvidence`` for a missing, too large or not plain file, and for wrong JSON."""
     values = _parse(read_file(directory, "bundle.json"))
     return Bundle(attest=read_file(directory, "quote.attest"), sig=read_file(directory, "quote.sig"), pcr_values=values)
 
 
 @contextmanager
 def open_log(directory: Path) -> Iterator[Log]:
-    """Open ``ima.bin``. Raises ``BadEvidence`` if it is missing, no plain file or too large."""
+    """Open ``ima.bin``. Raises ``BadEvidence`` if it is missing, not a plain file or too large."""
     with _open(directory, "ima.bin") as file:
         status = os.fstat(file.fileno())
         yield Log(file=file, size=status.st_size, changed=status.st_ctime_ns)
 
 
 def unchanged(log: Log) -> None:
-    """Raise ``BadEvidence`` if the log was written while it was read: no two looks at it would be of one log."""
+    """Raise ``BadEvidence`` if the log was written while it was read: two passes would read different logs."""
     status = os.fstat(log.file.fileno())
     if (status.st_size, status.st_ctime_ns) != (log.size, log.changed):
         raise BadEvidence("ima.bin", "a log that stays the same while it is read", "it changed")
@@ -74,7 +74,7 @@ def _open(directory: Path, name: str) -> BinaryIO:
 
 
 def read_file(directory: Path, name: str) -> bytes:
-    """Read one of the files. Raises ``BadEvidence`` if it is missing, no plain file or too large."""
+    """Read one of the files. Raises ``BadEvidence`` if it is missing, not a plain file or too large."""
     with _open(directory, name) as file:
         return file.read(LIMITS[name])
 

@@ -1,4 +1,4 @@
-"""What a judge finds, and what the log says of a container. A wrong digest is a value, not an exception."""
+"""What a judge finds, and what the log says about a container. A wrong digest is a value, not an exception."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ INFORMATIVE = frozenset({FindingKind.UNATTESTED})
 
 
 def counted(number: int, one: str, several: str = "") -> str:
-    """Return a number with its word: ``1 entry``, ``2 entries``. ``several``: the plural, if it is not with an s."""
+    """Return a number with its word: ``1 entry``, ``2 entries``. ``several``: the plural, if it does not end in s."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it must be. ``container`` is the ``seq`` of the container it is about, as text."""
+    """One thing that is not as expected. ``container``: the ``seq`` of the container that it is about, as text."""
 
     kind: FindingKind
     where: str
@@ -68,7 +68,7 @@ class Finding:
 
 
 class BadEvidence(EvidenceError):
-    """Bytes that are not what they must be: an ``EvidenceError`` that can be written down as a finding."""
+    """Bytes that are not as expected: an ``EvidenceError`` that can be reported as a finding."""
 
     kind = FindingKind.MALFORMED
 
@@ -79,13 +79,13 @@ class BadEvidence(EvidenceError):
         self.got = got
 
     def finding(self, where: str = "", container: str | None = None) -> Finding:
-        """Write it down; ``where`` goes before the place that the error names."""
+        """Return it as a finding; ``where`` goes before the location that the error names."""
         place = f"{where}: {self.where}" if where else self.where
         return Finding(kind=self.kind, where=place, expected=self.expected, got=self.got, container=container)
 
 
 class UnsupportedEvidence(BadEvidence):
-    """Well formed, as far as can be told, but of a kind or version that this verifier cannot judge."""
+    """Well formed, as far as can be checked, but of a kind or version that this verifier cannot judge."""
 
     kind = FindingKind.UNSUPPORTED
 
@@ -94,9 +94,9 @@ class UnsupportedEvidence(BadEvidence):
 class Container:
     """What the attested log says of one container.
 
-    ``runtime_id`` is read off its cgroup's path, where possible; a container in a container has none, as the outer one
-    can name that cgroup as it likes. ``parent``: the ``seq`` of the container that started it, 0 for the host.
-    ``image_digest``: of its image's tree as its launch tells it, hex, empty without one.
+    ``runtime_id`` is read from its cgroup's path, where possible. A container in a container has no id, because the
+    outer one can choose that cgroup's name. ``parent``: the ``seq`` of the container that started it, 0 for the host.
+    ``image_digest``: of its image's tree, from its launch, hex; empty without a launch.
     """
 
     seq: int

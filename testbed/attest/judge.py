@@ -30,10 +30,10 @@ _BOOT = b"boot_aggregate"
 class Judge:
     """The findings and containers so far.
 
-    Which PCRs reach their quoted value is known only at the end, so a finding that counts only then is kept with its
-    PCR. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR, ``None`` if in an earlier
-    verification; ``parts``: likewise the parts of the measurer, and where they were seen. ``beats``: by PCR.
-    ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each boot_aggregate is.
+    Which PCRs reach their quoted value is known only at the end, so a finding that depends on it is kept with its PCR.
+    ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR, ``None`` if in an earlier verification;
+    ``parts``: likewise the parts of the measurer, and where they were seen. ``beats``: by PCR. ``namespaced``: lines
+    whose names contain a namespace, with their PCR. ``boots``: where each boot_aggregate is.
     """
 
     policy: Policy | None = None
@@ -50,7 +50,7 @@ class Judge:
         self.roster.policy = self.policy
 
     def findings(self, reached: Collection[int]) -> list[Finding]:
-        """Return what was found, given the PCRs that came to their quoted value."""
+        """Return the findings, given the PCRs that reached their quoted value."""
         findings = [finding for pcr, finding in self._findings if pcr is None or pcr in reached]
         findings += [finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end()]
         return [*findings, *self._unlaunched(reached), *self._measurer(reached), *self._ambiguous(reached)]
@@ -74,7 +74,7 @@ class Judge:
     def step(self, entry: Entry) -> None:
         """Judge one entry."""
         if entry.violation:
-            # Its template data are in no PCR, so not even the name is proven.
+            # No PCR covers its template data, so not even the name is proven.
             expected, got = "a measurement", f"a violation; the (unproven) name is {_unproven_name(entry)}"
             self._or_noted(FindingKind.VIOLATION, entry.where, expected, got)
             return
@@ -171,7 +171,7 @@ class Judge:
             self.trees.add((entry.pcr, payload.digest))
 
     def _container_file(self, entry: Entry, payload: parse.FileEntry) -> None:
-        """Look a container's file up in the images that it can be of, never in the host's list."""
+        """Look up a container's file in the images that the container can be of, never in the host's list."""
         seq = payload.container.seq
         if payload.flags & parse.NOT_BOUND:
             expected = "a file whose content cannot change"
@@ -220,7 +220,7 @@ class Judge:
             self._complain(complaint, entry, complaint.got, str(seq))
 
     def _unlaunched(self, reached: Collection[int]) -> Iterator[Finding]:
-        """Report the containers without a launch, if each image that they can be of demands one."""
+        """Report the containers without a launch, if each of their possible images demands one."""
         for seq, container in self.known(reached).items():
             if self.policy is None or container.launched:
                 continue
@@ -258,7 +258,7 @@ class Judge:
         self._about(entry, seq, FindingKind.MALFORMED, expected, got)
 
     def _about(self, entry: Entry, seq: int, kind: FindingKind, expected: str, got: str) -> None:
-        """Report it only if the entry is attested: an unattested one may have been added by anybody."""
+        """Report it only if the entry is attested: anybody may have added an unattested one."""
         finding = Finding(kind=kind, where=_of(entry, seq), expected=expected, got=got, container=str(seq))
         self._findings.append((entry.pcr, finding))
 

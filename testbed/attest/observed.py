@@ -16,12 +16,11 @@ from testbed.measurers import ForeignLog, LogEntry, Measurer, Seen, What, argume
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """A file, an image or a launch that an entry speaks of, as a measurer claims it.
+    """A file, an image or a launch that an entry is about, as a measurer reports it.
 
-    ``digest``: of its content, hex; ``bound``: the entry's own digest, hex. ``container``: the runtime's id, or
-    ``seq N`` where the cgroup's path has none; ``None`` where the entry has none. ``seq``: only in entries of this
-    project's measurer. ``pcr``: ``None`` for a line that no PCR vouches for. ``lacks``: what a launch must tell and
-    does not.
+    ``digest``: of its content, hex; ``bound``: the entry's own digest, hex. ``container``: the runtime's id, or ``seq
+    N`` where the cgroup's path has none; ``None`` where the entry has none. ``seq``: only in entries of this project's
+    measurer. ``pcr``: ``None`` for a line that no PCR vouches for. ``lacks``: what a launch must contain and does not.
     """
 
     where: str
@@ -36,12 +35,12 @@ class Observed:
 
     @property
     def one_to_one(self) -> bool:
-        """Whether each entry must be claimed: its measurer tells containers apart, and logs nothing else."""
+        """Whether each entry must be claimed: its measurer distinguishes containers, and logs nothing else."""
         return self.container is not None or self.what is not What.FILE
 
 
 def observe(entries: Iterable[Entry], containers: Mapping[str, Container]) -> Iterator[Observed]:
-    """Yield what each entry speaks of: a file, image or launch. What cannot be read has been reported by ``verify``."""
+    """Yield what each entry is about: a file, image or launch. ``verify`` has reported entries that cannot be read."""
     for entry in entries:
         try:
             seen = None if entry.violation else _observed(entry, containers)
@@ -52,7 +51,7 @@ def observe(entries: Iterable[Entry], containers: Mapping[str, Container]) -> It
 
 
 def observe_foreign(measurer: Measurer, entries: Iterable[Entry], own: bytes) -> tuple[Observed, ...]:
-    """Return what a measurer said that has an ``observe`` of its own; nothing for other measurers.
+    """Return what a measurer with its own ``observe`` recorded; nothing for other measurers.
 
     ``entries``: the attested entries of the IMA log; ``own``: the measurer's own log.
 

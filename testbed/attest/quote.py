@@ -63,7 +63,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """What a quote says and what is wrong with it. ``attest`` is ``None`` if it is not a quote."""
+    """The content of a quote and the findings about it. ``attest`` is ``None`` if it is not a quote."""
 
     attest: Attest | None
     signature: Signature
@@ -89,7 +89,7 @@ def parse_nonce(text: str) -> bytes:
 
 
 def parse_attest(data: bytes) -> Attest | None:
-    """Read a TPMS_ATTEST to its last byte; ``None`` if it attests something else than PCRs. Raises ``BadEvidence``."""
+    """Read a TPMS_ATTEST to its last byte; ``None`` if it attests something other than PCRs. Raises ``BadEvidence``."""
     reader = Reader(data, "quote.attest")
     magic = reader.uint(4, "magic")
     if reader.uint(2, "type") != ATTEST_QUOTE:
@@ -138,7 +138,8 @@ def check(
     """Judge a quote. Raises ``BadEvidence`` if either file is malformed, ``SpecError`` if ``parent`` cannot be used.
 
     ``firmware``: the only firmwareVersion that is accepted. For a key outside the endorsement and platform hierarchies
-    a TPM adds a number of that key's own to it: pin what a quote by this key has shown (Part 1, "Obfuscation").
+    a TPM adds a number to it that depends on the key: pin the value that a quote by this key has shown (Part 1,
+    "Obfuscation").
     """
     if parent is not None and key.name is None:
         raise SpecError("the signer's name cannot be checked with a PEM", "give the key as TPM2B_PUBLIC")
@@ -224,7 +225,7 @@ def _verifies(signature: Signature, signed: bytes, public: tpm.PublicKey) -> boo
 
 
 def _attribute_findings(key: Key) -> list[Finding]:
-    """Only a restricted signing key refuses to sign a forged TPMS_ATTEST that is handed to it."""
+    """Check the attributes: only a restricted signing key refuses to sign a forged TPMS_ATTEST."""
     wanted = tpm.FIXED_TPM | tpm.FIXED_PARENT | tpm.ORIGIN | tpm.RESTRICTED | tpm.SIGN
     if key.attributes is None or key.attributes & (wanted | tpm.DECRYPT) == wanted:
         return []

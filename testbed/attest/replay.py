@@ -1,4 +1,4 @@
-"""Replay: which entries of the log lead to the quoted values. Only those are evidence; the log may be ahead of it."""
+"""Replay: which entries of the log lead to the quoted values. Only those are evidence; a log may have more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from testbed.attest.log.stream import Run
 
 # PCRs of the dynamic root of trust start as ones (PC Client profile); a log cannot begin there from zero.
 _ONES = range(17, 23)
-# For each PCR, a translation of PCR numbers to whether they are its own.
+# For each PCR, a table that maps PCR numbers to whether they equal it.
 _ONLY = tuple(bytes(number == pcr for number in range(256)) for pcr in range(24))
 
 
@@ -74,7 +74,7 @@ class Replay:
 
     @property
     def complete(self) -> bool:
-        """Whether every quoted PCR came to its value: then nothing after ``boundary`` can change the findings."""
+        """Whether every quoted PCR reached its value: then nothing after ``boundary`` can change the findings."""
         return not self.pending
 
     @property
@@ -94,7 +94,7 @@ class Replay:
         return self.ahead or here
 
     def step(self, entry: Entry) -> bool:
-        """Take one entry; return whether it is to be judged: attested, or of a PCR whose value is not reached yet."""
+        """Replay one entry; return whether it must be judged: attested, or its PCR's value is not reached yet."""
         pcr = entry.pcr
         before = self.entries
         self.entries += 1
@@ -115,7 +115,7 @@ class Replay:
         return judged
 
     def run(self, run: Run) -> bool:
-        """Take a run, if all of its entries are to be judged and none leads to a quoted value; else leave it alone."""
+        """Replay a run if all of its entries must be judged and none leads to a quoted value; otherwise do nothing."""
         quoted = self.goal.quoted
         if quoted is None or not self.pending:
             return False
@@ -138,7 +138,7 @@ class Replay:
         return True
 
     def skip(self, run: Run) -> bool:
-        """Take a run that is past the quoted state as a whole: it is only counted."""
+        """Count a run that is completely past the quoted state."""
         if self.pending or self.ahead is None:
             return False
         self.entries += len(run.data)
@@ -147,7 +147,7 @@ class Replay:
         return True
 
     def _look(self, pcr: int) -> None:
-        """See whether an entry of this PCR has led to what was quoted."""
+        """Check whether an entry of this PCR has led to the quoted value."""
         if self.goal.quoted is None:
             self._look_at_composite()
         elif self.values[pcr] == self.goal.quoted.get(pcr):
@@ -160,7 +160,7 @@ class Replay:
 
 
 def replay_findings(replay: Replay) -> list[Finding]:
-    """Return what a replay that has ended shows: values that were not reached, entries of PCRs that were not quoted."""
+    """Return the findings of a finished replay: values that were not reached, entries of PCRs that were not quoted."""
     findings = [replay.broken.finding()] if replay.broken and replay.pending else []
     quoted = replay.goal.quoted
     if replay.pending and quoted is None:
@@ -206,7 +206,7 @@ def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]
 
 
 def _chain(value: bytes, extended: Iterable[bytes], bank: str, quoted: bytes | None) -> bytes | None:
-    """Return what a PCR of ``value`` holds after these extensions, ``None`` if it comes to ``quoted`` on the way."""
+    """Return what a PCR of ``value`` holds after these extensions, ``None`` if it reaches ``quoted`` on the way."""
     digest = HASHES[bank]
     for entry_digest in extended:
         value = digest(value + entry_digest).digest()

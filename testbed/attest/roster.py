@@ -1,4 +1,4 @@
-"""The containers of a log: which one each is, which other one it runs inside, and which images judge it."""
+"""The containers of a log: the identity of each, the container that it runs inside, and the images that judge it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
 class JudgedContainer:
     """A container as judged so far.
 
-    ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: those of the
-    policy that it can be of. ``counts_as``: the container whose ``images`` judge it: itself, or the outermost one that
-    it runs inside. ``before``: it started before the measurer. ``launched``: its ``ctr-launch`` was seen.
+    ``pcr``: where its entries are, ``None`` if they were attested by an earlier verification. ``images``: the policy's
+    images that it can have been started from. ``counts_as``: the container whose ``images`` judge it: itself, or the
+    outermost one that it runs inside. ``before``: it started before the measurer. ``launched``: its ``ctr-launch`` was
+    seen.
     """
 
     pcr: int | None
@@ -36,8 +37,8 @@ class JudgedContainer:
 class Roster:
     """All containers, by ``seq``.
 
-    ``_holders``: the container that was last started under a runtime's id. ``_overtaken``: those with an entry
-    after that, so two containers with one id ran at the same time.
+    ``_holders``: the container that was last started under a runtime's id. ``_overtaken``: those with an entry after
+    that, so that two containers with one id ran at the same time.
     """
 
     policy: Policy | None = None
@@ -46,7 +47,7 @@ class Roster:
     _overtaken: set[int] = field(default_factory=set)
 
     def adopt(self, saved: JudgedContainer) -> None:
-        """Take over a container of a saved state, without the images that this policy does not have."""
+        """Add a container of a saved state, without the images that this policy does not have."""
         listed = set() if self.policy is None else self.policy.images.keys()
         self._known[saved.container.seq] = replace(saved, images=tuple(name for name in saved.images if name in listed))
         if saved.container.runtime_id is not None:
@@ -60,7 +61,7 @@ class Roster:
         return self._known[self._known[seq].counts_as].images
 
     def narrow(self, seq: int, images: tuple[str, ...]) -> None:
-        """Leave the container that judges this one only these images."""
+        """Limit the images of the container that judges this one to these."""
         judge = self._known[seq].counts_as
         self._known[judge] = replace(self._known[judge], images=images)
 
@@ -105,7 +106,7 @@ class Roster:
         """Yield a finding for each container whose runtime id another container has too.
 
         With each comes whether it can be a restart. An engine restarts a container with the same id and the same cgroup
-        path, and the one that has ended has no later entry. If the measurer is attached again, it lists the running
+        path, and the ended container has no later entry. If the measurer is attached again, it lists the running
         containers again: that is one container with two numbers, and no finding.
         """
         sharing: defaultdict[str, list[JudgedContainer]] = defaultdict(list)
@@ -141,7 +142,7 @@ class Roster:
                 yield f"container {seq}: id {runtime_id} ignored: {why}"
 
     def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
-        """Return a container of which this is the first entry."""
+        """Return the container whose first entry this is."""
         who = payload.container
         container = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
         if not isinstance(payload, parse.StartEntry):
@@ -161,7 +162,7 @@ class Roster:
         )
 
     def _placed(self, known: JudgedContainer, place: Place | None, *, inside: bool = False) -> JudgedContainer:
-        """Find the images of a container: those named for its id, or those of the container that it runs inside."""
+        """Find the images of a container: those named for its id, or those of the outermost container around it."""
         if self.policy is None:
             return known
         if not inside:
@@ -178,7 +179,7 @@ class Roster:
         return replace(known, images=images)
 
     def _outermost(self, parent: int, place: Place | None) -> JudgedContainer | None:
-        """Return the outermost container that one runs inside; ``None`` if the log does not say."""
+        """Return the outermost container that a container runs inside; ``None`` if the log does not say."""
         if parent == 0 and place is not None:
             parent = self._holders.get(place.id, 0)
         outer = None

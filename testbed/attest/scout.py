@@ -1,4 +1,4 @@
-"""A second process that looks at runs of entries beside their replay, so that a long log takes two cores."""
+"""A second process that checks runs of entries during their replay, so that a long log uses two cores."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:  # slow to import, and not needed without a policy and with on
 
     from testbed.attest.policy.reference import Policy
 
-# An ordinary file's `d-ng|n-ng`. A name that begins with a digit may be one that a measurer put a namespace before.
+# An ordinary file's `d-ng|n-ng`. A name that begins with a digit may begin with a namespace.
 _ORDINARY = re.compile(rb"(?s)\x28\0\0\0sha256:\0.{32}(....)([^\x000-9][^\0]*\0)")
-# Answers go over in so large pieces: a system call an answer would cost more than the answer.
+# Answers are sent in pieces of this size: one system call per answer would cost more than the answer.
 _BATCH = 16
 
 Ordinary = Callable[[int, Run], bool]
 
 
 def ordinary(run: Run, policy: Policy | None) -> bool:
-    """Whether ``Judge.step`` has nothing to say of any entry of a run: digests as they must be, and accepted names."""
+    """Whether ``Judge.step`` would report nothing about any entry of a run: correct digests and accepted names."""
     digests = [hashlib.sha1(data).digest() for data in run.data]  # noqa: S324 - the log's format
     if b"".join(digests) != b"".join(run.shown):
         return False
@@ -39,17 +39,17 @@ def ordinary(run: Run, policy: Policy | None) -> bool:
 
 @contextmanager
 def ordinary_runs(log: Log, policy: Policy | None, *, offset: int, number: int, processes: int) -> Iterator[Ordinary]:
-    """Yield a function that says of the log's nth run (from 0) whether all of its entries are ordinary.
+    """Yield a function that returns whether all entries of the log's nth run (from 0) are ordinary.
 
-    With two processes the other one reads the same open file and cuts it into the same runs; without, or where it has
-    ended early, the answer is computed when it is asked for.
+    With two processes the other one reads the same open file and splits it into the same runs. With one process, or if
+    the other one ended early, the answer is computed on request.
     """
     if processes == 1:
         yield lambda _, run: ordinary(run, policy)
         return
     import multiprocessing  # noqa: PLC0415 - one process does without
 
-    # By fork, not a new interpreter: the policy can have a million files and is there already.
+    # By fork, not a new interpreter: the policy can have a million files and is already in memory.
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     scout = context.Process(target=_scout, args=(log, policy, (offset, number), (theirs, ours)), daemon=True)
@@ -87,7 +87,7 @@ def _scout(log: Log, policy: Policy | None, begin: tuple[int, int], ends: tuple[
     other.close()
     offset, number = begin
     batch = bytearray()
-    # Opened again: one that was inherited would share its place with the parent's.
+    # Opened again: an inherited descriptor would share its position with the parent's.
     with open(f"/proc/self/fd/{log.file.fileno()}", "rb") as file, suppress(BadEvidence, OSError):  # noqa: PTH123
         for item in read_runs(file, log.size, offset=offset, number=number):
             if isinstance(item, Run):
@@ -99,5 +99,5 @@ def _scout(log: Log, policy: Policy | None, begin: tuple[int, int], ends: tuple[
         if batch:
             answers.send_bytes(batch)
     answers.close()
-    # Not the interpreter's way out: buffers and handlers here are copies of the parent's.
+    # Without the interpreter's exit handlers: buffers and handlers here are copies of the parent's.
     os._exit(0)

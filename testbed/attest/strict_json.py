@@ -1,4 +1,4 @@
-"""One strict reader of JSON for policies, saved states and ``bundle.json``: no key twice, no NaN, no second form.
+"""One strict reader of JSON for policies, saved states and ``bundle.json``: no repeated key, no NaN, one spelling.
 
 It reads the bytes; each file then checks its own keys. A policy does that with pydantic. ``bundle.json`` and saved
 states are checked by hand (``bundle``, ``saved.strict``): `testbed verify` reads them without a policy, and the import

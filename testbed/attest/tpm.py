@@ -103,7 +103,8 @@ def load_key(data: bytes) -> Key:
 
 
 def _read_pem(data: bytes) -> object:
-    # Only here: the module brings every format of keys along, and takes a tenth of the time that `testbed verify` has.
+    # Imported only here: the module loads every format of keys, which takes a tenth of the time that `testbed verify`
+    # may take.
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
 
     return load_pem_public_key(data)

@@ -12,7 +12,7 @@ from testbed.attest.log.ima import Entry
 from testbed.attest.observed import Observed, observe
 from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What
 
-_IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own, which knows of no containers
+_IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own PCR; its entries do not name containers
 _SHOWN = 200
 _NAMESPACED = re.compile(r"(\d+):(/.*)", re.DOTALL)
 _NUMBER = re.compile(r"\A\d+(?=:/|\Z)")
@@ -29,12 +29,12 @@ def compare(
 ) -> list[Finding]:
     """Compare the attested entries with what a measurer claims to have recorded.
 
-    ``containers``: the verdict's, by ``seq``. ``executed``: the truth behind the claims, which shows two contents under
-    one value. ``former``: what files held before they were changed: a claim met by that alone is stale. Entries on
-    IMA's own PCR are looked up by path and digest: other processes' entries are there too.
+    ``containers``: the verdict's, by ``seq``. ``executed``: the truth behind the claims, which reveals two contents
+    under one value. ``former``: what files held before they were changed: a claim that only these contents meet is
+    stale. Entries on IMA's own PCR are looked up by path and digest: other processes' entries are there too.
     """
     old = {(str(executed.path), executed.digest) for executed in former}
-    # An entry that the measurer reads in its own way is not read in ours.
+    # An entry that the measurer's own `observe` reads is not read here too.
     theirs = {entry.where for entry in foreign}
     observed = [entry for entry in observe(entries, containers) if entry.where not in theirs] + [*foreign]
     findings: list[Finding] = []
@@ -55,7 +55,7 @@ def _order(pcr: int | None) -> int:
 
 
 def _without_unknown(claimed: Collection[Claimed], observed: list[Observed]) -> list[Observed]:
-    """Leave out the arguments of launches of which a claim says nothing."""
+    """Drop the arguments of launches whose claim does not state them."""
     unknown = {claim.container for claim in claimed if claim.what is What.LAUNCH and not claim.path}
     return [
         replace(seen, path="") if seen.what is What.LAUNCH and seen.container in unknown else seen for seen in observed
@@ -84,13 +84,13 @@ def _compare_paths(claimed: set[Claimed], observed: list[Observed], old: set[tup
 def _compare_containers(
     claimed: set[Claimed], observed: list[Observed], old: set[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """Match claims and entries one to one by container, path and digest; then say what each that is left over means."""
+    """Match claims and entries one to one by container, path and digest; then report what each remaining one means."""
     keys, logged = set(map(_key, claimed)), set(map(_key, observed))
     seqs = {seen.container: seen.seq for seen in observed}
     left = [seen for seen in observed if _key(seen) not in keys]
     elsewhere = set(map(_content, left))
     for claim in _sorted(claimed):
-        # What another container has instead is reported below, at the entry.
+        # If another container has it instead, that is reported below, at the entry.
         if _key(claim) in logged or _content(claim) in elsewhere:
             continue
         others = {s.digest for s in left if _place(s) == _place(claim)}
@@ -102,7 +102,7 @@ def _compare_containers(
         if owners:
             yield _about(FindingKind.MISATTRIBUTED, seen, f"container {' or '.join(owners)}")
         elif all(_key(c) in logged for c in same_file):
-            # Images have no place that two could be at.
+            # Images belong to no container, so none can be in the wrong one.
             wrong = same_file and seen.what is not What.IMAGE
             kind = FindingKind.WRONG_DIGEST if wrong else FindingKind.GHOST
             never = "no entry: this was never executed there"
@@ -139,7 +139,7 @@ def _about(kind: FindingKind, seen: Observed, expected: str) -> Finding:
 
 
 def _name(item: Claimed | Observed) -> str:
-    """Name a file by its path, a launch by its arguments: the beginning of these, as scripts may be long."""
+    """Name a file by its path, a launch by the beginning of its arguments, because scripts may be long."""
     if item.what is What.FILE:
         return f"{item.path!a}"
     text = item.path if len(item.path) <= _SHOWN else f"{item.path[:_SHOWN]}..."
@@ -147,7 +147,7 @@ def _name(item: Claimed | Observed) -> str:
 
 
 def _weak_bindings(observed: list[Observed], executed: Collection[Executed]) -> Iterator[Finding]:
-    """Report an entry digest that stands for two containers or two contents, on a PCR that should tell them.
+    """Report an entry digest that stands for two containers or two contents, on a PCR that should distinguish them.
 
     Lines that no PCR vouches for bind nothing in any case.
     """

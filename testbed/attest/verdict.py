@@ -1,4 +1,4 @@
-"""What a judge says of a whole bundle: ``Verdict``, in one of the three words of ``Judgement``."""
+"""The judgement of a whole bundle: ``Verdict``, in one of the three words of ``Judgement``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMA = 1
 
 
 class Judgement(enum.StrEnum):
-    """The three words of the contract; ``exit_status`` is what ``testbed verify`` returns for each."""
+    """The three words of the interface; ``exit_status`` is what ``testbed verify`` returns for each."""
 
     TRUSTED = "trusted"
     UNTRUSTED = "untrusted"
@@ -30,10 +30,10 @@ class Judgement(enum.StrEnum):
 class Verdict:
     """The judgement of one bundle.
 
-    ``entries``: whole entries in the log; ``unattested``: those of them past the quoted state.
+    ``entries``: complete entries in the log; ``unattested``: those past the quoted state.
     ``pcrs``: the values that the replay reached, hex. ``attested``: how many entries of each such PCR the quote covers.
     ``containers``: by ``seq`` as text, from attested entries only. ``notes``: what was not checked, for people.
-    ``state``: what a later verification can go on from; only of a trusted one.
+    ``state``: where a later verification can continue; only for a trusted bundle.
     """
 
     findings: tuple[Finding, ...]
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing but informative findings was found."""
+        """Whether all findings are informative."""
         return all(finding.informative for finding in self.findings)
 
     @property
@@ -55,11 +55,11 @@ class Verdict:
         return _judge(self.findings)
 
     def container_judgement(self, key: str) -> Judgement:
-        """Judge one container: by the evidence as a whole and its own entries; its neighbours' do not count."""
+        """Judge one container: by the evidence as a whole and its own entries; not by others' entries."""
         return _judge(tuple(f for f in self.findings if f.container in {None, key}))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the object of the contract, schema 1."""
+        """Return the JSON object of the interface, schema 1."""
         return {
             "schema": SCHEMA,
             "verdict": self.judgement.value,

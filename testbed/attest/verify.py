@@ -32,7 +32,7 @@ DEFAULT_PCRS = "sha256:10,11"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """What a verifier gives; see ``verify``. ``begin``: where the replay begins."""
+    """The verifier's arguments; see ``verify``. ``begin``: where the replay begins."""
 
     key: Key
     nonce: bytes
@@ -78,12 +78,11 @@ def verify(
 
     ``ak``: a PEM or a TPM2B_PUBLIC. ``nonce``, ``pcrs``: what this verifier asked for, never what the bundle says.
     ``ak_parent``: the qualified name of the key's parent. ``firmware``: the TPM's firmwareVersion, if it is pinned.
-    ``starts``: what PCRs held before the log's first entry, where that is not what a start of the machine leaves.
-    ``padded_sha1``: the kernel is older than 5.8 and extends other banks with SHA-1 and zeros.
-    ``since``: what an earlier verification attested; this one goes on there. ``recheck``: hash the log before it, too.
-    ``make_state``: whether the verdict has the state that a later verification needs; it costs one more hash of the
-    log. ``processes``: 1, or 2 to look at entries beside their replay.
-    Raises ``SpecError`` for what the verifier gave, never for evidence.
+    ``starts``: what PCRs held before the log's first entry, where it is not the value after a start of the machine.
+    ``padded_sha1``: the kernel is older than 5.8 and extends other banks with SHA-1 and zeros. ``since``: what an
+    earlier verification attested; this one continues there. ``recheck``: hash the log before it too. ``make_state``:
+    whether the verdict has the state that a later verification needs; it costs one more hash of the log. ``processes``:
+    1, or 2 to check entries during their replay. Raises ``SpecError`` for wrong arguments, never for evidence.
     """
     key, demanded = load_key(ak), quote.parse_selection(pcrs)
     question = _Question(
@@ -137,7 +136,8 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
     """Replay and judge a log against a quote. Raises ``BadEvidence`` if it cannot be read."""
     begin, since, selection = question.begin, question.since, signed.selection
     if selection != question.demanded:
-        # A finding already. These PCRs are replayed all the same; what was given or saved is of the demanded ones.
+        # This is a finding already. These PCRs are replayed nevertheless; start values and states are of the demanded
+        # PCRs.
         begin, since = resume.begin(question.key, selection, {}, None), None
     goal, notes = _goal(signed.bundle, signed.attest, signed.quote.signature.hash_alg, selection)
     replay = Replay(
@@ -161,7 +161,7 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
 
 
 def _verdict(log: Log, replay: Replay, judge: Judge, before: tuple[Finding, ...], notes: Sequence[str]) -> Verdict:
-    """Put the judgement of a log together; ``before``: the findings that come before those of its entries."""
+    """Combine the judgement of a log; ``before``: the findings that come before those of its entries."""
     return Verdict(
         findings=(
             *before,
@@ -245,7 +245,7 @@ def _goal(bundle: Bundle, attest: Attest, algorithm: str, selection: Selection) 
 
 
 def _quoted(values: Mapping[int, bytes], selection: Selection, algorithm: str, composite: bytes) -> bool:
-    """Each value must have the bank's size: else bytes could move from one PCR to its neighbour under one hash."""
+    """Each value must have the bank's size: otherwise bytes could move from one PCR to its neighbour under one hash."""
     size = BANKS[selection.bank]
     if any(len(values.get(pcr, b"")) != size for pcr in selection.pcrs):
         return False
@@ -258,7 +258,7 @@ def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...
     if not lines:
         return ()
     wanted = {rules.path_of(line.name) for line in lines}
-    # In the log's order: of a path with very many digests, the first ones are tried.
+    # In the log's order: for a path with very many digests, the first ones are tried.
     known: defaultdict[bytes, dict[bytes, None]] = defaultdict(dict)
     for entry in take(_entries(log), replay.reached):
         try:
@@ -271,7 +271,7 @@ def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...
 
 
 def _unattested(log: Log, replay: Replay) -> Iterator[Finding]:
-    """Report how much of the log comes after the quoted state. Its content is not looked at: it is not evidence."""
+    """Report how much of the log comes after the quoted state. Its content is not checked: it is not evidence."""
     tail = log.size - replay.boundary if replay.complete else 0
     if not replay.unattested and tail <= 0:
         return

@@ -65,7 +65,7 @@ def test_one_run_of_a_kernel_is_attacked(tmp_path: Path) -> None:
     assert [row.attack.name for row in one.rows] == [attack.name for attack in ATTACKS]
     text = "\n".join(section((one,)))
     assert "4 of 4 attacks on the evidence of" in text
-    # Each rival is counted on what it looks at, and not asked of what is no plain file.
+    # Each rival is counted on what it looks at, and not asked of what is not a plain file.
     assert "| `evmctl` | accepts | 2 of the log | 1 | 0 | 0 | 1 |" in text
     assert "| `tpm2_checkquote` | crashed | 1 of the quote | 0 | 0 | 1 | 0 |" in text
     assert "`evmctl` accepts: `line-deleted`." in text

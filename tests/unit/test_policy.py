@@ -478,7 +478,10 @@ def test_a_containers_file_is_never_excused_by_what_the_host_may_run() -> None:
         ('{"schema": 1, "host": {"files": {"4026531840": ["x"]}}}', "'4026531840'"),
         ('{"schema": 1, "host": {"boot_aggregate": ["md5:00"]}}', "'host.boot_aggregate.0'"),
         ('{"schema": 1, "host": {"buffers": {"": []}}}', "'host.buffers"),
-        ('{"schema": 1, "host": {"exclude": ["/.*"]}}', "'host.exclude.0': '/.*' is rejected: a branch says only"),
+        (
+            '{"schema": 1, "host": {"exclude": ["/.*"]}}',
+            "'host.exclude.0': '/.*' is rejected: a branch limits the location only to",
+        ),
         ('{"schema": 1, "host": {"exclude": ["/var/.*", "' + "x" * 900 + '"]}}', "'host.exclude.1'"),
         ('{"schema": 1, "host": {"exclude": "/var/.*"}}', "'host.exclude'"),
         ('{"schema": 1, "images": {"a b": {}}}', "'images.a b"),

@@ -357,7 +357,7 @@ def test_a_rival_is_not_made_to_wait_for_a_fifo(
     for fifo in (False, True):
         if fifo:
             os.mkfifo(directory / file)
-        assert ask(name, directory) == Opinion(rival=name, verdict=Says.CANNOT, detail=f"{file} is no plain file")
+        assert ask(name, directory) == Opinion(rival=name, verdict=Says.CANNOT, detail=f"{file} is not a plain file")
 
 
 def test_who_is_there_is_told(answers: dict[str, Completed | Exception], monkeypatch: pytest.MonkeyPatch) -> None:

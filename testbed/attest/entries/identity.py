@@ -1,7 +1,7 @@
-"""Which container is it? What the path of a cgroup proves of a runtime's own id, and what it only claims.
+"""Which container is it? What a cgroup's path proves about a runtime's id, and what it only claims.
 
-A container can make cgroups below its own and name them as it likes; nowhere else. So the first id in a path is the
-host's word, and one that follows another is the word of the container whose id that is.
+A container can make cgroups only below its own, with any names. So the host chose the first id in a path. An id that
+follows another one was chosen by the container with the first id.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def find_place(cgroup_path: str) -> Place | None:
 
 
 def believed(place: Place, prefixes: Iterable[str] = (), *, before: bool = False) -> bool:
-    """Whether the host must have made this cgroup, so that its id is the runtime's.
+    """Whether only the host can have made this cgroup, so that its id is the runtime's.
 
     ``prefixes``: further paths that only the host makes cgroups at. ``before``: the container ran before the measurer,
-    so nobody saw who started it: only where no container can make cgroups is an id believed then.
+    so the measurer did not see who started it. Then an id is believed only where no container can make cgroups.
     """
     above = place.above
     for prefix in prefixes:

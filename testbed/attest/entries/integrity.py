@@ -1,4 +1,4 @@
-"""What the measurer says of itself and of what could change it: beats, losses, programs, its own parts.
+"""Entries of the measurer about itself and about what could change it: beats, losses, programs, its own parts.
 
 The bytes are those of docs/formats.md, section 2.
 """
@@ -50,7 +50,8 @@ class BeatEntry:
     """``ctr-beat``: the measurer was there.
 
     ``time`` and ``interval`` in nanoseconds, ``lost``: events without an entry, ``containers``: highest ``seq``.
-    ``proved``: hooks that were seen at work, by the bits of ``HOOKS``; ``None`` in version 1, which does not tell.
+    ``proved``: hooks that were seen at work, by the bits of ``HOOKS``; ``None`` in version 1, which does not contain
+    it.
     """
 
     number: int

@@ -19,7 +19,7 @@ from testbed.attest.entries.payload import (
 )
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 
-# Why a tree's digest is not there, by `outcome`.
+# Why a tree's digest is missing, by `outcome`.
 OUTCOMES = (
     "complete",
     "over the limit of files",
@@ -77,8 +77,8 @@ class LaunchEntry:
     """``ctr-launch``: how a container was started.
 
     ``args``: how many arguments there were, ``arguments`` those that are in the entry, the last one cut where
-    ``ARGS_CUT`` says so. ``root``: ``None`` in version 1, which does not tell it. All but ``config``, which an OCI hook
-    claims, is what the kernel saw.
+    ``ARGS_CUT`` says so. ``root``: ``None`` in version 1, which does not contain it. ``config`` is a claim of an OCI
+    hook; all else is what the kernel saw.
     """
 
     version: int
@@ -104,7 +104,7 @@ class LaunchEntry:
 
     @property
     def whole_mounts(self) -> bool:
-        """Whether every mount is listed: version 1 lists those alone that are on the root's own files."""
+        """Whether every mount is listed: version 1 lists only those that are on the root's own files."""
         return self.version > 1 and not self.flags & (MOUNTS_CUT | NO_MOUNTS)
 
 
@@ -184,7 +184,7 @@ def _check_outcome(outcome: int, field: str, digest: bytes) -> None:
     if outcome >= len(OUTCOMES):
         raise BadEvidence("outcome", f"0 to {len(OUTCOMES) - 1}", f"{outcome}")
     if bool(outcome) != (digest == NO_DIGEST):
-        expected = "32 zero bytes, as there was an outcome but 0" if outcome else "a digest, as the outcome is 0"
+        expected = "32 zero bytes, because the outcome is not 0" if outcome else "a digest, as the outcome is 0"
         raise BadEvidence(field, expected, f"{digest.hex()}, outcome {outcome}")
 
 
@@ -205,7 +205,7 @@ def _check_sizes(header: Header, args_len: int, uid_maps: int, gid_maps: int, mo
 
 
 def _arguments(said: bytes, count: int, *, cut: bool) -> tuple[bytes, ...]:
-    """Take arguments apart. Of cut ones the last may lack its end, and any number may be missing."""
+    """Split the arguments. If they are cut, the last one may have no end, and any number may be missing."""
     whole = said.count(b"\0")
     if cut:
         if whole > count:

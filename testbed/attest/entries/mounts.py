@@ -30,7 +30,7 @@ class Mount:
     """One mount. ``options``: the words of this mount, the first one ``rw`` or ``ro``.
 
     ``source``, ``root`` (path inside its file system) and ``super_read_only`` (the file system's own flag) are ``None``
-    where a list of version 1 does not tell them. All bytes are as the kernel has them, with nothing escaped.
+    in a list of version 1, which does not contain them. All bytes are as the kernel has them, with nothing escaped.
     """
 
     target: bytes
@@ -57,7 +57,7 @@ class MountsEntry:
 
     @property
     def of_other_root(self) -> bool:
-        """Whether they are seen from another root than the container's."""
+        """Whether they are seen from a root other than the container's."""
         return bool(self.flags & OTHER_ROOT)
 
 
@@ -97,7 +97,7 @@ def mount_records(said: bytes, count: int) -> tuple[Mount, ...]:
         path, kind = said[at : at + path_len], said[at + path_len : at + path_len + type_len]
         at += path_len + type_len
         if at > len(said):
-            raise BadEvidence("mount_list", "a path and a type of the lengths that it says", f"{len(said)} bytes")
+            raise BadEvidence("mount_list", "a path and a type of the announced lengths", f"{len(said)} bytes")
         if flags & ~_ALL_BITS:
             raise BadEvidence("mnt_flags", f"no bits but 0x{_ALL_BITS:x}", f"0x{flags:x}")
         if not path.startswith(b"/") or not kind or b"\0" in path + kind:

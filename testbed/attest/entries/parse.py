@@ -1,4 +1,4 @@
-"""Our own entries: the payload of an ``ima-buf`` entry, from docs/formats.md section 2 and from nothing else.
+"""The measurer's entries: the payload of an ``ima-buf`` entry, from docs/formats.md section 2 and from nothing else.
 
 A version or a kind that is not known is *unsupported*; what contradicts the page is *malformed*.
 """

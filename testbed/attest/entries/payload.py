@@ -1,4 +1,4 @@
-"""What all of our own payloads have: a header of 48 bytes, an identity, text at the end (docs/formats.md, section 2).
+"""The common parts of the measurer's payloads: a header of 48 bytes, an identity, text (docs/formats.md, section 2).
 
 A version or a kind that is not known is *unsupported*; what contradicts the page is *malformed*.
 """
@@ -29,7 +29,7 @@ KINDS = {
 SHA256 = 0x000B
 NO_DIGEST = bytes(32)
 HEADER = struct.Struct("<4sHHIIQQQQ")
-# Kinds that speak of no container.
+# Kinds that are about no container.
 _OF_NONE = frozenset({IMAGE, BEAT, MEASURER})
 # The flags that each version knows, by kind: a kind that is not here is not of that version.
 _FLAGS_1 = {FILE: 0xF, START: 3, IMAGE: 0, LAUNCH: 0x3F, VIOLATION: 7, BEAT: 0, JOIN: 0}
@@ -96,7 +96,7 @@ def body(payload: bytes, form: struct.Struct) -> bytes:
 
 
 def body_and_rest(payload: bytes, form: struct.Struct) -> tuple[bytes, bytes]:
-    """Return what follows the header: ``form``, and what is behind it."""
+    """Return what follows the header: ``form``, and the bytes after it."""
     end = HEADER.size + form.size
     if len(payload) < end:
         raise BadEvidence("payload", f"{end} bytes or more", f"{len(payload)}")
@@ -116,13 +116,13 @@ def sha256_only(hash_alg: int) -> None:
 
 
 def digest_if(field: str, digest: bytes, *, absent: bool) -> None:
-    """Check that a digest is there, or zero where the entry says that there is none."""
+    """Check that a digest is present, or zero where the entry says that it has no digest."""
     if absent != (digest == NO_DIGEST):
         raise BadEvidence(field, f"{'32 zero bytes' if absent else 'a digest'}, as the entry says", digest.hex())
 
 
 def text(field: str, said: bytes, length: int, *, absent: bool) -> bytes:
-    """Check the bytes at a payload's end: as many as announced, some unless the flag says that there are none."""
+    """Check the bytes at a payload's end: as many as announced; at least one unless the flag says none."""
     if length != len(said):
         raise BadEvidence(f"{field} length", f"{len(said)}, the bytes that follow", f"{length}")
     if absent == bool(said):

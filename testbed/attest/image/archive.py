@@ -1,6 +1,6 @@
-"""An OCI image archive as the tree that its containers see: layers put together, whiteouts applied, nothing unpacked.
+"""An OCI image archive as the tree that its containers see: layers merged, whiteouts applied, nothing unpacked.
 
-After the OCI Image Format Specification 1.0 (``layer.md``). Nothing is written but spare copies of compressed layers.
+Source: OCI Image Format Specification 1.0 (``layer.md``). Only temporary copies of compressed layers are written.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class OpenImage:
     nodes: Mapping[bytes, Node]
 
     def resolve(self, path: bytes) -> bytes | None:
-        """Return the path of the node that ``path`` leads to, links followed inside the image; ``None`` if to none."""
+        """Return the path of the node that ``path`` leads to, with links followed inside the image, or ``None``."""
         done: list[bytes] = []
         waiting = path.split(b"/")[::-1]
         links = 0
@@ -72,7 +72,7 @@ class OpenImage:
         return b"/".join(done)
 
     def read(self, path: bytes) -> bytes | None:
-        """Return the content of the regular file that ``path`` leads to; ``None`` if to none."""
+        """Return the content of the regular file that ``path`` leads to; ``None`` if there is no such file."""
         resolved = self.resolve(path)
         opener = self.nodes[resolved].open if resolved is not None and resolved in self.nodes else None
         if opener is None:
@@ -81,7 +81,7 @@ class OpenImage:
             return file.read()
 
     def listing(self, path: bytes) -> list[bytes]:
-        """Return the sorted names in the directory that ``path`` leads to; none if to none."""
+        """Return the sorted names in the directory that ``path`` leads to; nothing if there is no such directory."""
         resolved = self.resolve(path)
         if resolved is None:
             return []
@@ -91,7 +91,7 @@ class OpenImage:
 
 @contextmanager
 def open_image(archive: Path) -> Iterator[OpenImage]:
-    """Open an OCI archive of one image, its layers plain, gzip or zstd. Raises ``BuildError`` if it is none."""
+    """Open an OCI archive of one image, its layers plain, gzip or zstd. Raises ``BuildError`` if it is not one."""
     with ExitStack() as stack:
         try:
             outer = stack.enter_context(tarfile.open(archive, "r:"))
@@ -152,7 +152,7 @@ def _open_layer(outer: tarfile.TarFile, descriptor: Mapping[str, Any]) -> Iterat
 
 
 def _apply(nodes: dict[bytes, Node], layer: tarfile.TarFile) -> None:
-    """Put a layer over ``nodes``. Its whiteouts hide what lower layers have, wherever in the layer they stand."""
+    """Put a layer over ``nodes``. Its whiteouts hide the files of lower layers, wherever in the layer they are."""
     members = [(_path(member.name), member) for member in layer.getmembers()]
     for path, _ in members:
         above, _, name = path.rpartition(b"/")
@@ -198,7 +198,7 @@ def _open_member(layer: tarfile.TarFile, member: tarfile.TarInfo) -> AbstractCon
 
 
 def _make_parents(nodes: dict[bytes, Node], path: bytes) -> None:
-    """Make the directories that a layer does not name; over anything else, as a directory of an upper layer is."""
+    """Add the directories that a layer does not name; like a directory of an upper layer they replace anything else."""
     parts = path.split(b"/")
     for end in range(1, len(parts)):
         above = b"/".join(parts[:end])
@@ -226,5 +226,5 @@ def _path(name: str) -> bytes:
 
 
 def _bytes(text: str) -> bytes:
-    """Give back the bytes that ``tarfile`` read, whatever the locale is."""
+    """Return the bytes that ``tarfile`` read, whatever the locale is."""
     return text.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Ground truth: what ran in a container and how it was started, out of its image alone."""
+"""Ground truth: what ran in a container and how it was started, computed from its image alone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from testbed.measurers import Executed, Route
 def executed(archive: Path, container: str, programs: Iterable[str]) -> frozenset[Executed]:
     """Return every file whose code ran when ``container`` ran ``programs`` (absolute paths) of an OCI archive.
 
-    Each program or script, its interpreter and the libraries that the loader would take; what they open by dlopen is
-    not in their files and not here. Raises ``BuildError`` if a file is not there.
+    Each program or script, its interpreter and the libraries that the loader would load. What they open by dlopen is
+    missing here, because their files do not name it. Raises ``BuildError`` if a file does not exist.
     """
     with open_image(archive) as image:
         ran = {how for program in programs for how in executed_files(image, os.fsencode(program))}
@@ -25,7 +25,7 @@ def executed(archive: Path, container: str, programs: Iterable[str]) -> frozense
 
 
 def arguments(archive: Path, argv: Iterable[str]) -> tuple[str, ...]:
-    """Return what the program that runs first finds as its arguments when ``argv`` of an OCI archive is started.
+    """Return the arguments of the program that runs first when ``argv`` of an OCI archive is started.
 
     Of a script these are its interpreter's. Raises ``BuildError`` if the archive cannot be read.
     """

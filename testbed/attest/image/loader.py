@@ -20,10 +20,10 @@ from testbed.attest.image.archive import OpenImage
 from testbed.errors import BuildError
 from testbed.measurers import Route
 
-# What loaders of the distributions have built in; a file of another machine is passed over, as the loader does.
+# What loaders of the distributions have built in; a file for another machine is skipped, as the loader does.
 _DEFAULT = tuple(f"{root}/{lib}".encode() for lib in ("lib/x86_64-linux-gnu", "lib64", "lib") for root in ("", "/usr"))
 _MUSL = (b"/lib", b"/usr/local/lib", b"/usr/lib")
-_SCRIPTS = 5  # interpreters of interpreters, as deep as the kernel goes
+_SCRIPTS = 5  # interpreters of interpreters, as deep as the kernel follows them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ def executed_files(image: OpenImage, program: bytes) -> list[tuple[bytes, Route]
     """Return the resolved path of each file whose code runs when ``program`` is executed, itself first, and its route.
 
     A script's interpreters are followed. What an ELF file maps are its ELF interpreter and its libraries. Raises
-    ``BuildError`` if something is not there.
+    ``BuildError`` if a file is missing.
     """
     scripts: list[tuple[bytes, Route]] = []
     for depth in range(_SCRIPTS):
@@ -63,13 +63,13 @@ def executed_files(image: OpenImage, program: bytes) -> list[tuple[bytes, Route]
         first, *mapped = _closure(image, main)
         route = Route.INTERPRETER if depth else Route.EXEC
         return [*scripts, (first, route), *((path, Route.MAPPED) for path in mapped)]
-    raise BuildError(f"{image.name}: {_show(program)}: interpreters without an end")
+    raise BuildError(f"{image.name}: {_show(program)}: too many nested interpreters")
 
 
 def found_arguments(image: OpenImage, argv: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Return what the first program of ``argv`` (its path, then arguments) finds as its own.
+    """Return the arguments that the first program of ``argv`` (its path, then arguments) gets.
 
-    A script's interpreter finds its own path, the one argument that the script's first line has, and then the script's
+    A script's interpreter gets its own path, the one argument of the script's first line, and then the script's
     (``fs/binfmt_script.c``).
     """
     words = tuple(argv)
@@ -83,7 +83,7 @@ def found_arguments(image: OpenImage, argv: Sequence[bytes]) -> tuple[bytes, ...
 
 
 def read_elf(image: OpenImage, path: bytes, loader: Elf | None) -> Elf | None:
-    """Read what the loader reads; ``None`` if the file is not there or no ELF file."""
+    """Read what the loader reads; ``None`` if the file does not exist or is not an ELF file."""
     resolved, content = image.resolve(path), image.read(path)
     if resolved is None or content is None or content[:4] != b"\x7fELF":
         return None
@@ -112,7 +112,7 @@ def read_elf(image: OpenImage, path: bytes, loader: Elf | None) -> Elf | None:
 
 
 def _closure(image: OpenImage, main: Elf) -> list[bytes]:
-    """Return the program, its interpreter and its libraries, in the order in which the loader takes them."""
+    """Return the program, its interpreter and its libraries, in the order in which the loader loads them."""
     if main.interpreter is None:
         return [main.path]
     interpreter = read_elf(image, main.interpreter, main)
@@ -141,7 +141,9 @@ def _search(image: OpenImage, elf: Elf, name: bytes) -> Elf:
         library = read_elf(image, place, elf)
         if library is not None and library.machine == elf.machine:
             return library
-    raise BuildError(f"{image.name}: {_show(elf.opened)} needs {_show(name)}, which is nowhere that the loader looks")
+    raise BuildError(
+        f"{image.name}: {_show(elf.opened)} needs {_show(name)}, which is in no directory that the loader searches"
+    )
 
 
 def _places(image: OpenImage, elf: Elf) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The digest of an image's tree, version 2, from docs/formats.md section 3 and from nothing else."""
+"""The digest of an image's tree, version 2, written from docs/formats.md section 3 alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import BinaryIO
 from testbed.errors import EvidenceError
 
 VERSION = 2
-# What runtimes make where an image has none. It is left out only if it holds nothing that a container could use.
+# Files that runtimes make where an image does not have them. They are left out only if they contain nothing that a
+# container could use.
 LEFT_OUT_IF_EMPTY: Mapping[bytes, int] = {
     b"dev": stat.S_IFDIR,
     b"proc": stat.S_IFDIR,
@@ -88,15 +89,15 @@ def tree_digest(nodes: Mapping[bytes, Node]) -> bytes:
 def measure_tree(nodes: Mapping[bytes, Node]) -> Tree:
     """Digest a tree, given as path to node: ``b""`` is the root, ``b"usr/bin/true"`` a file.
 
-    Every directory on the way to a node is a node. Raises ``EvidenceError`` if one is missing or no directory.
+    Every directory on the way to a node is a node. Raises ``EvidenceError`` if one is missing or not a directory.
     """
     children: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
     covered: dict[bytes, tuple[bytes, int]] = {}
-    # Deepest first, so that children are done before their directory, without recursion: trees may be very deep.
+    # Deepest first, so that children are digested before their directory, without recursion: trees may be very deep.
     for path in sorted(nodes, key=lambda path: path.count(b"/"), reverse=True):
         node, inside = nodes[path], children.pop(path, {}) if path else {}
         if inside and node.type != stat.S_IFDIR:
-            raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is no directory")
+            raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is not a directory")
         content, size = _content(node, inside) if path else (b"", 0)
         if path and not _left_out(path, node, is_empty=not inside and not size):
             above, _, name = path.rpartition(b"/")
@@ -125,7 +126,7 @@ def node_digest(node: Node, content: bytes) -> bytes:
 
 
 def content_digest(node: Node, inside: Mapping[bytes, bytes]) -> bytes:
-    """Return the digest of what a node holds. ``inside``: a directory's names and their node digests."""
+    """Return the digest of a node's content. ``inside``: a directory's names and their node digests."""
     return _content(node, inside)[0]
 
 
@@ -167,7 +168,7 @@ def _verity(file: BinaryIO) -> tuple[bytes, int]:
 def read_directory(top: Path) -> dict[bytes, Node]:
     """Read a tree from a directory of one file system.
 
-    Raises ``EvidenceError`` for another file system mounted below it: what that covers cannot be read.
+    Raises ``EvidenceError`` for another file system mounted below it: the files that it covers cannot be read.
     """
     nodes: dict[bytes, Node] = {}
     base, waiting = os.fsencode(top) + b"/", [b""]
@@ -198,7 +199,7 @@ def _read_node(path: bytes, status: os.stat_result) -> Node:
 
 
 def _left_out(path: bytes, node: Node, *, is_empty: bool) -> bool:
-    """Say whether a node is one that a runtime makes, and holds nothing: no bytes, no files, no extended attributes."""
+    """Whether a runtime makes this node, and it is empty: no bytes, no files, no extended attributes."""
     if _counted(node.xattrs):
         return False
     if node.type == stat.S_IFLNK:

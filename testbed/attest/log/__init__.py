@@ -1,1 +1,1 @@
-"""The log of IMA: binary and text, as a stream of runs, damaged lines, and the rules by which its digests were made."""
+"""The log of IMA: binary and text, its runs, its damaged lines, and the rules by which its digests were made."""

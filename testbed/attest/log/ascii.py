@@ -1,16 +1,17 @@
 """The IMA log as text (``ascii_runtime_measurements``), turned back into the bytes that were hashed.
 
-Source of the form: ``ima_ascii_measurements_show`` (security/integrity/ima/ima_fs.c) and
+Source of the format: ``ima_ascii_measurements_show`` (security/integrity/ima/ima_fs.c) and
 ``ima_show_template_data_ascii`` (ima_template_lib.c). A line is the PCR in two columns, the SHA-1 template digest, the
-template, then a space *before each field*, and nothing behind that space if the field is empty: a line of `ima-sig`
+template, then a space *before each field*, and nothing after that space if the field is empty: a line of `ima-sig`
 without a signature ends with a space. The zero byte in a digest field and the one that ends a name are not shown.
 
-The text is ambiguous where a name has a newline in it, as nothing is escaped. Only the template digest can tell: a line
-that does not fit its digest is tried together with the lines that follow it, and the joined text that fits is the
-entry. The work is bounded: a joined entry has at most ``JOINED`` bytes, and all tries of one text together hash at most
-``WORK`` times its size and 32 MiB. So in a text in which very many lines are damaged, or made to look so, an entry with
-a newline may be called damaged; never is one taken that does not fit. A violation has no digest, so its name is taken
-to the end of its line: what follows there cannot be told from lines of the log. Evidence is better kept in binary.
+The kernel escapes nothing, so the text is ambiguous where a name contains a newline. Only the template digest can
+decide: a line that does not fit its digest is tried together with the lines after it, and the joined text that fits is
+the entry. The work is bounded: a joined entry has at most ``JOINED`` bytes, and all tries of one text together hash at
+most ``WORK`` times its size and 32 MiB. So if very many lines of a text are damaged, or made to look so, an entry with
+a newline may be called damaged. An entry that does not fit is never accepted. A violation has no digest, so its name
+ends at the end of its line: the rest of a name with a newline cannot be distinguished from lines of the log. Evidence
+is better kept in binary.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ _NAMES = ("n-ng", "n")
 
 
 class Line(NamedTuple):
-    """One line, or the lines that are one entry together. A tuple for the reason for which ``Entry`` is one.
+    """One line, or the lines that are one entry together. A tuple for the same reason as ``Entry``.
 
-    ``number`` counts lines of the text from 1, ``offset`` its bytes; ``raw`` has no final newline. Neither ``entry``
-    nor ``problem``: it does not look like a line of a log (a prompt, an empty line). ``fits``: the template digest is
+    ``number`` counts lines of the text from 1, ``offset`` its bytes; ``raw`` has no final newline. Without ``entry``
+    and ``problem`` it does not look like a line of a log (a prompt, an empty line). ``fits``: the template digest is
     that of the template data, or the entry is a violation.
     """
 
@@ -71,7 +72,7 @@ def damaged(line: Line) -> bool:
 
 
 def read_lines(text: bytes) -> Iterator[Line]:
-    """Yield every line of a text, whatever it is, joined where an entry has a newline in its name. Never raises."""
+    """Yield every line of a text, joined where an entry has a newline in its name. Never raises."""
     at = number = entries = 0
     left = max(WORK * len(text), _WORK_LEAST)
     while at < len(text):
@@ -97,7 +98,7 @@ def _join(text: bytes, end: int, line: Line, number: int) -> tuple[Line | None, 
     """Return the entry that begins with this line and ends with a later one, if there is one, and the bytes tried."""
     work = 0
     head = _HEAD.match(line.raw)
-    # A violation fits whatever it is joined with.
+    # A violation fits with anything that it is joined with.
     if head is None or len(head[2]) != 2 * _SHA1 or not head[2].strip(b"0"):
         return None, work
     while end + 1 < len(text):
@@ -126,7 +127,7 @@ def _read(raw: bytes, line_number: int, offset: int, number: int) -> Line:
 
 
 def _parse(raw: bytes) -> tuple[int, bytes, bytes, bytes]:
-    """Return PCR, template digest, template and template data. Raises ``BadEvidence`` without the line's place."""
+    """Return PCR, template digest, template and template data. Raises ``BadEvidence`` without number and byte."""
     head = _HEAD.match(raw)
     if head is None or int(head[1]) >= 1 << 32:
         raise BadEvidence("", "PCR, template digest, template and fields", ascii(raw[:80]))
@@ -146,7 +147,7 @@ def _parse(raw: bytes) -> tuple[int, bytes, bytes, bytes]:
 
 
 def _split(rest: bytes, names: tuple[str, ...]) -> list[bytes]:
-    """Cut the fields apart. Kernels of before 3.13 left spaces in names, so the first name gets what is over."""
+    """Split the fields. Kernels before 3.13 left spaces in names, so the first name gets the surplus fields."""
     free = next((names.index(name) for name in _NAMES if name in names), len(names) - 1)
     values = rest.split(b" ", free)
     values += values.pop().rsplit(b" ", len(names) - 1 - free)
@@ -156,7 +157,7 @@ def _split(rest: bytes, names: tuple[str, ...]) -> list[bytes]:
 
 
 def _field(name: str, shown: bytes) -> bytes:
-    """Return a field with its length, as it was hashed, from what is shown of it."""
+    """Return a field with its length, as it was hashed, from its shown form."""
     if name in _NAMES:
         value = shown + b"\0"
     elif not shown:
@@ -164,7 +165,7 @@ def _field(name: str, shown: bytes) -> bytes:
     elif name == "xattrnames":
         value = shown + b"\0"
     elif name in _DIGESTS:
-        # The kernel does not show a colon that stands alone: a digest without an algorithm.
+        # The kernel does not show a lone colon: that is a digest without an algorithm.
         prefix, colon, digest = shown.rpartition(b":")
         if colon and not _PREFIX.fullmatch(prefix):
             raise BadEvidence(f"field {name}", "'ALGORITHM:' and hex digits", ascii(shown[:80]))

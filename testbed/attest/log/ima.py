@@ -18,8 +18,8 @@ from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 BANKS = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 HASHES = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
 
-# Fields of each template (`builtin_templates`). A kernel can also be given a list of fields (`ima_template_fmt=`), that
-# is the template's name then. What an entry of any other template means is not known, though it can be replayed.
+# Fields of each template (`builtin_templates`). A kernel can also be given a list of fields (`ima_template_fmt=`),
+# which is then the template's name. Entries of any other template can be replayed, but not interpreted.
 TEMPLATES = {
     b"ima": ("d", "n"),
     b"ima-ng": ("d-ng", "n-ng"),
@@ -51,7 +51,7 @@ _OLD_NAME_PADDED = 256
 
 
 class Cut(Exception):
-    """The piece of the log at hand ends within an entry: more of the log is needed."""
+    """The piece of the log that was read ends within an entry: more of the log is needed."""
 
 
 class Entry(NamedTuple):
@@ -75,12 +75,12 @@ class Entry(NamedTuple):
 
     @property
     def violation(self) -> bool:
-        """Whether IMA said by it that it could not vouch for what was read: nothing in it is authenticated."""
+        """Whether it is a violation: IMA could not vouch for what was read, and nothing in it is authenticated."""
         return self.digest == NO_DIGEST
 
 
 class Fields(NamedTuple):
-    """What an entry's template data say. ``name`` has no terminator; ``buf`` is ``None`` but for ``ima-buf``.
+    """What an entry's template data say. ``name`` has no terminator; ``buf`` is ``None`` except in ``ima-buf``.
 
     ``others``: further fields as they are, by the kernel's name of the field.
     """
@@ -95,7 +95,7 @@ class Fields(NamedTuple):
 
 
 def read_entries(log: bytes) -> Iterator[Entry]:
-    """Yield the log's entries one by one. Raises ``BadEvidence`` with number and byte of a bad one."""
+    """Yield the log's entries one by one. Raises ``BadEvidence`` with number and byte of a malformed one."""
     at, number = 0, 0
     while at < len(log):
         number += 1
@@ -154,14 +154,14 @@ def hashed_bytes(entry: Entry) -> bytes:
 
 
 def template_digest(entry: Entry) -> bytes:
-    """Return the SHA-1 that the log must show for this entry (a violation shows zeros instead)."""
+    """Return the SHA-1 that the log is expected to show for this entry (a violation shows zeros instead)."""
     return hashlib.sha1(hashed_bytes(entry)).digest()  # noqa: S324 - the log's format, the banks have their own hash
 
 
 def extension(entry: Entry, bank: str, *, padded: bool = False) -> bytes:
     """Return what the kernel extends a PCR of ``bank`` with for this entry.
 
-    Since 5.8 each bank gets its own hash of the template data; before, all got the SHA-1, filled up with zeros
+    Since 5.8 each bank gets its own hash of the template data; before, all got the SHA-1, padded with zeros
     (``padded``). A violation is extended as ones, of as many bytes as the digest would have.
     """
     size = BANKS[bank]
@@ -187,7 +187,7 @@ def fields_of(template: bytes) -> tuple[str, ...] | None:
 
 
 def parse_fields(entry: Entry) -> Fields:
-    """Take the template data apart; every byte belongs to a field.
+    """Split the template data into fields; every byte belongs to a field.
 
     Raises ``BadEvidence``, and ``UnsupportedEvidence`` for a template or a digest algorithm that is not known, or a
     list of fields without a digest or a name.
@@ -232,7 +232,7 @@ def _split(data: bytes, names: tuple[str, ...]) -> list[bytes]:
 
 
 def _digest(value: bytes, field: str) -> tuple[str, str, bytes]:
-    """Take a digest field apart: bare, or `sha256:`, zero byte, digest, or with a type before it, `verity:sha256:`."""
+    """Parse a digest field: bare, or `sha256:`, zero byte, digest, or with a type before it, `verity:sha256:`."""
     if field == "d":
         bare = {size: name for name, size in _DIGESTS.items() if name in {b"md5", b"sha1"}}.get(len(value))
         if bare is None:

@@ -1,7 +1,7 @@
-"""Which single character did a transcription lose, add or change? Found by computing, for logs copied from slides.
+"""Which single character did a transcription lose, add or change? Computed, for logs that were copied from slides.
 
-A repair is the one of a few thousand neighbours of a line that fits its template digest, so it is what the kernel
-printed, as surely as SHA-1 is hard to meet twice. It is for people: evidence is never repaired.
+Among a few thousand variants of a line, the repair is the one that fits the template digest. So it is what the kernel
+printed, unless two variants collide under SHA-1. It is for people: evidence is never repaired.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from testbed.attest.log.ima import BANKS, template_digest
 _HEX = string.digits.encode() + b"abcdef"
 _PRINTED = bytes(range(0x21, 0x7F))
 _DIGITS = 2 * BANKS["sha1"]
-# The tries are this times the number of letters, and each costs a hash of as many bytes.
+# The number of tries is this times the number of letters, and each try hashes so many bytes.
 _LONGEST = 512
 
 
@@ -29,7 +29,7 @@ def repair(raw: bytes) -> tuple[Line, str] | None:
         return repaired
     if len(digest) != _DIGITS:
         return None
-    # The template cannot be what is damaged: such a line is not called damaged.
+    # The damage cannot be in the template: such a line is not called damaged.
     begin = len(raw) - len(rest) + rest.find(b" ") + 1
     for candidate, words in _neighbours(raw, begin, raw.rfind(b" ")):
         (line,) = read_lines(candidate)
@@ -39,8 +39,8 @@ def repair(raw: bytes) -> tuple[Line, str] | None:
 
 
 def _of_digest(head: bytes, digest: bytes, rest: bytes) -> tuple[Line, str] | None:
-    """Compute what the template digest must be, and see whether it is one character away."""
-    # Any but that of a violation, which fits everything.
+    """Compute the expected template digest, and check whether the shown one differs by one character."""
+    # Not that of a violation, which fits everything.
     (line,) = read_lines(b"%b %b %b" % (head, b"f" * _DIGITS, rest))
     if line.entry is None:
         return None
@@ -63,4 +63,4 @@ def _neighbours(text: bytes, begin: int, name: int) -> Iterator[tuple[bytes, str
             yield before + bytes([letter]) + after, f"{chr(letter)!a} missing at column {column}"
             if after:
                 was = after[:1].decode(errors="replace")
-                yield before + bytes([letter]) + after[1:], f"{was!a} for {chr(letter)!a} at column {column}"
+                yield before + bytes([letter]) + after[1:], f"{was!a} instead of {chr(letter)!a} at column {column}"

@@ -1,7 +1,7 @@
-"""By which rule was a digest made, and what does it bind? Inferred by computing, from the log's lines alone.
+"""By which rule was a digest made, and what does it bind? Computed from the log's lines alone.
 
-A measurer that writes namespaced lines (name `NAMESPACE:/path`, or `NAMESPACE` for an image) is believed nothing: its
-digest is compared with what each known rule makes of the plain digests that the log has for that path.
+A measurer that writes namespaced lines (name `NAMESPACE:/path`, or `NAMESPACE` for an image) is not trusted: its digest
+is compared with the results of each known rule on the log's plain digests for that path.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from testbed.attest.finding import Finding, FindingKind, counted
 from testbed.attest.log.ima import BANKS
 
-# What both prototypes hash: as many bytes as a pointer has (`sizeof` of one), not as the digest has.
+# What both prototypes hash: as many bytes as a pointer has (its `sizeof`), instead of the whole digest.
 POINTER = 8
-# An attester can give a path any number of contents, and log any number of digests: both are looked at to a limit.
+# An attester can log any number of contents for a path, and any number of digests, so both have a limit.
 CANDIDATES = 64
 TRACKED = 1 << 16
 SHOWN = 100
@@ -27,7 +27,7 @@ _ALGORITHMS = {"md5": 16, "sha224": 28} | BANKS
 
 
 class Rule(enum.StrEnum):
-    """How a digest was made. ``UNKNOWN``: no known rule makes it."""
+    """How a digest was made. ``UNKNOWN``: no known rule gives this digest."""
 
     PLAIN = "plain"
     PROTOTYPE_FILE = "prototype-file"
@@ -38,7 +38,7 @@ class Rule(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """A line as a measurement: ``where`` for people, the rest from its fields. ``template`` tells `ima-buf` apart."""
+    """A line as a measurement: ``where`` for people, the rest from its fields. ``template`` identifies `ima-buf`."""
 
     where: str
     pcr: int
@@ -67,7 +67,7 @@ class Inferred:
 
 @dataclass(slots=True, kw_only=True)
 class Group:
-    """The lines of one PCR that were made by one rule. ``bits``: how many lines bind so many, most bits first."""
+    """The lines of one PCR that were made by one rule. ``bits``: numbers of bits and of lines that bind them."""
 
     rule: Rule
     pcr: int
@@ -83,7 +83,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """Groups by PCR and rule, host lines and namespaced ones apart, and the findings: few, however many the lines."""
+    """Groups by PCR and rule, host lines and namespaced ones separate, and the findings, limited in number."""
 
     groups: tuple[Group, ...]
     findings: tuple[Finding, ...]
@@ -103,8 +103,8 @@ def no_content_digests(algorithm: str = "sha256") -> frozenset[bytes]:
     """Return the image digests that cover nothing.
 
     The prototype `container-integrity-measurement` (commit 2db127b) hashes the first ``POINTER`` bytes of an aggregate
-    over what the dentry cache has of the tree; on a fresh overlay that is nothing, and the aggregate is zero. Also: the
-    hash of a whole zero digest, of no bytes, and zeros that were not hashed at all.
+    over the tree's part of the dentry cache. On a fresh overlay that part is empty, and the aggregate is zero. Also:
+    the hash of a whole zero digest, of no bytes, and zeros that were not hashed at all.
     """
     size = _ALGORITHMS[algorithm]
     hashed = (hashlib.new(algorithm, bytes(count)).digest() for count in (0, POINTER, size))
@@ -132,7 +132,7 @@ def infer(line: Measured, known: Mapping[bytes, Collection[bytes]]) -> Inferred:
         return Inferred(rule=Rule.CONTAINER_FILE, bits=8 * len(line.digest), namespace_bound=True, explanation=said)
     parts = _parts(line)
     if parts is None:
-        return Inferred(rule=Rule.PLAIN, bits=8 * len(line.digest), explanation="not namespaced: taken as it is")
+        return Inferred(rule=Rule.PLAIN, bits=8 * len(line.digest), explanation="not namespaced: used unchanged")
     if len(line.digest) != _ALGORITHMS.get(line.algorithm):
         return Inferred(rule=Rule.UNKNOWN, explanation=f"{len(line.digest)} bytes of {line.algorithm}")
     namespace, path = parts
@@ -140,11 +140,11 @@ def infer(line: Measured, known: Mapping[bytes, Collection[bytes]]) -> Inferred:
 
 
 def audit(lines: Iterable[Measured], known: Mapping[bytes, Collection[bytes]]) -> Audit:
-    """Infer the rule of each line and say what the rules leave open.
+    """Infer the rule of each line and report what the rules do not bind.
 
-    Findings: one ``weak-binding`` for each prototype rule and PCR, and one for each digest that is seen to stand for
-    two contents or two namespaces; ``no-content`` for an image line; ``unsupported`` for a namespaced line whose rule
-    cannot be told. Of each kind the first ``SHOWN`` are given one by one, the others counted.
+    Findings: one ``weak-binding`` for each prototype rule and PCR, and one for each digest that stands for two contents
+    or two namespaces; ``no-content`` for an image line; ``unsupported`` for a namespaced line whose rule is unknown.
+    The first ``SHOWN`` of each kind are listed, the others counted.
     """
     state = _State()
     for line in lines:
@@ -200,12 +200,12 @@ def _file(line: Measured, namespace: bytes, path: bytes, known: Mapping[bytes, C
     if line.digest in plain:
         return Inferred(rule=Rule.PLAIN, bits=8 * size, contents=(line.digest,), explanation="the file's own digest")
     fits = tuple(digest for digest in plain if prototype_file(digest, namespace, line.algorithm) == line.digest)
-    # A digest that begins with a zero byte leaves nothing of itself, so no plain digest is needed to see this one.
+    # Of a digest that begins with a zero byte nothing is hashed, so this case needs no plain digest.
     if not fits and prototype_file(bytes(size), namespace, line.algorithm) == line.digest:
         return _prototype(0, namespace, ())
     if not fits:
         said = (
-            "no known rule makes it from a plain digest of this path"
+            "no known rule gives it from a plain digest of this path"
             if plain
             else "no plain digest of this path is known"
         )
@@ -214,7 +214,7 @@ def _file(line: Measured, namespace: bytes, path: bytes, known: Mapping[bytes, C
 
 
 def _prototype(count: int, namespace: bytes, contents: tuple[bytes, ...]) -> Inferred:
-    """``count``: bytes of the file's digest that were hashed; the namespace fills up what is left of ``POINTER``."""
+    """``count``: bytes of the file's digest that were hashed; the namespace fills the rest of ``POINTER``."""
     digits = min(POINTER - count, len(namespace))
     return Inferred(
         rule=Rule.PROTOTYPE_FILE,
@@ -242,7 +242,7 @@ def _judge(state: _State, line: Measured, inferred: Inferred, namespace: bytes, 
     elif inferred.rule is Rule.PROTOTYPE_IMAGE:
         got = f"{name}: {line.digest.hex()}, {inferred.explanation}"
         _add(state, FindingKind.NO_CONTENT, line.where, "a digest of the image's content", got)
-    # A plain digest says that it is the file's alone; an image may run in two namespaces.
+    # A plain digest claims to bind only the file; an image may run in two namespaces.
     if path is not None and inferred.rule is not Rule.PLAIN:
         _shared(state, line, inferred, namespace)
 

@@ -1,8 +1,8 @@
 """The log as a stream: runs of ordinary entries in columns, everything else entry by entry.
 
 A log has up to a million entries, nearly all of one shape. Those are split and hashed by the hundred, by functions
-that are written in C. What is not of that shape to the last byte is read as ever by ``ima.entry_at``: the columns are a
-short cut to the same entries, never another reading of the log.
+written in C. An entry that differs from that shape in any byte is read by ``ima.entry_at``. So the columns are a faster
+way to the same entries, never a second interpretation of the log.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from testbed.attest.log.ima import NO_DIGEST, Cut, Entry, entry_at
 # the field of a signature that is not there.
 _ENDS = {b"ima-ng": b"", b"ima-sig": bytes(4)}
 _CHUNK = 1 << 20
-# Bytes that are split at once: doubled if all of them were of one shape, else twice what was.
+# Bytes that are split at once: doubled if all of them had one shape, else twice the part that had.
 _SMALLEST, _LARGEST = 1 << 11, 1 << 17
 _HEAD = 24
 _AROUND = 4 + _HEAD
-# No run goes beyond these: the first entry of a boot and of each kexec, and what may be a violation.
+# A run ends before these: the first entry of a boot and of each kexec, and possible violations.
 _SPECIAL = (b"boot_aggregate\0", NO_DIGEST)
 
 
@@ -68,8 +68,8 @@ class Run(NamedTuple):
 def read_runs(file: BinaryIO, size: int, *, offset: int = 0, number: int = 0) -> Iterator[Run | Entry]:
     """Yield the log in ``file``, ``size`` bytes long, from byte ``offset``, before which ``number`` entries lie.
 
-    Memory: a few chunks of 1 MiB, or the longest entry. Raises ``BadEvidence`` with number and byte of the entry that
-    is none.
+    Memory: a few chunks of 1 MiB, or the longest entry. Raises ``BadEvidence`` with number and byte of what is not an
+    entry.
     """
     file.seek(offset)
     base, piece, at, window = offset, b"", 0, _SMALLEST
@@ -97,14 +97,14 @@ def read_runs(file: BinaryIO, size: int, *, offset: int = 0, number: int = 0) ->
 
 
 def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None:
-    """Cut the entries from ``piece[at]`` on apart, in ``size`` bytes, up to the first that is not of their shape."""
+    """Split the entries from ``piece[at]`` on, in ``size`` bytes, up to the first of another shape."""
     name_size = int.from_bytes(piece[at + _HEAD : at + _HEAD + 4], "little")
     template = piece[at + _HEAD + 4 : at + _HEAD + 4 + name_size]
     end = _ENDS.get(template)
     if end is None:
         return None
     # Between two of these lie one entry's length and data, and the next one's PCR and digest. The same bytes in a name
-    # or a digest would be cut at, too: then the lengths do not fit.
+    # or a digest would be split too: then the lengths do not fit.
     mark = piece[at + _HEAD : at + _HEAD + 4 + name_size]
     stop = min((place for word in _SPECIAL if (place := piece.find(word, at, at + size)) >= 0), default=at + size)
     first, *parts = piece[at:stop].split(mark)
@@ -132,11 +132,11 @@ def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None
 
 
 def _regular(parts: list[bytes], heads: bytes, end: bytes) -> bool:
-    """Whether each part is a length, as many bytes with ``end`` as their last, and a head; PCRs as they can be."""
+    """Whether each part is a length, as many bytes ending with ``end``, and a head with a possible PCR."""
     sizes = list(map(len, parts))
     if len(heads) != _HEAD * len(parts) or min(sizes) < _AROUND + len(end):
         return False
-    # A length and what follows it, compared with the same as computed here: all of them in one comparison.
+    # All lengths and what follows them are compared at once with the values computed here.
     announced = b"".join([part[:4] for part in parts])
     if announced != struct.pack(f"<{len(sizes)}I", *[size - _AROUND for size in sizes]):
         return False

@@ -55,7 +55,7 @@ ATTACKS: tuple[EvidenceAttack, ...] = tuple(attack for module in _MODULES for at
 
 
 def find(name: str) -> EvidenceAttack:
-    """Return an attack. Raises ``SpecError`` with the names that are nearest."""
+    """Return an attack. Raises ``SpecError`` with similar names."""
     for attack in ATTACKS:
         if attack.name == name:
             return attack

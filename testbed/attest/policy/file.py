@@ -22,7 +22,7 @@ _DIGITS_MAX = 20
 
 
 def read_policy_file(path: Path) -> bytes:
-    """Read a plain file, or what a link to one leads to. Raises ``SpecError``."""
+    """Read a plain file, or the target of a link to one. Raises ``SpecError``."""
     expected, hint = f"a plain file of at most {SIZE_MAX >> 20} MiB", "give the path of a policy"
     try:
         with files.open_plain(path) as file:
@@ -35,7 +35,7 @@ def read_policy_file(path: Path) -> bytes:
 
 
 def parse_document(data: bytes, where: str) -> Document:
-    """Read a policy's bytes; its tables of files are not looked into. Raises ``SpecError``."""
+    """Read a policy's bytes; its tables of files are not checked here. Raises ``SpecError``."""
     try:
         with _no_collector():
             raw = read_json(data, digits=_DIGITS_MAX)
@@ -70,7 +70,7 @@ def _check_tables(document: Document, where: str) -> None:
 
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Leave garbage alone for a while: to look for it among a million new lists takes as long as to make them."""
+    """Pause garbage collection: a search among a million new lists takes as long as making them."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What a policy allows for an image, and which of several images a container can still be of (docs/policy.md)."""
+"""What a policy allows for an image, and which of several images can still be a container's (docs/policy.md)."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Complaint:
 class ImageReference:
     """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files.
 
-    ``config``: the digests of ``config.json`` of which a launch must claim one; none: it may claim anything.
+    ``config``: digests of ``config.json``; a launch must claim one of them, or anything if this is empty.
     ``arguments``, ``mounts``: how its containers may be started; ``None``: in any way. ``programs``: what they may load
-    into the kernel, as a policy writes it.
+    into the kernel, in the policy's notation.
     """
 
     digest: str | None
@@ -57,7 +57,7 @@ class ImageReference:
 
 
 def image_reference(image: Image, where: str, key: str) -> ImageReference:
-    """Turn what a policy's file says about an image into the form that is looked up. Raises ``SpecError``."""
+    """Convert an image's part of a policy file into the form for look-ups. Raises ``SpecError``."""
     arguments = None
     if image.arguments is not None:
         arguments = frozenset(tuple(_words(line, where, f"{key}.arguments")) for line in image.arguments)
@@ -99,7 +99,7 @@ def sha256_bytes(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Check:
-    """One thing that an image demands. ``wanted``: what it accepts, for people. ``got``: what there is."""
+    """One thing that an image demands. ``wanted``: what it accepts, in words. ``got``: what was found."""
 
     kind: FindingKind
     fits: Callable[[ImageReference], bool]
@@ -110,7 +110,7 @@ class _Check:
 def narrow(
     references: Mapping[str, ImageReference], names: tuple[str, ...], checks: Sequence[_Check]
 ) -> tuple[tuple[str, ...], Complaint | None]:
-    """Return those of the images ``names`` that pass all checks; where none does, those left before it, and why."""
+    """Return the images of ``names`` that pass all checks; if a check rejects all, those left before it, and why."""
     left = names
     for check in checks:
         passed = tuple(name for name in left if check.fits(references[name]))
@@ -122,7 +122,7 @@ def narrow(
 
 
 def launch_checks(launch: LaunchEntry) -> list[_Check]:
-    """Return what a launch is asked."""
+    """Return the checks of a launch."""
     tree = None if launch.outcome else launch.image.hex()
     config = launch.config.hex()
     whole = None if launch.flags & ARGS_CUT else launch.arguments
@@ -151,9 +151,9 @@ def launch_checks(launch: LaunchEntry) -> list[_Check]:
 
 
 def mounts_check(mounts: Sequence[Mount] | None, *, of_other_root: bool = False) -> _Check:
-    """Return what a list of mounts is asked; ``None``: not every mount is listed, so nothing is known.
+    """Return the checks of a list of mounts; ``None``: not every mount is listed, so nothing is known.
 
-    ``of_other_root``: it is seen from another root than that of the launch.
+    ``of_other_root``: it is seen from a root other than that of the launch.
     """
 
     def refused(image: ImageReference) -> Mount | None:
@@ -176,7 +176,7 @@ def mounts_check(mounts: Sequence[Mount] | None, *, of_other_root: bool = False)
 
 
 def program_check(program: ProgramEntry) -> _Check:
-    """Return what is asked where a container loads code into the kernel."""
+    """Return the checks of code that a container loads into the kernel."""
     name = program_name(program)
     return _Check(
         kind=FindingKind.UNKNOWN_FILE,
@@ -198,7 +198,7 @@ NO_PROGRAMS = "only code for the kernel that the policy lists"
 
 
 def program_name(program: ProgramEntry) -> str:
-    """Return what a policy calls a program, a module or a command."""
+    """Return the policy's name of a program, a module or a command."""
     return f"bpf:{program.command}" if program.what == COMMAND else f"sha256:{program.digest.hex()}"
 
 

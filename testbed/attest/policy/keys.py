@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from testbed.attest.log.ima import BANKS
 
-# The digests that a file can have, by what stands before them: fs-verity has two algorithms.
+# The digests that a file can have, by their prefix: fs-verity has two algorithms.
 KINDS = BANKS | {f"verity:{name}": BANKS[name] for name in ("sha256", "sha512")}
 _PLAIN = "|".join(f"{name}:[0-9a-f]{{{2 * size}}}" for name, size in BANKS.items())
 _ANY_KIND = "|".join(f"{kind}:[0-9a-f]{{{2 * size}}}" for kind, size in KINDS.items())
@@ -25,7 +25,7 @@ Program = Annotated[str, Field(pattern="^(sha256:[0-9a-f]{64}|bpf:(0|[1-9][0-9]{
 MountTarget = Annotated[str, Field(pattern=r"^(/|(/[^/]+)+)$")]
 MountOption = Annotated[str, Field(pattern="^[!-+\\--~]+$")]
 Hex256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# 64 zeros would be what a launch has that claims nothing.
+# 64 zeros is the value in a launch without a claim.
 ClaimedDigest = Annotated[str, Field(pattern="^0{0,63}[1-9a-f][0-9a-f]{0,63}$", min_length=64, max_length=64)]
 Word = Literal["reject", "note"]
 Text = Annotated[str, Field(min_length=1)]
@@ -35,8 +35,8 @@ class _Values(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-# The tables of files are not validated here but, in a plain loop, where they are put into the form that is looked up
-# (policy.py): for a million files pydantic would take 1.2 s more, of 3 in all.
+# The tables of files are not validated here, but in a plain loop where they are converted for look-ups (reference.py):
+# for a million files pydantic would take 1.2 s more, of 3 s in all.
 class Host(_Values):
     """What may run outside containers: by path as IMA logs it, the digests of the content (any of them will do).
 
@@ -128,7 +128,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _close(node: Any) -> None:
-    """Let no key through that is not of the form that its table demands, as the model does."""
+    """Reject keys that do not have the form that their table demands, as the model does."""
     if isinstance(node, dict) and "patternProperties" in node:
         node["additionalProperties"] = False
     for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():

@@ -1,9 +1,9 @@
-r"""Which exclude patterns a policy may have: none that excuses (nearly) everything, none that can be made slow.
+r"""Which exclude patterns a policy may have. Rejected: those that excuse (nearly) everything, or can be slow.
 
-The patterns are those of Python's ``re``, and its reader (``policy.steps``) gives the tree that both checks need. RE2
+The patterns are those of Python's ``re``, and its parser (``policy.steps``) gives the tree that both checks need. RE2
 matches in linear time by itself, but its Python module gives no tree, so the first check would still need one. RE2 also
-rejects patterns that are accepted here (``\Z``, ``x{0,2000}``, ``(?#...)``) and reads some in another way without a
-word: ``\s`` has no vertical tab, and ``x{,3}`` is literal text. A policy in use would then change its meaning.
+rejects patterns that are accepted here (``\Z``, ``x{0,2000}``, ``(?#...)``) and silently reads some in another way:
+``\s`` has no vertical tab, and ``x{,3}`` is literal text. A policy in use would then change its meaning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from testbed.attest.policy.steps import Bound, Node, RefusedError, branches, fla
 
 NAME_MAX = 4096  # PATH_MAX: a longer name is not that of a file and is never excused
 _PATTERN_MAX = 1000
-_GROUPS_MAX = 50  # the standard library's reader is recursive
+_GROUPS_MAX = 50  # the standard library's parser is recursive
 _HEADS_MAX = 100
 _STEPS_MAX = 1 << 20  # for the longest name: some milliseconds
 _STARTS = ("AT_BEGINNING", "AT_BEGINNING_STRING")
@@ -50,7 +50,7 @@ def bound(pattern: str) -> Bound:
 
 
 def _parse(pattern: str) -> list[Node]:
-    """Read a pattern, and leave out the anchors at its ends, which ``fullmatch`` implies."""
+    """Parse a pattern, without the anchors at its ends, which ``fullmatch`` implies."""
     if len(pattern) > _PATTERN_MAX or pattern.count("(") > _GROUPS_MAX:
         raise RefusedError(f"more than {_PATTERN_MAX} characters or {_GROUPS_MAX} groups: write several patterns")
     if not pattern.isascii() or not pattern.isprintable():
@@ -79,7 +79,7 @@ def _is_anchor(item: Node, names: Sequence[str]) -> bool:
 
 
 def _heads(items: Sequence[Node]) -> list[tuple[bytes, bool]]:
-    """Return each text with which a match can begin, up to the first thing that is not literal; and if it is whole."""
+    """Return each text with which a match can begin, up to the first non-literal part; and whether it is all."""
     heads = [(b"", True)]
     for item in items:
         more = _alternatives(item)
@@ -104,18 +104,18 @@ def _alternatives(item: Node) -> list[tuple[bytes, bool]]:
 
 
 def _check_head(head: bytes, *, whole: bool) -> None:
-    """Check how a match begins. It must name a directory: else a pattern excuses nearly everything."""
+    """Check how a match begins. It must name a directory: otherwise a pattern excuses nearly everything."""
     shown = ascii(head.decode("latin-1"))
     if not head.startswith(b"/"):
         problem = f"a branch begins with {shown}" if head else "a branch can begin with anything"
         raise RefusedError(f"{problem}: begin each with / and the name of a directory, such as /var/cache/.*")
     parts = head[1:].split(b"/")
-    named = parts if whole else parts[:-1]  # the last part may go on
+    named = parts if whole else parts[:-1]  # the last part may continue
     if not named or not named[0].strip(b"."):
-        problem = f"a branch says only {shown} about the location, which is (nearly) everywhere"
+        problem = f"a branch limits the location only to {shown}, which is (nearly) everywhere"
         raise RefusedError(f"{problem}: name the first directory, such as /var/.*")
     if named[0] == b"usr" and not (whole and len(parts) == 1) and not b"".join(named[1:2]).strip(b"."):
-        raise RefusedError("nearly all programs are below /usr: name the second directory, too")
+        raise RefusedError("nearly all programs are below /usr: name the second directory too")
 
 
 def _check_components(items: Sequence[Node]) -> None:

@@ -18,7 +18,7 @@ _NESTED = "/*"
 
 
 def from_entries(entries: Iterable[Entry]) -> MadePolicy:
-    """List all that a log has measured: files and buffers of the host, and each container's files."""
+    """List all that a log contains: files and buffers of the host, and each container's files."""
     log = _Log()
     for entry in entries:
         try:
@@ -33,7 +33,7 @@ def from_entries(entries: Iterable[Entry]) -> MadePolicy:
 
 
 class _Log:
-    """What a log says, gathered entry by entry."""
+    """The content of a log, collected entry by entry."""
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
@@ -79,7 +79,7 @@ class _Log:
                 self.left_out["files in containers without a path"] += 1
 
     def document(self) -> dict[str, Any]:
-        """Return what was gathered. A container that no runtime's id is known of can be any (`*`)."""
+        """Return what was collected. A container without a known runtime's id can be any (`*`)."""
         images: dict[str, Any] = {}
         containers: dict[str, list[str]] = {}
         cgroups: set[str] = set()
@@ -103,7 +103,7 @@ class _Log:
     def _place(self, seq: int) -> tuple[str, str, set[str]]:
         """Return the key of ``containers`` and the image's name for a container, and where its cgroup was.
 
-        The key of one that runs inside others is that of the outermost with `/*`.
+        The key of a container that runs inside others is that of the outermost with `/*`.
         """
         outermost, seen = seq, {seq}
         while (start := self._starts.get(outermost)) is not None and start.parent and start.parent not in seen:

@@ -1,4 +1,4 @@
-"""Make a reference policy: of container images or of a root file system; of a log: ``policy.log``."""
+"""Make a reference policy from container images or a root file system (from a log: ``policy.log``)."""
 
 from __future__ import annotations
 
@@ -67,9 +67,10 @@ def image_name(archive: Path) -> str:
 
 
 def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = iter) -> MadePolicy:
-    """List every regular file below ``top``, on its file system. ``track`` is handed the paths and yields them.
+    """List every regular file below ``top``, on its file system. ``track`` gets the paths and yields them.
 
-    No symbolic link is followed. Raises ``SpecError`` if anything cannot be read: it would be missing.
+    No symbolic link is followed. Raises ``SpecError`` if anything cannot be read, because it would be missing in the
+    policy.
     """
     files: Files = {}
     failed: list[str] = []
@@ -93,7 +94,7 @@ def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = ite
 
 
 def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what ``new`` lists to ``base``. Raises ``SpecError`` for an image that is another in each."""
+    """Add what ``new`` lists to ``base``. Raises ``SpecError`` for an image that has different content in the two."""
     for name in base["images"].keys() & new["images"].keys():
         if base["images"][name] != new["images"][name]:
             hint = "remove it from the policy first, or give the new one another name"
@@ -110,7 +111,7 @@ def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_json(document: Document) -> dict[str, Any]:
-    """Return a document that was read as what can be merged and written."""
+    """Return a document that was read in the form that can be merged and written."""
     host = document.host
     made = {
         "schema": 1,
@@ -130,7 +131,7 @@ def as_json(document: Document) -> dict[str, Any]:
 
 
 def _image_json(image: ImageValues) -> dict[str, Any]:
-    """Return an image's keys, of which those that were left out stay so: an empty list of mounts allows none."""
+    """Return an image's keys without those that were left out: an empty list of mounts would allow no mount."""
     demands = image.model_dump(exclude={"files"}, exclude_none=True)
     return demands | {"files": image.files}
 
@@ -186,7 +187,7 @@ def _walk(base: bytes, failed: list[str]) -> tuple[list[bytes], list[bytes]]:
 
 
 def _hash(path: bytes) -> str | None:
-    """Return a file's digest; ``None`` if it has become something else than a regular file since it was listed."""
+    """Return a file's digest; ``None`` if it is no longer a regular file."""
     try:
         with open_plain(path, follow=False) as file:
             return _sha256(file)

@@ -1,4 +1,4 @@
-"""Which mounts a policy allows in an image's containers, by rules that a person writes (docs/policy.md)."""
+"""Which mounts a policy allows in an image's containers, by rules that a user writes (docs/policy.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testbed.attest.policy.paths import path_bytes
 if TYPE_CHECKING:  # pydantic is slow to import
     from testbed.attest.policy.keys import MountRule as RuleValues
 
-# What runtimes and engines make for any container, and no image's code lies on.
+# Mounts that runtimes and engines make for any container, and on which no image has code.
 _DEVICES = frozenset({b"null", b"zero", b"full", b"random", b"urandom", b"tty"})
 _HANDED_IN = frozenset(
     {
@@ -61,14 +61,14 @@ class AllowedMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountRules:
-    """All rules of an image. ``usual``: the mounts that runtimes make for any container are allowed, too."""
+    """All rules of an image. ``usual``: the mounts that runtimes make for any container are allowed too."""
 
     rules: tuple[AllowedMount, ...] = ()
     usual: bool = False
 
     def refused(self, mounts: Sequence[Mount], *, of_other_root: bool = False) -> Mount | None:
         """Return the first mount that no rule allows. ``of_other_root``: "/" is not the root that the launch has."""
-        # The image's digest is of one root: nothing is known of another one, or of what covers it.
+        # The image's digest covers one root: it says nothing about another root, or about a mount that covers it.
         root = not of_other_root and sum(mount.target == b"/" for mount in mounts) == 1
         return next((mount for mount in mounts if not self._allows(mount, root=root)), None)
 
@@ -80,7 +80,7 @@ class MountRules:
 def is_usual(mount: Mount) -> bool:
     """Whether runtimes make this mount for any container: pseudo file systems, covers, files of the engine.
 
-    Where a kind of mount could hold other code than the image's, it must not be executable or not be writable.
+    A kind of mount that could hold code other than the image's must not be executable or not be writable.
     """
     target = mount.target
     above, name = posixpath.split(target)
@@ -104,7 +104,7 @@ def _is_cover(mount: Mount) -> bool:
 
 
 def mount_rules(said: Sequence[Literal["usual"] | RuleValues], where: str, key: str) -> MountRules:
-    """Put an image's rules into the form that is looked up. Raises ``SpecError``."""
+    """Convert an image's rules into the form for look-ups. Raises ``SpecError``."""
     rules = tuple(_rule(rule, where, key) for rule in said if not isinstance(rule, str))
     return MountRules(rules=rules, usual="usual" in said)
 

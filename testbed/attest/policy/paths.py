@@ -10,7 +10,7 @@ _SHOWN = 80
 
 
 def wrong(where: str, key: str, expected: str, got: object, hint: str = HINT) -> SpecError:
-    """Return the error that names file, key, what was expected and what was got."""
+    """Return the error that names file, key, expected and got."""
     return SpecError(f"{where}: key {shorten(key, 200)}: expected {expected}, got {shorten(got)}", hint)
 
 
@@ -23,7 +23,7 @@ def shorten(value: object, most: int = _SHOWN) -> str:
 
 
 def escape_path(path: bytes) -> str:
-    """Return a path as text: `%` and each byte that is no valid UTF-8 as `%` and two hex digits."""
+    """Return a path as text: `%` and each byte that is not valid UTF-8 as `%` and two hex digits."""
     text = path.decode("utf-8", "surrogateescape").replace("%", "%25")
     if text.isascii():
         return text
@@ -40,7 +40,7 @@ def unescape_path(text: str) -> bytes:
             for at, part in enumerate(text.split("%"))
         )
         if escape_path(path) != text:
-            raise ValueError("not the one spelling")
+            raise ValueError("not the canonical spelling")
     if not path or b"\0" in path:
         raise ValueError("empty, or with a zero byte")
     return path
@@ -56,9 +56,9 @@ def path_bytes(text: str, where: str, key: str) -> bytes:
 
 
 def is_host_name(name: bytes) -> bool:
-    """Whether a host's file can have this name in the log: a path, or what IMA takes where a file has none.
+    """Whether a host's file can have this name in the log: a path, or IMA's name for a file without a path.
 
-    A digit at the beginning can be a namespace's number, and such a line is no plain measurement.
+    A digit at the beginning can be a namespace's number; such a line is not a plain measurement.
     """
     if b"/" in name:
         return name.startswith(b"/")

@@ -1,6 +1,6 @@
 """The reference policy: which files may run on the host, and in the containers of which image (docs/policy.md).
 
-Looked up by the very bytes that the kernel hashes, so that a good entry costs one look into a set.
+Look-ups use exactly the bytes that the kernel hashes, so a good entry costs one look-up in a set.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Policy:
     """A policy that has been checked.
 
     ``accepted``: template data of the template `ima-ng` (`d-ng|n-ng`) of each file of the host and boot_aggregate, as
-    the kernel writes them; ``verity``: the same with `d-ngv2` of fs-verity digests, kept apart as no `ima-ng` entry has
-    them. Names are as IMA logs them: with an underscore for each space. ``cgroups``: paths that only the host makes
-    cgroups at. ``measurer``: digests of its parts, by their names; nothing: any measurer. ``noted``: kinds of findings
-    that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
+    the kernel writes them; ``verity``: the same with `d-ngv2` of fs-verity digests, kept separate because no `ima-ng`
+    entry has them. Names are as IMA logs them: with an underscore for each space. ``cgroups``: paths that only the host
+    makes cgroups at. ``measurer``: digests of its parts, by their names; empty: any measurer. ``noted``: kinds of
+    findings that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
     """
 
     accepted: frozenset[bytes]
@@ -67,7 +67,7 @@ class Policy:
     _by_name: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def judge_host(self, fields: Fields) -> Complaint | None:
-        """Judge an entry of a file on the host, of whatever template; ``None`` if it is accepted."""
+        """Judge an entry of a file on the host, in any template; ``None`` if it is accepted."""
         typed = fields.digest_type == "verity"
         kind = f"verity:{fields.algorithm}" if typed else fields.algorithm
         if _template(kind, fields.digest, fields.name) in (self.verity if typed else self.accepted):
@@ -89,14 +89,14 @@ class Policy:
         return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(sorted(known)))
 
     def key_of(self, container: Container, *, before: bool = False) -> str:
-        """Return under which key of ``containers`` a container of the host's is: its id if that is believed, or `*`."""
+        """Return the key of ``containers`` for a container of the host: its id if that is believed, or `*`."""
         place = find_place(container.cgroup_path)
         if container.runtime_id is None or place is None or not believed(place, self.cgroups, before=before):
             return _ANY
         return container.runtime_id
 
     def images_of(self, key: str) -> tuple[str, ...]:
-        """Return the images that a container of the host's may be of, else those of all others (`*`)."""
+        """Return the possible images of a container that the host started, or else those of all others (`*`)."""
         return self.containers.get(key, self.containers.get(_ANY, ()))
 
     def nested_images(self, key: str) -> tuple[str, ...] | None:
@@ -108,8 +108,8 @@ class Policy:
     ) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256.
 
-        Returns those of them that it can still be of: they have this file. If none has, all of them, and why. Neither
-        the host's files nor its excludes count here.
+        Returns the images that have this file: the container can still be of one of them. If no image has it, returns
+        all of them, and the reason. The host's files and excludes do not count here.
         """
         if not images:
             return images, self._unknown("a container for which the policy names an image")
@@ -123,16 +123,16 @@ class Policy:
         return images, self._unknown(f"a file of image {some(images)}")
 
     def judge_launch(self, images: tuple[str, ...], launch: LaunchEntry) -> tuple[tuple[str, ...], Complaint | None]:
-        """Judge how a container of one of ``images`` was started; returns those that it can still be of, or why not."""
+        """Judge how a container of one of ``images`` was started; returns the possible images, or why none is."""
         return narrow(self.images, images, launch_checks(launch))
 
     def judge_mounts(self, images: tuple[str, ...], listed: MountsEntry) -> tuple[tuple[str, ...], Complaint | None]:
-        """Judge the mounts that a container has later on, likewise."""
+        """Judge a container's later mounts in the same way."""
         mounts = listed.mounts if listed.whole else None
         return narrow(self.images, images, [mounts_check(mounts, of_other_root=listed.of_other_root)])
 
     def judge_program(self, images: tuple[str, ...], loaded: ProgramEntry) -> tuple[tuple[str, ...], Complaint | None]:
-        """Judge what a container loads into the kernel, likewise. `on.unknown` never excuses it."""
+        """Judge what a container loads into the kernel, in the same way. `on.unknown` never excuses it."""
         return narrow(self.images, images, [program_check(loaded)])
 
     def demands(self, images: tuple[str, ...]) -> str:
@@ -157,7 +157,7 @@ class Policy:
         return any(pattern.fullmatch(name) for pattern in self.exclude)
 
     def _digests(self, name: bytes) -> list[str]:
-        """Return what is accepted under a name. Honest evidence never asks, so the files are sorted on first use."""
+        """Return what is accepted under a name. Honest evidence never needs it: the files are sorted on first use."""
         if not self._by_name:
             self._by_name.extend(sorted((*self.accepted, *self.verity), key=_name_of))
         first = bisect_left(self._by_name, name, key=_name_of)
@@ -172,12 +172,12 @@ def load_policy(path: Path) -> Policy:
 
 
 def parse_policy(data: bytes, where: str) -> Policy:
-    """Read the bytes of a policy; ``where`` is what errors call it. Raises ``SpecError`` and nothing else."""
+    """Read the bytes of a policy; ``where`` is its name in errors. Raises ``SpecError`` and nothing else."""
     return build_policy(policy_file.parse_document(data, where), where)
 
 
 def build_policy(document: Document, where: str) -> Policy:
-    """Put a policy's document into the form that is looked up. Raises ``SpecError``."""
+    """Convert a policy's document into the form for look-ups. Raises ``SpecError``."""
     name = BOOT_AGGREGATE.encode()
     accepted = [_template(*_kind_and_digest(digest), name) for digest in document.host.boot_aggregate]
     verity: list[bytes] = []
@@ -232,7 +232,7 @@ def _host_name(text: str, where: str) -> bytes:
 
 
 def _digest_field(text: str) -> bytes | None:
-    """Return the field of template data in which this digest is, with its length; ``None`` if it is no digest."""
+    """Return the field of template data in which this digest is, with its length; ``None`` if it is not a digest."""
     try:
         kind, _, value = text.rpartition(":")
         head, size = _HEADS[kind]
@@ -260,7 +260,7 @@ def _patterns(exclude: list[str], where: str) -> Iterator[re.Pattern[bytes]]:
 
 
 def _template(kind: str, digest: bytes, name: bytes) -> bytes:
-    """Return template data as the kernel writes them; those of an algorithm that no policy has are in no set."""
+    """Return template data as the kernel writes them; with an algorithm that no policy has, they are in no set."""
     head = kind.encode() + b":\0"
     return b"".join((_LENGTH.pack(len(head) + len(digest)), head, digest, _LENGTH.pack(len(name) + 1), name, b"\0"))
 

@@ -1,9 +1,9 @@
-"""How long a regular expression can take: a bound on the steps of a match, proven from its form, or a refusal.
+"""How long a regular expression can take: a bound on the steps of a match, proven from its form, or a rejection.
 
-Python's engine backtracks: where a repeat can stop at several places *and* what follows can go on from each of them,
-all that follows is tried once for each. So at most one unbounded repeat may stop at many places, and no unbounded
-repeat may come after it. A repeat whose next character cannot be one of its own (``[^/]+/``) stops at one place only.
-What is not understood is refused.
+Python's engine backtracks: where a repeat can stop at several places *and* the rest can continue from each of them, the
+rest is tried once for each. So at most one unbounded repeat may stop at many places, and no unbounded repeat may come
+after it. A repeat whose next character cannot be one of its own (``[^/]+/``) stops at one place only. A pattern with an
+unknown part is rejected.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# The standard library's reading of a pattern. Its public name is deprecated; its nodes are the same in 3.11 to 3.13.
+# The standard library's parser of patterns. Its public name is deprecated; its nodes are the same in 3.11 to 3.13.
 parser: Any = importlib.import_module("re._parser")
 
 _BYTES = bytes(range(256))
@@ -63,7 +63,7 @@ class Bound:
 def steps(items: Sequence[Node]) -> Bound:
     """Return the bound for a ``fullmatch`` of the sequence ``items``; a step is a node or a character looked at.
 
-    Raises ``RefusedError`` where none that is linear can be proven.
+    Raises ``RefusedError`` where no linear bound can be proven.
     """
     size = 2 * _count(items) + 1  # each node entered, one character looked at, the end looked for
     ways, cost = _sequence(items, frozenset(), size)
@@ -102,10 +102,10 @@ def _inside(item: Node) -> Iterator[list[Node]]:
 
 
 def _sequence(items: Sequence[Node], follow: frozenset[int], size: int) -> tuple[Bound, Bound]:
-    """Return at how many places a sequence can end so that what follows can go on, and what it costs to try them all.
+    """Return the number of places where a sequence can end so that the rest can continue, and the cost of all tries.
 
-    ``follow``: the bytes with which what comes after it can begin. ``size``: what it costs at most to see that what
-    follows cannot go on; each part of it has at most one way to match nothing, so each is entered once.
+    ``follow``: the bytes with which what comes after it can begin. ``size``: the most steps that it takes to find that
+    the rest cannot continue; each part of it has at most one way to match nothing, so each is entered once.
     """
     ways, cost = Bound(1), Bound(0)
     follows = _follows(items, follow)
@@ -149,7 +149,7 @@ def _repeat(low: int, high: int, body: list[Node], follow: frozenset[int], size:
     ends = Bound(1, 1) if unbounded else Bound(high - low + 1)
     looks = Bound(2, 1) if unbounded else Bound(1 + high)
     if low == high or not _characters(body[0]) & follow:
-        # It goes on from one end only; from each other it takes at most `size` steps to see that it does not.
+        # The rest continues from one end only; from each other end it takes at most `size` steps to fail.
         return Bound(1), looks + (Bound(0) if low == high else ends * Bound(size))
     return ends, looks
 
@@ -182,7 +182,7 @@ def _first_of(items: Sequence[Node]) -> tuple[frozenset[int], bool]:
 
 
 def _characters(item: Node) -> frozenset[int]:
-    """Return the bytes that an item of one character takes. Raises for anything that is no such item."""
+    """Return the bytes that an item of one character takes. Raises for any other item."""
     op, value = item
     if op.name == "ANY":
         return _ALL - {ord("\n")}

@@ -1,11 +1,12 @@
-"""Ask Keylime about a log. Run as a program, by a Python that has Keylime; needs nothing else of this project.
+"""Ask Keylime about a log. Runs as a program, in a Python that has Keylime; imports nothing else of this project.
 
     python ask_keylime.py --probe
     python ask_keylime.py BANK VALUE ASCII_LOG POLICY
 
-prints one JSON object: ``verdict``, ``detail``, and what it took: ``load_seconds`` for the policy file,
-``lines_seconds`` to read the log and cut it into lines, ``seconds`` and ``cpu_seconds`` (user and system) of Keylime's
-own call, ``beyond_kib`` at its worst over what was held when the policy was loaded, and ``peak_kib`` in all.
+prints one JSON object: ``verdict``, ``detail``, and the cost: ``load_seconds`` for the policy file, ``lines_seconds``
+to read the log and cut it into lines, ``seconds`` and ``cpu_seconds`` (user and system) of Keylime's own call,
+``beyond_kib``: the peak of memory beyond what the process had after loading the policy, and ``peak_kib``: the peak in
+all.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _DETAIL = 300
 
 
 def main(argv: list[str]) -> dict[str, Any]:
-    """Answer one question; whatever Keylime raises is an answer, too."""
+    """Answer one question; an exception of Keylime is an answer too."""
     try:
         ima = _keylime("keylime.ima.ima")
         if argv == ["--probe"]:
@@ -41,12 +42,12 @@ def main(argv: list[str]) -> dict[str, Any]:
 
 
 def _keylime(module: str) -> Any:
-    # Its loggers write a line for each entry that does not fit; a million of them would be all that is measured.
+    # Its loggers write a line for each entry that does not fit; with a million of them nothing else would be measured.
     logging.disable(logging.CRITICAL)
     try:
         importlib.import_module("gpg")
     except ImportError:
-        # Bindings of a C library, used by Keylime for signed policies alone; none is signed here.
+        # Bindings of a C library, which Keylime needs only for signed policies; the policies here are not signed.
         sys.modules["gpg"] = types.ModuleType("gpg")
     return importlib.import_module(module)
 
@@ -57,9 +58,9 @@ def _judge(ima: Any, bank: str, value: str, log: str, policy: str) -> dict[str, 
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what has been freed is not held
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew, at what is held now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak to the current use
     held, loaded = _kib("VmRSS"), time.perf_counter()
-    # Its verifier gets one string over the network and cuts it so (keylime.tpm.tpm_main).
+    # Its verifier gets one string over the network and splits it like this (keylime.tpm.tpm_main).
     lines = Path(log).read_bytes().decode(errors="replace").split("\n")
     cut = time.perf_counter()
     agent = _keylime("keylime.agentstates").AgentAttestState("agent")
@@ -80,7 +81,7 @@ def _cpu() -> float:
 
 
 def _kib(field: str) -> int:
-    """Memory by Linux' own account: ``ru_maxrss`` survives ``exec`` and would be the parent's."""
+    """Read memory use from Linux: ``ru_maxrss`` survives ``exec`` and would be the parent's."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition(f"{field}:")[2].split()[0])
 

@@ -1,4 +1,4 @@
-"""What other people's verifiers say of the same evidence: partners for comparison, not judges.
+"""What other people's verifiers say about the same evidence: partners for comparison, not judges.
 
 Interface, stable::
 
@@ -7,9 +7,10 @@ Interface, stable::
     judge(name, directory, *, ak, nonce, pcrs="sha256:10,11", values=None, keylime_python=None) -> Opinion
     Opinion(rival, verdict, detail)
 
-``verdict`` is ``accepts``, ``rejects``, ``crashed`` (a signal, a traceback, no end before the deadline), ``absent``
-(not on this machine) or ``cannot`` (the evidence cannot be put to it; ``detail`` says why). Nothing that a rival does
-raises. Each sees only a part: ``SEES`` says whether it is the quote or the log; ``accepts`` says nothing of the other.
+``verdict`` is ``accepts``, ``rejects``, ``crashed`` (a signal, a traceback, still running at the deadline), ``absent``
+(not on this machine) or ``cannot`` (it cannot read evidence of this form; ``detail`` says why). A rival's failure never
+raises an exception. Each checks only a part: ``SEES`` says whether it is the quote or the log; ``accepts`` says nothing
+about the other part.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ from testbed.errors import DeadlineExceeded, HostError
 from testbed.guest import Completed
 
 SEES = {"evmctl": "log", "tpm2_checkquote": "quote", "keylime": "log"}
-KEYLIME_PYTHON = "TESTBED_KEYLIME_PYTHON"  # environment: a Python that has Keylime, if not this one
-KEYLIME_PCR = 10  # keylime.config.IMA_PCR: the only one whose entries it takes
+KEYLIME_PYTHON = "TESTBED_KEYLIME_PYTHON"  # environment variable: a Python that has Keylime, if this one does not
+KEYLIME_PCR = 10  # keylime.config.IMA_PCR: the only PCR whose entries it reads
 DEADLINE_SECONDS = 60.0
-MEMORY_BYTES = 6 << 30  # of addresses: a length of 4 GiB is to be their failure, not ours
+MEMORY_BYTES = (
+    6 << 30
+)  # of addresses: an announced length of 4 GiB must fail in the rival, not fill this machine's memory
 _DRIVER = Path(__file__).with_name("ask_keylime.py")
 _PCRS = 24
 _KEYLIME_TEMPLATES = (b"ima", b"ima-ng", b"ima-sig", b"ima-buf")  # keylime.ima.ast
@@ -47,7 +50,7 @@ _DETAIL = 200
 
 
 class Says(enum.StrEnum):
-    """How a rival judged, or why it did not."""
+    """How a rival judged the evidence, or why it did not."""
 
     ACCEPTS = "accepts"
     REJECTS = "rejects"
@@ -58,7 +61,7 @@ class Says(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """What one rival says of one bundle; ``detail`` is one line, its own words where it had any."""
+    """What one rival says about one bundle; ``detail`` is one line, in the rival's own words where it printed any."""
 
     rival: str
     verdict: Says
@@ -67,7 +70,7 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """One question. ``values``: the PCRs' values in hex, as a person would hand them to the tool."""
+    """One question. ``values``: the PCRs' values in hex, as a user would give them to the tool."""
 
     directory: Path
     scratch: Path
@@ -79,7 +82,7 @@ class _Case:
 
 
 class _NoSuchForm(Exception):
-    """This evidence has no form that the rival reads."""
+    """The evidence has no form that the rival can read."""
 
 
 def available(*, keylime_python: str | None = None) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ def judge(
 ) -> Opinion:
     """Ask one rival about the bundle in ``directory``.
 
-    ``ak``, ``nonce``, ``pcrs``: as of ``verify``. ``values``: the PCR values in hex, such as ``Verdict.pcrs``, for a
+    ``ak``, ``nonce``, ``pcrs``: as for ``verify``. ``values``: the PCR values in hex, such as ``Verdict.pcrs``, for a
     bundle that has no ``pcr_values`` of its own. Raises ``SpecError`` for a wrong key or selection, nothing else.
     """
     demanded, _ = quote.parse_selection(pcrs), tpm.load_key(ak)
@@ -129,13 +132,13 @@ def judge(
             verdict, detail = Says.CANNOT, str(error)
         except DeadlineExceeded:
             verdict, detail = Says.CRASHED, f"no end after {DEADLINE_SECONDS:g} s"
-        # The same evidence in another place must read the same.
+        # The same evidence in another directory must give the same text.
         detail = detail.replace(scratch, "SCRATCH").replace(str(case.directory), "BUNDLE")
         return Opinion(rival=name, verdict=verdict, detail=detail[:_DETAIL])
 
 
 def ascii_log(log: bytes) -> bytes:
-    """Return the log as ``ascii_runtime_measurements`` would show it. Raises ``BadEvidence`` where it has no such form.
+    """Return the log as ``ascii_runtime_measurements`` would show it. Raises ``BadEvidence`` if it has no text form.
 
     As ``ima_ascii_measurements_show`` (security/integrity/ima/ima_fs.c): a name is shown as it is, newlines too.
     """
@@ -143,7 +146,7 @@ def ascii_log(log: bytes) -> bytes:
 
 
 def keylime_policy(log: bytes) -> dict[str, Any]:
-    """Return a runtime policy (version 1) that lists all that the log has, so that only its authenticity is judged."""
+    """Return a runtime policy (version 1) that lists everything in the log, so that only its authenticity is judged."""
     listed: dict[str, dict[str, list[str]]] = {"digests": {}, "ima-buf": {}}
     for entry in read_entries(log):
         try:
@@ -163,7 +166,7 @@ def evmctl_pcrs(values: Mapping[int, str], size: int) -> str:
 
 
 def keylime_argv(python: str, bank: str, value: str, log: Path, policy: Path) -> list[str]:
-    """Return the command that asks Keylime; ``-I`` keeps what lies beside the driver, and the person's, out of it."""
+    """Return the command that asks Keylime; ``-I`` keeps modules beside the driver, and the user's own, out of it."""
     return [python, "-I", str(_DRIVER), bank, value, str(log), str(policy)]
 
 
@@ -177,7 +180,7 @@ def _ask_evmctl(case: _Case) -> tuple[Says, str]:
 
 
 def _ask_checkquote(case: _Case) -> tuple[Says, str]:
-    """With PCR values, they are to be compared with the quote, too; that is all that ``-l`` does."""
+    """With PCR values, they are compared with the quote too; ``-l`` does nothing else."""
     ak, pcrs = case.scratch / "ak", case.scratch / "pcrs"
     ak.write_bytes(case.ak)
     attest, sig = _file(case, "quote.attest"), _file(case, "quote.sig")
@@ -198,7 +201,7 @@ def _ask_keylime(case: _Case) -> tuple[Says, str]:
         log.write_bytes(ascii_log(data))
         policy.write_text(json.dumps(keylime_policy(data)))
     except BadEvidence as error:
-        raise _NoSuchForm(f"it reads only the text form, which this log has not: {error}") from error
+        raise _NoSuchForm(f"it reads only the text form, which this log does not have: {error}") from error
     done = _limited(keylime_argv(case.python, case.demanded.bank, case.values[KEYLIME_PCR], log, policy))
     try:
         answer = json.loads(done.out)
@@ -215,10 +218,10 @@ _ASK: Mapping[str, Callable[[_Case], tuple[Says, str]]] = {
 
 
 def _file(case: _Case, name: str) -> Path:
-    """Return a file of the bundle. Nobody hands a tool a FIFO or nothing; its waiting there would say nothing of it."""
+    """Return a file of the bundle. Raises for a FIFO or a missing file: waiting would say nothing about a rival."""
     path = case.directory / name
     if not path.is_file():
-        raise _NoSuchForm(f"{name} is no plain file")
+        raise _NoSuchForm(f"{name} is not a plain file")
     return path
 
 
@@ -237,7 +240,7 @@ def _read(done: Completed) -> tuple[Says, str]:
 
 
 def _last_line(done: Completed) -> str:
-    """Return the reason; what evmctl says of ``errno`` after its own last word is a left-over."""
+    """Return the reason; the ``errno`` text at the end of evmctl's message is left over from an earlier call."""
     lines = [line.strip() for line in shell.tail(done).splitlines() if line.strip() and not line.startswith("errno:")]
     return lines[-1] if lines else f"exit status {done.code}"
 
@@ -248,7 +251,7 @@ def _python(given: str | None) -> str:
 
 @functools.cache
 def _version(name: str, python: str) -> str:
-    """Return the version, empty where the rival, or ``prlimit`` (util-linux) to hold it, cannot be run."""
+    """Return the version, empty if the rival, or ``prlimit`` (util-linux) that limits it, cannot run."""
     if name not in SEES or not shell.which("prlimit"):
         return ""
     argv = [python, "-I", str(_DRIVER), "--probe"] if name == "keylime" else [name, "--version"]
@@ -269,7 +272,7 @@ def _own_version(done: Completed) -> str:
 
 
 def _told(directory: Path) -> dict[int, str] | None:
-    """Return the bundle's own PCR values, as far as they can be read: a person would paste them without a look."""
+    """Return the bundle's own PCR values, as far as they can be read: a user would paste them without checking."""
     path = directory / "bundle.json"
     try:
         small = path.is_file() and path.stat().st_size <= LIMITS["bundle.json"]

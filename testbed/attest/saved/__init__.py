@@ -1,1 +1,1 @@
-"""What a verification saves, so that the next one of the same machine can go on from there."""
+"""What a verification saves, so that the next one of the same machine can continue from there."""

@@ -1,4 +1,4 @@
-"""Going on from a saved state: where the replay begins, what of the past is looked at again, what is saved next."""
+"""Continuing from a saved state: where the replay begins, what is checked again, what is saved next."""
 
 from __future__ import annotations
 
@@ -46,26 +46,29 @@ def begin(key: Key, demanded: Selection, starts: Mapping[int, bytes], since: Sta
 
 
 def quote_findings(state: State, attest: Attest) -> list[Finding]:
-    """Say whether this quote can come after the saved one, in the same run of the same machine.
+    """Report whether this quote can come after the saved one, in the same run of the same machine.
 
     Source: TPM 2.0 Library, Part 1, "Clock", "resetCount", "restartCount" and "PCR attributes"; Part 2,
-    "TPMS_CLOCK_INFO". What was saved is of use only while the PCRs went on from there:
+    "TPMS_CLOCK_INFO". The saved state is usable only if the PCRs continued from there:
 
     - TPM Reset (power-on, ``Startup(CLEAR)`` without ``Shutdown(STATE)`` before) resets every PCR and raises
       ``resetCount``; ``TPM2_Clear`` sets that to 0. Any other ``resetCount`` than the saved one is ``quote-reset``.
     - TPM Restart (hibernation: ``Startup(CLEAR)`` after ``Shutdown(STATE)``) resets every PCR, TPM Resume (sleep:
-      ``Startup(STATE)``) keeps PCRs 0 to 15 (PC Client profile). Both raise ``restartCount``, so a higher one may be
-      either: it is no finding, and the replay tells, as new entries lead on from the saved values only after a resume.
-      A lower one under the same ``resetCount`` is ``quote-reset``: an older quote, or a TPM put back.
-    - For a key outside the endorsement and platform hierarchies a TPM adds a number of that key's own to both counters
-      (modulo 2^32) and to ``firmwareVersion``. So "lower" is asked of the difference, which the number is not in.
-    - ``clock`` never goes back in one run; lower is ``quote-clock``. After a disorderly end a TPM may have lost what
-      passed since it last wrote its clock down (up to 2^22 ms), and says so by ``safe``: but that is a reset too.
-    - ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
+      ``Startup(STATE)``) keeps PCRs 0 to 15 (PC Client profile). Both raise ``restartCount``, so a higher value may
+      mean either: it is not a finding. The replay decides, because new entries continue from the saved values only
+      after a resume. A lower one under the same ``resetCount`` is ``quote-reset``: an older quote, or a TPM whose old
+      state was restored.
+    - For a key outside the endorsement and platform hierarchies a TPM adds a number that depends on the key to both
+    counters
+      (modulo 2^32) and to ``firmwareVersion``. So "lower" is a property of the difference, in which that number
+      cancels.
+    - ``clock`` never goes back in one run; lower is ``quote-clock``. After a disorderly shutdown a TPM may have lost
+    the time since it last stored its clock (up to 2^22 ms), and reports that by ``safe``; but that is a reset too. -
+    ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
     """
     findings = []
     if attest.clock < state.clock:
-        doubt = "" if attest.safe else "; not safe: the TPM lost time in a disorderly end"
+        doubt = "" if attest.safe else "; not safe: the TPM lost time in a disorderly shutdown"
         findings.append(_finding(FindingKind.QUOTE_CLOCK, "clock", f"{state.clock} or later", f"{attest.clock}{doubt}"))
     if attest.reset_count != state.reset_count:
         expected, got = f"{state.reset_count}, as saved", f"{attest.reset_count}"
@@ -80,7 +83,7 @@ def quote_findings(state: State, attest: Attest) -> list[Finding]:
 
 
 def judge(policy: Policy | None, since: State | None) -> Judge:
-    """Return the judge of what comes next, who knows what the saved state knows."""
+    """Return the judge of the new entries, with the knowledge of the saved state."""
     if since is None:
         return Judge(policy=policy)
     known = Judge(
@@ -106,7 +109,7 @@ def _known(saved: state.SavedContainer) -> JudgedContainer:
 
 
 def past_findings(log: Log, since: State | None, *, recheck: bool) -> list[Finding]:
-    """Say whether the log can have grown out of the one that was verified; with ``recheck`` by hashing that, too."""
+    """Report whether the log can have grown from the verified one; with ``recheck`` by hashing that part too."""
     if since is None:
         return []
     if log.size < since.seen_bytes:
@@ -124,7 +127,7 @@ def past_findings(log: Log, since: State | None, *, recheck: bool) -> list[Findi
 
 
 def progress_findings(replay: Replay, log: Log, since: State | None) -> list[Finding]:
-    """Say whether the quote lags behind: what was in the log at the last verification has been extended by now."""
+    """Report whether the quote lags behind: the entries in the log at the last verification are extended by now."""
     here = replay.mark().entries
     if since is None or not replay.complete or here >= since.seen_entries or log.size < since.seen_bytes:
         return []
@@ -137,8 +140,8 @@ def next_state(  # noqa: PLR0917 - a state holds something of each
 ) -> State | None:
     """Return what to save of a trusted verification.
 
-    Without ``since``, or after a recheck, the whole prefix becomes one segment. ``None`` where attested entries lie
-    behind others that are not: no one place in the log stands for that.
+    Without ``since``, or after a recheck, the whole prefix becomes one segment. ``None`` where attested entries come
+    after unattested ones: no single position in the log describes that.
     """
     mark = replay.mark()
     if mark.entries != sum(replay.counts.values()):

@@ -1,7 +1,7 @@
-"""The saved state of a verification: what the next one of the same machine may take as judged.
+"""The saved state of a verification: what the next one of the same machine may treat as judged.
 
-It is the verifier's own file, and what it says is believed: keep it where only the verifier writes. One that is not as
-it must be is a ``SpecError``, never a finding.
+It is the verifier's own file, and its content is trusted: keep it where only the verifier can write. A malformed one is
+a ``SpecError``, never a finding.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from testbed.attest.saved.strict import Object, parse_object
 from testbed.attest.tpm import Key
 from testbed.errors import SpecError
 
-# 2: `trees`, `beats`, and `image_digest` of containers. 3: `measurer`, and `parent` and `counts_as` of containers, of
-# which a nested one has no `runtime_id` any more.
+# 2: `trees`, `beats`, and `image_digest` of containers. 3: `measurer`, and `parent` and `counts_as` of containers; a
+# nested container no longer has a `runtime_id`.
 SCHEMA = 3
 SIZE_MAX = 16 << 20
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
@@ -56,7 +56,8 @@ class Part:
 class SavedContainer:
     """A container of the attested log.
 
-    ``images``: the policy's images that it may still be of, sorted. ``counts_as``: the container whose images judge it.
+    ``images``: the policy's images that it may still have been started from, sorted. ``counts_as``: the container whose
+    images judge it.
     """
 
     container: Container
@@ -71,11 +72,11 @@ class State:
     ``key``: SHA-256 of the attestation key's SubjectPublicKeyInfo (DER), hex. ``pcrs``: value of each PCR of ``bank``
     at byte ``offset`` of the log; ``counts``: its entries before that. ``entries``: all entries before ``offset``, the
     sum of ``counts``, as an entry of any other PCR is never attested. ``seen_bytes``, ``seen_entries``: the log as it
-    was read; what of it was past ``offset`` then must be attested now. ``clock`` (milliseconds), ``reset_count``,
-    ``restart_count``, ``firmware``: the quote's. ``segments``: the log's first ``offset`` bytes, a piece for each
-    verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``measurer``: its own parts,
-    sorted. ``beats``: the last one of each PCR that has any. ``padded_sha1``: entries extend the bank with their SHA-1
-    and zeros, as kernels before 5.8 do.
+    was read; its part past ``offset`` must be attested at the next verification. ``clock`` (milliseconds),
+    ``reset_count``, ``restart_count``, ``firmware``: the quote's. ``segments``: the log's first ``offset`` bytes, a
+    piece for each verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``measurer``:
+    its own parts, sorted. ``beats``: the last one of each PCR that has any. ``padded_sha1``: entries extend the bank
+    with their SHA-1 and zeros, as kernels before 5.8 do.
     """
 
     key: str
@@ -100,7 +101,7 @@ class State:
 
 def fingerprint(key: Key) -> str:
     """Return the digest that stands for a key: the same for a PEM and a TPM2B_PUBLIC of one key."""
-    # Only here, as it is slow to import and needed only where a state is saved or read.
+    # Imported only here: it is slow to import, and needed only where a state is saved or read.
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
     return hashlib.sha256(key.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
@@ -127,7 +128,7 @@ def load_state(path: Path) -> State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write a state file, mode 0600, beside and then rename: there is the old one or the new. Raises ``SpecError``."""
+    """Write a state file, mode 0600, beside, then renamed: never a partial file. Raises ``SpecError``."""
     data = encode_state(state)
     hint = "name a file in a directory that you may write"
     if len(data) > SIZE_MAX:
@@ -135,7 +136,7 @@ def save_state(path: Path, state: State) -> None:
         raise SpecError(f"{where}: expected at most {SIZE_MAX} bytes, got {len(data)}", "verify with --recheck")
     try:
         target = path.resolve()
-        # A rename would put a file in the place of a device.
+        # A rename would replace a device by a file.
         if target.exists() and not target.is_file():
             raise SpecError(f"{path}: expected a plain file or none, got something else", hint)
         files.write_plain(target, data, mode=0o600, shared=True)
@@ -244,7 +245,7 @@ def _known(row: Object) -> SavedContainer:
 
 
 def _check_sums(top: Object, state: State) -> None:
-    """Numbers that the file has twice must agree: else it was written in part, or by hand."""
+    """Numbers that the file contains twice must agree: otherwise it was written in part, or by hand."""
     seqs = [saved.container.seq for saved in state.containers]
     judges = {saved.counts_as for saved in state.containers}
     claimed = sum(saved.container.entries for saved in state.containers)

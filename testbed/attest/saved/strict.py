@@ -1,4 +1,4 @@
-"""One object of a saved state, checked by hand: no key unknown, none missing, each value in its one form."""
+"""One object of a saved state, checked by hand: no unknown key, no missing key, each value in its canonical form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from testbed.errors import SpecError
 
 SIZE = (1 << 63) - 1
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
-_TEXT = r"[^\ud800-\udfff]*"  # JSON can write half a character, which no terminal takes
+_TEXT = r"[^\ud800-\udfff]*"  # JSON can contain half a character (a lone surrogate), which no terminal can print
 
 
 def parse_object(data: bytes, where: str, keys: Collection[str], *, schema: int, hint: str) -> Object:
     """Read one object of exactly these keys. ``where`` names the file, ``hint`` goes with every ``SpecError``.
 
-    The number ``schema`` is checked first: the keys of another version are other ones.
+    The number ``schema`` is checked first: another version has other keys.
     """
     try:
         raw = read_json(data)
@@ -31,7 +31,7 @@ def parse_object(data: bytes, where: str, keys: Collection[str], *, schema: int,
 
 
 class Object:
-    """One JSON object at a place, of which every key is known and there. All of it raises ``SpecError``."""
+    """One JSON object, in which every key is known and present. All methods raise ``SpecError``."""
 
     def __init__(self, raw: object, where: str, keys: Collection[str], hint: str) -> None:
         self._where = where
@@ -71,7 +71,7 @@ class Object:
         return self.text(key, rf"[0-9a-f]{{{2 * size}}}", f"{size} bytes in lower-case hex")
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Return a set of texts, which is written in order so that it has one form."""
+        """Return a set of texts, which is written in sorted order so that it has one form."""
         values = self._list(key)
         good = all(isinstance(value, str) and re.fullmatch(_TEXT, value) for value in values)
         self.demand(key, good and values == sorted(set(values)), "different texts in order", values)
@@ -101,7 +101,7 @@ class Object:
 
 
 def _show(value: object) -> str:
-    """Show the start of a value, but nothing of what may be nested deeper than Python can write."""
+    """Show the start of a value, but not what may be nested deeper than Python can print."""
     if isinstance(value, list | dict) and value and not all(isinstance(item, str | int) for item in value):
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, dict):

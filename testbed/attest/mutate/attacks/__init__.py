@@ -1,1 +1,1 @@
-"""The attacks on evidence: a module a kind, each with a table ``ATTACKS``."""
+"""The attacks on evidence: one module per kind, each with a table ``ATTACKS``."""

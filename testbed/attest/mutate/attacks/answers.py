@@ -1,4 +1,4 @@
-"""Attacks with what a real key signed: the answer to another question, no quote at all, or another TPM's."""
+"""Attacks with what a real key signed: an answer to another question, a non-quote, or another TPM's quote."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _asked(honest: Honest, nonce: Callable[[bytes], bytes]) -> Forged:
 
 
 def _another(honest: Honest, nonce: Callable[[bytes], bytes]) -> str | None:
-    same = "the nonce is the same so" if nonce(honest.nonce) == honest.nonce else None
+    same = "the nonce stays the same in this case" if nonce(honest.nonce) == honest.nonce else None
     return same or needs_both(honest)
 
 
@@ -33,14 +33,14 @@ _NONCES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("nonce-first-byte", "the first byte of the nonce", lambda nonce: nonce[:1]),
     ("nonce-extended", "the nonce and a zero byte", lambda nonce: nonce + b"\0"),
     ("nonce-empty", "no nonce", lambda _: b""),
-    ("nonce-zeros", "as many zeros", lambda nonce: bytes(len(nonce))),
+    ("nonce-zeros", "zeros of the nonce's length", lambda nonce: bytes(len(nonce))),
     ("nonce-hashed", "the nonce's SHA-256", lambda nonce: hashlib.sha256(nonce).digest()),
     ("nonce-reversed", "the nonce backwards", lambda nonce: nonce[::-1]),
 )
 
 
 def signed(honest: Honest, tpm: StandIn, edit: Callable[[Attest], Attest]) -> Forged:
-    """Sign a TPMS_ATTEST that somebody wrote, with a key that is asked to sign it."""
+    """Sign a TPMS_ATTEST that the attacker wrote, by asking the key to sign it."""
     forged = quote(honest, still(honest), tpm=tpm)
     digest = hashlib.sha256(b"".join(honest.values[pcr] for pcr in sorted(honest.values))).digest()
     message = pack_attest(edit(replace(honest.attest, signer=tpm.signer, digest=digest)))
@@ -54,7 +54,7 @@ def _no_quote(honest: Honest, kind: int, attested: bytes) -> Forged:
     return replace(forged, files={**forged.files, "quote.attest": message, "quote.sig": tpm.sign(message)})
 
 
-# TPMU_ATTEST of what else an attestation key signs for anybody who asks its TPM.
+# TPMU_ATTEST of the other structures that an attestation key signs for anybody who asks its TPM.
 _NAME, _DIGEST = sized(PARENT), sized(bytes(32))
 _TYPES = (
     ("type-certify", "TPM2_Certify", 0x8017, _NAME + _NAME),
@@ -71,7 +71,7 @@ def _no_magic(honest: Honest) -> Forged:
 
 
 def _other_machine(honest: Honest) -> Forged:
-    """Show another machine's evidence, good in itself, to a verifier that expects this one's key."""
+    """Show another machine's evidence, which is good, to a verifier that expects this one's key."""
     return replace(quote(honest, still(honest), tpm=other_rsa_tpm()), ak=honest.ak, ak_parent=None)
 
 
@@ -108,13 +108,13 @@ ATTACKS = (
     _row(
         "honest-quoted-again",
         "T51",
-        "nothing: the stand-in TPM quotes the honest state (RSA)",
+        "no attack: the stand-in TPM quotes the honest state (RSA)",
         partial(genuine, tpm=rsa_tpm),
     ),
     _row(
         "honest-ecdsa",
         "T51",
-        "nothing: the stand-in TPM quotes the honest state (ECDSA)",
+        "no attack: the stand-in TPM quotes the honest state (ECDSA)",
         partial(genuine, tpm=ecdsa_tpm),
     ),
     *(
@@ -160,11 +160,11 @@ ATTACKS = (
         Kind.QUOTE_SIGNER,
     ),
     _row("clone", "T51", "a copy of the TPM answers: no signature can distinguish two TPMs with one key", _clone),
-    _row("firmware-pinned", "T51", "nothing: the firmware is the pinned one", partial(_firmware, difference=0)),
+    _row("firmware-pinned", "T51", "no attack: the firmware is the pinned one", partial(_firmware, difference=0)),
     _row(
         "firmware-other",
         "T51",
-        "a TPM with other firmware than the pinned one",
+        "a TPM with firmware other than the pinned one",
         partial(_firmware, difference=1),
         Kind.QUOTE_SIGNER,
     ),

@@ -1,4 +1,4 @@
-"""Attacks of root on the measurer's word that it was there: beats that are missing, late, replayed or not true."""
+"""Attacks of root on the beats, which show that the measurer was attached: missing, late, replayed or false ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class ForgedBeat:
-    """A beat ``at`` so many seconds, that promises the next one in ``interval`` seconds."""
+    """A beat at ``at`` seconds, which promises the next one within ``interval`` seconds."""
 
     number: int
     what: int
@@ -62,7 +62,7 @@ def _said(honest: Honest, beats: ForgedBeats) -> Forged:
 
 
 def _later(honest: Honest, before: ForgedBeats, after: ForgedBeats) -> Forged:
-    """Save a state after the first beats, and go on with the others."""
+    """Save a state after the first beats, and continue with the others."""
     lines = _lines(honest, before)
     later = ForgedMachine(lines=[*lines, *(beat.line() for beat in after)], clock=_MINUTE)
     return replace(quote(honest, later), since=quote(honest, ForgedMachine(lines=lines)))
@@ -74,13 +74,13 @@ def _past_the_quote(honest: Honest) -> Forged:
 
 
 def _replaced(honest: Honest) -> Forged:
-    """Show a series without a gap, where the PCR has one."""
+    """Show a series of beats without a gap, although the PCR was extended with a gap."""
     good = _lines(honest, (_FIRST, _SECOND_BEAT, ForgedBeat(3, ASKED, 40)))
     return quote(honest, ForgedMachine(lines=_lines(honest, (_FIRST, ForgedBeat(3, ASKED, 40))), log=join(good)))
 
 
 def _ran_before(honest: Honest) -> Forged:
-    """List a container that started before the measurer, under a number and an id of its own."""
+    """List a container that started before the measurer, under its own number and id."""
     start = patched(payload(honest.entries[start_places(honest)[0]]), 12, b"\2")
     start = re.sub(rb"[0-9a-f]{64}", b"7f" * 32, start)
     return added(honest, buffer_line(b"ctr-start", patched(start, 16, struct.pack("<Q", 0x7777))))
@@ -96,21 +96,21 @@ _SAID: tuple[tuple[str, str, str, ForgedBeats, tuple[str, ...]], ...] = (
     (
         "good",
         "T67",
-        "nothing: attached, one in time, one before the quote",
+        "no attack: attached, one on time, one before the quote",
         (_FIRST, _SECOND_BEAT, ForgedBeat(3, ASKED, 40)),
         (),
     ),
     (
         "just-in-time",
         "T67",
-        "nothing: the second is late by the promised interval",
+        "no attack: the second is late by the promised interval",
         (_FIRST, ForgedBeat(2, PERIODIC, 65)),
         (),
     ),
     (
         "unpromised",
         "T67",
-        "nothing: no interval was promised, and the next came after a day",
+        "no attack: no interval was promised, and the next came after a day",
         (ForgedBeat(1, 1, 5), ForgedBeat(2, 3, 9e4)),
         (),
     ),
@@ -136,7 +136,7 @@ _SAID: tuple[tuple[str, str, str, ForgedBeats, tuple[str, ...]], ...] = (
         _GAP,
     ),
     ("attached-anew", "T69", "programs attached a second time", (_FIRST, ForgedBeat(2, ATTACHED, 9)), _GAP),
-    ("late", "T69", "one that comes long after its promised time", (_FIRST, ForgedBeat(2, PERIODIC, 66)), _GAP),
+    ("late", "T69", "one that comes long after the promised time", (_FIRST, ForgedBeat(2, PERIODIC, 66)), _GAP),
     ("time-back", "T69", "a time before that of the previous one", (_FIRST, ForgedBeat(2, ASKED, 4)), _GAP),
     ("lost", "T69", "events without an entry", (_FIRST, ForgedBeat(2, ASKED, 9, lost=3)), _GAP),
     ("lost-at-once", "T69", "events without an entry, reported by the first", (replace(_FIRST, lost=1),), _GAP),
@@ -145,7 +145,7 @@ _SAID: tuple[tuple[str, str, str, ForgedBeats, tuple[str, ...]], ...] = (
     ("reserved", "T60", "a reserved field in use", (_FIRST, ForgedBeat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),
 )
 _SAVED: tuple[tuple[str, str, ForgedBeats, tuple[str, ...]], ...] = (
-    ("good", "nothing: the next one after the state was saved", (_SECOND_BEAT,), ()),
+    ("good", "no attack: the next one follows after the state was saved", (_SECOND_BEAT,), ()),
     ("gone", "one removed after the state was saved", (ForgedBeat(3, ASKED, 40),), _GAP),
     ("replayed", "a beat that the saved state knows", (replace(_FIRST, at=50),), _GAP),
     ("attached-anew", "programs attached a second time after the state was saved", (ForgedBeat(2, ATTACHED, 9),), _GAP),

@@ -1,4 +1,4 @@
-"""Attacks on the bundle's own words, and on what lies where its files should be."""
+"""Attacks on what bundle.json says, and on what is in the place of the bundle's files."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def _moved_byte(values: Mapping[int, bytes]) -> Mapping[int, bytes]:
 _VALUES: tuple[tuple[str, str, Values], ...] = (
     (
         "values-lying",
-        "other PCR values than were quoted",
+        "PCR values other than the quoted ones",
         lambda v: {pcr: flipped(pcr_value, 0) for pcr, pcr_value in v.items()},
     ),
     ("values-missing", "no PCR values", lambda _: None),
-    ("values-none", "PCR values of no PCR", lambda _: {}),
+    ("values-none", "an empty object of PCR values", lambda _: {}),
     ("values-of-one", "the value of one PCR only", lambda v: {10: v[10]}),
     ("values-swapped", "the two PCRs' values swapped", lambda v: {10: v[11], 11: v[10]}),
     ("values-short", "values of 20 bytes", lambda v: {pcr: pcr_value[:20] for pcr, pcr_value in v.items()}),
@@ -67,8 +67,8 @@ _WORDS: tuple[tuple[str, str, dict[str, object], tuple[str, ...]], ...] = (
     ("schema-true", "a schema that equals 1 and is not a number", {"schema": True}, (Kind.MALFORMED,)),
     ("schema-text", "a schema that is text", {"schema": "1"}, (Kind.MALFORMED,)),
     ("pcr-24", "a PCR that no TPM has", {"pcrs": [10, 24]}, (Kind.MALFORMED,)),
-    ("pcrs-text", "PCRs that are text", {"pcrs": "10,11"}, (Kind.MALFORMED,)),
-    ("hash-number", "a hash that is a number", {"hash_alg": 11}, (Kind.MALFORMED,)),
+    ("pcrs-text", "PCR numbers as text", {"pcrs": "10,11"}, (Kind.MALFORMED,)),
+    ("hash-number", "a hash name that is a number", {"hash_alg": 11}, (Kind.MALFORMED,)),
     ("nonce-number", "a nonce that is a number", {"nonce": 1}, (Kind.MALFORMED,)),
     ("nonce-upper-case", "a nonce in upper case", {"nonce": "AA"}, (Kind.MALFORMED,)),
     ("values-list", "PCR values in a list", {"pcr_values": ["00"]}, (Kind.MALFORMED,)),
@@ -143,6 +143,6 @@ ATTACKS = (
         "ima-bin-huge", "T72", "ima.bin: 2 GiB and a byte", partial(_odd, name="ima.bin", odd=Odd.HUGE), Kind.MALFORMED
     ),
     by_files(
-        "file-more", "T52", "another file in the bundle", lambda honest: with_files(honest, {"policy.json": b"{}"})
+        "file-more", "T52", "one more file in the bundle", lambda honest: with_files(honest, {"policy.json": b"{}"})
     ),
 )

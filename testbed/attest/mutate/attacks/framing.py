@@ -1,4 +1,4 @@
-"""Attacks by cutting the log, or by writing its entries otherwise than the kernel does."""
+"""Attacks by cutting the log, or by writing its entries in another form than the kernel's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _kept(honest: Honest, keep: Callable[[int], int]) -> Forged:
 
 
 def _framed(honest: Honest, edit: Callable[[Entry], bytes]) -> Forged:
-    """Write one entry otherwise than the kernel does; what follows it stays as it is."""
+    """Write one entry in another form than the kernel's; the entries after it stay as they are."""
     place = victim(honest)
     log = join(honest.entries[:place]) + edit(honest.entries[place]) + join(honest.entries[place + 1 :])
     return with_files(honest, {"ima.bin": log})
@@ -48,7 +48,7 @@ _FRAMINGS: tuple[tuple[str, str, Callable[[Entry], bytes]], ...] = (
 
 
 def _data_past_the_end(honest: Honest) -> Forged:
-    """Give the last attested entry of PCR 11 one byte more than there are, and drop what follows it."""
+    """Announce one byte too many in the last attested entry of PCR 11, and drop the entries after it."""
     place = _last(honest)
     entry = honest.entries[place]
     size = struct.pack("<I", len(entry.data) + 1)
@@ -61,7 +61,7 @@ def _cut_within(honest: Honest) -> Forged:
 
 
 def _big_endian(honest: Honest) -> Forged:
-    """Write the log as a big-endian machine does without `ima_canonical_fmt`."""
+    """Write the log as a big-endian machine without `ima_canonical_fmt` does."""
     swap = struct.Struct(">I").pack
     log = b"".join(
         swap(e.pcr) + e.digest + swap(len(e.template)) + e.template + swap(len(e.data)) + e.data for e in honest.entries
@@ -116,7 +116,7 @@ ATTACKS = (
     _row(
         "big-endian",
         "T61",
-        "the log with its integers in the other order",
+        "the log with its integers in big-endian order",
         _big_endian,
         Kind.MALFORMED,
         Kind.REPLAY_MISMATCH,

@@ -1,4 +1,4 @@
-"""Attacks on who a container is: an id that is not its own, in a nested cgroup, at another place, or a second time."""
+"""Attacks on a container's identity: another's id in a nested cgroup or at another path, or one id used twice."""
 
 from __future__ import annotations
 
@@ -29,12 +29,24 @@ _NAMED: Mapping[str, Any] = {"containers": {ID: ["second"], _OUTER: ["image"]}}
 _RULE: Mapping[str, Any] = {"containers": {_OUTER: ["image"], f"{_OUTER}/*": ["second"]}}
 _ANY_RULE: Mapping[str, Any] = {"containers": {ID: ["second"], "*/*": ["second"]}}
 _JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
-    ("own", "nothing: a container with its own id", (start(path=_HOST), file()), _NAMED, ()),
+    ("own", "no attack: a container with its own id", (start(path=_HOST), file()), _NAMED, ()),
     ("nested", "a container inside another, named like a victim", _NESTED, _NAMED, (Kind.UNKNOWN_FILE,)),
-    ("nested-deeper", "likewise, two levels inside", _DEEPER, _NAMED, (Kind.UNKNOWN_FILE,)),
-    ("nested-rule", "nothing: a rule for what runs inside that container", _NESTED, _RULE, ()),
-    ("nested-rule-deeper", "nothing: the rule holds for all levels", _DEEPER, _RULE, ()),
-    ("nested-rule-any", "nothing: a rule for what runs inside any container", _NESTED, _ANY_RULE, ()),
+    (
+        "nested-deeper",
+        "a container named like a victim, two levels inside another",
+        _DEEPER,
+        _NAMED,
+        (Kind.UNKNOWN_FILE,),
+    ),
+    ("nested-rule", "no attack: a rule for what runs inside that container", _NESTED, _RULE, ()),
+    (
+        "nested-rule-deeper",
+        "no attack: a rule for what runs inside that container holds at all levels",
+        _DEEPER,
+        _RULE,
+        (),
+    ),
+    ("nested-rule-any", "no attack: a rule for what runs inside any container", _NESTED, _ANY_RULE, ()),
     (
         "nested-by-path",
         "a cgroup below that of another container, and no parent reported",
@@ -65,14 +77,14 @@ _JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] 
     ),
     (
         "place-listed",
-        "nothing: a cgroup path that `cgroups` lists",
+        "no attack: a cgroup path that `cgroups` lists",
         (start(path=f"/evil.slice/libpod-{ID}.scope"), file()),
         {**_NAMED, "cgroups": ["/evil.slice"]},
         (),
     ),
     (
         "before",
-        "one that started before the measurer, where containers can make cgroups",
+        "a container that started before the measurer, in a cgroup that containers can make",
         (start(path=f"/testbed/x/{ID}", flags=_BEFORE), file()),
         _NAMED,
         (Kind.UNKNOWN_FILE, Kind.UNKNOWN_WINDOW),
@@ -84,29 +96,29 @@ _BESIDE = (*_AGAIN[:2], start(1, path=_OUTSIDE), start(2, path=_INSIDE, parent=_
 _NOTED: Mapping[str, Any] = {**_NAMED, "on": {"restart": "note"}}
 _SHARED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
     ("shared", "two containers with one id", _AGAIN, _NAMED, (Kind.AMBIGUOUS_IDENTITY,)),
-    ("restart", "one that is started again, which the policy tolerates", _AGAIN, _NOTED, ()),
+    ("restart", "a container that is started again, which the policy tolerates", _AGAIN, _NOTED, ()),
     (
         "restart-elsewhere",
-        "tolerated, and the second is in another cgroup",
+        "a tolerated restart, but in another cgroup",
         _ELSEWHERE,
         _NOTED,
         (Kind.AMBIGUOUS_IDENTITY,),
     ),
     (
         "restart-alive",
-        "tolerated, and the first one still runs",
+        "a tolerated restart, but the first container still runs",
         (*_AGAIN, file(route=2)),
         _NOTED,
         (Kind.AMBIGUOUS_IDENTITY,),
     ),
     (
         "restart-loss",
-        "tolerated; a late loss entry of the first does not change that",
+        "a tolerated restart; a late loss entry of the first container does not change that",
         (*_AGAIN, loss()),
         _NOTED,
         (Kind.UNKNOWN_WINDOW,),
     ),
-    ("nested-not-shared", "nothing: a nested name does not make the victim's ambiguous", _BESIDE, _ANY_RULE, ()),
+    ("nested-not-shared", "no attack: a nested name does not make the victim's ambiguous", _BESIDE, _ANY_RULE, ()),
 )
 _SAVED: tuple[tuple[str, str, Lines, Lines, Mapping[str, Any], tuple[str, ...]], ...] = (
     (
@@ -117,17 +129,31 @@ _SAVED: tuple[tuple[str, str, Lines, Lines, Mapping[str, Any], tuple[str, ...]],
         _NAMED,
         (Kind.AMBIGUOUS_IDENTITY,),
     ),
-    ("nested", "one inside a container that the state knows", _NESTED[:1], _NESTED[1:], _NAMED, (Kind.UNKNOWN_FILE,)),
+    ("nested", "a container inside one that the state knows", _NESTED[:1], _NESTED[1:], _NAMED, (Kind.UNKNOWN_FILE,)),
     (
         "nested-known",
-        "a file of a nested one that the state knows",
+        "a file of a nested container that the state knows",
         _NESTED[:2],
         _NESTED[2:],
         _NAMED,
         (Kind.UNKNOWN_FILE,),
     ),
-    ("restart-alive", "the first of two still runs", _AGAIN, (file(route=2),), _NOTED, (Kind.AMBIGUOUS_IDENTITY,)),
-    ("restart", "nothing: the second of two runs on", _AGAIN, (file(1, route=2),), _NOTED, ()),
+    (
+        "restart-alive",
+        "of two containers with one id, the first still runs",
+        _AGAIN,
+        (file(route=2),),
+        _NOTED,
+        (Kind.AMBIGUOUS_IDENTITY,),
+    ),
+    (
+        "restart",
+        "no attack: of two containers with one id, the second still runs",
+        _AGAIN,
+        (file(1, route=2),),
+        _NOTED,
+        (),
+    ),
 )
 
 

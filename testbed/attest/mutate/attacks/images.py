@@ -1,4 +1,4 @@
-"""Honest evidence, and policies by which some of its files are not those of their container's image."""
+"""Honest evidence, with policies that do not list some of its files for the container's image."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def _excludes_for_container(honest: Honest, document: Document) -> None:
 
 
 def _two_images(honest: Honest, document: Document) -> None:
-    """Let one file be in one image only, all the others in another one only."""
+    """List one file in one image only, and all the others in another image only."""
     name = victim_name(honest)
     document["images"]["other"] = {"files": {name: document["images"][IMAGE]["files"].pop(name)}}
     document["containers"]["*"].append("other")
 
 
 def _by_id(honest: Honest, document: Document, image: str) -> None:
-    """Name the image by the runtime's id of each container, and none for others."""
+    """Name each container's image by the container's runtime id, and name no image for others."""
     ids = {runtime_id(payload(honest.entries[place])[72:]) for place in start_places(honest)}
     document["images"]["other"] = {"files": {EVIL: [GOOD]}}
     document["containers"] = {key: [image] for key in ids if key}
 
 
 _POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
-    ("honest", "T05", "nothing: all files are listed", lambda _honest, _document: None, ()),
+    ("honest", "T05", "no attack: all files are listed", lambda _honest, _document: None, ()),
     (
         "host-list-for-container",
         "T05",
@@ -73,7 +73,7 @@ _POLICIES: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
         _two_images,
         (Kind.UNKNOWN_FILE,),
     ),
-    ("image-by-id", "T05", "nothing: each container's image is named by its id", partial(_by_id, image=IMAGE), ()),
+    ("image-by-id", "T05", "no attack: each container's image is named by its id", partial(_by_id, image=IMAGE), ()),
     (
         "image-by-id-other",
         "T05",

@@ -1,4 +1,4 @@
-"""How a kernel was started and how it extends: what a verifier must be told, and what it must not guess."""
+"""How a kernel was started and how it extends: what a verifier needs as arguments and must not guess."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from testbed.attest.mutate.engine.lines import (
 )
 from testbed.attest.mutate.engine.model import CONTAINER_PCR, IMA_PCR, REFUSED, Forged, Honest, by_root
 
-# What systemd-stub and its phases leave on PCR 11 before a measurer starts.
+# PCR 11 after systemd-stub and its boot phases, before a measurer starts.
 _PHASES = hashlib.sha256(hashlib.sha256(bytes(32) + hashlib.sha256(b"enter-initrd").digest()).digest()).digest()
 _NAMESPACE = 4026532981
 _HELLO = b"hello"
-_NO_CONTENT = hashlib.sha256(bytes(8)).digest()  # eight bytes of an aggregate that nothing was put into
+_NO_CONTENT = hashlib.sha256(bytes(8)).digest()  # eight bytes of an empty aggregate
 
 
 def _booted(honest: Honest, declared: Mapping[int, bytes], *, measured: bool = True) -> Forged:
-    """Start with phases on PCR 11, of which IMA's log has no entry. ``declared``: start values, for the verifier."""
+    """Start with boot phases on PCR 11, which IMA's log does not have. ``declared``: start values, for the verifier."""
     lines = [entry for entry in honest.covered() if measured or entry.pcr != CONTAINER_PCR]
     return replace(quote(honest, ForgedMachine(lines=lines, starts={CONTAINER_PCR: _PHASES})), starts=declared)
 
@@ -49,14 +49,14 @@ def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
 
 
 def _on_locality(honest: Honest, declared: Mapping[int, bytes]) -> Forged:
-    """Measure on PCR 17, which a start of the machine leaves at ones."""
+    """Measure on PCR 17, whose bits are all ones after a start of the machine."""
     lines = [entry._replace(pcr=17) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
     forged = quote(honest, ForgedMachine(lines=lines), pcrs=(IMA_PCR, 17))
     return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=declared)
 
 
 def _kexeced(honest: Honest, *, carried: bool) -> Forged:
-    """Start another kernel by kexec, with or without the first one's log; the PCRs go on in any case."""
+    """Start another kernel by kexec, with or without the first one's log; the PCRs keep their values in any case."""
     again = [*honest.covered(), file_line("boot_aggregate", b"second"), file_line("/sbin/init", b"init")]
     shown = None if carried else ForgedMachine(lines=again[-2:])
     forged = quote(honest, ForgedMachine(lines=again))
@@ -84,7 +84,7 @@ _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
     (
         "prototype-file",
         "T18",
-        "a line whose digest is of 8 bytes of the file's digest",
+        "a line whose digest covers 8 bytes of the file's digest",
         _namespaced(_NAME, _first_eight(_HELLO)),
         (Kind.WEAK_BINDING,),
     ),
@@ -107,7 +107,7 @@ _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
 
 _row = partial(by_root, applies=needs_containers)
 _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
-    ("start-of-ones", "nothing: PCR 17 starts as ones", partial(_on_locality, declared={}), ()),
+    ("start-of-ones", "no attack: PCR 17 starts with all bits set", partial(_on_locality, declared={}), ()),
     (
         "start-of-ones-denied",
         "zeros declared for PCR 17",
@@ -116,14 +116,19 @@ _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] =
     ),
     (
         "uki-undeclared",
-        "phases on PCR 11 before the measurer, not declared",
+        "boot phases on PCR 11 before the measurer, not declared",
         partial(_booted, declared={}),
         (Kind.REPLAY_MISMATCH,),
     ),
-    ("uki-declared", "phases on PCR 11 before the measurer, declared", partial(_booted, declared={11: _PHASES}), ()),
+    (
+        "uki-declared",
+        "boot phases on PCR 11 before the measurer, declared",
+        partial(_booted, declared={11: _PHASES}),
+        (),
+    ),
     (
         "uki-declared-wrongly",
-        "other phases declared",
+        "other boot phases declared",
         partial(_booted, declared={11: b"\1" * 32}),
         (Kind.REPLAY_MISMATCH,),
     ),
@@ -135,13 +140,13 @@ _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] =
     ),
     (
         "uki-unmeasured",
-        "phases on PCR 11 and no measurer, not declared",
+        "boot phases on PCR 11 and no measurer, not declared",
         partial(_booted, declared={}, measured=False),
         (Kind.LOG_MISSING,),
     ),
     (
         "uki-unmeasured-declared",
-        "phases on PCR 11 and no measurer, declared",
+        "boot phases on PCR 11 and no measurer, declared",
         partial(_booted, declared={11: _PHASES}, measured=False),
         (),
     ),
@@ -173,7 +178,7 @@ ATTACKS = (
     _row(
         "padded-declared-only",
         "T61",
-        "declared, but the kernel is newer",
+        "declared as a kernel before 5.8, but the kernel is newer",
         partial(_padded, kernel=False, declared=True),
         Kind.REPLAY_MISMATCH,
     ),
@@ -185,13 +190,13 @@ ATTACKS = (
         Kind.VIOLATION,
     ),
     *(
-        _row(f"bank-{bank}-demanded", "T61", f"nothing: {bank} demanded and quoted", partial(_banked, bank=bank))
+        _row(f"bank-{bank}-demanded", "T61", f"no attack: {bank} demanded and quoted", partial(_banked, bank=bank))
         for bank in ("sha1", "sha384", "sha512")
     ),
     _row(
         "bank-sha1-padded",
         "T61",
-        "nothing: padding makes no difference to SHA-1",
+        "no attack: padding makes no difference to SHA-1",
         partial(_banked, bank="sha1", padded=True),
     ),
     _row("kexec-carried", "T64", "kexec, the log carried over", partial(_kexeced, carried=True)),

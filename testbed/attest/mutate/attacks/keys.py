@@ -1,4 +1,4 @@
-"""Attacks on the key: one that is no attestation key, or another scheme than its own, or another encoding."""
+"""Attacks on the key: a key that is not an attestation key, a scheme that is not the key's, or another encoding."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _digest_size(honest: Honest, size: int) -> Forged:
 
 
 def _other_s(honest: Honest) -> Forged:
-    """Replace s by n - s: as valid for the same bytes, and needs no key. It says nothing new."""
+    """Replace s by n - s: equally valid for the same bytes, and possible without the key. It attests nothing new."""
     forged = quote(honest, still(honest), tpm=ecdsa_tpm())
     signature = forged.files["quote.sig"]
     assert isinstance(signature, bytes)
@@ -56,7 +56,7 @@ def _leading_zero(honest: Honest) -> Forged:
 
 
 def _other_scheme(honest: Honest, *, declared: bool) -> Forged:
-    """Sign with RSAPSS; the key is ``declared`` as one for it, or for RSASSA as the verifier knows it."""
+    """Sign with RSAPSS; the key is ``declared`` as an RSAPSS key, or else the verifier knows it as an RSASSA key."""
     signer = replace(rsa_tpm(), scheme_id=RSAPSS)
     named = signer if declared else rsa_tpm()
     forged = quote(honest, still(honest), tpm=named)
@@ -66,7 +66,7 @@ def _other_scheme(honest: Honest, *, declared: bool) -> Forged:
 
 
 def _other_hash(honest: Honest) -> Forged:
-    """Sign with SHA-384, pcrDigest of its size, by a key that is for SHA-256."""
+    """Sign with SHA-384, and a pcrDigest of that size, by a key for SHA-256."""
     signer = replace(rsa_tpm(), hash_alg="sha384")
     return replace(quote(honest, still(honest), tpm=signer), ak=rsa_tpm().public, ak_parent=None)
 
@@ -96,7 +96,7 @@ ATTACKS = (
     _row(
         "key-unrestricted-as-pem",
         "T51",
-        "the same, but the verifier has only a PEM of the key: it contains no attributes, and the output says so",
+        "a key that signs whatever it is given, but a PEM has no attributes to check; the output says so",
         _key_as_pem,
     ),
     *(
@@ -122,36 +122,40 @@ ATTACKS = (
     _row(
         "honest-rsapss",
         "T51",
-        "nothing: the stand-in TPM quotes the honest state (RSAPSS)",
+        "no attack: the stand-in TPM quotes the honest state (RSAPSS)",
         partial(_other_scheme, declared=True),
     ),
     _row(
         "scheme-of-no-key",
         "T48",
-        "a good signature by RSAPSS of a key for RSASSA",
+        "a valid RSAPSS signature by an RSASSA key",
         partial(_other_scheme, declared=False),
         Kind.QUOTE_SIGNATURE,
     ),
     _row(
-        "hash-of-no-key", "T48", "a good signature with SHA-384 of a key for SHA-256", _other_hash, Kind.QUOTE_SIGNATURE
+        "hash-of-no-key",
+        "T48",
+        "a valid signature with SHA-384 by a key for SHA-256",
+        _other_hash,
+        Kind.QUOTE_SIGNATURE,
     ),
     *(
         _row(
             name,
             "T51",
-            f"{what}, of which the verifier has a PEM",
+            f"{what}, given as a PEM",
             partial(_other_kind_as_pem, signer=a, known=b),
             Kind.QUOTE_SIGNATURE,
         )
         for name, what, a, b in (
-            ("rsa-for-ecdsa", "RSA's signature for a key of ECDSA", rsa_tpm, ecdsa_tpm),
-            ("ecdsa-for-rsa", "ECDSA's signature for a key of RSA", ecdsa_tpm, rsa_tpm),
+            ("rsa-for-ecdsa", "an RSA signature, and the verifier has an ECDSA key", rsa_tpm, ecdsa_tpm),
+            ("ecdsa-for-rsa", "an ECDSA signature, and the verifier has an RSA key", ecdsa_tpm, rsa_tpm),
         )
     ),
     _row(
         "pem-with-parent",
         "T51",
-        "a parent's name, and a PEM, which contains no name to compare",
+        "the parent's name is given, but the verifier has a PEM, which contains no name to compare",
         _pem_with_parent,
         REFUSED,
     ),

@@ -1,4 +1,4 @@
-"""Attacks of root with entries of images and of starts: extended as they should be, saying what they should not."""
+"""Attacks of root with entries about images and launches: correctly extended, with wrong content."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _identity(number: int) -> bytes:
 
 
 def start(number: int = 0) -> Entry:
-    """Return the start of a container of ours."""
+    """Return the start of a container that the attack adds."""
     path = f"/testbed/{f'{0x7E + number:02x}' * 32}".encode()
     body = struct.pack("<QIIII", 0, 4026532982, 4026532983, len(path), 0) + path
     return buffer_line(b"ctr-start", payload_of(2, body, identity=_identity(number)))
@@ -70,7 +70,7 @@ def _later(honest: Honest, before: tuple[Entry, ...], after: tuple[Entry, ...]) 
 
 
 def _by_policy(honest: Honest, lines: tuple[Entry, ...], **wanted: Any) -> Forged:
-    """Judge a container of ours by a policy that names its image."""
+    """Judge the added container by a policy that names its image."""
 
     def edit(_: Honest, document: dict[str, Any]) -> None:
         document["images"][_NAME] = wanted
@@ -82,8 +82,8 @@ def _by_policy(honest: Honest, lines: tuple[Entry, ...], **wanted: Any) -> Forge
 _GOOD = (start(), image(), launch())
 _CLAIMED = (start(), image(), launch(config=_CONFIG))
 _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
-    ("good", "T47", "nothing: start, image and launch of a container", _GOOD, ()),
-    ("image-shared", "T47", "nothing: two containers of one image", (*_GOOD, start(1), launch(number=1)), ()),
+    ("good", "T47", "no attack: start, image and launch of a container", _GOOD, ()),
+    ("image-shared", "T47", "no attack: two containers of one image", (*_GOOD, start(1), launch(number=1)), ()),
     ("twice", "T47", "a second launch of one container", (*_GOOD, launch(config=_CONFIG)), (Kind.MALFORMED,)),
     ("before-start", "T52", "a launch before its container's start", (image(), launch(), start()), (Kind.MALFORMED,)),
     ("without-start", "T52", "a launch of a container that never started", (image(), launch()), (Kind.MALFORMED,)),
@@ -98,7 +98,7 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     (
         "other-image",
         "T46",
-        "a launch of another image than was measured",
+        "a launch of an image other than the measured one",
         (start(), image(_OTHER), launch()),
         (Kind.MALFORMED,),
     ),
@@ -119,7 +119,7 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     (
         "image-killed",
         "T45",
-        "nothing: a container that was killed before it ran",
+        "no attack: a container that was killed before it ran",
         (start(), image(_NONE, outcome=5)),
         (),
     ),
@@ -133,7 +133,7 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     (
         "image-version",
         "T60",
-        "an image's tree digest of another version than the entry",
+        "an image's tree digest whose version is not the entry's",
         (image(version=2),),
         (Kind.UNSUPPORTED,),
     ),
@@ -141,7 +141,7 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     (
         "other-identity",
         "T52",
-        "a launch with another mount namespace than its container's",
+        "a launch with a mount namespace other than its container's",
         (start(), image(), _edited(launch(), 24, b"\1")),
         (Kind.MALFORMED,),
     ),
@@ -155,13 +155,13 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     (
         "config-unflagged",
         "T60",
-        "a launch with a claim, without the flag for it",
+        "a launch with a claimed digest, without the flag for it",
         (start(), image(), _edited(launch(), 184, _CONFIG)),
         (Kind.MALFORMED,),
     ),
 )
 _SAVED: tuple[tuple[str, str, tuple[Entry, ...], tuple[Entry, ...], tuple[str, ...]], ...] = (
-    ("image-known", "nothing: an image that the saved state knows", _GOOD, (start(1), launch(number=1)), ()),
+    ("image-known", "no attack: an image that the saved state knows", _GOOD, (start(1), launch(number=1)), ()),
     ("launch-again", "a second launch of a container of the saved state", _GOOD, (launch(),), (Kind.MALFORMED,)),
     (
         "image-unknown",
@@ -170,22 +170,46 @@ _SAVED: tuple[tuple[str, str, tuple[Entry, ...], tuple[Entry, ...], tuple[str, .
         (start(1), launch(_OTHER, number=1)),
         (Kind.MALFORMED,),
     ),
-    ("launch-late", "nothing: a launch after the state was saved", _GOOD[:2], _GOOD[2:], ()),
+    ("launch-late", "no attack: a launch after the state was saved", _GOOD[:2], _GOOD[2:], ()),
 )
 _POLICIES: tuple[tuple[str, str, tuple[Entry, ...], dict[str, Any], tuple[str, ...]], ...] = (
-    ("tree", "nothing: the image's tree is listed", _GOOD, {"digest": _TREE.hex()}, ()),
-    ("tree-other", "the image's tree is another", _GOOD, {"digest": _OTHER.hex()}, (Kind.WRONG_DIGEST,)),
-    ("config", "nothing: the claim is as demanded", _CLAIMED, {"config": [_OTHER.hex(), _CONFIG.hex()]}, ()),
-    ("config-other", "another claim than demanded", _CLAIMED, {"config": [_OTHER.hex()]}, (Kind.WRONG_DIGEST,)),
-    ("config-none", "no claim where one is demanded", _GOOD, {"config": [_CONFIG.hex()]}, (Kind.WRONG_DIGEST,)),
+    ("tree", "no attack: the policy lists the image's tree", _GOOD, {"digest": _TREE.hex()}, ()),
+    ("tree-other", "an image's tree other than the listed one", _GOOD, {"digest": _OTHER.hex()}, (Kind.WRONG_DIGEST,)),
+    (
+        "config",
+        "no attack: the claimed digest of config.json is the demanded one",
+        _CLAIMED,
+        {"config": [_OTHER.hex(), _CONFIG.hex()]},
+        (),
+    ),
+    (
+        "config-other",
+        "a claimed digest of config.json other than the demanded one",
+        _CLAIMED,
+        {"config": [_OTHER.hex()]},
+        (Kind.WRONG_DIGEST,),
+    ),
+    (
+        "config-none",
+        "no claimed digest of config.json where one is demanded",
+        _GOOD,
+        {"config": [_CONFIG.hex()]},
+        (Kind.WRONG_DIGEST,),
+    ),
     (
         "config-no-launch",
-        "no launch where a claim is demanded",
+        "no launch where a claimed digest is demanded",
         _GOOD[:2],
         {"config": [_CONFIG.hex()]},
         (Kind.WRONG_DIGEST,),
     ),
-    ("tree-no-launch", "nothing: no launch, only its tree is listed", _GOOD[:2], {"digest": _TREE.hex()}, ()),
+    (
+        "tree-no-launch",
+        "no attack: no launch, and the policy demands only the tree",
+        _GOOD[:2],
+        {"digest": _TREE.hex()},
+        (),
+    ),
 )
 _row = partial(by_root, applies=needs_containers)
 

@@ -1,4 +1,4 @@
-"""Attacks by rewriting the log on its way: its lines and its framing."""
+"""Attacks by rewriting the log in transit: its lines and its framing."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def _changed(honest: Honest, at: Callable[[Honest], int], edit: Edit) -> Forged:
 
 
 def _payload_bit(entry: Entry, at: int) -> Entry:
-    """Turn a bit of the payload, which ends the template data, and leave all hashes as they are."""
+    """Flip a bit of the payload, which ends the template data, and leave all hashes as they are."""
     return entry._replace(data=flipped(entry.data, len(entry.data) - len(payload(entry)) + at))
 
 
 def _payload_bit_fixed(entry: Entry, at: int) -> Entry:
-    """Turn a bit of the payload and give the line the hashes that it must have then."""
+    """Flip a bit of the payload and correct the line's hashes."""
     return buffer_line(event(entry), flipped(payload(entry), at), entry.pcr)
 
 
 def _ng_name(entry: Entry) -> Entry:
-    """Turn a bit in the middle of an ``ima-ng`` line's name."""
+    """Flip a bit in the middle of an ``ima-ng`` line's name."""
     return entry._replace(data=flipped(entry.data, -4))
 
 
@@ -141,7 +141,7 @@ _LINE_EDITS: tuple[tuple[str, str, str, Callable[[Honest], int], Edit, tuple[str
     (
         "template-hash-edited",
         "T52",
-        "the template hash that the log shows, and nothing else",
+        "only the template hash that the log shows",
         victim,
         lambda entry: entry._replace(digest=flipped(entry.digest, 7)),
         (Kind.TEMPLATE_HASH,),
@@ -174,7 +174,7 @@ _LINE_EDITS: tuple[tuple[str, str, str, Callable[[Honest], int], Edit, tuple[str
         for pcr in (10, 12, 23)
     ),
 )
-# A template's name is in no hash: the replay does not see these.
+# No hash covers a template's name, so the replay cannot detect these.
 _RENAMED = (
     ("ima-ng-as-sig", _boot, b"ima-sig", (Kind.MALFORMED,)),
     ("ima-ng-as-ngv2", _boot, b"ima-ngv2", (Kind.MALFORMED,)),
@@ -193,12 +193,12 @@ def _moved(honest: Honest) -> Forged:
 
 
 def _other_buffer(entry: Entry) -> Entry:
-    """Change the payload and the line's template hash, and leave the digest of the payload as it was."""
+    """Change the payload and the line's template hash, and leave the payload's digest unchanged."""
     return fixed(_payload_bit(entry, PATH + 1))
 
 
 def _values_of_forged(honest: Honest) -> Forged:
-    """Cut a line out and tell the PCR values that the rest leads to."""
+    """Remove a line and state the PCR values that the rest leads to."""
     gone = victim(honest)
     lines = [entry for index, entry in enumerate(honest.entries) if index != gone]
     values = {pcr: extended(lines, pcr, "sha256") for pcr in honest.values}
@@ -222,7 +222,7 @@ ATTACKS = (
     _row(
         "buffer-edited-and-fixed",
         "T52",
-        "a payload changed, with the line's template hash, not with the payload's digest in it",
+        "a payload and the line's template hash changed, but not the payload's digest in the line",
         partial(_changed, at=victim, edit=_other_buffer),
         *_BOTH,
     ),

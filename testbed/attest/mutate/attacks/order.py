@@ -1,4 +1,4 @@
-"""What the log shows after the quoted state, in which order, and when it was read: little of that is evidence."""
+"""Attacks with entries after the quoted state, with their order, and with when the log was read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _sorted(honest: Honest, first: int) -> Forged:
 
 
 def _sorted_unvalued(honest: Honest, first: int) -> Forged:
-    """Put what lies after the quoted state last as well: the search is for one prefix."""
+    """Move the entries after the quoted state to the end too: the verifier searches for one prefix."""
     lines = sorted(honest.covered(), key=lambda entry: entry.pcr != first)
     return without_values(honest, with_log(honest, [*lines, *tail(honest)]))
 
@@ -76,12 +76,12 @@ _TAIL_BYTES = (
     ("tail-one-byte", "one byte", b"\n"),
     ("tail-zeros", "4096 zeros", bytes(4096)),
     ("tail-size-huge", "an entry with 4 GiB of data", join([file_line("/x", b"")])[:34] + b"\xff" * 4),
-    ("tail-half-entry", "half an entry, as a reader that is too early sees it", join([file_line("/x", b"")])[:50]),
+    ("tail-half-entry", "half an entry, as an early reader sees it", join([file_line("/x", b"")])[:50]),
 )
 
 
 def _quoted_before(honest: Honest, left: Callable[[int], int], *, values: bool = True) -> Forged:
-    """Quote when some lines were there, read the log when all were: the honest order, on a busy machine."""
+    """Quote when the log had some lines, read it when it had all: the honest order, on a busy machine."""
     covered = honest.covered()
     machine = ForgedMachine(lines=covered[: left(len(covered))], log=join(covered))
     forged = quote(honest, machine)
@@ -89,7 +89,7 @@ def _quoted_before(honest: Honest, left: Callable[[int], int], *, values: bool =
 
 
 def _read_before(honest: Honest) -> Forged:
-    """Read the log first and quote then: the log lacks what came between."""
+    """Read the log first and quote afterwards: the entries in between are missing in the log."""
     lines = [*honest.covered(), buffer_line(b"ctr-file", flipped(victim_payload(honest), DIGEST))]
     return quote(honest, ForgedMachine(lines=lines, log=join(lines[:-1])))
 
@@ -106,7 +106,7 @@ def _never_measured(honest: Honest) -> Forged:
 
 
 def _evil_between(honest: Honest) -> Forged:
-    """Put a line that no PCR has between the last attested ones of PCR 11 and PCR 10."""
+    """Put a line that extended no PCR between the last attested ones of PCR 11 and PCR 10."""
     entry = honest.entries[victim(honest)]
     evil = buffer_line(event(entry), flipped(payload(entry), DIGEST))
     lines = sorted(honest.covered(), key=lambda listed: listed.pcr != CONTAINER_PCR)

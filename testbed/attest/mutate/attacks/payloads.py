@@ -1,4 +1,4 @@
-"""Attacks of root with entries of containers: extended as they should be, saying what they should not."""
+"""Attacks of root with entries about containers: correctly extended, with wrong content."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _PAYLOADS = (
     ("ctr-version", "an unknown version", 4, b"\3\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-unknown", "an unknown kind", 6, b"\x63\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-other", "the kind of another event", 6, b"\2\0", (Kind.MALFORMED,)),
-    ("ctr-length", "another length than it has", 8, b"\xff\xff\xff\xff", (Kind.MALFORMED,)),
+    ("ctr-length", "a length other than its own", 8, b"\xff\xff\xff\xff", (Kind.MALFORMED,)),
     ("ctr-flags", "a flag that does not exist", 12, b"\0\0\0\x80", (Kind.MALFORMED,)),
     ("ctr-no-path-flag", "a path, and the flag for no path", 12, b"\1\0\0\0", (Kind.MALFORMED,)),
     ("ctr-seq-zero", "container number 0", 16, bytes(8), (Kind.MALFORMED,)),
     ("ctr-seq-of-nobody", "a container that never started", 16, _OWN_SEQ, (Kind.MALFORMED,)),
-    ("ctr-other-mntns", "another mount namespace than its container's", MNTNS, b"\1", (Kind.MALFORMED,)),
-    ("ctr-other-start", "another start than its container's", 40, b"\1", (Kind.MALFORMED,)),
+    ("ctr-other-mntns", "a mount namespace other than its container's", MNTNS, b"\1", (Kind.MALFORMED,)),
+    ("ctr-other-start", "a start time other than its container's", 40, b"\1", (Kind.MALFORMED,)),
     ("ctr-route", "an unknown route", 48, b"\6\0", (Kind.MALFORMED,)),
-    ("ctr-route-late", "a route that is late, without the flag", 48, b"\4\0", (Kind.MALFORMED,)),
+    ("ctr-route-late", "a route that is always measured late, without the flag", 48, b"\4\0", (Kind.MALFORMED,)),
     ("ctr-hash", "a digest of another algorithm", 50, b"\4\0", (Kind.UNSUPPORTED,)),
     ("ctr-path-length", "a path of 4 GiB", 52, b"\xff\xff\xff\xff", (Kind.MALFORMED,)),
     ("ctr-path-nul", "a zero byte in its path", PATH + 2, b"\0", (Kind.MALFORMED,)),
@@ -60,7 +60,7 @@ def _start_again(honest: Honest) -> Forged:
 
 
 def _started(honest: Honest, at: int, new: bytes) -> Forged:
-    """Start a container of an own number, with some other bytes of the payload replaced."""
+    """Start a container with its own number, with some other bytes of the payload replaced."""
     return added(honest, buffer_line(b"ctr-start", patched(patched(_start(honest), 16, _OWN_SEQ), at, new)))
 
 

@@ -1,4 +1,4 @@
-"""Files that a policy does not know, and policies that would excuse them: the verifier's own file, to be refused."""
+"""Files that a policy does not list, and policies that would excuse them, which the verifier must reject."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _file(payload_bytes: bytes) -> FileEntry:
 
 
 def reference(honest: Honest) -> Document:
-    """Return the policy by which honest evidence is good, and nothing else is."""
+    """Return the policy that accepts the honest evidence and nothing else."""
     host: dict[str, list[str]] = {}
     boots: list[str] = []
     for entry in honest.covered():
@@ -96,7 +96,7 @@ def victim_name(honest: Honest) -> str:
 
 
 def setting(**changes: Any) -> Edit:
-    """Return an edit that sets keys of the host, or those of the document that are no key of the host."""
+    """Return an edit that sets keys of the host, or keys of the document that the host does not have."""
 
     def edit(_: Honest, document: Document) -> None:
         for key, value in changes.items():
@@ -203,7 +203,7 @@ _LINES: tuple[tuple[str, str, str, Callable[[Honest], Entry], Edit | None, tuple
     (
         "exclude-climbs",
         "T70",
-        "a name that begins like an excluded one and has a .. later",
+        "a name that begins like an excluded one and contains .. later",
         _evil_named("/var/cache/../../usr/bin/evil"),
         setting(exclude=["/var/cache/.*"]),
         (Kind.UNKNOWN_FILE,),

@@ -1,4 +1,4 @@
-"""Attacks by rewriting the quote or its signature on their way: no key, no TPM."""
+"""Attacks by rewriting the quote or its signature in transit, without key and TPM."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _as_rsapss(honest: Honest) -> Forged:
 
 
 def _whole_story(honest: Honest) -> Forged:
-    """Let all fit together, log, values and pcrDigest: all but the signature."""
+    """Make log, PCR values and pcrDigest consistent; only the signature does not fit."""
     machine = ForgedMachine(lines=grown(honest, buffer_line(b"ctr-file", victim_payload(honest))))
     values = {pcr: machine.value(pcr) for pcr in sorted(honest.values)}
     digest = hashlib.new(honest.signature.hash_alg, b"".join(values.values())).digest()
@@ -84,7 +84,7 @@ def _whole_story(honest: Honest) -> Forged:
 
 
 def _safe(attest: bytes) -> bytes:
-    """Make the yes-no `safe` a 2: it follows magic, type, signer, nonce, clock, resetCount and restartCount."""
+    """Set the boolean `safe` to 2: it follows magic, type, signer, nonce, clock, resetCount and restartCount."""
     at = 6
     for _ in ("qualifiedSigner", "extraData"):
         at += 2 + int.from_bytes(attest[at : at + 2], "big")
@@ -107,7 +107,7 @@ _SIGNATURE_BYTES: tuple[tuple[str, str, Bytes, tuple[str, ...]], ...] = (
     ("signature-empty", "no bytes", lambda _: b"", (Kind.MALFORMED,)),
     ("signature-trailing-byte", "one byte after it", lambda data: data + b"\0", (Kind.MALFORMED,)),
     ("signature-cut", "its last byte missing", lambda data: data[:-1], (Kind.MALFORMED,)),
-    ("signature-size-huge", "its number announced with 65535 bytes", _patch(4, "ffff"), (Kind.MALFORMED,)),
+    ("signature-size-huge", "its number announced as 65535 bytes long", _patch(4, "ffff"), (Kind.MALFORMED,)),
     ("signature-scheme-unknown", "the scheme id of SM2", _patch(0, "001b"), (Kind.UNSUPPORTED,)),
     ("signature-scheme-null", "the scheme id of no signature", _patch(0, "0010"), (Kind.UNSUPPORTED,)),
     ("signature-scheme-hmac", "the scheme id of HMAC", _patch(0, "0005"), (Kind.UNSUPPORTED,)),
@@ -133,13 +133,18 @@ _ATTEST_BYTES: tuple[tuple[str, str, Bytes, tuple[str, ...]], ...] = (
     ("attest-empty", "no bytes", lambda _: b"", (Kind.MALFORMED,)),
     ("attest-trailing-byte", "one byte after it", lambda data: data + b"\0", (Kind.MALFORMED,)),
     ("attest-cut", "its last byte missing", lambda data: data[:-1], (Kind.MALFORMED,)),
-    ("attest-safe-two", "a yes-no that is 2", _safe, (Kind.MALFORMED,)),
-    ("attest-type-patched", "named a TPM2_Certify", _patch(4, "8017"), (Kind.QUOTE_TYPE, Kind.QUOTE_SIGNATURE)),
+    ("attest-safe-two", "a boolean that is 2", _safe, (Kind.MALFORMED,)),
+    (
+        "attest-type-patched",
+        "type changed to that of TPM2_Certify",
+        _patch(4, "8017"),
+        (Kind.QUOTE_TYPE, Kind.QUOTE_SIGNATURE),
+    ),
 )
 _ATTEST_FIELDS: tuple[tuple[str, str, Callable[[Attest], Attest], tuple[str, ...]], ...] = (
     ("attest-clock-patched", "another clock", _set(clock=1), ()),
     ("attest-reset-patched", "another resetCount", _set(reset_count=77), ()),
-    ("attest-safe-patched", "the yes-no `safe` flipped", lambda attest: replace(attest, safe=not attest.safe), ()),
+    ("attest-safe-patched", "the boolean `safe` flipped", lambda attest: replace(attest, safe=not attest.safe), ()),
     ("attest-firmware-patched", "another firmwareVersion", _set(firmware=1), ()),
     ("attest-signer-patched", "another qualifiedSigner", _set(signer=PARENT), ()),
     ("attest-magic-patched", "another magic", _set(magic=0xFF544346), (Kind.QUOTE_MAGIC,)),
@@ -179,7 +184,7 @@ ATTACKS = (
     by_files(
         "signature-other-key", "T48", "signature: another key's, over the same quote", _other_key, Kind.QUOTE_SIGNATURE
     ),
-    by_files("signature-as-rsapss", "T48", "signature: named RSAPSS", _as_rsapss, Kind.QUOTE_SIGNATURE),
+    by_files("signature-as-rsapss", "T48", "signature: scheme changed to RSAPSS", _as_rsapss, Kind.QUOTE_SIGNATURE),
     by_files(
         "whole-story-unsigned",
         "T52",

@@ -1,4 +1,4 @@
-"""Policies that a verifier must refuse: it would be excusing files, or be busy for ever."""
+"""Policies that a verifier must reject: they would excuse files, or keep it busy forever."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _with_text(honest: Honest, edit: Callable[[bytes], bytes]) -> Forged:
 
 _WORDS: tuple[tuple[str, str, str, Edit, tuple[str, ...]], ...] = (
     ("schema-two", "T70", "schema 2", setting(schema=2), (REFUSED,)),
-    ("image-unnamed", "T70", "an image that is not there", setting(containers={"*": ["nobody"]}), (REFUSED,)),
+    ("image-unnamed", "T70", "an image that does not exist", setting(containers={"*": ["nobody"]}), (REFUSED,)),
     ("key-unknown", "T70", "a key that does not exist", setting(trusted=True), (REFUSED,)),
     ("digest-upper-case", "T70", "a digest in upper case", knowing_evil(digest=GOOD.upper()), (REFUSED,)),
     ("digest-short", "T70", "a digest of 31 bytes", knowing_evil(digest=GOOD[:-2]), (REFUSED,)),
@@ -28,17 +28,17 @@ _EXCLUDES = (
     ("all", "everything", ".*"),
     ("all-anchored", "everything, with anchors", "^.*$"),
     ("all-paths", "every path", "/.*"),
-    ("all-by-class", "everything, by a class", "[^x]*"),
-    ("all-by-choice", "everything, by a choice", "/var/cache/x|.*"),
+    ("all-by-class", "everything, by a character class", "[^x]*"),
+    ("all-by-choice", "everything, by an alternative", "/var/cache/x|.*"),
     ("any-place", "a name at any place", ".*/evil"),
     ("optional-start", "an optional start", "(/var/cache/)?.*"),
     ("catastrophic", "nested repeats", "/var/cache/(a+)+"),
-    ("catastrophic-choice", "a repeated choice between equal parts", "/var/cache/(a|a)*b"),
+    ("catastrophic-choice", "a repeated alternative of equal parts", "/var/cache/(a|a)*b"),
     ("polynomial", "many repeats in a row", "/var/cache/" + ".*x" * 12),
     ("back-reference", "a back-reference", "/var/cache/(a*)\\1"),
     ("look-ahead", "a look-ahead", "/var/cache/(?=a).*"),
     ("flags", "a flag that changes what matches", "(?i)/var/cache/.*"),
-    ("no-regex", "no regular expression", "/var/cache/("),
+    ("no-regex", "text that is not a regular expression", "/var/cache/("),
     ("long", "ten thousand characters", "/var/cache/" + "a" * 10_000),
 )
 _TEXTS: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (

@@ -1,4 +1,4 @@
-"""Attacks of root: what it extends is in the PCRs, so the replay cannot see it; what the lines say can be judged."""
+"""Attacks of root: the added lines extend the PCRs, so the replay cannot detect them; their content can be judged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NAME = sized(b"/usr/bin/x\0")
 
 
 def added(honest: Honest, *made: Entry) -> Forged:
-    """Log lines and extend PCRs by them, before the last line that was honest."""
+    """Log lines and extend PCRs by them, before the last honest line."""
     return quote(honest, ForgedMachine(lines=grown(honest, *made)))
 
 
@@ -113,7 +113,7 @@ _LINES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
     (
         "signature-no-signature",
         "T60",
-        "a field sig that holds text",
+        "a field sig that contains text",
         _ima(digest_field(b"x") + _NAME + sized(b"TBCM"), b"ima-sig"),
         (Kind.MALFORMED,),
     ),
@@ -131,7 +131,7 @@ _LINES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
     (
         "payload-is-text",
         "T60",
-        "a ctr-file whose payload is other bytes",
+        "a ctr-file with arbitrary bytes as payload",
         buffer_line(b"ctr-file", bytes(120)),
         (Kind.MALFORMED,),
     ),
@@ -139,7 +139,7 @@ _LINES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
 
 
 def _old_buffer_digest(honest: Honest) -> Forged:
-    """Log another payload under the digest of the old one, all else right."""
+    """Log another payload under the digest of the old one; everything else is correct."""
     entry = honest.entries[victim(honest)]
     old, new = payload(entry), flipped(payload(entry), DIGEST)
     return added(honest, fixed(entry._replace(data=entry.data[: -len(old)] + new)))
@@ -151,7 +151,7 @@ def _measured_again(honest: Honest) -> Forged:
 
 
 def _said_violation(honest: Honest, why: int) -> Forged:
-    """Have the measurer say of a container's file that it could be changed."""
+    """Have the measurer report that a container's file could be changed."""
     path = b"/usr/bin/open-for-write"
     body = struct.pack("<HHIQQ", why, 0, len(path), 8 << 32 | 1, 4711) + path
     return added(honest, buffer_line(b"ctr-violation", payload_of(5, body, identity=victim_payload(honest)[16:48])))
@@ -171,7 +171,7 @@ def _done_again(honest: Honest) -> Forged:
 
 
 def _hidden(honest: Honest, instead: Callable[[Entry], list[Entry]]) -> Forged:
-    """Let the machine have a violation, and show something else in its place."""
+    """Extend the PCR as for a violation, and show something else in the log."""
     bad = violation_line("/usr/bin/open-for-write")
     lines = grown(honest, bad)
     shown = [new for entry in lines for new in (instead(entry) if entry is bad else [entry])]

@@ -1,4 +1,4 @@
-"""Attacks on a verifier that goes on from a saved state: reboots, rollbacks, stalls and a rewritten past."""
+"""Attacks on a verifier that continues from a saved state: reboots, rollbacks, stalls and a rewritten past."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _half(honest: Honest) -> list[Entry]:
 
 
 def _first(honest: Honest, *, restart: int = 0) -> Forged:
-    """Return what was verified before: half of the log."""
+    """Return the evidence of the earlier verification: half of the log."""
     return quote(honest, ForgedMachine(lines=_half(honest), restart=restart))
 
 
@@ -75,7 +75,7 @@ def _cut(honest: Honest) -> bytes:
 
 
 def _cut_idle(honest: Honest) -> Forged:
-    """Quote what was quoted before, and show less of the log than then."""
+    """Quote the same state as before, and show less of the log than before."""
     lines = _half(honest)
     machine = ForgedMachine(lines=lines, log=join(lines[:-1]), clock=_MINUTE)
     return replace(quote(honest, machine), since=_first(honest))
@@ -89,7 +89,7 @@ def _hibernated(honest: Honest) -> Forged:
 
 
 def _lagging(honest: Honest, behind: int) -> Forged:
-    """Show a log of which the last lines were not quoted, and the next time one that covers all but ``behind``."""
+    """Show a log with unquoted lines at its end; the next quote covers all of them but ``behind``."""
     covered = honest.covered()
     log = join(covered)
     before = quote(honest, ForgedMachine(lines=covered[:-_BEHIND], log=log))
@@ -113,21 +113,21 @@ def _other_bank(honest: Honest) -> Forged:
 
 
 def _start_twice(honest: Honest) -> Forged:
-    """Start a container again that is known from the state only."""
+    """Start a container again that only the state knows."""
     again = honest.entries[start_places(honest)[0]]
     machine = ForgedMachine(lines=[*honest.covered(), again], clock=_MINUTE)
     return replace(quote(honest, machine), since=_first(honest))
 
 
 def _replayed(honest: Honest) -> Forged:
-    """Answer with the quote from before, after a later one was verified."""
+    """Answer with the earlier quote, after a later one was verified."""
     return replace(_first(honest), since=_later(honest))
 
 
 _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
-    ("saved-progress", "T68", "nothing: a minute later the log has more lines", _after, ()),
-    ("saved-idle", "T67", "nothing: a minute later the log has the same lines", partial(_lagging, behind=0), ()),
-    ("saved-reboot", "T63", "a reboot since", partial(_after, reset=1), (Kind.QUOTE_RESET,)),
+    ("saved-progress", "T68", "no attack: a minute later the log has more lines", _after, ()),
+    ("saved-idle", "T67", "no attack: a minute later the log has the same lines", partial(_lagging, behind=0), ()),
+    ("saved-reboot", "T63", "a reboot since the state was saved", partial(_after, reset=1), (Kind.QUOTE_RESET,)),
     (
         "saved-cleared",
         "T63",
@@ -150,9 +150,15 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...
         lambda honest: replace(_later(honest), since=_first(honest, restart=1)),
         (Kind.QUOTE_RESET,),
     ),
-    ("saved-sleep", "T63", "nothing: the machine slept, the PCRs were kept", partial(_after, restart=1), ()),
+    ("saved-sleep", "T63", "no attack: the machine slept, the PCRs were kept", partial(_after, restart=1), ()),
     ("saved-hibernated", "T63", "PCRs reset without a reset of the TPM", _hibernated, (Kind.REPLAY_MISMATCH,)),
-    ("saved-firmware", "T63", "other firmware without a reset", partial(_after, firmware=1), (Kind.QUOTE_SIGNER,)),
+    (
+        "saved-firmware",
+        "T63",
+        "another firmware version without a reset",
+        partial(_after, firmware=1),
+        (Kind.QUOTE_SIGNER,),
+    ),
 )
 _row = partial(by_root, applies=needs_containers)
 
@@ -165,7 +171,13 @@ ATTACKS = (
         partial(_lagging, behind=_BEHIND),
         Kind.REPLAY_MISMATCH,
     ),
-    _row("saved-lagging", "T67", "a quote that stays just behind", partial(_lagging, behind=1), Kind.REPLAY_MISMATCH),
+    _row(
+        "saved-lagging",
+        "T67",
+        "a quote that does not quite cover the lines that were in the log before",
+        partial(_lagging, behind=1),
+        Kind.REPLAY_MISMATCH,
+    ),
     _row(
         "saved-log-shorter",
         "T68",
@@ -210,7 +222,7 @@ ATTACKS = (
     _row(
         "saved-recheck",
         "T68",
-        "nothing: --recheck finds the past unchanged",
+        "no attack: --recheck finds the past unchanged",
         partial(_shown, log=lambda honest: join(honest.covered()), recheck=True),
     ),
     _row(
@@ -227,7 +239,7 @@ ATTACKS = (
     _row(
         "saved-and-start",
         "T62",
-        "a start value and a state",
+        "a start value given together with a state",
         lambda honest: replace(_after(honest), starts={CONTAINER_PCR: bytes(32)}),
         REFUSED,
     ),

@@ -1,4 +1,4 @@
-"""Attacks with a genuine quote over other PCRs than were demanded, or over the same in another encoding."""
+"""Attacks with a genuine quote over PCRs other than the demanded ones, or over the same in another encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BOTH = (IMA_PCR, CONTAINER_PCR)
 class _QuoteRequest:
     """What root asks its TPM to quote, instead of sha256:10,11 in three bytes.
 
-    ``order``: the log's lines sorted by PCR, so that those of an omitted one come last and look unattested.
+    ``order``: the log's lines sorted by PCR, so that those of an omitted PCR come last and look unattested.
     """
 
     name: str
@@ -103,7 +103,7 @@ def _selected(honest: Honest, asked: _QuoteRequest) -> Forged:
 
 
 def _stands_for(honest: Honest, pcr: int) -> Forged:
-    """Reset a PCR that root may reset, extend it as PCR 11 should have been, and show it in the place of PCR 11."""
+    """Reset a PCR that root may reset, extend it as an honest PCR 11, and show it instead of PCR 11."""
     lines = [entry._replace(pcr=pcr) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
     return quote(honest, ForgedMachine(lines=lines), pcrs=(IMA_PCR, pcr))
 

@@ -1,4 +1,4 @@
-"""Attacks on long stretches of ordinary lines, which a verifier may look at by the hundred instead of one by one."""
+"""Attacks on long runs of ordinary lines, which a verifier may process by the hundred instead of one by one."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _nothing(_: list[Entry]) -> None:
 
 
 def _extended(honest: Honest, edit: Edit, run: Callable[[], list[Entry]] = _run) -> Forged:
-    """Log a run after what the quote covers, and extend PCRs by what it has become."""
+    """Log a run after what the quote covers, and extend PCRs by the changed run."""
     lines = run()
     edit(lines)
     return quote(honest, ForgedMachine(lines=[*honest.covered(), *lines]))
 
 
 def _shown(honest: Honest, edit: Edit, run: Callable[[], list[Entry]] = _run) -> Forged:
-    """Extend PCRs by a good run, and show another one."""
+    """Extend PCRs by a good run, and show the changed one."""
     lines = [*honest.covered(), *run()]
     shown = run()
     edit(shown)
@@ -101,15 +101,15 @@ def _ng(digest: bytes, name: bytes) -> Entry:
 
 
 def _longer_name(entry: Entry) -> Entry:
-    """Say that the name is one byte longer than it is."""
+    """Announce a name that is one byte longer than it is."""
     return fixed(entry._replace(data=flipped(entry.data, 44)))
 
 
 _DIGEST = digest_field(_CONTENT)
 _EXTENDED: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]], ...] = (
-    ("run-good", "nothing: good lines", _nothing, _run, ()),
-    ("run-unsigned", "nothing: good lines of ima-sig without a signature", _nothing, _unsigned_run, ()),
-    ("run-two-pcrs", "nothing: good lines of both PCRs", _nothing, _two_pcrs, ()),
+    ("run-good", "no attack: good lines", _nothing, _run, ()),
+    ("run-unsigned", "no attack: good lines of ima-sig without a signature", _nothing, _unsigned_run, ()),
+    ("run-two-pcrs", "no attack: good lines of both PCRs", _nothing, _two_pcrs, ()),
     *(
         (
             f"run-hash-{where}",
@@ -164,7 +164,7 @@ _EXTENDED: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]]
         _run,
         [Kind.UNSUPPORTED],
     ),
-    ("run-other-pcr", "one is of a PCR that was not quoted", _other_pcr, _run, [Kind.REPLAY_MISMATCH]),
+    ("run-other-pcr", "one belongs to a PCR that was not quoted", _other_pcr, _run, [Kind.REPLAY_MISMATCH]),
 )
 _SHOWN: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]], ...] = (
     ("run-line-deleted", "one is deleted", _deleted, _run, [Kind.REPLAY_MISMATCH]),
@@ -246,13 +246,13 @@ def _by_policy(honest: Honest, edit: Callable[[Honest, Document], None]) -> Forg
 
 
 def _later(honest: Honest) -> Forged:
-    """Go on with a run from a state that was saved before it."""
+    """Continue with a run from a state that was saved before it."""
     before = quote(honest, ForgedMachine(lines=honest.covered()))
     return replace(_extended(honest, _nothing), since=before)
 
 
 _POLICIES = (
-    ("run-policy-good", "T05", "nothing: all of them are in the policy", _listed, ()),
+    ("run-policy-good", "T05", "no attack: all of them are in the policy", _listed, ()),
     ("run-policy-unknown", "T05", "one is not in the policy", _one_not_listed, [Kind.UNKNOWN_FILE]),
     ("run-policy-wrong", "T04", "one has another digest in the policy", _one_listed_otherwise, [Kind.WRONG_DIGEST]),
 )
@@ -294,5 +294,5 @@ ATTACKS = (
         Kind.UNATTESTED,
     ),
     _row("run-cut", "T57", f"{_TOLD}: the last cut off in its middle", _cut, Kind.MALFORMED, Kind.REPLAY_MISMATCH),
-    _row("run-saved", "T68", f"{_TOLD}: nothing: all came after the saved state", _later),
+    _row("run-saved", "T68", f"{_TOLD}: no attack: all came after the saved state", _later),
 )

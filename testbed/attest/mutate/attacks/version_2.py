@@ -1,4 +1,4 @@
-"""Attacks of root with entries of version 2: kinds that version 1 has not, and what is new in the others."""
+"""Attacks of root with entries of version 2: its new kinds, and what is new in the others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _added(honest: Honest, lines: tuple[Entry, ...]) -> Forged:
 
 
 def _without_parts(honest: Honest) -> list[Entry]:
-    """Return what is covered, but for the parts that the measurer named: attacks have parts of their own."""
+    """Return what is covered, without the entries about the measurer's parts: attacks add their own."""
     return [entry for entry in honest.covered() if event(entry) != b"ctr-measurer"]
 
 
@@ -74,8 +74,8 @@ _USUAL = {"mounts": ["usual"]}
 _LISTED = {"programs": [f"sha256:{PROGRAM.hex()}", "bpf:2"]}
 _COMMAND = program(2, 2, NONE)
 _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
-    ("good", "T47", "nothing: a container with start, image, launch and file", GOOD, ()),
-    ("late-mapping", "T10", "nothing: a large mapping, hashed late", (*GOOD, file(route=2, flags=8)), ()),
+    ("good", "T47", "no attack: a container with start, image, launch and file", GOOD, ()),
+    ("late-mapping", "T10", "no attack: a large mapping, hashed late", (*GOOD, file(route=2, flags=8)), ()),
     ("late-execve", "T60", "an execve that was hashed late", (*GOOD, file(flags=8)), (Kind.MALFORMED,)),
     ("not-bound", "T10", "a file whose content is not bound", (*GOOD, file(flags=16)), (Kind.NOT_BOUND,)),
     (
@@ -86,12 +86,12 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
         (Kind.MALFORMED,),
     ),
     ("changed", "T37", "code that changed before it was hashed", (*GOOD, violation(3)), (Kind.VIOLATION,)),
-    ("tail", "T37", "code with bytes after its end", (*GOOD, violation(4)), (Kind.VIOLATION,)),
+    ("tail", "T37", "code with bytes after the end of its file", (*GOOD, violation(4)), (Kind.VIOLATION,)),
     ("unsettled", "T37", "code with pages that could not be dropped", (*GOOD, violation(5)), (Kind.VIOLATION,)),
     ("violation-unknown", "T60", "a violation of an unknown kind", (*GOOD, violation(6)), (Kind.MALFORMED,)),
     ("loss", "T69", "code of a container without an entry", (*GOOD, loss()), (Kind.UNKNOWN_WINDOW,)),
     ("loss-flooded", "T69", "more entries than a container may write", (*GOOD, loss(8, 64)), (Kind.UNKNOWN_WINDOW,)),
-    ("loss-of-none", "T60", "a loss of nothing", (*GOOD, loss(0)), (Kind.MALFORMED,)),
+    ("loss-of-none", "T60", "a loss of 0 events", (*GOOD, loss(0)), (Kind.MALFORMED,)),
     ("loss-without-reason", "T60", "a loss without a reason", (*GOOD, loss(1, 0)), (Kind.MALFORMED,)),
     ("loss-reason-unknown", "T60", "a loss for an unknown reason", (*GOOD, loss(1, 128)), (Kind.MALFORMED,)),
     (
@@ -106,9 +106,9 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     ("program-command", "T20", "a container that reaches BPF maps", (*GOOD, _COMMAND), (Kind.UNKNOWN_FILE,)),
     ("program-module", "T20", "a container that loads a module", (*GOOD, program(3, 0)), (Kind.UNKNOWN_FILE,)),
     ("program-without-digest", "T60", "a program without a digest", (*GOOD, program(1, 5, NONE)), (Kind.UNSUPPORTED,)),
-    ("program-other-command", "T60", "a program by another command", (*GOOD, program(1, 6)), (Kind.MALFORMED,)),
-    ("mounts", "T47", "nothing: mounts listed again, and no policy", (*GOOD, mounts(TABLE + _EVIL_MOUNT)), ()),
-    ("mounts-count", "T60", "a list of mounts without its last line break", (mounts(TABLE[:-1]),), (Kind.MALFORMED,)),
+    ("program-other-command", "T60", "a program loaded by another command", (*GOOD, program(1, 6)), (Kind.MALFORMED,)),
+    ("mounts", "T47", "no attack: mounts listed again, and no policy", (*GOOD, mounts(TABLE + _EVIL_MOUNT)), ()),
+    ("mounts-count", "T60", "a list of mounts without the final line break", (mounts(TABLE[:-1]),), (Kind.MALFORMED,)),
     (
         "mounts-escape",
         "T60",
@@ -123,22 +123,28 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
         (start(), image(), launch(flags=64)),
         (Kind.MALFORMED,),
     ),
-    ("root-mode", "T60", "a root whose mode has a type", (start(), image(), launch(mode=0o40755)), (Kind.MALFORMED,)),
+    (
+        "root-mode",
+        "T60",
+        "a root directory whose mode contains a file type",
+        (start(), image(), launch(mode=0o40755)),
+        (Kind.MALFORMED,),
+    ),
     ("image-of-tree-1", "T60", "an image's tree digest of version 1", (image(version=1),), (Kind.UNSUPPORTED,)),
-    ("measurer", "T69", "nothing: the measurer names its parts, and no policy", _MEASURER, ()),
+    ("measurer", "T69", "no attack: the measurer names its parts, and no policy", _MEASURER, ()),
     ("measurer-unknown-part", "T60", "an unknown part of the measurer", (part(4),), (Kind.MALFORMED,)),
 )
 _BEATS: tuple[tuple[str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
-    ("good", "nothing: all hooks proved", (beat(1, 1, 0), beat(2, 2, _OPEN), beat(3, 3, _ALL), beat(4, 2, _ALL)), ()),
+    ("good", "no attack: all hooks proved", (beat(1, 1, 0), beat(2, 2, _OPEN), beat(3, 3, _ALL), beat(4, 2, _ALL)), ()),
     (
         "unproved",
-        "asked for, and a hook is not seen to run",
+        "a requested beat that has not seen one of the hooks run",
         (beat(1, 1, 0), beat(2, 3, _ALL - 8)),
         (Kind.UNKNOWN_WINDOW,),
     ),
     (
         "blind",
-        "periodic, and file_open is not seen to run",
+        "a periodic beat that has not seen file_open run",
         (beat(1, 1, 0), beat(2, 2, _ALL - 32)),
         (Kind.UNKNOWN_WINDOW,),
     ),
@@ -154,7 +160,7 @@ _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tupl
         {"on": {"unknown": "note", "violation": "note"}},
         (Kind.NOT_BOUND,),
     ),
-    ("mounts-usual", "T47", "nothing: mounts as any runtime makes them", GOOD, _USUAL, ()),
+    ("mounts-usual", "T47", "no attack: mounts as any runtime makes them", GOOD, _USUAL, ()),
     (
         "mounts-more",
         "T47",
@@ -188,11 +194,11 @@ _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tupl
         _USUAL,
         (Kind.WRONG_DIGEST,),
     ),
-    ("arguments", "T47", "nothing: arguments as listed", GOOD, {"arguments": [["/usr/bin/true", "--now"]]}, ()),
+    ("arguments", "T47", "no attack: arguments as listed", GOOD, {"arguments": [["/usr/bin/true", "--now"]]}, ()),
     (
         "arguments-other",
         "T47",
-        "other arguments than listed",
+        "arguments that are not listed",
         GOOD,
         {"arguments": [["/usr/bin/true"]]},
         (Kind.WRONG_LAUNCH,),
@@ -200,7 +206,7 @@ _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tupl
     (
         "program-listed",
         "T20",
-        "nothing: a program and a command that are listed",
+        "no attack: a program and a command that are listed",
         (*GOOD, program(), _COMMAND),
         _LISTED,
         (),
@@ -208,7 +214,7 @@ _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tupl
     (
         "program-other",
         "T20",
-        "another program than listed",
+        "a program that is not listed",
         (*GOOD, program(1, 5, TREE)),
         _LISTED,
         (Kind.UNKNOWN_FILE,),
@@ -221,13 +227,13 @@ _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tupl
         {"on": {"unknown": "note"}},
         (Kind.UNKNOWN_FILE,),
     ),
-    ("measurer", "T69", "nothing: the measurer's parts are listed", _MEASURER, _PINNED, ()),
+    ("measurer", "T69", "no attack: the measurer's parts are listed", _MEASURER, _PINNED, ()),
     ("measurer-missing", "T69", "no entry of the measurer's parts", GOOD, _PINNED, (Kind.MISSING,)),
     ("measurer-part-missing", "T69", "no entry of one part", _MEASURER[:2], _PINNED, (Kind.MISSING,)),
     (
         "measurer-other",
         "T69",
-        "another object after the good one",
+        "a second object after the good one",
         (*_MEASURER, part(2, b"evil")),
         _PINNED,
         (Kind.WRONG_DIGEST,),
@@ -272,7 +278,7 @@ ATTACKS = (
     _row(
         "saved-v2-measurer",
         "T68",
-        "nothing: the measurer's parts are known from the state",
+        "no attack: the measurer's parts are known from the state",
         partial(_measurer_saved, after=()),
     ),
     _row(

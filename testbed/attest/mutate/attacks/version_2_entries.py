@@ -1,4 +1,4 @@
-"""Entries of version 2, of a container that no honest log has, and policies that know it."""
+"""Entries of version 2 about a container that no honest log has, and policies that know it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PATH = b"/usr/bin/second"
 
 
 def of(number: int, kind: int, name: bytes, body: bytes, flags: int = 0) -> Entry:
-    """Return an entry of version 2 of a container of ours."""
+    """Return an entry of version 2 about the added container."""
     who = struct.pack("<QQQQ", 0x6666 + number, 4026532991, 9002 + number, 50_000_000_000 + number)
     return buffer_line(name, payload_of(kind, body, identity=who, flags=flags, version=2))
 
@@ -86,12 +86,12 @@ def beat(number: int, what: int, proved: int) -> Entry:
 
 
 def downgraded(entry: Entry) -> Entry:
-    """Return an entry that says that it is of version 1."""
+    """Return an entry that claims version 1."""
     return buffer_line(event(entry), patched(payload(entry), 4, b"\1\0"))
 
 
 def with_policy(honest: Honest, forged: Forged, **keys: Any) -> Forged:
-    """Judge by a policy that names an image for the container of ours. ``keys``: of the document, else of the image."""
+    """Judge by a policy that names an image for the added container. ``keys``: of the document, else of the image."""
 
     def edit(_: Honest, document: dict[str, Any]) -> None:
         files = {_PATH.decode(): [f"sha256:{hashlib.sha256(b'true').hexdigest()}"]}

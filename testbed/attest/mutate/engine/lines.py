@@ -1,4 +1,4 @@
-"""Lines of a log, made and changed, and what becomes of them: a forged log, or a machine that quotes another state."""
+"""Lines of a log, made and changed, and the result: a forged log, or a machine that quotes another state."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def buffer_line(name: bytes, payload: bytes, pcr: int = CONTAINER_PCR) -> Entry:
 
 
 def violation_line(path: str, pcr: int = IMA_PCR) -> Entry:
-    """Return what the kernel logs where it could not vouch for a file: the log shows zeros, the PCR gets ones."""
+    """Return a violation: the log shows zeros, and the PCR is extended with ones."""
     data = sized(b"sha256:\0" + bytes(32)) + sized(path.encode() + b"\0")
     return line(pcr, b"ima-ng", data, digest=bytes(20))
 
 
 def payload_of(kind: int, body: bytes, *, identity: bytes = bytes(32), flags: int = 0, version: int = 1) -> bytes:
-    """Return a payload of ours. ``identity``: the four fields of a container, zeros for none."""
+    """Return a payload of the measurer. ``identity``: the four fields of a container, zeros for none."""
     return struct.pack("<4sHHII", b"TBCM", version, kind, 48 + len(body), flags) + identity + body
 
 
@@ -71,7 +71,7 @@ def fields(entry: Entry) -> list[bytes]:
 
 
 def event(entry: Entry) -> bytes:
-    """Return the event's name of an ``ima-buf`` entry, nothing of another."""
+    """Return the event's name of an ``ima-buf`` entry, an empty name for other entries."""
     return fields(entry)[1][:-1] if entry.template == b"ima-buf" else b""
 
 
@@ -87,7 +87,7 @@ def patched(data: bytes, at: int, new: bytes) -> bytes:
 
 
 def flipped(data: bytes, at: int) -> bytes:
-    """Return ``data`` with the lowest bit of one byte turned."""
+    """Return ``data`` with the lowest bit of one byte flipped."""
     return patched(data, at, bytes([data[at] ^ 1]))
 
 
@@ -147,7 +147,7 @@ def with_log(honest: Honest, entries: Sequence[Entry]) -> Forged:
 
 
 def described(honest: Honest, values: Mapping[int, bytes] | None, **others: object) -> bytes:
-    """Return a ``bundle.json`` with these PCR values, or none, and ``others`` instead of its own words."""
+    """Return a ``bundle.json`` with these PCR values, or none, and with ``others`` instead of its own keys."""
     claims = {key: value for key, value in json.loads(honest.files["bundle.json"]).items() if key != "pcr_values"}
     if values is not None:
         claims["pcr_values"] = {f"{pcr}": value.hex() for pcr, value in values.items()}
@@ -163,9 +163,10 @@ def without_values(honest: Honest, forged: Forged) -> Forged:
 class ForgedMachine:
     """What a machine's root has done by the time of the quote.
 
-    ``lines``: the entries that PCRs were extended by. ``direct``: digests with which root extended a PCR besides.
-    ``log``: what the verifier is shown, if it is not these lines. ``starts``: what PCRs held before the first line.
-    ``clock`` (milliseconds), ``reset``, ``restart``, ``firmware``: by how much they differ from the honest quote's.
+    ``lines``: the entries that PCRs were extended by. ``direct``: digests with which root also extended a PCR, without
+    a line. ``log``: what the verifier is shown, if it is not these lines. ``starts``: what PCRs held before the first
+    line. ``clock`` (milliseconds), ``reset``, ``restart``, ``firmware``: by how much they differ from the honest
+    quote's.
     """
 
     lines: Sequence[Entry]
@@ -233,6 +234,6 @@ def tail(honest: Honest) -> list[Entry]:
 
 
 def grown(honest: Honest, *new: Entry) -> list[Entry]:
-    """Return what the quote covers with entries put before its last: in the middle of the log, and yet not its end."""
+    """Return what the quote covers with entries put before its last: in the middle of the log, but not at its end."""
     covered = honest.covered()
     return [*covered[:-1], *new, covered[-1]]

@@ -1,4 +1,4 @@
-"""What an attack on evidence is: what it is made from, what it makes, and what the verifier must say of it."""
+"""What an attack on evidence is: what it is made from, what it makes, and what the verifier must report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ IMA_PCR, CONTAINER_PCR = 10, 11
 class Power(enum.StrEnum):
     """What the attacker has.
 
-    ``files``: the evidence on its way, no key and no TPM. ``root``: the machine; whatever its TPM would do, but not
-    the private part of the attestation key, and so no signature under a forged TPMS_ATTEST.
+    ``files``: the evidence in transit, without key and TPM. ``root``: the machine; it can have the TPM do whatever a
+    TPM does. It does not have the private part of the attestation key, so it cannot sign a forged TPMS_ATTEST.
     """
 
     FILES = "files"
@@ -31,7 +31,7 @@ class Odd(enum.Enum):
 
     FIFO = "FIFO"
     DIRECTORY = "directory"
-    HUGE = "a file of 2 GiB and a byte, all of it a hole"
+    HUGE = "a sparse file of 2 GiB and one byte"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Forged:
 
 
 def always(_: Honest) -> str | None:
-    """Apply to any evidence."""
+    """Return no reason: the attack applies to any evidence."""
     return None
 
 
@@ -98,9 +98,9 @@ def always(_: Honest) -> str | None:
 class EvidenceAttack:
     """One attack. ``catalogue``: its row there.
 
-    ``expect``: exactly the expected kinds of findings; empty where nothing can be seen, and must not be
-    invented. ``unattested``, which is informative, counts only where it is expected. ``applies`` says why the attack
-    cannot be made from some evidence.
+    ``expect``: exactly the expected kinds of findings; empty where nothing can be detected, so nothing may be reported.
+    ``unattested``, which is informative, counts only where it is expected. ``applies`` says why the attack cannot be
+    made from some evidence.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """A stand-in TPM: a software key that quotes for a machine whose own TPM is gone.
 
-With a recorded bundle nobody can ask the real TPM again. So that an attacker with root can be modelled, which gets a
-*genuine* quote over whatever the PCRs hold, the machine is given this key and the verifier is told to believe it. It
-does what a TPM would do and nothing else, but where an attack says that its key is no TPM's.
+The real TPM of a recorded bundle can no longer be asked. An attacker with root can get a *genuine* quote over any PCR
+values. To model that, the machine gets this key, and the verifier gets it as the trusted attestation key. The key signs
+only what a TPM would sign, except where an attack says otherwise.
 
 Source: TPM 2.0 Library, Part 2 (TPMS_ATTEST, TPMT_SIGNATURE, TPM2B_PUBLIC). It shares no code with the reader.
 """
@@ -81,7 +81,7 @@ class StandIn:
         return b"\x00\x0b" + hashlib.sha256(self.parent + name).digest()
 
     def sign(self, data: bytes) -> bytes:
-        """Return a TPMT_SIGNATURE over any bytes; that a TPM would sign them is for the caller to see to."""
+        """Return a TPMT_SIGNATURE over any bytes; the caller makes sure that a TPM would sign them."""
         digest = _HASHES[self.hash_alg]
         if isinstance(self.private, rsa.RSAPrivateKey):
             pss = padding.PSS(padding.MGF1(digest), digest.digest_size)
@@ -95,7 +95,7 @@ class StandIn:
 
 @functools.cache
 def rsa_tpm() -> StandIn:
-    """Return the stand-in TPM's key of RSA-2048, made once a process."""
+    """Return the stand-in TPM's key of RSA-2048, made once per process."""
     return StandIn(private=rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
 
@@ -107,7 +107,7 @@ def other_rsa_tpm() -> StandIn:
 
 @functools.cache
 def ecdsa_tpm() -> StandIn:
-    """Return a key on P-256, made once a process."""
+    """Return a key on P-256, made once per process."""
     return StandIn(private=ec.generate_private_key(ec.SECP256R1()))
 
 
@@ -117,7 +117,7 @@ def sized(value: bytes) -> bytes:
 
 
 def pack_attest(attest: Attest, *, kind: int = 0x8018, attested: bytes | None = None) -> bytes:
-    """Return a TPMS_ATTEST; ``attested`` instead of selections and digest, for one that is no quote."""
+    """Return a TPMS_ATTEST; ``attested`` replaces selections and digest in one that is not a quote."""
     head = struct.pack(">IH", attest.magic, kind) + sized(attest.signer) + sized(attest.nonce)
     head += struct.pack(">QII?Q", attest.clock, attest.reset_count, attest.restart_count, attest.safe, attest.firmware)
     if attested is not None:
@@ -138,9 +138,9 @@ def selection(bank: str, pcrs: Iterable[int], size: int = 3) -> tuple[int, bytes
 
 
 def extended(entries: Iterable[Entry], pcr: int, bank: str, start: bytes = b"", *, padded: bool = False) -> bytes:
-    """Return what a PCR holds after the kernel extended it by these entries, as it does since 5.8, or did (``padded``).
+    """Return what a PCR holds after the kernel extended it by these entries: as since 5.8, or as before (``padded``).
 
-    Without ``start`` it begins as a start of the machine leaves it: PCRs 17 to 22 as ones (PC Client profile).
+    Without ``start`` it begins with the value after a start of the machine: PCRs 17 to 22 as ones (PC Client profile).
     Source: ``ima_calc_field_array_hash_tfm`` and ``ima_pcr_extend`` (security/integrity/ima).
     """
     size = hashlib.new(bank).digest_size
@@ -158,7 +158,7 @@ def _extension(entry: Entry, algorithm: str) -> bytes:
 
 
 def hashed(entry: Entry) -> bytes:
-    """Return what an entry's hash is of: its template data, of the old template `ima` without length and padded."""
+    """Return what an entry's hash covers: its template data; for the template `ima` without length, and padded."""
     if entry.template != b"ima":
         return entry.data
     return entry.data[:20] + entry.data[24:].ljust(_OLD_NAME_PADDED, b"\0")

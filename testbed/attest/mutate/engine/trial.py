@@ -24,16 +24,16 @@ from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import DEFAULT_PCRS, verify
 from testbed.errors import EvidenceError, SpecError
 
-# What other verifiers say of the same files, by their names.
+# The opinions of other verifiers about the same files, by name.
 Rivals = Callable[[Path, Forged], Mapping[str, str]]
 _UNATTESTED = frozenset({FindingKind.UNATTESTED.value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttackOutcome:
-    """One attack and what became of it. ``got``: kinds of findings; ``skipped``: why it could not be made, or nothing.
+    """One attack and its result. ``got``: kinds of findings; ``skipped``: why it could not be made, or nothing.
 
-    ``rivals``: what each other verifier said of the same files, by its name.
+    ``rivals``: the opinion of each other verifier about the same files, by name.
     """
 
     attack: EvidenceAttack
@@ -52,9 +52,9 @@ class AttackOutcome:
 def read_honest(directory: Path, *, ak: bytes, nonce: bytes, pcrs: str = DEFAULT_PCRS) -> Honest:
     """Read evidence to attack.
 
-    Raises ``SpecError`` if it is not trusted, as nothing would follow from an attack, and ``EvidenceError`` if it is
-    malformed, or trusted and yet not what was quoted: a verifier that takes too little for attested would leave
-    nothing to attack, and pass.
+    Raises ``SpecError`` if it is not trusted, because an attack on it would show nothing. Raises ``EvidenceError`` if
+    it is malformed, or if the verifier trusts it although the attested entries do not lead to the quoted values. The
+    reason: a verifier that treats too few entries as attested would leave nothing to attack, and pass.
     """
     verdict = verify(directory, ak=ak, nonce=nonce, pcrs=pcrs)
     if not verdict.ok:
@@ -82,7 +82,7 @@ def read_honest(directory: Path, *, ak: bytes, nonce: bytes, pcrs: str = DEFAULT
 
 
 def _check_quoted(directory: Path, honest: Honest) -> None:
-    """Replay by other code than the verifier's what the verifier says is attested."""
+    """Replay what the verifier calls attested, by code other than the verifier's."""
     bank, _, _ = honest.pcrs.partition(":")
     together = b"".join(extended(honest.covered(), pcr, bank) for pcr in sorted(honest.attested))
     digest = hashlib.new(honest.signature.hash_alg, together).digest()
@@ -101,7 +101,7 @@ def judge(forged: Forged, directory: Path) -> Verdict:
 
 
 def arguments(forged: Forged, scratch: Path) -> dict[str, Any]:
-    """Return what ``verify`` is given beside key, nonce and PCRs. Raises ``SpecError`` for what it must refuse."""
+    """Return further arguments of ``verify`` (not key, nonce, PCRs). Raises ``SpecError`` for those to be rejected."""
     given: dict[str, Any] = {
         name: getattr(forged, name) for name in ("ak_parent", "starts", "padded_sha1", "firmware", "recheck")
     }
@@ -147,7 +147,7 @@ def matrix(
 ) -> list[AttackOutcome]:
     """Make each attack out of the evidence in ``directory`` and judge it; ``advance`` is called after each.
 
-    Nothing is left behind, also when interrupted. Raises ``SpecError`` for wrong arguments or evidence that is not
+    No files remain, even after an interrupt. Raises ``SpecError`` for wrong arguments or evidence that is not
     trusted to begin with, ``EvidenceError`` if that is malformed.
     """
     honest = read_honest(directory, ak=ak, nonce=nonce, pcrs=pcrs)
@@ -163,8 +163,8 @@ def matrix(
 def ask_rivals(names: Sequence[str]) -> Rivals:
     """Return what asks these other verifiers (``verifiers.available``).
 
-    They are not asked of what is no plain file, which they would wait for or fill the disk with, nor of evidence whose
-    only fault is an argument of this verifier.
+    They are not asked about anything but plain files: on a FIFO they would wait, and on a device they could fill the
+    disk. They are not asked either where only an argument of this verifier is wrong.
     """
 
     def ask(directory: Path, forged: Forged) -> Mapping[str, str]:
@@ -181,7 +181,7 @@ def ask_rivals(names: Sequence[str]) -> Rivals:
 
 
 def write_files(forged: Forged, directory: Path) -> None:
-    """Write the bundle's files, and what else lies in their place."""
+    """Write the bundle's files, or what replaces them."""
     directory.mkdir(parents=True)
     for name, content in forged.files.items():
         path = directory / name
@@ -200,7 +200,7 @@ def write_files(forged: Forged, directory: Path) -> None:
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """Yield a directory that becomes ``target`` once all is in it. Raises ``SpecError`` if there is one already."""
+    """Yield a directory that is renamed to ``target`` once complete. Raises ``SpecError`` if ``target`` exists."""
     if os.path.lexists(target):
         raise SpecError(f"{target}: expected no such file or directory yet, got one", "name a new directory")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,7 +213,7 @@ def beside(target: Path) -> Iterator[Path]:
 
 
 def _whole_entries(log: bytes) -> Iterator[Any]:
-    """Yield the entries; a tail that cannot be parsed is no evidence, and no part of an attack."""
+    """Yield the entries; a tail that cannot be parsed is not evidence and takes no part in an attack."""
     try:
         yield from read_entries(log)
     except BadEvidence:
