@@ -1,4 +1,4 @@
-"""One block's machine: boot it without an IMA policy, bring everything in, enrol its AK, save it."""
+"""One block's machine: boot it without an IMA policy, copy everything into it, enrol its AK, save it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # these import libvirt, which a desk does not have
 _LOAD_SECONDS = 300.0
 _ARCHIVE = "/var/tmp/image.oci.tar"  # noqa: S108 - in the guest, where nobody else is
 
-# Where the clock counts instructions, a tick that ends a task's slice falls elsewhere in each arm, and who runs next
-# decides which pages a fork copies: of 140 processes, 0.07 % instead of 0.03 %. EEVDF (6.6 and later) has one name for
-# the length of a slice, its predecessor had two.
+# Where the clock counts instructions, the tick that ends a task's slice falls at another instruction in each arm. Which
+# task runs next decides which pages a fork copies: of 140 processes, 0.07 % instead of 0.03 %. EEVDF (6.6 and later)
+# has one name for the length of a slice, its predecessor had two.
 _SLICE_NS = 100_000_000
 _LONG_SLICES = f"""
 mount -t debugfs debugfs /sys/kernel/debug
@@ -41,11 +41,11 @@ umount /sys/kernel/debug
 """
 
 # The kernel (6.7 and later, mm/page_alloc.c) adjusts how many free pages a processor keeps for itself, once a second
-# and as they are asked for, and moves up to 2,016 of them at once: 425,000 instructions of whoever asks at that moment,
-# one of ten runs. Told a share of the memory it does not adjust, and an eighth, the most it takes, is so much that none
-# is moved,
+# and as they are asked for, and moves up to 2,016 of them at once: 425,000 instructions of the task that allocates at
+# that moment, in one of ten runs. With a fixed share of the memory it does not adjust; an eighth, the largest value
+# that it accepts, is so much that no page is moved,
 _FREE_SHARE = 8
-# unless slabs are freed one after the other: then it gives back as many, whatever it may keep. So empty slabs are kept.
+# unless slabs are freed one after the other: then it gives back as many, whatever the share. So empty slabs are kept.
 _SLABS_KEPT = 10_000
 _KEEP_SLABS = f"""
 for file in /sys/kernel/slab/*/min_partial; do echo {_SLABS_KEPT} >$file; done
@@ -54,7 +54,7 @@ for file in /sys/kernel/slab/*/min_partial; do echo {_SLABS_KEPT} >$file; done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One thing that the lab sets in a guest before it saves it. ``value``: as a record says it; ``argv`` sets it."""
+    """One setting that the lab applies in a guest before the save. ``value``: as in a record; ``argv`` applies it."""
 
     name: str
     value: str
@@ -64,7 +64,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What one kernel's blocks are made of. ``products``: of each foreign measurer, by its name."""
+    """The parts of one kernel's blocks. ``products``: of each foreign measurer, by its name."""
 
     machine: MachineSpec
     bundle: MeasurerBundle
@@ -81,14 +81,14 @@ class Ready:
 
 
 def source_digest() -> str:
-    """Return SHA-256 over this module: what a machine is told before it is saved can change what is measured."""
+    """Return SHA-256 over this module: settings before the save can change what is measured."""
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
 def prepare(lab: Lab, parts: Parts, block: Block, saved_at: Path, campaign: rundir.Campaign) -> Saved:
-    """Boot a block's machine, bring everything in and save it; its facts and its AK go into the campaign.
+    """Boot a block's machine, copy everything into it and save it; its facts and its AK go into the campaign.
 
-    Raises ``LostMachine`` and ``DeadlineExceeded`` for a boot that failed, ``DeployError`` for what the guest refused.
+    Raises ``LostMachine`` and ``DeadlineExceeded`` for a boot that failed, ``DeployError`` for what the guest rejected.
     """
     directory = campaign.block_path(block)
     rundir.retire(directory)
@@ -133,12 +133,12 @@ def hold_still(guest: Guest, machine: MachineSpec) -> None:
 
 
 def settings(machine: MachineSpec) -> tuple[Setting, ...]:
-    """Return what is set in this machine before it is saved, in this order."""
+    """Return the settings of this machine before the save, in this order."""
     return tuple(setting for setting in _every_setting(machine.memory_mib) if machine.tier in setting.tiers)
 
 
 def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
-    """Return the table of settings: they keep the kernel from doing at another moment in each clone what must be done.
+    """Return the table of settings: they keep the kernel from doing deferred work at another moment in each clone.
 
     It is both applied (``boot``) and recorded (``MadeBy.settings``).
     """
@@ -154,39 +154,39 @@ def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
             tiers=counted,
         ),
         Setting(name="empty slabs kept", value=f"{_SLABS_KEPT}", argv=("sh", "-ec", _KEEP_SLABS), tiers=counted),
-        # What is given back the processor keeps.
+        # The processor keeps the pages that are given back.
         Setting(
             name="memory used and given back",
             value=f"{given_back} MiB",
             argv=("python3", "-c", f"bytearray({given_back} << 20)"),
             tiers=counted,
         ),
-        # What is under way or dirty at the save would be done at another moment in each arm.
+        # Pending and dirty data at the save would be written at another moment in each arm.
         Setting(name="udev events", value="handled", argv=("udevadm", "settle")),
         Setting(name="file systems", value="written to disk", argv=("sync",)),
     )
 
 
 def deploy(guest: Guest, bundle: MeasurerBundle) -> None:
-    """Bring the measurer's parts and the workload driver into the guest."""
+    """Copy the measurer's parts and the workload driver into the guest."""
     guest.put(bundle.module.read_bytes(), f"{DEPLOYED}/testbed_measurer.ko")
     guest.put(bundle.loader.read_bytes(), f"{DEPLOYED}/measurer", mode=0o755)
     iterate.deploy(guest)
 
 
 def deploy_products(guest: Guest, measurer: Measurer, products: Products) -> None:
-    """Bring what a foreign measurer is built of into the guest: only into the machines that run it."""
+    """Copy the products of a foreign measurer into the guest: only into the machines that run it."""
     for path in products.files:
         guest.put(path.read_bytes(), f"{measurer.deployed}/{path.name}", mode=path.stat().st_mode & 0o777)
 
 
 def reference(image: ContainerImage) -> str:
-    """Return the name by which a runtime's store knows this image and no other."""
+    """Return the name that identifies exactly this image in a runtime's store."""
     return f"{image.reference}@{image.digest}"
 
 
 def load(guest: Guest, runtime: str, image: ContainerImage) -> None:
-    """Bring an image into a runtime's store."""
+    """Load an image into a runtime's store."""
     guest.put(image.archive.read_bytes(), _ARCHIVE)
     guest.run((*plugins.runtime(runtime).load, _ARCHIVE), timeout=_LOAD_SECONDS)
     guest.run(("rm", _ARCHIVE))

@@ -25,7 +25,7 @@ from testbed.record import MadeBy, Tier
 from testbed.spec import Experiment
 
 GUEST = "trixie"
-# Of what made it, a campaign says this; its records have the settings of their machines besides.
+# The facts about its origin that a campaign records; its records also have the settings of their machines.
 _CODE = ("version", "sources", "commit", "dirty")
 
 
@@ -45,9 +45,9 @@ def conduct(
 
     ``tier``: instead of the experiment's; ``machines``: how many at a time; ``refused``: see
     ``runner.RunningCampaign``; ``only``: the cells to run now (``plan.selection``); ``max_minutes``: do not begin what
-    is expected to take longer; ``kernel_path``: a kernel that a person built (``build.local``), instead of the
-    experiment's kernels. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded
-    before stays.
+    is expected to take longer; ``kernel_path``: a kernel that the user built (``build.local``), instead of the
+    experiment's kernels. Raises ``SpecError``, ``HostError``, ``BuildError``, ``LabError``; what was recorded before is
+    kept.
     """
     wanted = plan.selection(only)
     experiment, recipes = with_kernel(experiment, kernel_path)

@@ -37,9 +37,9 @@ _BPF_STATS = Path(__file__).parent / "in_guest" / "bpf_stats.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What one run is asked to do. ``images``: the reference by digest of each container image.
+    """The request for one run. ``images``: the reference by digest of each container image.
 
-    ``products``: what its measurer is built of, if that is a foreign one.
+    ``products``: the built files of its measurer, if that is a foreign one.
     """
 
     cell: Cell
@@ -61,7 +61,7 @@ class RunRequest:
 
 @dataclass(slots=True, kw_only=True)
 class _PartialRecord:
-    """What is known so far: a lost machine still leaves a record of what went before."""
+    """What is known so far: a lost machine still leaves a record of what happened before."""
 
     status: Status = Status.OK
     reason: str = ""
@@ -81,7 +81,7 @@ def run_cell(start: Start, request: RunRequest, directory: Path) -> Record:
     """Run one cell in the machine that ``start`` holds, writing evidence below ``directory``; return how it ended.
 
     A lost machine, a deadline and a failed workload are statuses of the record. Raises ``DeployError`` where the guest
-    refuses what was brought to it: every other cell would fail alike.
+    rejects what was copied into it: every other cell would fail in the same way.
     """
     partial = _PartialRecord(facts=dict(request.facts))
     events = Events(directory / "events.jsonl")
@@ -215,7 +215,7 @@ def _work(guest: Guest, request: RunRequest, partial: _PartialRecord, events: Ev
                 partial.status, partial.reason = Status.WORKLOAD_FAILED, done.failure
                 return
             if number < warmups:
-                # A share of what this machine was just seen to need.
+                # A share of the CPU time that this machine has just needed.
                 job = replace(job, burn=share * next(sample.value for sample in done.samples if sample.metric == "cpu"))
 
 

@@ -13,7 +13,7 @@ from testbed import shell
 from testbed.guest import Guest
 
 _CREDENTIAL = "systemd.set_credential_binary="  # holds a key that is new with each boot
-_OUR_TAINTS = 1 << 12 | 1 << 13  # TAINT_OOT_MODULE, TAINT_UNSIGNED_MODULE: our own module sets them
+_OUR_TAINTS = 1 << 12 | 1 << 13  # TAINT_OOT_MODULE, TAINT_UNSIGNED_MODULE: the project's own module sets them
 _PROGRAMS = {
     "qemu_version": ("qemu-system-x86_64", "--version"),
     "libvirt_version": ("virsh", "--version"),
@@ -83,7 +83,7 @@ def guest(machine: Guest) -> dict[str, Any]:
 
 
 def read_guest(text: str) -> dict[str, Any]:
-    """Read what the guest printed, a line a fact."""
+    """Read what the guest printed, one line per fact."""
     release, cmdline, cpu, entries, clock, boot_id, tainted = text.splitlines()
     words = (word for word in cmdline.split() if not word.startswith(_CREDENTIAL))
     return {
@@ -100,14 +100,14 @@ def read_guest(text: str) -> dict[str, Any]:
 def aftermath(machine: Guest) -> dict[str, Any]:
     """Return what may have changed while a guest worked: its clock source, its kernel's taint (not 0: something broke).
 
-    Of the taint without the bits that our own module sets.
+    The taint is without the bits that the project's own module sets.
     """
     clock, tainted = machine.run(["sh", "-ec", _LOOK_AGAIN]).text.splitlines()
     return {"clocksource_after": clock, "taint": int(tainted) & ~_OUR_TAINTS}
 
 
 def taint(machine: Guest) -> int:
-    """Return the guest kernel's taint bits but those that our own module sets: not 0 means a warning or worse."""
+    """Return the guest kernel's taint bits without those of the project's module: not 0 means a warning or worse."""
     return int(machine.get("/proc/sys/kernel/tainted")) & ~_OUR_TAINTS
 
 

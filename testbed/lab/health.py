@@ -1,8 +1,8 @@
 """Whether a run was disturbed: judged by its surroundings alone, blind to what was measured.
 
-Two kinds of disturbance. That something broke (a splat, another clock source, events that the programs lost) spoils a
-run on every tier. That others took the processor spoils time, but not a count of instructions: it rejects on ``kvm``
-only and is recorded everywhere.
+Two kinds of disturbance. A fault (a splat, another clock source, events that the programs lost) makes a run useless on
+every tier. Other users of the processor disturb time, but not a count of instructions: they reject a run on ``kvm``
+only, and are recorded everywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One iteration of a workload in a guest: start its containers, check what they printed, read the account."""
+"""One iteration of a workload in a guest: start its containers, check what they printed, read the measured values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from testbed.workloads import Output, Workload, WorkloadFailed
 DRIVER = "/opt/testbed/drive.py"
 CGROUP = "/testbed"
 _CONTAINERS = f"{CGROUP}/containers"
-# Beside it: what the crowd does is no part of any iteration.
+# Beside it: the crowd's work is not part of any iteration.
 CROWD = "/testbed-crowd"
 _CROWD_SECONDS = 900.0
 _SOURCE = Path(__file__).parent / "in_guest" / "drive.py"
@@ -28,7 +28,7 @@ _SOURCE = Path(__file__).parent / "in_guest" / "drive.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Iteration:
-    """What one iteration gave. ``failure`` says what a container printed or returned that it should not have."""
+    """The result of one iteration. ``failure``: unexpected output or exit status of a container."""
 
     samples: tuple[Sample, ...]
     started: tuple[Started, ...]
@@ -36,10 +36,11 @@ class Iteration:
 
 
 def deploy(guest: Guest) -> None:
-    """Bring the driver into the guest, and make its cgroups.
+    """Copy the driver into the guest, and make its cgroups.
 
-    Now, so that all that is restored from this guest has the same ones: a cgroup's memory is placed as others come and
-    go. Where the first container made them, 5 of 23 restored machines took 0.2 % less for each start ever after.
+    Before the save, so that all machines restored from this guest have the same cgroups: where a cgroup's memory lies
+    depends on the cgroups before it. When the first container made them, 5 of 23 restored machines needed 0.2 % less
+    for each later start.
     """
     guest.put(_SOURCE.read_bytes(), DRIVER)
     asked = json.dumps({"cgroup": CGROUP, "containers": _CONTAINERS}).encode()
@@ -47,13 +48,13 @@ def deploy(guest: Guest) -> None:
 
 
 def source_digest() -> str:
-    """Return SHA-256 over the driver and what asks it: a change of either can change what is measured."""
+    """Return SHA-256 over the driver and this module: a change of either can change what is measured."""
     return hashlib.sha256(_SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IterationRequest:
-    """What an iteration runs. ``image`` is what the runtime calls it (``Runtime.locate``).
+    """What an iteration runs. ``image``: the runtime's name or path of the image (``Runtime.locate``).
 
     ``burn``: seconds of CPU time to waste beside the workload, for a positive control.
     """
@@ -65,7 +66,7 @@ class IterationRequest:
 
 
 def request(job: IterationRequest, number: int) -> dict[str, Any]:
-    """Return what the driver is asked: the steps of each start, each container with an id of its own."""
+    """Return the request to the driver: the steps of each start, each container with its own id."""
     workload = job.workload
     return {
         "cgroup": CGROUP,
@@ -78,7 +79,7 @@ def request(job: IterationRequest, number: int) -> dict[str, Any]:
 
 
 def _group(job: IterationRequest, number: int, start: int) -> Iterator[dict[str, Any]]:
-    # Names of the form that engines use. The same in every arm: its length and its hashes are part of the work.
+    # Names of the form that engines use. The same in every arm, because its length and its hashes are part of the work.
     pod = _name(job, number, start, "pod") if job.workload.pod else ""
     for role, role_of in enumerate(job.workload.together):
         name = _name(job, number, start, role) if role else _name(job, number, start)
@@ -101,7 +102,7 @@ def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -
     """Run one iteration. Raises ``LabError`` if the driver in the guest prints no result."""
     workload = job.workload
     asked = json.dumps(request(job, number)).encode()
-    # The driver keeps the deadline of each start; ours only catches a guest that stopped answering.
+    # The driver enforces the deadline of each start; this one only detects a guest that stopped answering.
     deadline = workload.timeout * workload.starts + 60
     said = guest.run(("env", "PYTHONHASHSEED=0", "python3", DRIVER), input=asked, timeout=deadline)
     try:
@@ -128,9 +129,9 @@ def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -
 
 @contextmanager
 def crowd(guest: Guest, job: IterationRequest) -> Iterator[tuple[Started, ...]]:
-    """Hold the containers alive that the workload wants beside it, none or many. Raises ``DeployError``.
+    """Keep the workload's crowd of containers alive; it may be empty. Raises ``DeployError``.
 
-    They are ended unless something went wrong: then the guest is soon ended itself.
+    They are ended unless an error occurs: then the guest itself is ended soon.
     """
     wanted = job.workload.crowd
     if wanted is None:
@@ -180,7 +181,7 @@ def _status(code: int | None) -> int:
 
 
 def _told(workload: Workload, role: int, run: dict[str, Any]) -> Output | str:
-    """Return what a container's output says, or why it is not that of a run that worked."""
+    """Return the parsed output of a container, or why it is not that of a successful run."""
     if run["code"] != 0:
         end = "did not finish in time" if run["code"] is None else f"exit status {run['code']}"
         return f"workload {workload.name}: {end}: {run['err'].strip()[-400:]}"

@@ -1,4 +1,4 @@
-"""What this host can do: found out by trying it, not by looking for files."""
+"""What this host can do: each capability is tried, not derived from files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KERNEL_STARTED = "VFS: Unable to mount root fs"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """One thing that was looked for. ``needed``: nothing runs without it; ``remedy``: the command that brings it."""
+    """One thing that was looked for. ``needed``: nothing runs without it; ``remedy``: the command that installs it."""
 
     name: str
     ok: bool
@@ -89,7 +89,7 @@ def choose_tier(
 
 
 def known_kernel() -> Path | None:
-    """Return a stock kernel that exists here: one of ours from the cache, otherwise the host's own."""
+    """Return a stock kernel that exists here: one of the testbed's from the cache, otherwise the host's own."""
     built: list[Path] = []
     with suppress(HostError):  # an installed package has no recipes
         ours = (kernel.cached_kernel(recipe) for recipe in kernel.load_kernels().values())
@@ -99,7 +99,7 @@ def known_kernel() -> Path | None:
 
 
 def kvm(image: Path | None) -> Capability:
-    """Tell whether KVM runs a stock kernel; remembered until the host boots again or QEMU changes."""
+    """Return whether KVM runs a stock kernel; remembered until the host boots again or QEMU changes."""
     if not KVM.exists():
         return _kvm(ok=False, found="no /dev/kvm", remedy="")
     if not os.access(KVM, os.R_OK | os.W_OK):
@@ -123,7 +123,7 @@ def kvm(image: Path | None) -> Capability:
 
 
 def boot_kernel(image: Path, accelerator: tuple[str, ...], seconds: float) -> str:
-    """Boot a kernel without a root file system; return how it failed to come to its end, empty if it did not fail."""
+    """Boot a kernel without a root file system; return how it failed to finish booting, empty if it did not fail."""
     with tempfile.TemporaryDirectory(prefix="testbed-") as place:
         console = Path(place) / "console"
         argv: list[str | Path] = [
@@ -145,7 +145,7 @@ def boot_kernel(image: Path, accelerator: tuple[str, ...], seconds: float) -> st
 
 
 def disk() -> Capability:
-    """Tell whether the cache's file system has room for kernels, images and saved machines."""
+    """Return whether the cache's file system has room for kernels, images and saved machines."""
     where = next(path for path in (cache.root(), *cache.root().parents) if path.is_dir())
     free = shutil.disk_usage(where).free >> 30
     ok = free + (_used_gib() if cache.root().is_dir() else 0) >= _DISK_GIB
@@ -154,7 +154,7 @@ def disk() -> Capability:
 
 
 def memory(meminfo: str) -> Capability:
-    """Tell whether there is memory for a machine, from the text of ``/proc/meminfo``."""
+    """Return whether there is memory for a machine, from the text of ``/proc/meminfo``."""
     words = next((line.split() for line in meminfo.splitlines() if line.startswith("MemAvailable:")), ["", "0"])
     free = int(words[1]) >> 10
     ok = free >= _MEMORY_MIB

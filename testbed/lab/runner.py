@@ -34,9 +34,9 @@ class RunningCampaign:
     """A campaign under way.
 
     ``saves``: where the saved machines of unfinished blocks are kept, so that it can resume. ``facts``: what every
-    record says of host and images. ``refused``: told of a guest that refuses a measurer, which then ends no more than
-    that run; without it nothing else is run. ``wanted``: of the planned cells, which are run.
-    ``made_by``: the code that makes the records, without what a kernel's machines are set to.
+    record says of host and images. ``refused``: called when a guest rejects a measurer; then only that run ends.
+    Without it the whole campaign ends. ``wanted``: of the planned cells, which are run. ``made_by``: the code that
+    makes the records, without what a kernel's machines are set to.
     """
 
     experiment: Experiment
@@ -61,7 +61,7 @@ class RunningCampaign:
     def disturbed(self, block: Block) -> tuple[int, ...]:
         """Return the positions of the groups in which a run was rejected and that may be tried again.
 
-        The whole group: its arms are compared with each other, so they should have had one fate.
+        The whole group: its arms are compared with each other, so they are repeated together.
         """
         return tuple(position for group in block.groups if self._retry(block, group) for position in group)
 
@@ -184,7 +184,7 @@ def _run_one(shared: _Shared, start: Start, block: Block, position: int) -> None
     with rundir.new_run(job.campaign, request.cell, block) as directory:
         record = run_cell(start, request, directory)
         if shared.stop.is_set():
-            # The machine was taken from under the run: that is no fate of its cell.
+            # The run lost its machine because the lab ended it: that says nothing about its cell.
             raise LostMachine("interrupted")
         rundir.write_record(directory, record)
     shared.reporter.advance(f"{_title(block)}: {request.cell.measurer}, {request.cell.workload}: {_line(record)}")

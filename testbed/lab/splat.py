@@ -1,4 +1,4 @@
-"""What a debugging kernel complains of: reports in its log and in kmemleak's file. Pure: texts in, reports out."""
+"""The reports of a debugging kernel: reports in its log and in kmemleak's file. Pure: texts in, reports out."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CUT = "[ cut here ]"
 _END = "---[ end trace"
 _LINES = 120
 _LEAK = "unreferenced object "
-# What runs in the kernel and is of this project: the module, and whatever a BPF program (all are ours) has called.
+# Code of this project in the kernel: the module, and everything that a BPF program (all are the project's) has called.
 _OURS = re.compile(r"\btestbed_\w+\+0x|\[testbed_\w+\]|\bbpf_prog_[0-9a-f]{16}_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One complaint: its first line, and all of it."""
+    """One report: its first line, and all of it."""
 
     head: str
     text: str
@@ -36,7 +36,7 @@ class Report:
 
 
 class KnownReport(BaseModel):
-    """A report that is not of our making. ``head``: pattern of its first line; ``frame``: a function in its stack."""
+    """A known report with another cause. ``head``: pattern of its first line; ``frame``: a function in its stack."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +45,7 @@ class KnownReport(BaseModel):
     reason: str
 
     def covers(self, report: Report) -> bool:
-        """Tell whether it is that report; one with our code in its stack never is."""
+        """Return whether it is that report; one with this project's code in its stack never is."""
         if report.ours or not re.search(self.head, report.head):
             return False
         return re.search(rf"\b{re.escape(self.frame)}\+0x", report.text) is not None

@@ -19,7 +19,7 @@ from testbed.spec import Experiment
 def survey(experiment: Experiment, *, results: Path, tier: str | None, connect: str | None) -> Path:
     """Try every kernel of an experiment, each in a campaign of its own, one after the other. Return the file.
 
-    It is written after each kernel. Raises ``SpecError`` and ``HostError``, as no kernel would fare better.
+    It is written after each kernel. Raises ``SpecError`` and ``HostError``, because they would affect every kernel.
     """
     plan.check_names(experiment, kernel.load_kernels())
     done: list[Tried] = []

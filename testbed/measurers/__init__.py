@@ -35,7 +35,7 @@ BASELINE = "(baseline)"
 
 
 class Route(enum.StrEnum):
-    """How the kernel came to run code of a file. A file that is reached in two ways is two facts of ground truth."""
+    """The way in which the kernel came to run code of a file. A file with two routes is two facts of ground truth."""
 
     EXEC = "exec"  # execve of an ELF file
     SCRIPT = "script"  # execve of a file that begins with #!
@@ -76,7 +76,7 @@ Ran = Executed | Launched
 
 
 class What(enum.StrEnum):
-    """What an entry speaks of."""
+    """What an entry is about."""
 
     FILE = "file"
     IMAGE = "image"
@@ -128,7 +128,7 @@ class Seen:
     """What a measurer said: code of this file ran in this container. It is compared with the measurer's claim.
 
     ``where`` names the entry or line in messages. ``container``: the runtime's id, ``None`` if the measurer does not
-    tell containers apart. ``digest``: SHA-256 in hex. ``pcr``: the PCR that vouches for it, ``None`` if none does.
+    distinguish containers. ``digest``: SHA-256 in hex. ``pcr``: the PCR that vouches for it, ``None`` if none does.
     """
 
     where: str
@@ -160,7 +160,7 @@ def arguments_text(arguments: Iterable[bytes], *, cut_of: int | None = None) -> 
 
 @contextmanager
 def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
-    """Hold a measurer in ``guest``: its policy loaded, its module and programs in; the programs are taken out again.
+    """Hold a measurer in ``guest``: its policy loaded, its module and programs in; the programs are removed at the end.
 
     The policy stays for the boot, and so does the module once it has numbered a container. Raises ``DeployError``
     saying which of the three the guest refused, with the kernel's last words.
@@ -227,7 +227,7 @@ class Step:
     ``name``: unique among all measurers; ``title``: what a report calls it. ``over``: names of measurers, or
     ``BASELINE``. ``terms``: the counted events that explain what is added (columns of ``events.parquet``), the one to
     drop first last. ``first``: of the first iteration in the machine, else of the timed ones. ``slight``: it may cost
-    too little to be priced; then predictions leave it out, and there are none of this arm alone.
+    too little to be priced; then predictions leave it out, and this arm alone is not predicted.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A person's own IMA policy as a measurer: its lines are checked, and nothing is promised about its entries."""
+"""A user's own IMA policy as a measurer: its lines are checked, and nothing is promised about its entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "ima-policy-"
 # The kernel takes one write of less than a page (ima_write_policy() in security/integrity/ima/ima_fs.c).
 MOST_BYTES = 4095
 _STEM = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
-# How a rule begins, and words of a rule that have no value (Documentation/ABI/testing/ima_policy).
+# The first words of rules, and words of a rule that have no value (Documentation/ABI/testing/ima_policy).
 _ACTIONS = ("measure", "dont_measure", "appraise", "dont_appraise", "audit", "hash", "dont_hash")
 _FLAGS = ("permit_directio",)
 _PAIR = re.compile(r"[a-z_]+(=|[<>])\S+")
@@ -67,9 +67,9 @@ def check(policy: ImaPolicy, where: str) -> None:
 
 
 def measurer(name: str, policies: Iterable[ImaPolicy]) -> Measurer:
-    """Return the measurer of a person's policy.
+    """Return the measurer of a user's policy.
 
-    Its lines are those of ``policies``. None are needed to judge: nothing is promised about its entries.
+    Its lines are those of ``policies``. Judging needs no lines: nothing is promised about its entries.
     """
     lines = next((policy.lines for policy in policies if policy.name == name), ())
     return Measurer(

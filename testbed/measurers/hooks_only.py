@@ -1,10 +1,10 @@
-"""Our module and BPF programs are attached but measure nothing: the price of the hooks."""
+"""The project's module and BPF programs are attached but measure nothing: the price of the hooks."""
 
 from testbed.measurers import BASELINE, Measurer, Step
 
 MEASURER = Measurer(
     name="hooks-only",
-    summary="our BPF programs are attached, but measure nothing",
+    summary="the project's BPF programs are attached, but measure nothing",
     mode="hooks",
     rung=30,
     steps=(

@@ -18,11 +18,11 @@ STORE = "/var/lib/testbed/store"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """One container to start. ``id``: a name that no other has; ``image``: what ``Runtime.locate`` returned.
+    """One container to start. ``id``: a unique name; ``image``: what ``Runtime.locate`` returned.
 
-    Everything that is started must stay below ``cgroup`` (a path below the cgroup2 root), which accounts for it.
+    Everything that is started must stay below ``cgroup`` (a path below the cgroup2 root), whose CPU time is measured.
     ``pod``: name of the pod that it belongs to, empty for none; the first container of a pod (``leads``) makes the
-    namespaces that all of it share, the others find them.
+    namespaces that all of them share.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Start:
 class Steps:
     """What the guest does for one start: ``files`` are written, ``before`` is run, ``run`` is timed, then ``after``.
 
-    ``cidfile``: where the runtime writes its own id of the container; empty: it is ``Start.id``.
+    ``cidfile``: where the runtime writes its own id of the container; empty: the id is ``Start.id``.
     """
 
     run: Argv
@@ -52,10 +52,10 @@ class Runtime:
     """One way to start a container.
 
     ``load``: the words that bring an OCI archive, whose path is added, into its own store. ``unpacked``: whether it
-    also takes images from the disk at ``STORE``, and so needs no load where there is one. ``locate`` asks the guest by
-    what name or path ``steps`` must call an image that is known by its digest. ``pods``: whether it starts pods.
-    ``detached``: as ``steps``, but ``run`` returns when the container has begun, and leaves it alive; ``None`` if it
-    cannot.
+    also takes images from the disk at ``STORE``, so that it needs no load if the guest has that disk. ``locate`` asks
+    the guest for the name or path of an image, given its digest, that ``steps`` must use. ``pods``: whether it starts
+    pods. ``detached``: as ``steps``, but ``run`` returns when the container has started, and leaves it alive; ``None``
+    if it cannot.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""An OCI runtime called directly on a bundle: no engine, no monitor. Its images are unpacked already.
+"""An OCI runtime called directly on a bundle: no engine, no monitor. Its images are already unpacked.
 
-The bundle (OCI runtime specification 1.0, ``config.json``) asks for what podman asks for: own namespaces, the default
+The bundle (OCI runtime specification 1.0, ``config.json``) asks for the same as podman: own namespaces, the default
 capabilities, ``/proc``, ``/sys`` and ``/dev`` of its own; the root is a fresh overlay on the image's layers.
 """
 
@@ -48,7 +48,7 @@ def runtime(program: str) -> Runtime:
 def locate(guest: Guest, reference: str) -> str:
     """Return the image's layers, the topmost first, as ``lowerdir`` of an overlay wants them.
 
-    They are on the disk of images, else in podman's store. Raises ``DeployError`` if neither has the image.
+    They are on the disk of images, or else in podman's store. Raises ``DeployError`` if neither has the image.
     """
     listed = guest.run(("cat", f"{STORE}/images/{reference.rpartition(':')[2]}"), check=False)
     if listed.code == 0:
@@ -57,18 +57,18 @@ def locate(guest: Guest, reference: str) -> str:
     data = json.loads(said.out)[0]["GraphDriver"]["Data"]
     layers = [data[key] for key in ("UpperDir", "LowerDir") if data.get(key)]
     if not layers:
-        raise DeployError(f"podman names no layers of {reference}: {data}", "its store must use the overlay driver")
+        raise DeployError(f"podman lists no layers of {reference}: {data}", "its store must use the overlay driver")
     return ":".join(layers)
 
 
 def steps(program: str, start: Start) -> Steps:
-    """Return what starts one container: bundle and overlay are made before the timed part, removed after it."""
+    """Return the steps to start one container: bundle and overlay are made before the timed part, removed after it."""
     bundle = f"{_BUNDLES}/{start.id}"
     root = f"{bundle}/rootfs"
     layers = f"lowerdir={start.image},upperdir={bundle}/upper,workdir={bundle}/work"
     return Steps(
         files={f"{bundle}/config.json": json.dumps(config(start))},
-        # Without the variable an option has at most 256 bytes, which two or three layers fill (fsconfig(2)).
+        # Without the variable an option has at most 256 bytes, which two or three layers exceed (fsconfig(2)).
         before=(
             *_pod_begins(start),
             ("mkdir", "-p", root, f"{bundle}/upper", f"{bundle}/work"),
@@ -80,13 +80,13 @@ def steps(program: str, start: Start) -> Steps:
 
 
 def detached(program: str, start: Start) -> Steps:
-    """Return what starts one container and leaves it alive."""
+    """Return the steps that start one container and leave it alive."""
     run = (program, "run", "--detach", "--bundle", f"{_BUNDLES}/{start.id}", start.id)
     return replace(steps(program, start), run=run)
 
 
 def _pod_begins(start: Start) -> tuple[tuple[str, ...], ...]:
-    """Return what makes a pod's namespaces: each is held by a mount on a file, so no process need stay in it."""
+    """Return the steps to make a pod's namespaces: a mount on a file keeps each alive, so no process must stay."""
     if not (start.pod and start.leads):
         return ()
     files = {kind: f"{_PODS}/{start.pod}/{kind}" for kind in _SHARED}
@@ -125,7 +125,7 @@ def config(start: Start) -> dict[str, Any]:
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": False},
-        # A pod's name is its UTS namespace's already; a runtime refuses to set it again.
+        # The pod's UTS namespace already has the pod's name; a runtime refuses to set it again.
         **({} if start.pod else {"hostname": start.id}),
         "mounts": _mounts(),
         "linux": {

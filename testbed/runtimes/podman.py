@@ -1,7 +1,7 @@
-"""podman with crun: a container as its users start it.
+"""podman with crun: a container as podman's users start it.
 
-podman is a Go program: what its scheduler and collector do differs from run to run by several per cent of a start, also
-under icount. Timings of small workloads want an OCI runtime alone (``crun``).
+podman is a Go program: the work of Go's scheduler and garbage collector differs from run to run by several per cent of
+a start, also under icount. For small workloads measure an OCI runtime alone (``crun``).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from testbed.guest import Guest
 from testbed.runtimes import Runtime, Start, Steps
 
 LOAD = ("podman", "load", "--quiet", "--input")
-# The cgroupfs manager puts conmon and the container below one parent, so that one `cpu.stat` accounts for both.
+# The cgroupfs manager puts conmon and the container below one parent, so that one `cpu.stat` counts both.
 _RUN = ("podman", "--cgroup-manager=cgroupfs", "--runtime=crun", "--log-level=error", "run")
-# It is removed after the timed part, as everybody's containers are. With --rm podman removes the file with the id, too.
+# It is removed after the timed part, as with every runtime. With --rm podman also removes the file with the id.
 _REMOVE = ("podman", "--cgroup-manager=cgroupfs", "--log-level=error", "rm", "--force")
 _ALONE = ("--network=none", "--pull=never", "--log-driver=none")
 

@@ -1,4 +1,4 @@
-"""A workload: what containers run, what they must print, and which files of their image run as code.
+"""A workload: what containers run, their expected output, and which files of their image run as code.
 
 To add one, write ``workloads/NAME.py`` with a module-level ``WORKLOAD``, or ``WORKLOADS`` where one file holds several
 that differ in a number (``NAME-3``, ``NAME-30``); test ``parse`` on a captured output.
@@ -12,12 +12,12 @@ from pathlib import PurePosixPath
 
 
 class WorkloadFailed(Exception):
-    """The workload's output is not that of a run that worked: where, expected, got."""
+    """The workload's output is not that of a successful run: where, expected, got."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """One figure that a workload prints of itself, by the guest's clock: a throughput, a percentile of latency.
+    """One number that a workload prints about itself, by the guest's clock: a throughput, a percentile of latency.
 
     ``unit``: a base unit, ``1/s`` or ``s``. It means something only where the guest's clock is time (tier ``kvm``).
     """
@@ -29,7 +29,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a run that worked printed. ``operations``: how many it did of what ``Workload.operation`` names."""
+    """The output of a successful run. ``operations``: how many of ``Workload.operation`` it did."""
 
     operations: int = 1
     values: tuple[Value, ...] = ()
@@ -40,12 +40,12 @@ Parse = Callable[[str], Output]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One container of a start: what it runs, what it executes, what it must print.
+    """One container of a start: what it runs, what it executes, its expected output.
 
     ``executes``: every file of the image from which the command gets code (programs, scripts, what is opened by
-    ``dlopen``; the ELF interpreter and the libraries that a file names follow from the image). ``parse`` gets the
-    standard output and raises ``WorkloadFailed`` when it is not that of a run that worked; what it returns counts for
-    the first role only.
+    ``dlopen``; the ELF interpreter and the libraries that a file names are computed from the image). ``parse`` gets the
+    standard output and raises ``WorkloadFailed`` if it is not that of a successful run; its result is used for the
+    first role only.
     """
 
     argv: tuple[str, ...]
@@ -55,7 +55,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:
-    """Containers that are alive while a workload runs: ``size`` of its image, begun before and ended after all of it.
+    """Containers that are alive while a workload runs: ``size`` of its image, started before it and ended after it.
 
     ``argv`` must wait until it is killed; ``executes``: see ``Role``.
     """
@@ -67,16 +67,16 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What one iteration does: ``starts`` times, one after the other, a container of ``image`` that runs ``argv``.
+    """One iteration starts ``starts`` times, one after the other, a container of ``image`` that runs ``argv``.
 
     ``argv``, ``executes``, ``parse``: see ``Role``. ``beside``: further containers, started together with the first as
-    one pod (they share network, IPC and UTS namespaces); the start ends when all of them have ended.
-    ``crowd``: further containers that are alive before the first iteration and until after the last.
-    ``operation``: what ``Output.operations`` counts; cost is told for one of these. ``cold``: the page cache is dropped
-    before the timed iteration, and there is no warm-up: what is priced is the first start after a boot.
-    ``network``: loopback is up, as in a pod; one container alone is started as a pod of one then.
-    ``timeout``: seconds for one start. ``steady``: whether equal runs have equal numbers of instructions (one process
-    works at a time); servers with several are not, and have a wider floor.
+    one pod (they share network, IPC and UTS namespaces); the start ends when all of them have ended. ``crowd``: further
+    containers that are alive before the first iteration and until after the last. ``operation``: what
+    ``Output.operations`` counts; the report gives the cost of one. ``cold``: the page cache is dropped before the timed
+    iteration, and there is no warm-up: the cost is that of the first start after a boot. ``network``: loopback is up,
+    as in a pod; a single container is then started as a pod of one. ``timeout``: seconds for one start. ``steady``:
+    whether equal runs have equal numbers of instructions (one process works at a time). Servers with several processes
+    do not, and have a wider floor.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Workload:
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """All that a container of this workload can be, by its number: those of a start, then the crowd's."""
+        """All roles of this workload's containers, by number: those of a start, then the crowd's."""
         if self.crowd is None:
             return self.together
         return (*self.together, Role(argv=self.crowd.argv, executes=self.crowd.executes, parse=lambda _: Output()))

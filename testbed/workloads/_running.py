@@ -1,8 +1,8 @@
 """What a workload costs once it runs: its container's CPU time between two moments, printed by its own shell.
 
-A container's start hashes whatever it executes, and a server that runs for days pays for that once. So the shell first
-runs its client (or its program) without counting, after which all files are known. Then it reads the cgroup's account,
-runs the work, and reads the account again.
+A container's start hashes whatever it executes, which a server that runs for days does only once. So the shell first
+runs its client (or its program) without counting, after which all files are known. Then it reads the cgroup's CPU time,
+runs the work, and reads the CPU time again.
 """
 
 from __future__ import annotations

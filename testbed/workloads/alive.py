@@ -1,4 +1,4 @@
-"""Container starts while others are alive: does the price grow with their number?
+"""Container starts while others are alive: does the cost grow with their number?
 
 ``alive-N``: N containers wait all the time. An iteration starts four more, each of which executes a tiny static program
 twenty times: each start calls the hooks some dozen times and hashes almost nothing.

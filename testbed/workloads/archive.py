@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Workload, WorkloadFailed, expect_lines
 
 FILES = 100
-# What is in the archive of a file besides its content is given, so that the archive is the same each time. From file to
-# file, without pipes: how often two programs at a pipe wait for each other is for the scheduler to say.
+# The metadata of each file in the archive is fixed, so that the archive is the same each time. From file to file,
+# without pipes: the scheduler decides how often two programs at a pipe wait for each other.
 SCRIPT = """
 set -eu
 tar --create --file=/tmp/tree.tar --directory=/srv --format=ustar --sort=name \
@@ -33,7 +33,7 @@ _LISTED = re.compile(r"\s+(?P<compressed>\d+)\s+(?P<size>\d+)\s+\d+\.\d% tree\.t
 
 
 def parse(output: str) -> Output:
-    """Compare the archive and each unpacked file with what they must be; gzip must have halved the archive."""
+    """Compare the archive and each unpacked file with the expected ones; gzip must have halved the archive."""
     lines = output.splitlines()
     listed = _LISTED.fullmatch(lines[2]) if len(lines) > 2 else None
     if listed is None or int(listed["size"]) != SIZE or int(listed["compressed"]) > SIZE // 2:

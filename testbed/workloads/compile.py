@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Workload, expect_lines
 
 UNITS = ("crc", "evaluate", "main")
-# What was built is not run: no image has it, so nothing could say which digest its execution must leave in the log.
+# What was built is not run: no image has it, so the expected digest of its execution is unknown.
 # Code differs from compiler to compiler; the names that the units define, and the tables that the compiler had to
 # compute for them, do not.
 SCRIPT = """
@@ -18,7 +18,7 @@ nm --just-symbols --extern-only --defined-only crc.o evaluate.o main.o
 objcopy --output-target=binary --only-section=tables calc tables
 b2sum tables
 """.strip()
-# BLAKE2b of the tables, which tests compute in their own way.
+# BLAKE2b of the tables; a test computes them independently.
 DIGEST = (
     "ba7c1ef441cc59408c9601eee43dae4a6959c080fedb7b9ab96cb306f1ed1977"
     "27cbfe97772746030a7005817f92d71457c2bb79fae3f65f97d3f71164dbb4bf"
@@ -35,7 +35,7 @@ _INTERNAL = ("cc1", "collect2", "liblto_plugin.so")
 
 
 def parse(output: str) -> Output:
-    """Compare each line with what make, nm and b2sum must print."""
+    """Compare each line with the expected output of make, nm and b2sum."""
     expect_lines(EXPECTED, output)
     return Output(operations=len(UNITS))
 

@@ -1,6 +1,6 @@
 """A shell that executes one program over and over: no library, three, or nearly thirty.
 
-The first execution of a file in a container hashes it; each later one only looks it up. This prices the look-up.
+The first execution of a file in a container hashes it; each later one only looks it up. This measures the look-up.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _workload(name: str, command: str, line: str, times: int, what: str) -> Work
     )
 
 
-# xterm tells its version without a display; of Debian's programs with so many libraries it is a small one.
+# xterm prints its version without a display. Among Debian's programs with so many libraries it is small.
 WORKLOADS = (
     _workload("exec-static", f"{_SHELL} echo ran", "ran", 375, "a static program"),
     _workload("exec-3", "/usr/bin/stat -c %n /usr/bin/stat", "/usr/bin/stat", 80, "a program with three libraries"),

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Parse, Workload, expect_lines
 
 _SHELL = "/usr/lib/klibc/bin/sh"
-# Each is a script whose interpreter does nothing; the shell says which ones it has seen end well.
+# Each is a script whose interpreter does nothing; the shell prints the number of each script that succeeded.
 _SCRIPT = "n=0; while [ $n -lt {count} ]; do /code/$n && echo $n; n=$((n + 1)); done"
 
 

@@ -8,8 +8,8 @@ from testbed.workloads import Output, Workload, expect_lines
 
 TIMES = 2000
 SIZES = {"4k": 4 << 10, "64k": 64 << 10, "1m": 1 << 20}
-# Numbers of x86-64: 9 is mmap, with PROT_READ | PROT_EXEC and MAP_PRIVATE, and 11 munmap. That the right file is there
-# is seen by the end of its first line.
+# Numbers of x86-64: 9 is mmap, with PROT_READ | PROT_EXEC and MAP_PRIVATE, and 11 munmap. The end of its first line
+# shows that the right file is mapped.
 SCRIPT = f"""
 for my $name (qw({" ".join(SIZES)})) {{
   open(my $file, '<', "/code/$name") or die "$name: $!";
@@ -37,7 +37,7 @@ WORKLOAD = Workload(
     name="mmap",
     summary=f"perl maps files of {', '.join(SIZES)} as code, each {TIMES} times",
     image="mmap",
-    # Perl's hashes have another order in each process unless it is told theirs; the image has no locale but C.
+    # Without PERL_HASH_SEED the order of Perl's hashes differs in each process; the image has only the locale C.
     argv=("/usr/bin/env", "LC_ALL=C", "PERL_HASH_SEED=0", "/usr/bin/perl", "-e", SCRIPT),
     executes=tuple(map(PurePosixPath, ("/usr/bin/env", "/usr/bin/perl", *(f"/code/{name}" for name in SIZES)))),
     parse=parse,

@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Value, Workload, WorkloadFailed, _running
 
 REQUESTS = 2000
-# With more than one, what the server finds ready at once differs from run to run (0.4 % with four).
+# With more than one, the set of connections that are ready together differs from run to run (0.4 % with four).
 CONNECTIONS = 1
 _WRK = f"wrk -t 1 -c {CONNECTIONS} -d 60s --latency -s /srv/count.lua http://127.0.0.1:80/index.html --"
-# The server's messages come through a pipe: their reader is woken when it is ready, and sees their end when it is gone,
-# so nothing has to be asked again and again. Nothing is written into that pipe while requests are answered.
+# The server's messages come through a pipe: the reader wakes up when the server is ready, and sees the end of the pipe
+# when the server has ended, so no polling is needed. Nothing is written into that pipe while requests are answered.
 SCRIPT = f"""
 {{ nginx -g 'daemon off;' 2>&1; echo "nginx ended with $?"; }} | {{
   while read -r line; do
@@ -46,10 +46,10 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def parse(output: str) -> Output:
-    """Read wrk's report, which has a line more where a request failed, and how both programs ended."""
+    """Read wrk's report, which has an additional line if a request failed, and the exit statuses of both programs."""
     report = _REPORT.fullmatch(output)
     if report is None:
-        raise WorkloadFailed(f"expected wrk's report without errors and two ends with 0, got {output[-400:]!r}")
+        raise WorkloadFailed(f"expected wrk's report without errors and two exit statuses 0, got {output[-400:]!r}")
     requests = int(report["requests"])
     if requests != REQUESTS:
         raise WorkloadFailed(f"expected {REQUESTS} requests, got {requests}")

@@ -1,4 +1,4 @@
-"""Three containers that are started together: a server, a client that asks it, a sidecar that waits for the end."""
+"""Three containers that are started together: a server, its client, and a sidecar that waits for the end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Parse, Role, Workload, WorkloadFailed
 
 QUESTIONS = 200
-# What the client must have read: each answer is the question's number times 1 to 100.
+# The bytes that the client reads: each answer is the question's number times 1 to 100.
 BYTES = sum(len(" ".join(str(number * n) for n in range(1, 101))) for number in range(1, QUESTIONS + 1))
 _PERL = tuple(map(PurePosixPath, ("/usr/bin/perl", "/usr/lib/x86_64-linux-gnu/perl-base/auto/Socket/Socket.so")))
 
 
 def _says(who: str, what: str) -> Parse:
-    """Return what reads a container's one line: its name, its host's name (that of the pod), and ``what``."""
+    """Return a parser of a container's one line: its name, its host's name (that of the pod), and ``what``."""
     wanted = re.compile(rf"{who} on [0-9a-f]{{64}}: {re.escape(what)}\n")
 
     def parse(output: str) -> Output:

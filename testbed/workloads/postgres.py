@@ -9,8 +9,8 @@ from testbed.workloads import Output, Value, Workload, WorkloadFailed, _running
 
 TRANSACTIONS = 100
 _BIN = PurePosixPath("/usr/lib/postgresql/17/bin")
-# The server's messages come through a pipe, as those of workload nginx. It refuses to run as root. A second pgbench
-# sees whether the tables hold all transactions; the first one's own log has how long each of them took.
+# The server's messages come through a pipe, as in workload nginx. It refuses to run as root. A second pgbench checks
+# that the tables contain all transactions; the first one's own log has the time of each.
 SCRIPT = f"""
 PATH={_BIN}:$PATH
 {{
@@ -53,11 +53,11 @@ _MICROSECOND = 1e-6
 
 
 def parse(output: str) -> Output:
-    """Read pgbench's report, how all ended, and of each transaction how long it took."""
+    """Read pgbench's report, all exit statuses, and the time of each transaction."""
     report = _REPORT.fullmatch(output)
     if report is None:
         raise WorkloadFailed(
-            f"expected {TRANSACTIONS} transactions, a time of each, and three ends with 0, got {output[-600:]!r}"
+            f"expected {TRANSACTIONS} transactions, a time of each, and three exit statuses 0, got {output[-600:]!r}"
         )
     times = sorted(int(line.split()[2]) * _MICROSECOND for line in report["log"].splitlines())
     values = (
@@ -70,7 +70,7 @@ def parse(output: str) -> Output:
 
 
 def _percentile(ordered: list[float], percent: int) -> float:
-    """Return the smallest value that so many per cent of all do not exceed."""
+    """Return the smallest value that this percentage of all values does not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]
 
 

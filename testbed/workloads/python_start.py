@@ -22,13 +22,13 @@ EXPECTED = {
     "day": "2000-03-01",
     "verifies": True,
 }
-# What import opens by dlopen, and what that needs beyond what Python itself has.
+# What import opens by dlopen, and its dependencies that Python itself does not have.
 _MODULES = ("_bz2", "_decimal", "_hashlib", "_lzma", "_sqlite3", "_ssl")
 _LIBRARIES = ("libbz2.so.1.0", "libcrypto.so.3", "liblzma.so.5", "libsqlite3.so.0", "libssl.so.3", "libzstd.so.1")
 
 
 def parse(output: str) -> Output:
-    """Compare each start's line with the results that it must have."""
+    """Compare each start's line with the expected results."""
     expect_lines(STARTS * (json.dumps(EXPECTED, sort_keys=True),), output)
     return Output(operations=STARTS)
 

@@ -12,8 +12,8 @@ COMMANDS = ("set", "get")
 # One connection: with more, redis-benchmark spins for as long as fewer requests are left than connections, and what the
 # server finds ready at once differs from run to run (together an eighth of all with four).
 _BENCHMARK = f"redis-benchmark -c 1 -t {','.join(COMMANDS)} -d 64 -r 1000 --seed 1 --csv"
-# The server's messages come through a pipe, as those of workload nginx. redis-benchmark looks at no answer: what the
-# server counted is what it did.
+# The server's messages come through a pipe, as in workload nginx. redis-benchmark checks no answer, so the
+# server's own counts are read.
 SCRIPT = f"""
 {{ redis-server /etc/redis.conf 2>&1; echo "redis ended with $?"; }} | {{
   while read -r line; do
@@ -46,18 +46,18 @@ _DONE = re.compile(r"cmdstat_(\w+):calls=(\d+),.*,rejected_calls=0,failed_calls=
 
 
 def parse(output: str) -> Output:
-    """Read one row of redis-benchmark a command, and what the server counted of each."""
+    """Read redis-benchmark's row of each command, and the server's count of it."""
     report = _ROWS.fullmatch(output)
     if report is None:
-        raise WorkloadFailed(f"expected rows of {', '.join(COMMANDS)} and two ends with 0, got {output[-400:]!r}")
+        raise WorkloadFailed(f"expected rows of {', '.join(COMMANDS)} and two exit statuses 0, got {output[-400:]!r}")
     counts = {match[1]: match[2] for match in map(_DONE.fullmatch, report["counted"].splitlines()) if match}
     wrong = {command: counts.get(command) for command in COMMANDS if counts.get(command) != str(REQUESTS)}
     if wrong:
-        raise WorkloadFailed(f"expected {REQUESTS} calls of each command that none failed of, got {wrong}")
+        raise WorkloadFailed(f"expected {REQUESTS} calls of each command without a failure, got {wrong}")
     numbers = [float(text) for text in report.groups()[: len(COMMANDS) * len(_COLUMNS)]]
     starts = range(0, len(numbers), len(_COLUMNS))
     rows = [dict(zip(_COLUMNS, numbers[start : start + len(_COLUMNS)], strict=True)) for start in starts]
-    # Both commands are asked equally often; of two percentiles the worse one is told.
+    # Both commands are asked equally often; the worse of the two percentiles is reported.
     values = (
         _running.value(report["running"]),
         Value(metric="throughput", unit="1/s", value=len(rows) / sum(1 / row["rps"] for row in rows)),

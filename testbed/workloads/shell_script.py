@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Workload, expect_lines
 
 SCRIPT = "/usr/local/bin/report"
-# The script's log follows from its own generator, and the shell's sums from the same lines as those of mawk.
+# The script generates its log itself; the shell and mawk compute their sums from the same lines.
 EXPECTED = (
     "lines 400 good 315 bad 85 bytes 1652684",
     *("200 1303880", "404 178659", "500 170145"),
@@ -27,7 +27,7 @@ _PROGRAMS = ("cut", "grep", "ls", "mawk", "mkdir", "mv", "rm", "sed", "tail", "t
 
 
 def parse(output: str) -> Output:
-    """Compare each line with what the script must print."""
+    """Compare each line with the script's expected output."""
     expect_lines(EXPECTED, output)
     return Output()
 

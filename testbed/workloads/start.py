@@ -1,4 +1,4 @@
-"""Containers that do next to nothing: what is priced is their start, in an image that is known or just arrived."""
+"""Containers that do almost nothing: the cost is that of their start, from a known or a new image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from testbed.workloads import Output, Workload, expect_lines
 
 
 def parse(output: str) -> Output:
-    """Take the one line that says that the program ran."""
+    """Expect the one line that says that the program ran."""
     expect_lines(("started",), output)
     return Output()
 

@@ -1,6 +1,6 @@
-"""sysbench counts primes: once it is started nothing is executed that was not, so a measurer has nothing to do.
+"""sysbench counts primes: after its start nothing new is executed, so a measurer has nothing to do.
 
-A start maps sixteen megabytes of libraries, so sysbench is started twice: what the second one costs is the work alone.
+A start maps sixteen megabytes of libraries, so sysbench is started twice: the second start costs only the work.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Threads fairness:
 
 
 def parse(output: str) -> Output:
-    """Read the second sysbench's report, and what it took."""
+    """Read the second sysbench's report, and its CPU time."""
     report = re.fullmatch(_REPORT.format(limit=_LIMIT, events=EVENTS) + _running.LINE, output)
     if report is None or not float(report["rate"]) > 0:
         raise WorkloadFailed(f"expected a report of {EVENTS} events up to {_LIMIT}, got {output!r}")

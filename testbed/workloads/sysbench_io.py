@@ -1,4 +1,4 @@
-"""sysbench reads and writes blocks of small files in random order, which its seed gives."""
+"""sysbench reads and writes blocks of small files in random order, from a fixed seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Value, Workload, WorkloadFailed
 
 REQUESTS = 4000
-# The files are in the container's overlay. The order of reads, writes and syncs follows from the options alone.
+# The files are in the container's overlay. The options determine the order of reads, writes and syncs.
 SCRIPT = f"""
 set -eu
 cd /tmp

@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 from testbed.workloads import Output, Workload, expect_lines
 
-# Each program's work shows in the output; ``sha256sum`` links libcrypto, ``grep`` libpcre2, ``sed`` libselinux and
-# libacl, ``ls`` libselinux. No pipes: who reads and who writes first is for the scheduler to say, and costs other
-# amounts each time. Several rounds: a container executes most files more than once.
+# The output shows each program's work; ``sha256sum`` links libcrypto, ``grep`` libpcre2, ``sed`` libselinux and libacl,
+# ``ls`` libselinux. No pipes: the scheduler decides which end runs first, so the cost would vary. Several rounds: a
+# container executes most files more than once.
 ROUNDS = 5
 SCRIPT = f"""
 set -eu
@@ -36,7 +36,7 @@ _BINARIES = ("bash", "basename", "ls", "seq", "grep", "sed", "sha256sum", "sort"
 
 
 def parse(output: str) -> Output:
-    """Compare each line with what the programs must print."""
+    """Compare each line with the programs' expected output."""
     expect_lines(EXPECTED, output)
     return Output()
 

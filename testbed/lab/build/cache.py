@@ -1,9 +1,10 @@
 """Things that take long to build, each under the digest of all that goes into it, outside the repository.
 
-``<root>/<kind>/<key>/`` exists only when it is complete: it is built beside and renamed. A name with a leading dot is
-ours: ``.<key>.lock`` is held (``flock``) by whoever builds or removes that entry, ``.<key>.*.tmp`` is what it builds.
-The kernel drops a lock with its process, so a temporary directory whose lock is free belongs to a dead builder.
-A key is what ``content_key`` returns. Directories of other names are others', and neither listed nor removed.
+``<root>/<kind>/<key>/`` exists only when it is complete: it is built beside and renamed. Names with a leading dot
+belong to the cache: a process that builds or removes an entry holds ``.<key>.lock`` (``flock``) and builds in
+``.<key>.*.tmp``. The kernel drops a lock with its process, so a temporary directory whose lock is free belongs to a
+dead builder. A key is what ``content_key`` returns. Directories with other names do not belong to the cache, and are
+neither listed nor removed.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class CacheEntry:
 
 
 def silent(_: str) -> None:
-    """Take a line of progress and show nothing."""
+    """Ignore a line of progress."""
 
 
 def root() -> Path:
-    """Return the directory of the cache: ``$TESTBED_CACHE``, else one in the person's cache directory."""
+    """Return the directory of the cache: ``$TESTBED_CACHE``, else one in the user's cache directory."""
     chosen = os.environ.get("TESTBED_CACHE")
     return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("container-testbed")
 
@@ -88,7 +89,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Return what a builder wrote down about its entry. Raises ``BuildError`` if it cannot be read."""
+    """Return the notes of a builder about its entry. Raises ``BuildError`` if they cannot be read."""
     try:
         meta: dict[str, Any] = json.loads((path / META).read_text())
     except (OSError, ValueError) as error:
@@ -99,7 +100,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
-    """Write down about an entry what its files do not say."""
+    """Write notes about an entry that its files do not contain."""
     (path / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
@@ -117,7 +118,7 @@ def used(path: Path) -> int:
 def gc(*, everything: bool = False) -> list[Path]:
     """Remove what dead builders left behind; with ``everything`` also all complete entries. Return what was removed.
 
-    An entry that somebody builds at this moment is left alone.
+    An entry that another process is building is kept.
     """
     removed = []
     for home in sorted(path for path in root().glob("*") if path.is_dir()):
@@ -126,7 +127,7 @@ def gc(*, everything: bool = False) -> list[Path]:
         for key in sorted(filter(_KEY.fullmatch, keys)):
             with suppress(BlockingIOError), _locked(home / f".{key}.lock", wait=False):
                 if everything and (home / key).is_dir():
-                    # Renamed first, so that an entry which is half gone never looks complete.
+                    # Renamed first, so that a half-removed entry never looks complete.
                     (home / key).rename(home / f".{key}.removed.tmp")
                 left = list(home.glob(f".{key}.*.tmp"))
                 for path in left:
@@ -158,7 +159,7 @@ def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -
 
 
 def _is_full(error: BaseException) -> bool:
-    """Tell whether a disk was full, for us or for a program that we ran (which can only say it in words)."""
+    """Return whether a disk was full, for this process or a program that it ran (which only its message can show)."""
     said_so = isinstance(error, TestbedError) and os.strerror(errno.ENOSPC) in error.message
     return said_so or (isinstance(error, OSError) and error.errno in _FULL)
 
@@ -178,7 +179,8 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        # Unlinked while held: whoever waits on the old file sees in ``_lock`` that its name is gone and tries again.
+        # Unlinked while held: a process that waits on the old file notices in ``_lock`` that its name is gone and tries
+        # again.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 
@@ -194,7 +196,7 @@ def _lock(path: Path, *, wait: bool) -> int:
                     raise
                 log.info("another process builds %s: waiting for it", path)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Who held it before has unlinked it: a lock on a file without a name excludes nobody.
+            # The previous holder has unlinked it: a lock on a file without a name excludes no other process.
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(descriptor).st_ino:
                     return descriptor

@@ -1,4 +1,4 @@
-"""A kernel compiled from Debian's sources with a configuration of ours: the rows of ``images/built/``.
+"""A kernel compiled from Debian's sources with this project's configuration: the rows of ``images/built/``.
 
 It takes up to half an hour, so only `make kasan` builds one: no experiment can name such a row. The result is a
 ``Kernel`` like any other, and its build root has the headers for the measurer.

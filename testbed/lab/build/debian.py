@@ -11,7 +11,7 @@ from testbed import shell
 from testbed.errors import BuildError, CommandError, HostError
 from testbed.guest import Completed
 
-# Every file that we make carries this time at most (2025-06-15), so that the same packages give the same bytes.
+# No file that the testbed makes has a later time (2025-06-15), so that the same packages give the same bytes.
 EPOCH = 1_750_000_000
 _PACKAGES = {"mmdebstrap": "mmdebstrap", "bwrap": "bubblewrap", "tar": "tar"}
 _UNREAD = ("usr/share/doc/*", "usr/share/locale/*", "usr/share/man/*", "usr/share/info/*", "usr/share/lintian/*")
@@ -112,9 +112,10 @@ def unpack(archive: Path, to: Path) -> None:
 def enter_argv(
     root: Path, argv: Sequence[str], *, read: Mapping[Path, str], write: Mapping[Path, str], owner: int | None = None
 ) -> tuple[str, ...]:
-    """Return the command that runs ``argv`` in ``root``: read-only, no network, no environment of the person's.
+    """Return the command that runs ``argv`` in ``root``: read-only, without network and without the user's environment.
 
-    ``owner``: the user and group that it is to itself, and that own what it makes as it sees it; ``None``: the person.
+    ``owner``: the user and group that the program sees itself as, and as the owner of its files; ``None``: the user's
+    own.
     """
     identity = () if owner is None else ("--unshare-user", "--uid", str(owner), "--gid", str(owner))
     read_only = [word for path, at in read.items() for word in ("--ro-bind", str(path), at)]
@@ -139,11 +140,11 @@ def enter(
     owner: int | None = None,
     timeout: float = 10 * _MINUTES,
 ) -> Completed:
-    """Run a program in an unpacked root; ``read`` and ``write`` say which directory of ours is seen where.
+    """Run a program in an unpacked root; ``read`` and ``write`` map directories of this host to paths in it.
 
     ``owner``: see ``enter_argv``.
 
-    Raises ``CommandError``, ``HostError`` if this machine has no ``bwrap`` or does not let it make namespaces.
+    Raises ``CommandError``, ``HostError`` if this machine has no ``bwrap`` or does not allow it to make namespaces.
     """
     _need("bwrap")
     command = enter_argv(root, argv, read=read or {}, write=write or {}, owner=owner)
@@ -177,9 +178,9 @@ def _need(program: str) -> None:
 
 
 def _scratch(beside: Path) -> str:
-    """Return where mmdebstrap may unpack: beside the result, whence ``images gc`` clears it away if we are killed.
+    """Return where mmdebstrap may unpack: beside the result, where ``images gc`` removes it if this process is killed.
 
-    Without root it works as another user id, which does not get into a home directory: then a public directory.
+    Without root it works as another user id, which cannot enter a home directory; then in a public directory.
     """
     if os.geteuid() == 0:
         return str(beside)

@@ -1,4 +1,4 @@
-"""Disks for machines and images for containers, from Debian packages and files of ours."""
+"""Disks for machines and images for containers, from Debian packages and files of this repository."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
 
 
 def _packages(suite: str, packages: tuple[str, ...], progress: cache.Progress) -> Path:
-    """Return the entry with ``root.tar`` as Debian makes it: kept apart, as files of ours change more often."""
+    """Return the entry with ``root.tar`` as Debian makes it: a separate one, as this repository changes more often."""
 
     def build(at: Path) -> None:
         progress(f"guest: packages of {suite}")
@@ -198,7 +198,7 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
 
 
 def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cache.Progress) -> tarball.MadeTree:
-    """Return what the recipe's command makes inside the packages' files and ours."""
+    """Return what the recipe's command makes inside the files of the packages and of this repository."""
     progress(f"container {recipe.name}: {prepare.argv[0]} makes {prepare.makes}")
     root, out, all_files = at / "root", at / "made", at / "all.tar"
     tarball.merge(all_files, [at / "root.tar"], tree=_tree(recipe.name, "containers"))

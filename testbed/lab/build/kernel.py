@@ -44,7 +44,7 @@ class Kernel:
 def build_kernel(recipe: KernelRecipe, progress: cache.Progress = cache.silent) -> Kernel:
     """Return the kernel of a recipe, from the cache or made now (about a minute).
 
-    Raises ``BuildError`` if the kernel lacks an option that the recipe needs, ``HostError``.
+    Raises ``BuildError`` if the kernel does not have an option that the recipe needs, ``HostError``.
     """
     path = cache.entry(KIND, _key(recipe), lambda at: _build(recipe, at, progress), needed=_NEEDED)
     return load(recipe, path)
@@ -84,7 +84,7 @@ def initramfs_hooks(modules: Sequence[str]) -> tuple[str, ...]:
 
 
 def _key(recipe: KernelRecipe) -> str:
-    # On what it boots has no part in what is built, nor has the place where a person's own files lie.
+    # The machine that it boots on does not change what is built, nor does the location of a user's own files.
     wish = {name: value for name, value in recipe.canonical().items() if name not in ("processor", "debs", "tree")}
     parts = {"builder": BUILDER, "recipe": wish, "initramfs": tarball.tree_digest(INITRAMFS)}
     if recipe.local:
@@ -132,7 +132,7 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Staged:
-    """The files of a person's own kernel, in a tar file, its release, and whether it takes an initramfs."""
+    """The files of a user's own kernel, in a tar file, its release, and whether it takes an initramfs."""
 
     packed: Path
     release: str
@@ -140,7 +140,7 @@ class _Staged:
 
 
 def _stage(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> _Staged:
-    """Collect the files of a person's own kernel. Raises ``BuildError`` for options that it does not have."""
+    """Collect the files of a user's own kernel. Raises ``BuildError`` for options that it does not have."""
     tree, packed = at / "stage", at / "stage.tar"
     local.stage(recipe, tree, progress)
     release = local.release_of(recipe.name, tree)
@@ -157,7 +157,7 @@ def _stage(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> _Staged:
 
 
 def _bootstrap(recipe: KernelRecipe, packed: Path, staged: _Staged | None, progress: cache.Progress) -> None:
-    """Write the build root: the packages, and of a person's own kernel its files."""
+    """Write the build root: the packages, and the files of a user's own kernel."""
     other = recipe.beside
     progress(f"kernel {recipe.name}: packages of {other.suite if other else recipe.suite}")
     names = () if staged else (recipe.image, recipe.headers)
@@ -186,7 +186,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return what is written down about a kernel: its files are at ``at``, ``packed`` is its build root.
 
-    ``files``: what is in the build root besides packages, as name and version.
+    ``files``: what is in the build root beside packages, as name and version.
     """
     boots = {name: tarball.file_digest(at / name) for name in ("vmlinuz", "initrd", "modules.tar")}
     packages = debian.packages_of(packed) | dict(files or {})

@@ -1,4 +1,4 @@
-"""Kernels that a person built: a compiled tree, or the packages of ``make bindeb-pkg``, put where Debian's would be.
+"""Kernels that the user built: a compiled tree, or the packages of ``make bindeb-pkg``, put where Debian's would be.
 
 What comes out of ``stage`` is a directory with ``boot/``, ``usr/lib/modules/`` and ``usr/src/``. The build root gets it
 after its packages (``hooks``), and makes the initramfs as for any other kernel.
@@ -135,7 +135,7 @@ def digest(recipe: KernelRecipe) -> str:
 
 
 def complete(recipe: KernelRecipe) -> bool:
-    """Tell whether each file is there that a person's own kernel is made of."""
+    """Return whether all files of a user's own kernel exist."""
     return all(file.is_file() for file in _files(recipe))
 
 
@@ -203,7 +203,7 @@ def release_of(name: str, staged: Path) -> str:
 
 
 def settle_initramfs(staged: Path, release: str, config: str) -> bool:
-    """Tell whether the kernel takes an initramfs; of one that does not, put an empty one among the staged files."""
+    """Return whether the kernel uses an initramfs; of one that does not, put an empty one among the staged files."""
     if _INITRAMFS in _values(config):
         return True
     (staged / "boot" / f"initrd.img-{release}").write_bytes(_NO_INITRAMFS)

@@ -24,7 +24,7 @@ _SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurerBundle:
-    """What is deployed to a guest: the kernel module and the static loader. ``digest``: SHA-256 over both."""
+    """The files for a guest: the kernel module and the static loader. ``digest``: SHA-256 over both."""
 
     kernel: str
     module: Path

@@ -1,7 +1,7 @@
 """An OCI image archive whose bytes follow from its layers and the configuration.
 
 After the OCI Image Format Specification 1.0 (``image-layout.md``, ``manifest.md``, ``config.md``). Layers are not
-compressed, so a layer's digest is its diff id, and whoever stores it has nothing to compress again differently.
+compressed, so a layer's digest is its diff id, and a store does not compress it again in another way.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Beside(BaseModel):
 class KernelRecipe(Recipe):
     """A kernel and the root in which code for it is built.
 
-    ``image`` and ``headers`` are Debian packages, ``packages`` those that ``bpf/build.sh`` wants besides.
+    ``image`` and ``headers`` are Debian packages, ``packages`` the others that ``bpf/build.sh`` needs.
     ``initramfs``: modules with which the root disk is reached. ``options``: what ``/boot/config-*`` must say;
     ``lsm``: what must be in its ``CONFIG_LSM``. ``beside``: where the kernel is from, if not from ``suite``.
     ``outdated``: a mirror's state of the suite is accepted after its date of expiry (its signature is checked): suites
@@ -51,7 +51,7 @@ class KernelRecipe(Recipe):
     machines do not have (``domain.TIERS``) and that this kernel needs.
 
     ``debs`` (files, relative to the row) or ``tree`` (a compiled kernel tree) instead of ``image`` and ``headers``: a
-    kernel that a person built (``local.py``).
+    kernel that the user built (``local.py``).
     """
 
     image: str = ""
@@ -70,12 +70,12 @@ class KernelRecipe(Recipe):
         if not self.local and not (self.image and self.headers):
             raise ValueError("image and headers: expected two packages, or local files in debs")
         if self.local and (self.image or self.headers):
-            raise ValueError("debs: expected no image and headers beside it, as the kernel is in these files")
+            raise ValueError("debs: expected no image and headers beside it, because the kernel is in these files")
         return self
 
     @property
     def local(self) -> bool:
-        """Whether the kernel is not of Debian's archive, but of files of this host."""
+        """Whether the kernel is not from Debian's archive, but from files of this host."""
         return bool(self.debs or self.tree)
 
 
@@ -87,7 +87,7 @@ class BuiltRecipe(Recipe):
 
 
 class GuestRecipe(Recipe):
-    """A root file system. Files of ours, in the directory of the same name beside the row, go over it.
+    """A root file system. The files in the directory of the same name beside the row are copied over it.
 
     ``tools``: packages with the ``mke2fs`` that makes the disk. ``drop``: patterns of files that are left out.
     ``links``: symbolic links by path; ``wants``: which units each target of systemd starts.
@@ -101,10 +101,10 @@ class GuestRecipe(Recipe):
 
 
 class Prepare(BaseModel):
-    """What a container image has that no package has: ``argv``, run when the image is built, fills directory ``makes``.
+    """Files of a container image that no package has: ``argv``, run when the image is built, fills directory ``makes``.
 
-    It runs inside the packages' files, all of them, and ours, but without ``links``, as user and group ``owner``, to
-    whom belongs what it makes. ``makes`` is a path without a leading slash.
+    It runs inside all files of the packages and the repository's files, but without ``links``, as user and group
+    ``owner``, who own what it makes. ``makes`` is a path without a leading slash.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -144,7 +144,7 @@ class Blobs(BaseModel):
 
 
 class ContainerRecipe(Recipe):
-    """A container image of one layer: the files of Debian packages, no maintainer script run, then files of ours.
+    """A container image of one layer: files of packages (no maintainer script runs), then the repository's files.
 
     These are in the directory of the same name beside the row. ``keep``, where there is one: patterns of the packages'
     files that are taken, no other is; of these ``drop`` is left out. ``blobs``: files without a meaning, by their path,

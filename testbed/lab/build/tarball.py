@@ -31,7 +31,7 @@ class MadeTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """A file of root's that holds nothing in particular: ``size`` bytes, the first ``head``, the rest of its path.
+    """A file of root's without a meaning: ``size`` bytes, the first ``head``, the rest of its path.
 
     ``path`` has no leading slash; ``mode``: permissions.
     """
@@ -169,14 +169,14 @@ def _member(path: Path, name: str) -> _Member:
     elif path.is_dir():
         info.type, info.mode = tarfile.DIRTYPE, 0o755
     else:
-        # Of permissions git keeps only the execute bit, and the person's umask may have changed the others.
+        # git keeps only the execute bit of the permissions, and the user's umask may have changed the others.
         info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
         info.size = path.stat().st_size
     return _Member(info=info, content=lambda: path.open("rb"))
 
 
 def _from_made(made: MadeTree) -> list[_Member]:
-    # All of it with its permissions, unlike a tree of ours: a server refuses data that others can read.
+    # All of it with its permissions, unlike a tree of this repository: a server refuses data that others can read.
     members = []
     for path in (made.tree, *sorted(made.tree.rglob("*"))):
         name = (PurePosixPath(made.at) / path.relative_to(made.tree)).as_posix()

@@ -1,1 +1,1 @@
-"""Programs that run in the guest, by its own Python and without this package."""
+"""Programs that run in the guest, with the guest's Python and without this package."""

@@ -1,7 +1,7 @@
-"""Runs in the guest, by its own Python: how often each BPF program ran, and for how long.
+"""Runs in the guest, with the guest's Python: how often each BPF program ran, and for how long.
 
-The kernel counts while ``kernel.bpf_stats_enabled`` is 1, which costs two readings of the clock a run. Standard output:
-``{"bpf_runs_NAME": n, "bpf_ns_NAME": ns, ...}`` in counts and nanoseconds; of programs that never ran, nothing.
+The kernel counts while ``kernel.bpf_stats_enabled`` is 1, which costs two clock readings per run. Standard output:
+``{"bpf_runs_NAME": n, "bpf_ns_NAME": ns, ...}`` in counts and nanoseconds. Programs that never ran are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME_AT, _NAME_SIZE, _INFO_SIZE = 64, 16, 80
 
 
 def main() -> None:
-    """Print the account of all programs."""
+    """Print the counts of all programs."""
     counted: dict[str, int] = {}
     for number in _ids():
         program = _bpf(_PROG_GET_FD_BY_ID, struct.pack("=III", number, 0, 0))

@@ -1,22 +1,23 @@
-"""Runs in the guest, by the guest's own Python: start containers one after the other and account for them.
+"""Runs in the guest, with the guest's Python: start containers one after the other and measure them.
 
 Standard input::
 
     {"cgroup", "crowd", "timeout", "cold", "burn",
      "groups": [[{"files", "before", "run", "after", "cidfile", "id"}, ...], ...]}
 
-The containers of a group are started together; a group begins when the one before has ended. ``cold``: what the page
-cache has is dropped first. ``burn``: so many seconds of CPU time are wasted in the cgroup besides. ``crowd``: the
-cgroup of containers that are alive all the time, of which it is said how many there are; empty for none.
+The containers of a group are started together; a group begins when the one before has ended. ``cold``: the page cache
+is dropped first. ``burn``: seconds of CPU time that are also wasted in the cgroup. ``crowd``: the cgroup of containers
+that are alive all the time, which are counted for the output; empty if there are none.
 
 Standard output: what each ``run`` printed, and the clock, CPU time, memory and log length before and after all of them.
-Time is taken here, so that ssh is never in the timed part; what prepares a start and cleans up after it is not either.
+Time is measured here, so that ssh is never in the timed part. Preparation and clean-up of a start are not in it either.
 
-With the argument ``make`` standard input is ``{"cgroup", "containers"}``: the cgroup below which all this happens, and
-the one of it in which runtimes make theirs. They are made.
+With the argument ``make`` standard input is ``{"cgroup", "containers"}``: the cgroup for all of this, and the cgroup
+below it in which runtimes make theirs. The driver makes both.
 
-With the argument ``begin`` standard input is a list of steps, each of whose ``run`` leaves a container alive below a
-cgroup, and with ``end`` this cgroup, in which all are killed; what else is left of them the machine takes with it.
+With the argument ``begin`` standard input is a list of steps; the ``run`` of each step leaves a container alive below a
+cgroup. With ``end`` standard input is this cgroup, and all processes in it are killed. Their remaining files disappear
+with the machine.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
-# Below the cgroup asked for: where what starts a container runs.
+# Below the requested cgroup: for the programs that start a container.
 START = "start"
-# Before each group, for what the kernel has put off: what ended containers leave and what dropped caches free is taken
-# apart after a grace period of RCU, and who allocates before that finds other pages than who does after it.
+# Wait before each group for the kernel's deferred work: it frees the memory of ended containers and dropped caches
+# after a grace period of RCU. An allocation before that gets other pages than one after it.
 SETTLE_SECONDS = 0.2
 LOG_LENGTH = pathlib.Path("/sys/kernel/security/ima/runtime_measurements_count")
 
 
 def main() -> None:
-    """Read the request, run it, print the account."""
+    """Read the request, run it, print the result."""
     request = json.load(sys.stdin)
     if sys.argv[1:] == ["make"]:
         _make(_cgroup(request["cgroup"]), _cgroup(request["containers"]))
     elif sys.argv[1:] == ["begin"]:
         _begin(request)
     elif sys.argv[1:] == ["end"]:
-        # Deleting a container by its runtime takes as long as starting it.
+        # Kill directly: deleting a container by its runtime takes as long as starting it.
         (_cgroup(request) / "cgroup.kill").write_text("1")
     else:
         _iterate(request)
@@ -69,7 +70,7 @@ def _make(cgroup: pathlib.Path, containers: pathlib.Path) -> None:
 
 
 def _delegate(cgroup: pathlib.Path) -> None:
-    """Hand all controllers down, as the first container's runtime would."""
+    """Enable all controllers for child cgroups, as the first container's runtime would."""
     names = (cgroup / "cgroup.controllers").read_text().split()
     (cgroup / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in names))
 
@@ -77,7 +78,7 @@ def _delegate(cgroup: pathlib.Path) -> None:
 def _begin(steps: list[dict[str, Any]]) -> None:
     for step in steps:
         _prepare(step)
-        # A pipe of ours, to us or to who asked us, would stay open as long as the container is alive.
+        # No pipe: a pipe to this driver or to its caller would stay open as long as the container is alive.
         with tempfile.TemporaryFile() as err:
             done = subprocess.run(
                 step["run"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err, check=False
@@ -105,7 +106,7 @@ def _iterate(request: dict[str, Any]) -> None:
         with _span(cgroup, spans):
             _burn(own, request["burn"])
     before, after = spans[0][0], spans[-1][1]
-    # What the groups took, not what was waited between them.
+    # The time of the groups, without the waits between them.
     took = sum(end["monotonic_ns"] - begin["monotonic_ns"] for begin, end in spans)
     after["monotonic_ns"] = before["monotonic_ns"] + took
     alive = _alive(_cgroup(request["crowd"])) if request["crowd"] else 0
@@ -156,19 +157,20 @@ def _account(cgroup: pathlib.Path) -> dict[str, int]:
         "cached_kib": int(memory["Cached"].split()[0]),
         "ticks": sum(ticks),
         "steal_ticks": ticks[7],
-        # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, too coarse for a short run.
+        # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, which is too coarse for a
+        # short run.
         "usage_usec": stat["usage_usec"],
     }
 
 
 def _run(group: list[dict[str, Any]], cgroup: pathlib.Path, timeout: float) -> list[dict[str, object]]:
-    # Only what is started enters the cgroup: of a task that runs, and reads its own account, the kernel has not counted
-    # what it did since its last tick (0.1 % of a start). And it writes into files: a reader at the other end of a pipe
-    # would work more or less often as it is scheduled.
-    # Whether one who is woken preempts who woke him is for the scheduler to say by nanoseconds, and what comes together
-    # afterwards depends on it: servers differed by 0.3 %. Under this policy (sched(7)) he waits.
-    # It is set first: a change of policy has the kernel count what a task ran till then, a change of cgroup does not.
-    # What Python did since its last tick, up to 3 ms, went to the old cgroup or to the new one, as it happened.
+    # Only the started program enters the cgroup. If the driver ran in it and read its own CPU time, the time since the
+    # last tick would be missing (0.1 % of a start). The program writes into files, because a reader at the other end of
+    # a pipe would be scheduled more or less often. Whether a woken task preempts the task that woke it depends on
+    # nanoseconds in the scheduler, and later events depend on that: servers differed by 0.3 %. Under this policy
+    # (sched(7)) the woken task waits. The policy is set first: on a change of policy the kernel accounts for the task's
+    # run time so far, on a change of cgroup it does not. Otherwise up to 3 ms of Python since its last tick would count
+    # for the old cgroup or for the new one, at random.
     def enter() -> None:
         file = os.open(cgroup / "cgroup.procs", os.O_WRONLY)
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -205,7 +207,7 @@ def _burn(cgroup: pathlib.Path, seconds: float) -> None:
     if child:
         os.waitpid(child, 0)
         return
-    # Inside only while it burns: that a process of this size begins and ends would be counted too.
+    # In the cgroup only while it burns: otherwise the start and end of a process of this size would be counted too.
     (cgroup / "cgroup.procs").write_text("0")
     until = time.process_time_ns() + int(seconds * 1e9)
     while time.process_time_ns() < until:

@@ -1,4 +1,4 @@
-"""What a machine is, as values: its shape (``MachineSpec``), its wiring on this host, and libvirt's XML made of both.
+"""A machine as values: its shape (``MachineSpec``), its connections on this host, and the XML for libvirt.
 
 Everything here is pure. Differences between tiers are rows of ``TIERS``, not branches.
 """
@@ -19,21 +19,24 @@ from testbed.record import Tier
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 CPU = "Haswell-noTSX"
-"""One named model for every emulated machine: the newest with AVX2 that QEMU's TCG carries whole since 7.2, once what
-``_NOT_EMULATED`` lists is masked. Counts of instructions depend on it, so it is a checked fact."""
+"""One named model for every emulated machine. Counts of instructions depend on it, so it is a checked fact.
+
+It is the newest with AVX2 that QEMU's TCG emulates since 7.2, except for the masked features (``_NOT_EMULATED``).
+"""
 
 HOST_CPU = "host"
 """Instead of a model's name, under KVM only: the processor of this host."""
 
-# TCG of QEMU 7.2 warns about the first four, later ones emulate some of them: masked, a guest sees the same on all.
-# cx16: TCG of 7.2 clobbers flags in CMPXCHG16B when there is more than one processor, and Linux 6.12 double-faults
-# in kmem_cache_alloc. It is masked with one processor too, so that all emulated machines are alike.
+# TCG of QEMU 7.2 warns about the first four, later ones emulate some of them: when they are masked, a guest sees the
+# same features on all versions. cx16: TCG of 7.2 clobbers flags in CMPXCHG16B when there is more than one processor,
+# and Linux 6.12 double-faults in kmem_cache_alloc. It is masked with one processor too, so that all emulated machines
+# are alike.
 _NOT_EMULATED = ("pcid", "x2apic", "tsc-deadline", "invpcid", "cx16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierRow:
-    """How a tier looks in the domain: libvirt's type, masked features, further words for QEMU, for the kernel."""
+    """A tier in the domain's XML: libvirt's type, masked features, additional words for QEMU and for the kernel."""
 
     virt: str
     masked: tuple[str, ...] = ()
@@ -41,47 +44,48 @@ class TierRow:
     kernel: tuple[str, ...] = ()
 
 
-# TCG does not speculate. An emulated Haswell would have the guest work around the bugs of the real one (page tables
-# switched at each entry, retpolines): a fifth of the host's time, and counted as if a system call cost it.
+# TCG does not speculate. On an emulated Haswell the guest would work around the bugs of the real one (page tables
+# switched at each entry, retpolines). That takes a fifth of the host's time, and is counted as a cost of each system
+# call.
 _NO_WORKAROUNDS = ("mitigations=off",)
 
-# What interrupts, and what RCU calls back (it frees what a container's end leaves), runs on top of whichever task is
-# running and is counted as its own, since these kernels do not keep interrupts' time apart: equal starts differed by
-# 0.15 %, and those that read a disk by 0.16 %, as a block is there before the task has gone to sleep or after. In
-# threads of their own they are not (docs/machines.md).
+# Interrupt handlers and RCU callbacks (which free what an ended container leaves) run on top of the current task. These
+# kernels do not count interrupt time separately, so it counts as that task's time. Equal starts differed by 0.15 %;
+# starts that read a disk differed by 0.16 %, because a block arrives before or after the task sleeps. In threads of
+# their own, handlers and callbacks are not counted as the task's (docs/machines.md).
 _INTERRUPTS_APART = ("rcu_nocbs=all", "threadirqs")
 
-# Debian's kernels have a task that should make room go on in the kernel until it gives way, and what it does meanwhile
-# is charged to whoever comes next (docs/machines.md): one start in thirty was 2 % too cheap. Preempted at once, equal
-# starts of Python, which had differed by up to 0.14 %, differ by 0.003 %.
+# In Debian's kernels a task that should be preempted continues in the kernel until it yields. What it does until then
+# is charged to the next task (docs/machines.md): one start in thirty was 2 % too cheap. With immediate preemption,
+# equal starts of Python differ by 0.003 %; before, they differed by up to 0.14 %.
 _PREEMPTED = ("preempt=full",)
 
 # A huge page is cleared byte by byte: 4.3 million instructions, as many as a small program, at each start of a program
-# whose allocator wants 2 MiB (jemalloc); and whether one is free is for what ran before to say.
+# whose allocator wants 2 MiB (jemalloc); and whether one is free depends on what ran before.
 _SMALL_PAGES = ("transparent_hugepage=never",)
 
-# Whoever starts a process, a cgroup or a network takes memory that each processor has a copy of, and the kernel looks
-# for it block by block. By default a chunk has 2 MiB, 512 blocks (mm/percpu.c), and how many are passed is for the
-# holes to say that others left: of 60 clones a quarter needed 1.2 % less for a start, all the time. Built of pages a
-# chunk is as small as can be, and the same clones differ by 0.07 % (standard deviation).
+# The start of a process, a cgroup or a network allocates per-processor memory, and the kernel searches for it block by
+# block. By default a chunk has 2 MiB, 512 blocks (mm/percpu.c). The number of blocks that the search passes depends on
+# the holes that others left: of 60 clones a quarter always needed 1.2 % less for a start. With chunks of pages, the
+# smallest possible, the same clones differ by 0.07 % (standard deviation).
 _SMALL_CHUNKS = ("percpu_alloc=page",)
 
-# For one processor slabs are small, eight objects of some kinds (mm/slub.c). A loop that makes and frees as many as lie
-# across the end of one is between two slabs each time, the slow way, or never: of equal loops of fork and exec a fifth
-# needed 0.2 % more, each as long as it lived. Of eight pages they differ by 0.02 %.
+# For one processor slabs are small, eight objects of some kinds (mm/slub.c). A loop that allocates and frees objects
+# may cross the end of a slab each time, which takes the slow path, or never: of equal loops of fork and exec a fifth
+# needed 0.2 % more, throughout their lifetime. With slabs of eight pages they differ by 0.02 %.
 _LARGE_SLABS = ("slub_min_order=3",)
 
 # With "fast strings" the kernel clears and copies by `rep stosb` and `rep movsb`, which QEMU emulates and counts byte
-# by byte: 4,096 instructions a page, where a processor that has them needs some hundred cycles. Without, it takes eight
-# bytes at a time. A slab that is full takes pages, which are cleared, and whether it is full differs between clones:
-# eight starts of a container differed by 0.33 % (standard deviation), without fast strings by 0.13 %.
+# by byte: 4,096 instructions a page, where a processor that has them needs some hundred cycles. Without them the kernel
+# copies eight bytes at a time. A full slab allocates pages, which are cleared, and whether a slab is full differs
+# between clones: eight starts of a container differed by 0.33 % (standard deviation), without fast strings by 0.13 %.
 _BYTE_BY_BYTE = ("erms",)
 
 TIERS = {
     Tier.KVM: TierRow(virt="kvm"),
     Tier.TCG: TierRow(virt="qemu", masked=_NOT_EMULATED, kernel=_NO_WORKAROUNDS),
     # shift=0: one instruction is one nanosecond of the guest's clock. sleep=on: an idle guest waits in real time,
-    # without which its timers would run ahead of the network and of us.
+    # otherwise its timers would run ahead of the network and of the lab.
     Tier.ICOUNT: TierRow(
         virt="qemu",
         masked=(*_NOT_EMULATED, *_BYTE_BY_BYTE),
@@ -90,8 +94,9 @@ TIERS = {
     ),
 }
 
-# What every guest is told. `panic=-1 oops=panic`: a splat ends the machine at once, and libvirt tells us. `loglevel=5`
-# keeps warnings on the console and drops the boot's chatter, which a serial port under TCG prints slowly.
+# The kernel words of every guest. `panic=-1 oops=panic`: a splat ends the machine at once, and libvirt reports that.
+# `loglevel=5` keeps warnings on the console and drops the other messages of the boot, which a serial port under TCG
+# prints slowly.
 _KERNEL_WORDS = (
     "root=/dev/vda",
     "rw",
@@ -111,9 +116,9 @@ _CREDENTIAL = "systemd.set_credential_binary="
 class MachineSpec:
     """What to boot. ``cpu``: a model's name, or ``HOST_CPU``; ``kernel_words``: added to the kernel's command line.
 
-    ``unmasked``: features of the model that are left to this machine although its tier masks them. ``store``: a raw
-    disk with container images (``lab.build.store``), which the machine only reads, as do others at the same time.
-    ``pcr_banks``: the active banks of its TPM; without ``tpm`` it has none, and IMA extends nothing.
+    ``unmasked``: features of the model that this machine has although its tier masks them. ``store``: a raw disk with
+    container images (``lab.build.store``), which the machine only reads; other machines read it at the same time.
+    ``pcr_banks``: the active banks of its TPM; without ``tpm`` it has no TPM, and IMA extends nothing.
     """
 
     name: str
@@ -132,7 +137,7 @@ class MachineSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """Where one machine's ends are on this host. ``port`` is a TCP port of 127.0.0.1 that leads to the guest's sshd."""
+    """One machine's files, sockets and port on this host. ``port`` of 127.0.0.1 leads to the guest's sshd."""
 
     domain: str
     uuid: str
@@ -143,16 +148,16 @@ class Wiring:
 
 
 def masked(spec: MachineSpec) -> tuple[str, ...]:
-    """Return the features that the machine's processor lacks of its model. Counts of instructions depend on them."""
+    """Return the model's features that the machine's processor does not have; they change counts of instructions."""
     return tuple(feature for feature in TIERS[spec.tier].masked if feature not in spec.unmasked)
 
 
 def check_words(words: Sequence[str], tier: Tier | None = None) -> None:
-    """Raise ``SpecError`` for a word of a person's that sets what the testbed sets on the kernel's command line.
+    """Raise ``SpecError`` for a user's word that sets what the testbed sets on the kernel's command line.
 
     ``tier``: if it is known yet, the words of the tier count too.
 
-    The kernel takes the last of two words with one key: the machine would not be the one that the tier promises.
+    Of two words with one key the kernel uses the last one, so the machine would not have the settings of its tier.
     """
     of_tier = TIERS[tier].kernel if tier else ()
     ours = {_word_key(word): word for word in (*_KERNEL_WORDS, *of_tier, f"{_CREDENTIAL}...")}
@@ -163,7 +168,7 @@ def check_words(words: Sequence[str], tier: Tier | None = None) -> None:
 
 
 def _word_key(word: str) -> str:
-    """Return what a word sets: `-` and `_` are one to the kernel, ``ro`` and ``rw`` are two values of one switch."""
+    """Return what a word sets: the kernel treats `-` and `_` alike; ``ro`` and ``rw`` are values of one switch."""
     key = word.partition("=")[0].replace("-", "_")
     return "rw" if key == "ro" else key
 
@@ -192,7 +197,7 @@ def domain_xml(spec: MachineSpec, wiring: Wiring, kernel_command_line: str) -> s
     _add_boot(domain, spec, kernel_command_line)
     _add_cpu(domain, spec)
     _add(domain, "clock", offset="utc")
-    # A guest that stops, however it does, ends its machine: libvirt's event then tells us.
+    # A guest that stops for any reason ends its machine, and libvirt reports that as an event.
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _add(domain, event, text="destroy")
     _add_devices(domain, wiring, spec)
@@ -201,15 +206,15 @@ def domain_xml(spec: MachineSpec, wiring: Wiring, kernel_command_line: str) -> s
 
 
 def network_words(port: int) -> tuple[str, ...]:
-    """Return QEMU's words for a user-mode network; libvirt's own port forwarding wants passt, which is younger."""
+    """Return QEMU's words for a user-mode network; libvirt's own port forwarding needs passt, which is newer."""
     forward = f"hostfwd=tcp:127.0.0.1:{port}-:22"
     return ("-netdev", f"user,id=n0,{forward}", "-device", "virtio-net-pci,netdev=n0,addr=0x10,mac=52:54:00:74:62:01")
 
 
 def rewire(xml: str, wiring: Wiring) -> str:
-    """Return the XML of a saved machine for a clone of it: the same machine with its ends elsewhere on this host.
+    """Return the XML of a saved machine for a clone of it: the same machine with its own files, sockets and port.
 
-    libvirt knows a machine by name and UUID, so each clone has its own: two can run at the same time.
+    libvirt identifies a machine by name and UUID, so each clone has its own: two can run at the same time.
     """
     domain = etree.fromstring(xml)
     _find(domain, "name").text = wiring.domain
@@ -241,7 +246,8 @@ def _add_cpu(domain: etree._Element, spec: MachineSpec) -> None:
     if spec.cpu == HOST_CPU:
         _add(domain, "cpu", mode="host-passthrough")
         return
-    # check=none: libvirt compares with the host's processor, which an emulated one has nothing to do with.
+    # check=none: otherwise libvirt compares the model with the host's processor, which does not matter for an emulated
+    # one.
     check = "full" if spec.tier is Tier.KVM else "none"
     cpu = _add(domain, "cpu", mode="custom", match="exact", check=check)
     _add(cpu, "model", text=spec.cpu, fallback="forbid")
@@ -252,7 +258,7 @@ def _add_cpu(domain: etree._Element, spec: MachineSpec) -> None:
 def _add_devices(domain: etree._Element, wiring: Wiring, spec: MachineSpec) -> None:
     devices = _add(domain, "devices")
     disk = _add(devices, "disk", type="file", device="disk")
-    # cache=unsafe: nobody needs the disk of a machine whose host died, and flushes would time the host's disk.
+    # cache=unsafe: the disk of a machine is not needed after its host died, and flushes would measure the host's disk.
     _add(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
     _add(disk, "source", file=str(wiring.disk))
     _add(disk, "target", dev="vda", bus="virtio")

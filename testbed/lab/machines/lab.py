@@ -1,4 +1,4 @@
-"""Where machines are booted and restored. Each is a context manager that leaves on disk only its texts."""
+"""Where machines are booted and restored. Each is a context manager; only the machine's text files stay on disk."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Lab:
                 yield machine
 
     def destroy_all(self) -> None:
-        """End every machine at once; whoever waits for one gets ``LostMachine``."""
+        """End every machine at once; all code that waits for one gets ``LostMachine``."""
         for name in list(self._fates):
             self._destroy(name)
 

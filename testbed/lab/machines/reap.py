@@ -1,8 +1,9 @@
-"""What is left when a `testbed` process was killed (SIGKILL, power): how it is found again and cleaned up.
+"""What remains when a `testbed` process was killed (SIGKILL, power): how it is found again and cleaned up.
 
-Whoever takes something that outlives its process (a machine, a directory) holds a record of it meanwhile. ``collect``
-looks for records whose owner is gone. A process belongs to a record if it is one of ``PROGRAMS``, runs as this user and
-names one of the record's directories among its arguments; each directory's name is random, so nobody else names it.
+Code that creates something that outlives its process (a machine, a directory) keeps a record of it meanwhile.
+``collect`` looks for records whose owner is gone. A process belongs to a record if it is one of ``PROGRAMS``, runs as
+this user and names one of the record's directories among its arguments; each directory's name is random, so no other
+process names it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _START_FIELD = 19  # of /proc/PID/stat, counted after the program's name: field 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A process, told from later ones with its number. ``start``: clock ticks since the host's boot."""
+    """A process, distinguished from later ones with its number. ``start``: clock ticks since the host's boot."""
 
     pid: int
     start: int
@@ -109,7 +110,7 @@ def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
         try:
             record = read_record(path)
         except FileNotFoundError:
-            continue  # its owner let go of it meanwhile
+            continue  # its owner removed it meanwhile
         except (OSError, ValueError, KeyError, TypeError) as error:
             done.append(f"left in place: {path} is not a record ({error!r})")
             continue
@@ -122,7 +123,7 @@ def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
 
 
 def read_record(path: Path) -> Holding:
-    """Read a record. Raises ``ValueError``, ``KeyError`` or ``TypeError`` if it is none."""
+    """Read a record. Raises ``ValueError``, ``KeyError`` or ``TypeError`` if it is not one."""
     fields = json.loads(path.read_text())
     return Holding(**fields | {"owner": Owner(**fields["owner"]), "directory": Path(fields["directory"])})
 
@@ -146,19 +147,19 @@ def host_boot_id() -> str:
 
 
 def elsewhere(owner: Owner) -> bool:
-    """Tell whether we cannot see if ``owner`` lives: on another host or in another container that shares our home."""
+    """Return whether this process cannot see ``owner``: on another host, or in another container with this home."""
     here = ourselves()
     return owner.host != here.host or (owner.boot_id == here.boot_id and owner.pid_namespace != here.pid_namespace)
 
 
 def alive(owner: Owner) -> bool:
-    """Tell whether that very process still runs."""
+    """Return whether exactly that process still runs."""
     process = read_process(owner.pid)
     return owner.boot_id == host_boot_id() and process is not None and process.start == owner.start
 
 
 def read_process(pid: int) -> Process | None:
-    """Return what /proc says of a process, ``None`` if there is none (any more)."""
+    """Return what /proc says about a process, ``None`` if it does not exist (any more)."""
     proc = Path(f"/proc/{pid}")
     try:
         stat = (proc / "stat").read_text()
@@ -172,7 +173,7 @@ def read_process(pid: int) -> Process | None:
 
 
 def belongs(process: Process, directory: Path) -> bool:
-    """Tell whether a process is one of ours that works in ``directory``."""
+    """Return whether a process is one of the testbed's that works in ``directory``."""
     ours = bool(process.argv) and Path(process.argv[0]).name in PROGRAMS and process.uid == os.getuid()
     return ours and any(f"{directory}/" in f"{word}/" for word in process.argv[1:])
 
@@ -198,14 +199,14 @@ def _clean(record: Holding, destroy: Destroy) -> tuple[list[str], bool]:
 
 
 def _remove(directory: Path) -> None:
-    # Another process may clean up after the same owner at the same time: what it took, we do not find.
+    # Another process may clean up after the same owner at the same time: what it removed is not found here.
     while directory.exists():
         with suppress(FileNotFoundError):
             shutil.rmtree(directory)
 
 
 def _end(process: Process) -> bool:
-    # A pidfd names this very process: its number cannot come to mean another one between our look and our signal.
+    # A pidfd names exactly this process: its number cannot become another process between the check and the signal.
     try:
         fd = os.pidfd_open(process.pid)
     except ProcessLookupError:
