@@ -1,4 +1,4 @@
-"""Conduct a campaign, then report it: what the commands that boot a whole experiment share."""
+"""Run a campaign, then report it: the shared part of the commands that boot a whole experiment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def conduct(
     kernel_args: Sequence[str] = (),
     **more: Any,
 ) -> tuple[LoadedCampaign, int]:
-    """Conduct the campaign of an experiment file and write its report. Return it as read, and the exit status."""
+    """Run the campaign of an experiment file and write its report. Return the loaded campaign, and the exit status."""
     from testbed.lab import campaign  # noqa: PLC0415 - so that --help works without libvirt
 
     experiment = spec.load(path, overrides, ima_policies=ima_policies, kernel_args=kernel_args)

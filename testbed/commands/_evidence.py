@@ -1,4 +1,4 @@
-"""Honest evidence to attack, and what attacks gave: what ``testbed mutate`` and ``testbed audit`` share."""
+"""Honest evidence to attack, and results of attacks: the shared part of ``testbed mutate`` and ``testbed audit``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AK = click.option(
 )
 NONCE = click.option("--nonce", metavar="HEX", help="Its nonce; default: the one in bundle.json.")
 PCRS = click.option(
-    "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs that it quotes."
+    "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs in its quote."
 )
 
 
@@ -50,7 +50,7 @@ def key_of(bundle: Path, given: Path | None) -> bytes:
 
 
 def nonce_of(bundle: Path, given: str | None) -> bytes:
-    """Return the nonce. The one that the bundle claims is good enough to attack it, never to trust it."""
+    """Return the nonce. The bundle's own claim is good enough to attack the bundle, never to trust it."""
     if given is not None:
         return parse_nonce(given)
     try:
@@ -61,7 +61,7 @@ def nonce_of(bundle: Path, given: str | None) -> bytes:
         raise SpecError(
             f"{bundle}: expected a nonce in bundle.json, got none that can be read", "give --nonce"
         ) from error
-    click.echo(f"note: nonce {claimed} is the bundle's own claim; a verifier never takes it from there", err=True)
+    click.echo(f"note: nonce {claimed} is the bundle's own claim; a verifier never trusts it", err=True)
     return nonce
 
 

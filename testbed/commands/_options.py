@@ -11,7 +11,7 @@ from testbed import plugins
 
 
 class OneOf(click.ParamType):  # type: ignore[type-arg] # older versions of click have no argument
-    """One of some names, which are looked up when the option is given: their files need not be there for ``--help``."""
+    """A choice of names, which are looked up only when the option is given: ``--help`` works without their files."""
 
     name = "name"
 

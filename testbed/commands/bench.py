@@ -33,7 +33,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @CONNECT
 @_JSON
 def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
-    """Price the measurer's events: the hook alone, a known file, a new file by size, fork+exec+exit.
+    """Measure the cost of the measurer's events: the hook alone, a known file, a new file by size, fork+exec+exit.
 
     The machine is emulated with a counted clock (tier icount), so each number counts instructions, not time. Each arm
     is restored from one saved machine. Exit status: 1 if a target is missed.
@@ -66,7 +66,7 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
         }
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
-        click.echo(f"guest instructions an event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
+        click.echo(f"guest instructions per event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
         click.echo(prices.markdown(rows, hot))
     sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
 
@@ -86,10 +86,10 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     help="Give the machine a TPM with this PCR bank; repeatable.",
 )
 def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...], *, as_json: bool) -> None:
-    """Price one more entry of the IMA log at 1,000, 10,000, 100,000 and 1,000,000 entries.
+    """Measure the cost of one more entry of the IMA log at 1,000, 10,000, 100,000 and 1,000,000 entries.
 
     Counted in guest instructions (tier icount). Without --bank the machine has no TPM and IMA extends no PCR: the rest
-    of the price stays the same, and a million entries take minutes. With a bank each entry waits a millisecond.
+    of the cost stays the same, and a million entries take minutes. With a bank each entry waits a millisecond.
     """
     from testbed.lab import campaign, facts  # noqa: PLC0415
     from testbed.lab.bench import events as benchmark  # noqa: PLC0415

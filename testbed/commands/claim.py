@@ -40,8 +40,8 @@ _PLAIN = 160
 def command(*, measurer: str, workload: str, image: Path | None, as_json: bool) -> None:
     """Print what MEASURER must log when WORKLOAD runs, computed from the container image alone.
 
-    The ground truth comes first: each file whose code runs, and how it comes to run. No machine is booted. A container
-    is named by its role: one name for each container of the workload.
+    The ground truth comes first: each file whose code runs, and by which route. No machine is booted. Each container of
+    the workload is named by its role.
     """
     chosen, program = plugins.measurer(measurer), plugins.workload(workload)
     ran = truth_of(program, image or _built(program), launches=chosen.mode in LAUNCHING)
@@ -61,9 +61,10 @@ def command(*, measurer: str, workload: str, image: Path | None, as_json: bool) 
 
 
 def truth_of(workload: Workload, archive: Path, *, launches: bool) -> list[Ran]:
-    """Return what runs in one start of a workload. A container's name is its role's number: ``container-0``.
+    """Return what runs in one start of a workload. A container is named by its role's number: ``container-0``.
 
-    ``launches``: also how each container is started. Raises ``BuildError`` if the archive has not what is executed.
+    ``launches``: also how each container is started. Raises ``BuildError`` if the archive does not have an executed
+    file.
     """
     ran: list[Ran] = []
     for number, role in enumerate(workload.roles):

@@ -24,11 +24,11 @@ from testbed.rundir import Campaign, load
 def command(context: click.Context, campaigns: tuple[Path, ...], axis: str | None) -> None:
     """Compare the overheads in the cells that several CAMPAIGNS share, or two sides of one campaign.
 
-    CAMPAIGNS are directories. A cell is shared if kernel, runtime, workload and measurer have the same names. What else
-    differs (measurer, kernel, images, command line, commit) is named beside each ratio.
+    CAMPAIGNS are directories. A cell is shared if kernel, runtime, workload and measurer have the same names. Other
+    differences (measurer, kernel, images, command line, commit) are listed beside each ratio.
 
     Exit status: 1 if a shared overhead differs by more than 0.1 % (servers: 0.5 %) or an A/A interval is wider than
-    that; 2 if nothing is shared; 4 if the campaigns differ in tier or in the version of QEMU.
+    that; 2 if no cell is shared; 4 if the campaigns differ in tier or in the version of QEMU.
     """
     loaded = [load(Campaign(path=path)) for path in campaigns]
     if axis is None:

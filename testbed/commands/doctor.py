@@ -22,7 +22,7 @@ def command(*, as_json: bool) -> None:
 
 
 def line(capability: probe.Capability) -> str:
-    """Return a capability's line: a verdict, its name, what was found, what fixes it."""
+    """Return a capability's lines: verdict, name, what was found, and the command that fixes it."""
     verdict = "ok" if capability.ok else "MISSING" if capability.needed else "no"
     remedy = f"   remedy: {capability.remedy}" if capability.remedy and not capability.ok else ""
     return f"{verdict:8}{capability.name:20} {capability.found}{remedy}"

@@ -26,7 +26,8 @@ def command(*, archives: Sequence[Path], nodes: bool, as_json: bool) -> None:
     """Print the digest of each image's tree: OCI archives of one image, or directories that hold a tree.
 
     `ctr-image` and `ctr-launch` entries have this digest (docs/formats.md, section 3), and `images.NAME.digest` of a
-    policy has it. A directory is read as it is on its file system, owners included: run it as a user who may read all.
+    policy has it. A directory is read as it is on its file system, owners included: run it as a user who may read all
+    files.
     """
     trees = [(archive, measure(archive)) for archive in archives]
     if as_json:

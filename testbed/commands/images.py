@@ -76,9 +76,9 @@ def list_() -> None:
     "--all", "everything", is_flag=True, help="Also remove everything that is complete; it is built again on demand."
 )
 def gc(*, everything: bool) -> None:
-    """Remove what killed builders left. What is being built now stays.
+    """Remove what killed builds left. Builds in progress stay.
 
-    Before --all, end all campaigns: the disks of their machines are overlays of the disks that would be removed.
+    Before --all, end all campaigns: the disks of their machines are overlays of disks that --all removes.
     """
     removed = cache.gc(everything=everything)
     click.echo(f"removed {len(removed)} director{'y' if len(removed) == 1 else 'ies'} from {cache.root()}")
@@ -102,7 +102,7 @@ def choose(listed: Sequence[Buildable], names: Sequence[str]) -> list[Buildable]
 
 
 def mebibytes(size: int) -> str:
-    """Return a size as people read it."""
+    """Return a size in a form that people read."""
     return f"{size / (1 << 20):,.0f} MiB"
 
 

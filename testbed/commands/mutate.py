@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Forge the honest evidence in BUNDLE as a named attack does, and print the command that judges it.
 
-    Give --list, or --apply NAME -o DIRECTORY. Nothing of BUNDLE is changed.
+    Give --list, or --apply NAME -o DIRECTORY. BUNDLE is not changed.
     """
     if listed == (name is not None):
         raise click.UsageError("expected either --list or --apply NAME")
@@ -67,7 +67,7 @@ def _key_name(forged: Forged) -> str:
 
 
 def command_line(forged: Forged, directory: Path) -> list[str]:
-    """Return the command that judges the evidence in ``directory`` as the attack's verifier would."""
+    """Return the `testbed verify` command that judges the evidence in ``directory``."""
     argv = ["testbed", "verify", f"{directory}", "--ak", f"{directory / _key_name(forged)}"]
     argv += ["--nonce", forged.nonce.hex(), "--pcrs", forged.pcrs]
     if forged.ak_parent is not None:

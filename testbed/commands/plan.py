@@ -1,4 +1,4 @@
-"""Show the cells of EXPERIMENT (a TOML file), the minutes and the disk that they will take."""
+"""Show the cells of EXPERIMENT (a TOML file), and the minutes and disk space that they will take."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def command(
     max_minutes: float | None,
     order: bool,
 ) -> None:
-    """Show the cells of EXPERIMENT (a TOML file), the minutes and the disk that they will take.
+    """Show the cells of EXPERIMENT (a TOML file), and the minutes and disk space that they will take.
 
-    Times are medians of earlier runs below --results, on whichever host they ran. For a run without an earlier one
-    the time is a guess. Images and kernels that are not in the cache take additional time.
+    Times are medians of earlier runs below --results, on any host. For a run without an earlier one the time is a
+    guess. Images and kernels that are not in the cache take additional time.
     """
     wish = spec.load(experiment, overrides, ima_policies=ima_policies, kernel_args=kernel_args)
     try:
@@ -95,8 +95,8 @@ def command(
 
 
 def _table(wish: Experiment, decided: Plan, cells: Iterable[Cell], known: estimate.History) -> Table:
-    """Return a row a (kernel, runtime, workload, attack), a column a measurer: seconds of a run, ``?`` if guessed."""
-    table = Table("workload", *wish.measurers, box=None, caption=f"seconds a run; each runs in {wish.blocks} blocks")
+    """Return a row per (kernel, runtime, workload, attack), a column per measurer: seconds, or ``?`` for a guess."""
+    table = Table("workload", *wish.measurers, box=None, caption=f"seconds per run; each runs in {wish.blocks} blocks")
     rows: dict[str, dict[str, str]] = {}
     for cell in cells:
         name = " ".join((cell.workload, *_where(wish, cell)))

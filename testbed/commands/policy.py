@@ -32,7 +32,7 @@ _STDOUT = Path("-")
 
 
 def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of what makes a policy."""
+    """Add the options of commands that make a policy."""
     output = click.option(
         "-o",
         "--output",
@@ -53,7 +53,7 @@ def command() -> None:
 @click.argument("archives", nargs=-1, required=True, type=_FILE, metavar="OCI-ARCHIVE...")
 @_writes
 def from_image_command(archives: Sequence[Path], output: Path, onto: Path | None) -> None:
-    """List every regular file of container images; a container can be of any of them."""
+    """List every regular file of container images; a container can have been started from any of them."""
     _write(from_images(archives), output, onto)
 
 
@@ -84,7 +84,7 @@ def from_log_command(
     output: Path,
     onto: Path | None,
 ) -> None:
-    """List what the log in BUNDLE has measured: trust on first use.
+    """List all files and buffers in the log of BUNDLE (trust on first use).
 
     With --ak and --nonce the bundle is verified and only attested entries count; exit status 1 and no policy if it is
     not trusted. Without them nothing is verified.
@@ -128,7 +128,7 @@ def _all_entries(bundle: Path) -> Iterator[Entry]:
 
 
 def _write(made: MadePolicy, output: Path, onto: Path | None) -> None:
-    """Write a policy that has been checked. Deterministic: the same things give the same bytes."""
+    """Write a policy that has been checked. Deterministic: the same content gives the same bytes."""
     document = made.document
     if onto is not None:
         base = parse_document(read_policy_file(onto), str(onto))
@@ -157,6 +157,6 @@ def _write(made: MadePolicy, output: Path, onto: Path | None) -> None:
 
 
 def _track(paths: list[bytes]) -> Iterable[bytes]:
-    """Show a bar on a terminal, nothing anywhere else."""
+    """Show a bar on a terminal; print nothing elsewhere."""
     hidden = not sys.stderr.isatty()
     return track(paths, "hashing", console=Console(stderr=True), transient=True, disable=hidden)

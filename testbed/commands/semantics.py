@@ -30,9 +30,9 @@ _KEPT = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class _Log:
-    """What one log says, of entries that fit their digest: ``namespaced`` lines, ``plain`` digests by path.
+    """The content of one log, from entries that fit their digest: ``namespaced`` lines, ``plain`` digests by path.
 
-    ``counted``: the other lines, of which the first of each PCR, kind and size of digest stands for so many.
+    ``counted``: the other lines: the first one of each PCR, kind and size of digest, and how many there are.
     """
 
     path: str
@@ -59,10 +59,10 @@ class _Log:
 def command(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) -> None:
     """Report what the digests in each LOG bind: the rule that made them, how many bits, which container.
 
-    LOG is an IMA log as the kernel shows it, binary or text; the damaged lines of a copied text are named. The plain
-    digests of all logs serve for each. Nothing is verified: there is no quote.
+    LOG is an IMA log as the kernel shows it, binary or text; damaged lines of a copied text are reported. The plain
+    digests of all logs are used for each log. Nothing is verified: there is no quote.
 
-    Exit status: 0 nothing found; 1 something found; 2 wrong arguments; 4 malformed log, or one without a line of a log.
+    Exit status: 0 nothing found; 1 something found; 2 wrong arguments; 4 malformed log, or a file without a log line.
     """
     said = [_read(str(path), _bytes(path)) for path in logs]
     namespaced = [line for log in said for line in log.namespaced]
@@ -83,7 +83,7 @@ def _plain(logs: Iterable[_Log], path: bytes) -> list[bytes]:
 
 
 def _bytes(path: Path) -> bytes:
-    """Read a plain file to the end: in securityfs the size of a file is no size."""
+    """Read a plain file to the end: in securityfs the size of a file is not its length."""
     try:
         with files.open_plain(path) as file:
             data = file.read(_LOG_MAX + 1)
@@ -154,7 +154,7 @@ def _why(line: Line) -> str:
 
 
 def _take(log: _Log, entry: Entry, where: str) -> None:
-    """Put an entry that fits its template digest to the plain digests or to the lines that are audited."""
+    """Add an entry that fits its template digest to the plain digests or to the audited lines."""
     log.entries += 1
     if entry.violation:
         log.violations += 1
@@ -193,7 +193,7 @@ def _damage(log: _Log, line: dict[str, Any]) -> None:
 
 
 def _note(log: _Log, finding: Finding) -> None:
-    """Keep the first ones: a log that is wrong in one way is mostly wrong in it on each line."""
+    """Keep the first findings: in a wrong log mostly every line has the same fault."""
     if len(log.findings) < SHOWN:
         log.findings.append(finding)
 

@@ -1,4 +1,4 @@
-"""Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
+"""Boot a machine, copy the measurer into it, and open a shell there. The machine ends with the shell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from testbed.measurers import DEPLOYED
     "--image", "images", multiple=True, type=OneOf(load_containers), help="Also load this container image; repeatable."
 )
 def command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]) -> None:
-    """Boot a machine, bring the measurer in, and open a shell in it. The machine ends with the shell."""
+    """Boot a machine, copy the measurer into it, and open a shell there. The machine ends with the shell."""
     # `--help` of this command works without libvirt.
     from testbed.lab import block, campaign  # noqa: PLC0415
     from testbed.lab.build.image import build_container_image  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Judge simulated campaigns whose truth is known, with the noise of instructions (counted) or seconds (timed)."""
+"""Judge simulated campaigns with known true effects, with the noise of instructions (counted) or seconds (timed)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _HEADER = ("truth", "detected", "within δ", "inconclusive", "invalid", "interva
 @click.option(
     "--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Margin of equality, 0.005 is 0.5 %."
 )
-@click.option("--fixed-order", is_flag=True, help="Run all blocks in the same order, to see what that does.")
+@click.option("--fixed-order", is_flag=True, help="Run all blocks in the same order, to see the effect.")
 @click.option("--campaigns", type=click.IntRange(min=1), default=simulate.CAMPAIGNS, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 def command(
     *, noise: str, blocks: int | None, delta: float | None, fixed_order: bool, campaigns: int, seed: int
 ) -> None:
-    """Judge simulated campaigns whose truth is known, with the noise of instructions (counted) or seconds (timed).
+    """Judge simulated campaigns with known true effects, with the noise of instructions (counted) or seconds (timed).
 
     The table has a line for an arm that costs nothing, one for the smallest effect that 80 % of campaigns should
     detect, and one for delta in either direction, which at most 5 % may call equal.

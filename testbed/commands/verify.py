@@ -49,8 +49,8 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
 @click.option(
     "--padded-sha1", is_flag=True, help="The kernel is older than 5.8: it extends each bank with a padded SHA-1."
 )
-@click.option("--policy", type=_FILE, help="Reference policy, to judge files by (docs/policy.md).")
-@click.option("--since", type=_FILE, help="Go on from the state that an earlier verification saved.")
+@click.option("--policy", type=_FILE, help="Reference policy that says which files may run (docs/policy.md).")
+@click.option("--since", type=_FILE, help="Continue from the state that an earlier verification saved.")
 @click.option("--recheck", is_flag=True, help="With --since: also hash the log before that state again.")
 @click.option("--save-state", type=_OUT, help="Save what this verification attested, if it is trusted.")
 @click.option(
@@ -140,7 +140,7 @@ def _save(path: Path, verdict: Verdict) -> None:
 
 
 def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
-    """Yield the verdict first, then the findings, then what it is about."""
+    """Yield the verdict first, then the findings, then the log, PCRs and containers."""
     unjudged = verdict.judgement is Judgement.TRUSTED and not judged
     yield f"{verdict.judgement}{' (log authentic, files not judged)' if unjudged else ''}"
     for finding in verdict.findings[:_SHOWN]:
