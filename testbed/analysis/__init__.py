@@ -1,1 +1,1 @@
-"""From a campaign's directory to tables, figures and a report: pure functions at the desk, no machine in sight."""
+"""From a campaign's directory to tables, figures and a report: pure functions at the desk, without a machine."""

@@ -89,7 +89,7 @@ def _effect(other: pd.Series[float], first: pd.Series[float], *, paired: bool) -
 
 
 def text(ratios: Iterable[AxisRatio], axis: str, question: Question) -> Iterator[str]:
-    """Yield the lines of a page: a table with one row a ratio, and what it means."""
+    """Yield the lines of a page: a table with one row per ratio, and what it means."""
     reading = metrics.reading(metrics.PRIMARY, question.tier)
     assert reading is not None, "there is a ratio only of a metric that means something on its tier"
     listed = list(ratios)

@@ -102,7 +102,7 @@ def labels(
 
 
 def lines(found: Sequence[Difference]) -> Iterator[str]:
-    """Yield one line a difference, with its value in each campaign; of digests the first twelve digits."""
+    """Yield one line per difference, with its value in each campaign; of digests the first twelve digits."""
     for one in found:
         where = f" ({one.kernel})" if one.kernel else ""
         values = " | ".join(_DIGEST.sub(r"\1...", value) or "(empty)" for value in one.values)

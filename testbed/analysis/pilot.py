@@ -151,7 +151,7 @@ def _trends(rows: pd.DataFrame) -> Iterator[tuple[str, pilot.Trend]]:
 
 
 def text(result: PilotResult) -> Iterator[str]:
-    """Yield the lines of a page: a row a contrast, then the number of blocks that answers all of them."""
+    """Yield the lines of a page: a row per contrast, then the number of blocks that answers all of them."""
     yield from markdown.table(_HEADER, (_cells(row) for row in result.rows))
     yield ""
     yield (

@@ -12,7 +12,7 @@ HOT_TARGET = 1.03
 HOT_TARGET_6_1 = 1.04
 COLD_TARGET = 1.15
 LINE_TARGET = 0.01
-# What must not depend on bytes: its price of a byte over that of a byte which is hashed.
+# What must not depend on bytes: its price per byte over the price of a hashed byte.
 FLAT_TARGET = 0.001
 _MEBIBYTE = 1 << 20
 # Of two points every line is straight.

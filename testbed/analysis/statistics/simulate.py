@@ -32,7 +32,7 @@ class Noise:
     """What disturbs a value, as differences of logarithms (0.01 is about 1 %).
 
     ``arm``: standard deviation of each arm's value. ``boot``: of what a boot does to all its arms. ``boot_arm``: of
-    what it does to one of them. ``slot``: of what each place in a block does to whoever stands there, the same in all
+    what it does to one of them. ``slot``: of what each position in a block adds to the arm there, the same in all
     blocks of a campaign. ``drift``: from a campaign's first run to its last. ``spike``: what is added to a share
     ``spikes`` of the runs. ``carry``: what an arm that is not a baseline leaves to the arm after it; no order of arms
     removes that, so it is 0 unless asked for.

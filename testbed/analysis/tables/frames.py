@@ -69,14 +69,14 @@ def rows(loaded: LoadedCampaign, checks: pd.DataFrame | None = None) -> pd.DataF
 def counted(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that may be compared: good, not an earlier attempt, and judged ``ok`` by the oracle.
 
-    Without a table of checks every good run counts; whoever shows such numbers must say so.
+    Without a table of checks every good run counts; code that shows such numbers must say so.
     """
     trusted = rows["oracle"].isna() | (rows["oracle"] == str(CheckVerdict.OK))
     return rows[(rows["status"] == str(Status.OK)) & rows["current"].astype(bool) & trusted]
 
 
 def runs(loaded: LoadedCampaign) -> pd.DataFrame:
-    """Return one row a planned run; ``status`` is missing where the run has no record.
+    """Return one row per planned run; ``status`` is missing where the run has no record.
 
     ``counters`` and ``facts`` are mappings, ``path`` the run's directory.
     """
