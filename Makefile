@@ -16,20 +16,20 @@ COVER_MIN_VERIFIER := 95
 FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
 SECONDS ?= 600
 
-# Tests that boot: how many machines they have at a time. tests/vm/conftest.py keeps those of one machine together.
+# Tests that boot: number of machines at a time. tests/vm/conftest.py keeps the tests of one machine together.
 VM_WORKERS ?= 2
 
-# `make kernels`: what is tested on each.
+# `make kernels`: the tests that run on each kernel.
 KERNEL_TESTS := $(addprefix tests/vm/test_,kernels.py alive.py code.py image.py prototypes.py)
 
-# `make holes`: attacks, and what must be no alarm.
+# `make holes`: attacks, and harmless actions that must cause no alarm.
 HOLE_TESTS := $(addprefix tests/vm/test_,holes.py denial.py quiet.py)
 
 # `make kasan`: the mode of the measurer, and how many programs containers execute.
 MODE ?= file
 EXECS ?= 20000
 
-# `make scaling`: machines that differ. Several processors have no counted clock: VCPU_TIER=kvm where that works.
+# `make scaling`: machines that differ. With several processors no clock counts instructions: VCPU_TIER=kvm if KVM works.
 BANKS := "sha256" "sha1","sha256" "sha1","sha256","sha384" "sha1","sha256","sha384","sha512"
 VCPUS := 1 2 4
 VCPU_TIER ?= tcg
@@ -47,7 +47,7 @@ desk:
 evaluate: setup ## the smoke experiment: machines, verification, figures, report
 	@$(BIN)/testbed evaluate
 
-selftest: setup ## a null campaign, in which nothing may be found, and a positive control, which must be
+selftest: setup ## a null campaign, in which no effect may be found, and a positive control, which must be found
 	@$(BIN)/testbed selftest
 
 scaling: setup ## curves: files, bytes, containers alive, PCR banks, processors, the log's length (VCPU_TIER=kvm)
@@ -63,7 +63,7 @@ scaling: setup ## curves: files, bytes, containers alive, PCR banks, processors,
 
 test: check test-vm ## check, then the tests that boot machines, VM_WORKERS=2 at a time (TESTBED_SKIP_VM=1 leaves those out)
 
-# Skipping is a person's choice on a person's machine; CI and TESTBED_FORCE_VM overrule it.
+# A user may skip tests on their own machine; CI and TESTBED_FORCE_VM override that.
 test-vm: export TESTBED_FORCE_VM := 1
 test-vm: check
 ifneq ($(and $(TESTBED_SKIP_VM),$(if $(CI)$(TESTBED_FORCE_VM),,1)),)
@@ -91,7 +91,7 @@ kernels: setup ## boot every kernel with every measurer, and the tests on each; 
 	@$(BIN)/testbed kernels
 	TESTBED_KERNELS=all TESTBED_FORCE_VM=1 $(BIN)/pytest $(KERNEL_TESTS) -m 'vm and not variant' -n $(VM_WORKERS)
 
-fuzz: setup ## hostile bytes for the verifier, SECONDS=600 for each kind of them
+fuzz: setup ## hostile bytes for the verifier, SECONDS=600 for each kind
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I {} $(BIN)/python tests/fuzz/run.py {} --seconds $(SECONDS)
 
 kasan: export TESTBED_KASAN := 1
@@ -103,7 +103,7 @@ kasan: setup ## compile a kernel that looks for memory and lock errors, once, an
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
 	@$(BIN)/testbed figures $(RESULTS)
 
-notebooks: desk ## execute the notebooks anew (TESTBED_RESULTS=... on another campaign than results/reference)
+notebooks: desk ## execute the notebooks again (TESTBED_RESULTS=...: on a campaign other than results/reference)
 	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)
 
 doctor: desk ## what this machine can do, and what is missing
@@ -112,7 +112,7 @@ doctor: desk ## what this machine can do, and what is missing
 shell: setup ## a shell in a booted guest
 	@$(BIN)/testbed shell
 
-clean: ## remove what tools leave here
+clean: ## remove files that tools leave here
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find testbed tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo 'Left: results/ (yours), .venv/ (rm -r .venv), the cache of images and kernels ($${TESTBED_CACHE:-~/.cache/container-testbed}).'

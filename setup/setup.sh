@@ -94,7 +94,7 @@ lock() {
   "${compile[@]}" --upgrade -o setup/build.lock - <<<"setuptools>=77"
 }
 
-# A stamp of the lab serves the desk too. The imports notice a Python that the distribution replaced.
+# A stamp of the lab is valid for the desk too. The imports notice a Python that the distribution replaced.
 up_to_date() {
   local imports=testbed,pydantic,pytest
   [ "$lab_or_desk" = desk ] || imports+=,libvirt
