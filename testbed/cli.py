@@ -1,4 +1,4 @@
-"""The command line: it finds a command's file by its name, and turns an error of ours into words and an exit status."""
+"""The command line: it finds a command's file by its name, and turns an error into a message and an exit status."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Commands(click.Group):
         except TestbedError as error:
             _complain(error)
         except KeyboardInterrupt as error:
-            # Not click's own 1, which here says that a verdict is not the expected one.
+            # Not click's own status 1, which here means that a verdict is not the expected one.
             click.echo("interrupted: what is complete is kept; give the same command again to go on", err=True)
             raise SystemExit(_INTERRUPTED) from error
         except ModuleNotFoundError as error:

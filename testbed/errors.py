@@ -1,16 +1,16 @@
-"""Every error that a person can see.
+"""Every error that a user can see.
 
 ::
 
     TestbedError(message, hint)        exit status of the CLI
       SpecError                        the experiment file is wrong                    2
-      HostError                        this machine lacks something                    3
+      HostError                        something is missing on this machine            3
       BuildError                       an image, a kernel or a C part was not built    3
       CommandError                     a program that we started failed                3
       LabError                         a machine misbehaved                            3
         LostMachine                    it died
         DeadlineExceeded               it did not answer in time
-        DeployError                    it lives but refuses what was brought to it
+        DeployError                    it runs but rejects what was copied into it
       EvidenceError                    a log or a quote is malformed                   4
       IncompatibleRuns                 results that must not be pooled                 4
 
@@ -19,7 +19,7 @@ A failed workload is a ``Status``, a wrong digest is a ``Finding``: neither is a
 
 
 class TestbedError(Exception):
-    """Something that the person must know. ``message`` says what, where, expected and got; ``hint`` says what to do."""
+    """Something that the user must know. ``message`` says what, where, expected and got; ``hint`` says what to do."""
 
     exit_status = 3
 
@@ -39,7 +39,7 @@ class SpecError(TestbedError):
 
 
 class HostError(TestbedError):
-    """This machine lacks something; the hint names the package and the command that installs it."""
+    """Something is missing on this machine; the hint names the package and the command that installs it."""
 
 
 class BuildError(TestbedError):
@@ -63,7 +63,7 @@ class DeadlineExceeded(LabError):
 
 
 class DeployError(LabError):
-    """The machine lives but refuses what was brought to it: a module, a BPF program, a policy, an image."""
+    """The machine runs but rejects what was copied into it: a module, a BPF program, a policy, an image."""
 
 
 class EvidenceError(TestbedError):
@@ -73,6 +73,6 @@ class EvidenceError(TestbedError):
 
 
 class IncompatibleRuns(TestbedError):
-    """Results that must not be pooled: another tier, another image, another emulator."""
+    """Results that must not be pooled: they differ in tier, image or emulator."""
 
     exit_status = 4

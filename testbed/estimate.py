@@ -13,7 +13,7 @@ from testbed.plan import Cell
 from testbed.record import Record, Status, Tier
 from testbed.rundir import Campaign, read_plan, records
 
-# Seconds of host time on two cores, where no earlier run says better.
+# Seconds of host time on two cores, without an earlier run.
 _BOOT = {Tier.ICOUNT: 50.0, Tier.TCG: 45.0, Tier.KVM: 15.0}
 _RUN = {Tier.ICOUNT: 16.0, Tier.TCG: 16.0, Tier.KVM: 8.0}
 # Bytes: a run's directory; a saved machine with the overlays of one clone.

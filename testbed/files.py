@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-# What stands before the name of a file, or of a directory, that is still being written.
+# Prefix of the name of a file, or of a directory, that is still being written.
 SPARE = ".part-"
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -22,15 +22,15 @@ _KINDS = {
 
 
 class NotPlainFile(OSError):
-    """What is at that path is no plain file; ``strerror`` says what it is."""
+    """What is at that path is not a plain file; ``strerror`` says what it is."""
 
 
 def open_plain(path: Path | bytes, *, follow: bool = True) -> BinaryIO:
-    """Open a plain file for reading; without ``follow`` a symbolic link is refused, too.
+    """Open a plain file for reading; without ``follow`` a symbolic link is rejected too.
 
-    A FIFO is refused and not waited for. Raises ``OSError``: ``NotPlainFile`` for a directory, a FIFO or a device.
+    A FIFO is rejected without waiting. Raises ``OSError``: ``NotPlainFile`` for a directory, a FIFO or a device.
     """
-    # Not blocking: else the open of a FIFO waits for somebody who writes into it.
+    # Not blocking: otherwise the open of a FIFO waits for a writer.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
@@ -56,10 +56,10 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; on a normal end that file takes the place of ``path``, else it goes.
+    """Yield a path beside ``path`` to write to; on a normal end that file replaces ``path``, otherwise it is removed.
 
-    ``shared``: other processes may write the same file, so the path beside it has a name of its own each time. Without,
-    what a killed process left there is overwritten by the next one.
+    ``shared``: other processes may write the same file, so the path beside it has a name of its own each time. Without
+    it, the next process overwrites what a killed process left there.
     """
     own = f"{os.urandom(6).hex()}-" if shared else ""
     spare = path.with_name(f"{SPARE}{own}{path.name[:200]}")

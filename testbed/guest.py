@@ -39,5 +39,5 @@ class Guest(Protocol):
         ...
 
     def get(self, path: str) -> bytes:
-        """Read a whole file of the guest (also of ``/proc`` and ``/sys``, whose sizes lie)."""
+        """Read a whole file of the guest (also of ``/proc`` and ``/sys``, whose sizes are wrong)."""
         ...

@@ -1,4 +1,4 @@
-"""How a kernel's log says that something is wrong: the one list of such lines, for all who look for them."""
+"""The lines of a kernel's log that report a fault: the one list for all code that searches for them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WRONG = (
     r"|DEBUG_LOCKS_WARN_ON|turning off the locking correctness validator|(soft|hard) lockup|hard LOCKUP"
     r"|kmemleak: .*(disabled|pool empty)|list_(add|del) (corruption|double add)"
 )
-# A container can cause these by itself: they spoil a measurement, and say nothing about the kernel's code.
+# A container can cause these by itself: they make a measurement useless, and say nothing about the kernel's code.
 _NO_MEMORY = r"|page allocation failure|Out of memory|oom-kill:"
 
 WRONG = re.compile(_WRONG)
 """The kernel's own code, or what runs in it, is wrong."""
 REPORT = re.compile(_WRONG + _NO_MEMORY)
-"""The same, and lines about a lack of memory."""
+"""The same, and lines about missing memory."""
 
 
 def complaints(log: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""From a wish to a decision: the cells, and the order in which they run. Pure; written down before the first boot."""
+"""From an experiment to a plan: the cells, and their order. Pure; the plan is written before the first boot."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The decision. ``campaign`` names the directory below ``results/``; the same inputs give the same name.
+    """The plan. ``campaign`` names the directory below ``results/``; the same inputs give the same name.
 
     ``order``: how the arms of a block were put in order, ``williams`` or ``shuffled``.
     """
@@ -117,7 +117,7 @@ def resolve(
         if not _excluded(experiment.exclude, (kernel, runtime, measurer, workload, attack))
     )
     if not cells:
-        raise SpecError(f"{experiment.name}: the excludes leave no cell", "remove an exclude")
+        raise SpecError(f"{experiment.name}: the excludes remove every cell", "remove an exclude")
     blocks = tuple(_blocks(experiment, cells))
     order = {"seed": experiment.seed, "blocks": experiment.blocks, "order": "williams"}
     identity = digest({"cells": [c.id for c in cells]} | order)
@@ -131,7 +131,7 @@ def digest(value: Any) -> str:
 
 
 def _measurer_digest(experiment: Experiment, name: str) -> str:
-    """Return the digest of a measurer's source; of a person's policy, that of its lines and of what loads them."""
+    """Return the digest of a measurer's source; of a user's policy, the digest of its lines and of what loads them."""
     for policy in experiment.ima_policies:
         if policy.name == name:
             return digest({"lines": policy.lines, "loaded like": plugins.source_digest("measurers", "none")})

@@ -1,7 +1,7 @@
 """Find a plugin by its name: ``measurers/NAME.py`` has ``MEASURER``, ``workloads/NAME.py`` has ``WORKLOAD``, ...
 
-A file can hold several that differ in a number: it has ``WORKLOADS``, and their names are their own. Measurers can also
-come from a directory outside this package (``measurers_from``).
+A file can contain several workloads that differ in a number: it has ``WORKLOADS``, and each has its own name. Measurers
+can also come from a directory outside this package (``measurers_from``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FOREIGN: dict[str, ModuleType] = {}
 def measurers_from(directories: Iterable[Path]) -> Iterator[None]:
     """Add the measurers of ``directories``: each ``NAME.py`` with a ``MEASURER`` of that name, as in this package.
 
-    Their code is executed. Raises ``SpecError`` if a directory has none, or if a name is taken.
+    Their code is executed. Raises ``SpecError`` if a directory has no measurer, or if a name is already used.
     """
     before = dict(_FOREIGN)
     try:
@@ -75,7 +75,7 @@ def _import(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by its name.
+    # Dataclasses look up their module by its name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -90,9 +90,9 @@ def names(family: str) -> tuple[str, ...]:
 
 
 def measurer(name: str, policies: Iterable[ImaPolicy] = ()) -> Measurer:
-    """Return the measurer of this name; raises ``SpecError`` naming those that exist.
+    """Return the measurer of this name; raises ``SpecError`` with the existing names.
 
-    ``policies``: a person's own, one of which the name may mean. Only the lab needs their lines.
+    ``policies``: the user's own; the name may be one of theirs. Only the lab needs their lines.
     """
     if name.startswith(_policy.PREFIX):
         return _policy.measurer(name, policies)
@@ -101,25 +101,25 @@ def measurer(name: str, policies: Iterable[ImaPolicy] = ()) -> Measurer:
 
 
 def runtime(name: str) -> Runtime:
-    """Return the runtime of this name; raises ``SpecError`` naming those that exist."""
+    """Return the runtime of this name; raises ``SpecError`` with the existing names."""
     plugin: Runtime = _load("runtimes", name, "RUNTIME")
     return plugin
 
 
 def workload(name: str) -> Workload:
-    """Return the workload of this name; raises ``SpecError`` naming those that exist."""
+    """Return the workload of this name; raises ``SpecError`` with the existing names."""
     plugin: Workload = _load("workloads", name, "WORKLOAD")
     return plugin
 
 
 def attack(name: str) -> Attack:
-    """Return the attack of this name; raises ``SpecError`` naming those that exist."""
+    """Return the attack of this name; raises ``SpecError`` with the existing names."""
     plugin: Attack = _load("attacks", name, "ATTACK")
     return plugin
 
 
 def source_digest(family: str, name: str) -> str:
-    """Return SHA-256 over the source of a plugin, of its family's contract and of what the family's plugins share."""
+    """Return SHA-256 over the source of a plugin, of its family's interface and of what the family's plugins share."""
     directory = Path(str(importlib.import_module(f"testbed.{family}").__file__)).parent
     if family == "measurers" and name in _FOREIGN:
         return _foreign_digest(directory, _FOREIGN[name])
@@ -129,7 +129,7 @@ def source_digest(family: str, name: str) -> str:
 
 
 def _foreign_digest(contract: Path, module: ModuleType) -> str:
-    """Return SHA-256 over the contract, every Python file beside the measurer's, and all files of its ``source``."""
+    """Return SHA-256 over the interface, every Python file beside the measurer's, and all files of its ``source``."""
     own = Path(str(module.__file__)).parent
     source: Path | None = module.MEASURER.source
     files = [*sorted(contract.glob("_*.py")), *sorted(own.glob("*.py"))]
@@ -158,7 +158,7 @@ def _modules(family: str) -> dict[str, str]:
 def _module(family: str, name: str) -> str:
     known = _modules(family)
     if name not in known:
-        more = "; one that is elsewhere: --measurer-path DIR" if family == "measurers" else ""
+        more = "; for a measurer in another directory: --measurer-path DIR" if family == "measurers" else ""
         raise SpecError(f"no {family[:-1]} {name!r}", f"there are: {', '.join(names(family))}{more}")
     return known[name]
 

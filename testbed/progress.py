@@ -1,4 +1,4 @@
-"""Say what is going on: a bar with an estimate on a terminal, plain lines anywhere else."""
+"""Show progress: a bar with an estimate on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rich.progress import TimeRemainingColumn as Remaining
 
 
 class Reporter(Protocol):
-    """Where a long piece of work tells how far it is. Called from several threads."""
+    """Where a long piece of work reports its progress. Called from several threads."""
 
     def say(self, text: str) -> None:
-        """Tell one thing that happened."""
+        """Report one event."""
         ...
 
     def advance(self, text: str) -> None:
-        """Tell that one more unit of work ended."""
+        """Report that one more unit of work ended."""
         ...
 
 
@@ -55,7 +55,7 @@ class Bar:
 
 
 class Plain:
-    """One line an event, with the count and an estimate of what is left."""
+    """One line per event, with the count and an estimate of what is left."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title = title

@@ -1,4 +1,4 @@
-"""What is written down about one run: the values that cross the door between the lab and the desk."""
+"""The record of one run: the values that the lab writes and the desk reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run directory: the only door between the lab, which writes it, and the desk, which reads it.
+"""The run directory: the only connection between the lab, which writes it, and the desk, which reads it.
 
 ::
 
@@ -135,7 +135,7 @@ def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
 
 
 def retire(path: Path) -> int:
-    """Put what is at ``path`` aside as an earlier attempt (``path~1``, ``path~2``, ...); return how many there are."""
+    """Rename what is at ``path`` to an earlier attempt (``path~1``, ``path~2``, ...); return how many there are."""
     number = 1
     while (aside := path.with_name(f"{path.name}{_RETIRED}{number}")).exists():
         number += 1

@@ -1,4 +1,4 @@
-"""The one door to other programs on the host: fixed environment, no shell, logged so that it can be pasted."""
+"""The only module that starts programs on the host: fixed environment, no shell, logged so that it can be pasted."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from testbed.guest import Completed
 
 log = logging.getLogger(__name__)
 
-# Programs print in one language, and nothing of the person's settings changes what they do. Proxies and package
-# sources are how the person's machine reaches its registries, so they stay.
+# Programs print in one language, and no setting of the user changes what they do. Proxies and package sources stay,
+# because this machine may need them to reach its registries.
 _KEPT = (
     "PATH",
     "HOME",
@@ -35,7 +35,7 @@ _TAIL = 20
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment in which every program of ours runs."""
+    """Return the environment of every program that the testbed starts."""
     env = {key: os.environ[key] for key in _KEPT if key in os.environ}
     env |= {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
     env["PATH"] = f"{env.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
@@ -78,7 +78,7 @@ def run(
 
 
 def interact(argv: Sequence[str | Path]) -> int:
-    """Give the person's terminal to a program until it ends; return its status."""
+    """Give the user's terminal to a program until it ends; return its status."""
     return subprocess.run([str(word) for word in argv], check=False, env=os.environ | environment()).returncode
 
 

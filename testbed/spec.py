@@ -1,4 +1,4 @@
-"""An experiment file: what the person wants to know, as TOML. An error names the file, the key and the value found."""
+"""An experiment file: the user's question and its axes, as TOML. Errors name the file, the key and the value found."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class Experiment(_Values):
     which two arms count as equal (0.005 = 0.5 %); by default that of the tier. ``baseline``: the measurer that the
     others are compared with; ``duplicate``: the same again, to see the noise (A/A). ``start``: whether each arm is
     restored from its block's saved machine or booted afresh. ``bpf_stats``: count the run time of BPF programs; such
-    runs price nothing else. ``ima_policies``: a person's own IMA policies, each of them a measurer; ``load`` reads
-    their files. ``kernel_args``: words for the kernel's command line besides those of the testbed.
+    runs price nothing else. ``ima_policies``: the user's own IMA policies, each of them a measurer; ``load`` reads
+    their files. ``kernel_args``: words for the kernel's command line in addition to the testbed's.
     """
 
     name: Name
@@ -239,7 +239,7 @@ def _list(table: dict[str, Any], path: Path, key: str) -> list[Any]:
 
 
 def _source(otherwise: str, wishes: Sequence[_Override], where: Sequence[object]) -> str:
-    """Return who said what is wrong at ``where``: the last override of it or of a part of it, if there is one."""
+    """Return the source of the wrong value at ``where``: the last override of it or of a part of it, or the file."""
     for wish in reversed(wishes):
         both = min(len(wish.key), len(where))
         if both and wish.key[:both] == tuple(map(str, where[:both])):

@@ -209,7 +209,7 @@ def test_an_exclude_that_names_nothing_takes_out_nothing() -> None:
 
 
 def test_an_empty_product_is_a_mistake() -> None:
-    with pytest.raises(SpecError, match="mine: the excludes leave no cell") as caught:
+    with pytest.raises(SpecError, match="mine: the excludes remove every cell") as caught:
         plan(exclude=({"workload": "tools"},))
     assert caught.value.hint
 
