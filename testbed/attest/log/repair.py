@@ -63,4 +63,4 @@ def _neighbours(text: bytes, begin: int, name: int) -> Iterator[tuple[bytes, str
             yield before + bytes([letter]) + after, f"{chr(letter)!a} missing at column {column}"
             if after:
                 was = after[:1].decode(errors="replace")
-                yield before + bytes([letter]) + after[1:], f"{was!a} instead of {chr(letter)!a} at column {column}"
+                yield before + bytes([letter]) + after[1:], f"{was!a} for {chr(letter)!a} at column {column}"
