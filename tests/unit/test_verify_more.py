@@ -12,7 +12,7 @@ from typing import Any
 import evidence as b
 import pytest
 from click.testing import CliRunner, Result
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from testbed.attest import bundle
 from testbed.attest.log import stream
@@ -309,6 +309,36 @@ def test_lines_by_no_known_rule_and_of_no_content(tmp_path: Path) -> None:
     assert "no-content" in kinds(judged(quoted(tmp_path / "2", [nothing], values=values_of([nothing]))))
     # Past the quoted state nothing is said of it.
     assert kinds(judged(quoted(tmp_path / "3", LINES, [nothing]))) == ["unattested"]
+
+
+def test_a_prototypes_line_is_explained_by_plain_lines_of_its_path_alone(tmp_path: Path) -> None:
+    """What a process wrote into a buffer is no measurement of a file, whatever its name is."""
+    explained = hashlib.sha256(hashlib.sha256(b"content").digest()[:8]).digest()
+    line = prototype_line("4026532900:/usr/bin/app", explained)
+    plain, buffer = b.ima_ng("/usr/bin/app", b"content"), b.ima_buf("/usr/bin/app", b"content", pcr=10)
+    assert kinds(judged(quoted(tmp_path / "1", [plain, line]))) == ["weak-binding"]
+    assert "weak-binding" not in kinds(judged(quoted(tmp_path / "2", [buffer, line])))
+    # A line that cannot be read hides none that follows.
+    broken = b.entry(10, b"ima-ng", b"?")
+    found = kinds(judged(quoted(tmp_path / "3", [broken, plain, line])))
+    assert "weak-binding" in found
+    assert "unsupported" not in found
+
+
+def test_where_a_pcr_was_not_reached_only_entries_are_past_the_quoted_state(tmp_path: Path) -> None:
+    one, two = b.ima_ng("/1", b""), b.ima_ng("/2", b"")
+    verdict = judged(quoted(tmp_path / "1", [one, two], values={**values_of([one]), 11: b"x" * 32}))
+    (found,) = [finding for finding in verdict.findings if finding.kind.value == "unattested"]
+    assert found.where == "ima.bin"
+    assert found.got == "1 entries past their PCR's quoted value, 0 bytes past the last that counts"
+
+
+def test_a_verdict_says_why_the_signers_name_was_not_checked(tmp_path: Path) -> None:
+    bundle_of = quoted(tmp_path / "1", LINES)
+    assert "the signer's name was not checked: a PEM has no name" in judged(bundle_of).notes
+    named = b.tpm2b_public(ec.generate_private_key(ec.SECP256R1()))
+    said = verify(bundle_of, ak=named, nonce=NONCE).notes
+    assert "the signer's name was not checked: no --ak-parent was given" in said
 
 
 @pytest.mark.parametrize("with_policy", [True, False])
