@@ -91,6 +91,13 @@ def test_too_few_blocks_have_no_bounds() -> None:
     assert (got.low, got.high) == (0, math.inf)
 
 
+@pytest.mark.parametrize("n", [6, 7, 24])
+def test_six_blocks_and_more_have_bounds(n: int) -> None:
+    values = np.linspace(0.09, 0.11, n)
+    got = multiple.geometric_mean({"a": values, "b": values})
+    assert 1.05 < got.low < got.ratio < got.high < 1.15
+
+
 @pytest.mark.parametrize("effects", [{}, {"a": []}])
 def test_no_workload_has_no_mean(effects: dict[str, list[float]]) -> None:
     with pytest.raises(ValueError, match="no workload"):

@@ -32,6 +32,10 @@ def test_many_blocks_find_what_the_textbook_says(n: int) -> None:
     assert power.mde(1.0, n) == pytest.approx(textbook(1.0, n), rel=0.05)
 
 
+def test_beyond_the_largest_sample_an_effect_shrinks_as_a_t_interval_does() -> None:
+    assert power.mde(1.0, 60) / power.mde(1.0, 24) == pytest.approx(textbook(1.0, 60) / textbook(1.0, 24), rel=1e-9)
+
+
 def test_few_blocks_find_less_than_the_textbook_says() -> None:
     assert power.mde(1.0, 6) > 1.2 * textbook(1.0, 6)
 
