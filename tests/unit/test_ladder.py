@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from fake_campaign import build, failed
+from test_attribution import truth as truth_of_images
 
 from testbed.analysis.statistics.effect import Conclusion
-from testbed.analysis.tables import frames, ladder, metrics, tables
+from testbed.analysis.tables import events, frames, ladder, metrics, tables
+from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.ladder import Question
 from testbed.errors import EvidenceError
 from testbed.plan import Cell
@@ -133,6 +135,17 @@ def test_where_nothing_is_priced_the_ladder_is_empty_and_has_its_columns(tmp_pat
     assert made.ladders == {}
     assert made.ladder.empty
     assert list(made.ladder.columns) == [*ladder.STRATUM, "treatment"]
+
+
+@pytest.mark.parametrize(("truth", "source"), [(None, "stored"), (truth_of_images(), "images")])
+def test_events_are_of_the_images_where_these_are_given_and_else_as_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: Truth | None, source: str
+) -> None:
+    campaign = build(tmp_path)
+    happened = events.read(campaign)
+    monkeypatch.setattr(events, "read", lambda _: happened.assign(source="stored"))
+    monkeypatch.setattr(events, "events", lambda _, truth: happened.assign(source="images"))
+    assert set(tables.read(campaign, truth=truth).events["source"]) == {source}
 
 
 def test_a_planned_run_without_a_record_says_so(tmp_path: Path) -> None:
