@@ -18,6 +18,7 @@ from testbed.analysis.tables.ladder import Question
 from testbed.errors import EvidenceError
 from testbed.plan import Cell
 from testbed.record import Record, Sample, Status, Tier
+from testbed.rundir import load
 
 QUESTION = Question(tier=Tier.ICOUNT)
 READING = metrics.Reading(label="cpu", unit="s")
@@ -39,8 +40,8 @@ def rows_of(*values: tuple[str, int, int, float]) -> pd.DataFrame:
 
 
 def test_rungs_are_in_the_order_of_the_ladder_and_others_follow_by_name() -> None:
-    arms = ["zeta", "container-image", "alpha", "ima-tcb", "none2", "container-file", "none", "hooks-only", "ima-exec"]
-    climbed = ["none", "none2", "ima-exec", "ima-tcb", "hooks-only", "container-file", "container-image"]
+    arms = ["zeta", "container-image", "alpha", "none2", "container-file", "none", "hooks-only", "ima-exec"]
+    climbed = ["none", "none2", "ima-exec", "hooks-only", "container-file", "container-image"]
     assert sorted(arms, key=ladder.climb) == [*climbed, "alpha", "zeta"]
 
 
@@ -73,7 +74,7 @@ def test_the_baseline_is_the_geometric_mean_of_its_arms() -> None:
 
 def test_the_same_arm_twice_is_shown_beside_each_rung(tmp_path: Path) -> None:
     arms = {"none": 0.0, "none2": 0.002, "ima-exec": 0.1, "hooks-only": 0.1}
-    table = ladder.ladder(frames.rows(build(tmp_path, arms=arms)), replace(QUESTION, delta=0.03))
+    table = ladder.ladder(frames.rows(load(build(tmp_path, arms=arms))), replace(QUESTION, delta=0.03))
     assert list(table["treatment"]) == ["ima-exec", "hooks-only"], "as the ladder climbs, not by name"
     for row in table.to_dict("records"):
         assert row["floor"] == pytest.approx(1.002, abs=0.0003)
@@ -82,7 +83,7 @@ def test_the_same_arm_twice_is_shown_beside_each_rung(tmp_path: Path) -> None:
 
 
 def test_without_the_same_arm_twice_the_floor_is_unbounded(tmp_path: Path) -> None:
-    (row,) = ladder.ladder(frames.rows(build(tmp_path, arms={"none": 0.0, "ima-exec": 0.1})), QUESTION).to_dict(
+    (row,) = ladder.ladder(frames.rows(load(build(tmp_path, arms={"none": 0.0, "ima-exec": 0.1}))), QUESTION).to_dict(
         "records"
     )
     assert pd.isna(row["floor"])
@@ -91,7 +92,7 @@ def test_without_the_same_arm_twice_the_floor_is_unbounded(tmp_path: Path) -> No
 
 def test_the_cost_of_five_blocks_is_unbounded(tmp_path: Path) -> None:
     (row,) = ladder.ladder(
-        frames.rows(build(tmp_path, arms={"none": 0.0, "ima-exec": 0.1}, blocks=5)), QUESTION
+        frames.rows(load(build(tmp_path, arms={"none": 0.0, "ima-exec": 0.1}, blocks=5))), QUESTION
     ).to_dict("records")
     assert row["cost"] == pytest.approx(0.042e9, rel=0.01)
     assert (row["cost_low"], row["cost_high"]) == (float("-inf"), float("inf"))
@@ -99,7 +100,7 @@ def test_the_cost_of_five_blocks_is_unbounded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attack", ["a-name-before-none", "some-name-after-it"])
 def test_runs_with_an_attack_are_in_no_contrast(tmp_path: Path, attack: str) -> None:
-    rows = frames.rows(build(tmp_path))
+    rows = frames.rows(load(build(tmp_path)))
     rows.loc[rows["measurer"] == "ima-exec", "attack"] = attack
     assert list(ladder.ladder(rows, QUESTION)["treatment"]) == ["hooks-only", "container-file"]
 
@@ -112,7 +113,7 @@ def test_losses_are_a_share_of_the_blocks(tmp_path: Path, lost: int, verdict: Co
         fails = cell.measurer == "ima-exec" and record.block < lost
         return failed(record, Status.TIMED_OUT, "slow") if fails else record
 
-    table = ladder.ladder(frames.rows(build(tmp_path, blocks=24, change=change)), QUESTION).set_index("treatment")
+    table = ladder.ladder(frames.rows(load(build(tmp_path, blocks=24, change=change))), QUESTION).set_index("treatment")
     assert table.loc["ima-exec", "verdict"] == verdict
     assert table.loc["hooks-only", "verdict"] == Conclusion.OVERHEAD_BELOW_DELTA
 
@@ -122,7 +123,7 @@ def test_there_is_a_ladder_of_each_metric_that_was_measured_and_means_something(
         running = [replace(one, metric="cpu_running") for one in record.samples if one.metric == "cpu"]
         return replace(record, samples=(*record.samples, *running))
 
-    plain, more = frames.rows(build(tmp_path / "a")), frames.rows(build(tmp_path / "b", change=change))
+    plain, more = frames.rows(load(build(tmp_path / "a"))), frames.rows(load(build(tmp_path / "b", change=change)))
     assert list(tables.ladders(plain, QUESTION)) == ["cpu"]
     found = tables.ladders(more, QUESTION)
     assert list(found) == ["cpu", "cpu_running"]
@@ -131,7 +132,7 @@ def test_there_is_a_ladder_of_each_metric_that_was_measured_and_means_something(
 
 
 def test_where_nothing_is_priced_the_ladder_is_empty_and_has_its_columns(tmp_path: Path) -> None:
-    made = tables.read(build(tmp_path, tier=Tier.TCG))
+    made = tables.read(load(build(tmp_path, tier=Tier.TCG)))
     assert made.ladders == {}
     assert made.ladder.empty
     assert list(made.ladder.columns) == [*ladder.STRATUM, "treatment"]
@@ -142,14 +143,14 @@ def test_events_are_of_the_images_where_these_are_given_and_else_as_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truth: Truth | None, source: str
 ) -> None:
     campaign = build(tmp_path)
-    happened = events.read(campaign)
+    happened = events.read(load(campaign))
     monkeypatch.setattr(events, "read", lambda _: happened.assign(source="stored"))
     monkeypatch.setattr(events, "events", lambda _, truth: happened.assign(source="images"))
-    assert set(tables.read(campaign, truth=truth).events["source"]) == {source}
+    assert set(tables.read(load(campaign), truth=truth).events["source"]) == {source}
 
 
 def test_a_planned_run_without_a_record_says_so(tmp_path: Path) -> None:
-    runs = frames.runs(build(tmp_path, change=lambda _, record: None if record.block == 5 else record))
+    runs = frames.runs(load(build(tmp_path, change=lambda _, record: None if record.block == 5 else record)))
     for row in runs[runs["block"] == 5].to_dict("records"):
         assert (row["reason"], row["attempt"], row["record"]) == ("no record", 0, None)
         assert (row["counters"], row["facts"]) == ({}, {})
@@ -162,7 +163,7 @@ def test_operations_are_one_where_an_iteration_does_not_say(tmp_path: Path) -> N
         told = Sample(metric="operations", unit="1", value=50.0, iteration=1)
         return replace(record, samples=(*record.samples, told))
 
-    rows = frames.rows(build(tmp_path, change=change))
+    rows = frames.rows(load(build(tmp_path, change=change)))
     cpu = rows[rows["metric"] == "cpu"]
     assert set(cpu.loc[cpu["iteration"] == 0, "operations"]) == {1.0}
     assert set(cpu.loc[cpu["iteration"] == 1, "operations"]) == {50.0}

@@ -330,12 +330,12 @@ def test_where_a_pcr_was_not_reached_only_entries_are_past_the_quoted_state(tmp_
     verdict = judged(quoted(tmp_path / "1", [one, two], values={**values_of([one]), 11: b"x" * 32}))
     (found,) = [finding for finding in verdict.findings if finding.kind.value == "unattested"]
     assert found.where == "ima.bin"
-    assert found.got == "1 entries past their PCR's quoted value, 0 bytes past the last that counts"
+    assert found.got == "1 entry after the quoted state"
 
 
 def test_a_verdict_says_why_the_signers_name_was_not_checked(tmp_path: Path) -> None:
     bundle_of = quoted(tmp_path / "1", LINES)
-    assert "the signer's name was not checked: a PEM has no name" in judged(bundle_of).notes
+    assert "the signer's name was not checked: a PEM does not contain it" in judged(bundle_of).notes
     named = b.tpm2b_public(ec.generate_private_key(ec.SECP256R1()))
     said = verify(bundle_of, ak=named, nonce=NONCE).notes
     assert "the signer's name was not checked: no --ak-parent was given" in said
