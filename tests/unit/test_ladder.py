@@ -11,7 +11,7 @@ import pytest
 from fake_campaign import build, failed
 from test_attribution import truth as truth_of_images
 
-from testbed.analysis.statistics.effect import Conclusion
+from testbed.analysis.statistics.effect import Conclusion, Losses
 from testbed.analysis.tables import events, frames, ladder, metrics, tables
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.ladder import Question
@@ -167,3 +167,40 @@ def test_operations_are_one_where_an_iteration_does_not_say(tmp_path: Path) -> N
     cpu = rows[rows["metric"] == "cpu"]
     assert set(cpu.loc[cpu["iteration"] == 0, "operations"]) == {1.0}
     assert set(cpu.loc[cpu["iteration"] == 1, "operations"]) == {50.0}
+
+
+def test_a_value_that_is_not_said_to_be_of_a_warm_up_is_timed() -> None:
+    rows = rows_of(("none", 0, 1, 3.0)).assign(warmup=pd.array([pd.NA], dtype="boolean"))
+    assert ladder.arm_values(rows, "cpu", READING).to_numpy().tolist() == [[3.0]]
+
+
+def test_the_same_arm_twice_in_five_blocks_bounds_nothing(tmp_path: Path) -> None:
+    table = ladder.ladder(frames.rows(load(build(tmp_path, blocks=5))), QUESTION)
+    assert set(table["floor_n"]) == {5}
+    assert set(table["floor_low"]) == {0.0}
+    assert set(table["floor_high"]) == {float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "losses"),
+    [
+        ({}, Losses()),
+        ({"oracle": None}, Losses()),
+        ({"oracle": "missed"}, Losses(failed=0.25)),
+        ({"oracle": "unexpected"}, Losses(failed=0.25)),
+        ({"oracle": "unjudged"}, Losses(failed=0.25)),
+        ({"status": "machine-lost"}, Losses(failed=0.25)),
+        ({"status": "timed-out"}, Losses(failed=0.25)),
+        ({"status": "workload-failed"}, Losses(failed=0.25)),
+        ({"status": "rejected"}, Losses(rejected=0.25)),
+        ({"status": "rejected", "oracle": "missed"}, Losses(rejected=0.25)),
+        # Another arm's run is no loss of this contrast.
+        ({"measurer": "hooks-only", "status": "machine-lost"}, Losses()),
+    ],
+)
+def test_a_loss_is_a_failure_a_wrong_measurement_or_a_rejection(changes: dict[str, str | None], losses: Losses) -> None:
+    """One of four blocks."""
+    rows = rows_of(*((arm, block, 1, 1.0) for block in range(4) for arm in ("none", "ima-exec")))
+    for name, value in changes.items():
+        rows.loc[3, name] = value
+    assert ladder._losses(rows, {"none", "ima-exec"}) == losses

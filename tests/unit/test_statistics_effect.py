@@ -243,6 +243,12 @@ def test_overhead_is_a_ratio_and_its_interval() -> None:
     assert stats.percent(got.ratio) == pytest.approx(50)
 
 
+def test_without_the_baseline_twice_an_overhead_has_numbers_and_no_promise() -> None:
+    got = stats.overhead(stats.estimate([0.1] * 6), None, metric="cpu", baseline="none", treatment="x", delta=DELTA)
+    assert (got.verdict, got.mde, got.settles) == (Conclusion.INCONCLUSIVE, math.inf, None)
+    assert got.ratio == pytest.approx(math.exp(0.1))
+
+
 def test_overhead_of_too_few_blocks_is_unbounded() -> None:
     got = stats.overhead(stats.estimate([0.1] * 5), QUIET, metric="cpu", baseline="none", treatment="x", delta=DELTA)
     assert (got.low, got.high, got.verdict) == (0, math.inf, Conclusion.INCONCLUSIVE)
@@ -267,7 +273,7 @@ def test_the_spread_is_that_of_a_sample_and_one_block_has_none() -> None:
     assert math.isnan(stats.estimate([0.01]).spread)
 
 
-@pytest.mark.parametrize(("n", "known"), [(11, False), (12, True)])
+@pytest.mark.parametrize(("n", "known"), [(11, False), (12, True), (13, True)])
 def test_a_p_is_shown_of_twelve_blocks(n: int, known: bool) -> None:
     effect = stats.estimate(np.linspace(0.01, 0.02, n))
     got = stats.overhead(effect, QUIET, metric="cpu", baseline="none", treatment="x", delta=DELTA)
