@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from testbed.analysis.statistics import effect as stats
 from testbed.analysis.statistics import multiple
@@ -130,3 +131,18 @@ def test_what_a_boot_does_to_all_workloads_needs_them_together(monkeypatch: pyte
     monkeypatch.setattr(multiple, "RESAMPLES", 499)
     assert covered(shared=0.02, together=True) >= 0.93
     assert covered(shared=0.02, together=False) < 0.85
+
+
+def test_blocks_are_pulled_apart_before_they_are_drawn_from() -> None:
+    """By sqrt(n / (n - 1)): a resample of n values varies less than a sample does, by that factor."""
+
+    class Always:
+        """Draws the last block alone, each time."""
+
+        def integers(self, n: int, size: tuple[int, int]) -> NDArray[np.int64]:
+            return np.full(size, n - 1)
+
+    values = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 1.0])
+    center = stats.estimate(values).center
+    got: Any = multiple._resampled(values, Always())  # type: ignore[arg-type]
+    assert set(got.round(12)) == {round(center + (1.0 - center) * math.sqrt(6 / 5), 12)}
