@@ -14,7 +14,7 @@ from testbed.lab.build.kernel import Kernel
 
 KIND = "bundle"
 FOREIGN = "foreign"
-_SCRIPT = "build.sh"
+_SCRIPT, _TOOLS = "build.sh", "/run/testbed"
 # Raise it when this module makes something else of the same sources.
 BUILDER = 2
 _MODULE, _LOADER = "testbed_measurer.ko", "measurer"
@@ -47,9 +47,9 @@ def build_seconds(bundle: MeasurerBundle) -> float:
     return float(cache.read_meta(bundle.module.parent)["seconds"])
 
 
-def _key(kernel: Kernel, source: Path) -> str:
+def _key(kernel: Kernel, source: Path, **more: str) -> str:
     digests = {"source": tarball.tree_digest(source), "kernel": kernel.digest, "root": kernel.build_digest}
-    return cache.content_key({"builder": BUILDER} | digests)
+    return cache.content_key({"builder": BUILDER} | digests | more)
 
 
 def _load(kernel: Kernel, path: Path) -> MeasurerBundle:
@@ -59,21 +59,25 @@ def _load(kernel: Kernel, path: Path) -> MeasurerBundle:
 
 def _build(kernel: Kernel, source: Path, at: Path, progress: cache.Progress) -> None:
     progress(f"measurer for {kernel.name}: compile")
-    argv = ("sh", "/src/build.sh", "/src", "/out", kernel.release)
     start = time.monotonic()
-    try:
-        debian.enter(kernel.build_root, argv, read={source: "/src"}, write={at: "/out"}, timeout=_SECONDS)
-    except CommandError as error:
-        raise BuildError(
-            f"the measurer does not build for {kernel.name}: {error.message}", f"correct {source}"
-        ) from error
+    _compile(kernel, "the measurer", source, at)
     seconds = time.monotonic() - start
     missing = [name for name in (_MODULE, _LOADER) if not (at / name).is_file()]
     if missing:
-        raise BuildError(f"{source / 'build.sh'} ended well for {kernel.name} but made no {', '.join(missing)}")
+        raise BuildError(f"{source / _SCRIPT} ended well for {kernel.name} but made no {', '.join(missing)}")
     files = {name: tarball.file_digest(at / name) for name in (_MODULE, _LOADER)}
     known = {"kernel": kernel.name, "release": kernel.release, "seconds": seconds}
     cache.write_meta(at, known | {"digest": cache.content_key(files), "files": files})
+
+
+def _compile(kernel: Kernel, what: str, source: Path, at: Path, *, tools: Path | None = None) -> None:
+    """Run the build script on ``source`` in the kernel's build root. ``tools``: where the script is, if elsewhere."""
+    read = {source: "/src"} if tools is None else {tools: _TOOLS, source: "/src"}
+    argv = ("sh", f"{'/src' if tools is None else _TOOLS}/{_SCRIPT}", "/src", "/out", kernel.release)
+    try:
+        debian.enter(kernel.build_root, argv, read=read, write={at: "/out"}, timeout=_SECONDS)
+    except CommandError as error:
+        raise BuildError(f"{what} does not build for {kernel.name}: {error.message}", f"correct {source}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +93,7 @@ def build_products(kernel: Kernel, name: str, source: Path, progress: cache.Prog
 
     Raises ``BuildError`` with the last lines of what the compiler said, ``HostError``.
     """
-    digests = {
-        "source": tarball.tree_digest(source),
-        "script": tarball.file_digest(repository.BPF / _SCRIPT),
-        "kernel": kernel.digest,
-        "root": kernel.build_digest,
-    }
-    key = cache.content_key({"builder": BUILDER} | digests)
+    key = _key(kernel, source, script=tarball.file_digest(repository.BPF / _SCRIPT))
     path = cache.entry(FOREIGN, key, lambda at: _build_foreign(kernel, name, source, at, progress), needed=_NEEDED)
     meta = cache.read_meta(path)
     return Products(files=tuple(path / file for file in sorted(meta["files"])), digest=meta["digest"])
@@ -103,13 +101,7 @@ def build_products(kernel: Kernel, name: str, source: Path, progress: cache.Prog
 
 def _build_foreign(kernel: Kernel, name: str, source: Path, at: Path, progress: cache.Progress) -> None:
     progress(f"measurer {name} for {kernel.name}: compile")
-    argv = ("sh", f"/run/testbed/{_SCRIPT}", "/src", "/out", kernel.release)
-    try:
-        read = {repository.BPF: "/run/testbed", source: "/src"}
-        debian.enter(kernel.build_root, argv, read=read, write={at: "/out"}, timeout=_SECONDS)
-    except CommandError as error:
-        message = f"measurer {name} does not build for {kernel.name}: {error.message}"
-        raise BuildError(message, f"correct {source}") from error
+    _compile(kernel, f"measurer {name}", source, at, tools=repository.BPF)
     (at / "release").unlink()
     shutil.rmtree(at / "work", ignore_errors=True)
     files = {path.name: tarball.file_digest(path) for path in at.iterdir() if path.is_file()}
