@@ -1,8 +1,12 @@
-"""How files are opened and written: only plain files are read, and a new file appears whole or not at all."""
+"""How files are opened, written and digested.
+
+Only plain files are read; a new file appears whole or not at all; a tree has one digest.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -81,3 +85,29 @@ def write_plain(path: Path, data: bytes, *, mode: int = 0o666, shared: bool = Fa
             file.write(data)
             file.flush()
             os.fsync(descriptor)
+
+
+def file_digest(path: Path) -> str:
+    """Return SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(tree: Path) -> str:
+    """Return SHA-256 over names, kinds, execute bits and contents in a tree, names with a leading dot left out."""
+    total = hashlib.sha256()
+    for path in walk(tree):
+        name = path.relative_to(tree).as_posix()
+        if path.is_symlink():
+            line = f"l {name} {path.readlink()}\0"
+        elif path.is_dir():
+            line = f"d {name}\0"
+        else:
+            line = f"{'x' if path.stat().st_mode & 0o100 else 'f'} {name} {file_digest(path)}\0"
+        total.update(line.encode())
+    return total.hexdigest()
+
+
+def walk(tree: Path) -> list[Path]:
+    """Return every path in a tree, in order; names with a leading dot, and what is below them, are left out."""
+    return [p for p in sorted(tree.rglob("*")) if not any(part.startswith(".") for part in p.relative_to(tree).parts)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from testbed import files
 from testbed.attacks import Attack
 from testbed.errors import SpecError
 from testbed.measurers import Measurer, _policy
@@ -132,11 +133,10 @@ def _foreign_digest(contract: Path, module: ModuleType) -> str:
     """Return SHA-256 over the interface, every Python file beside the measurer's, and all files of its ``source``."""
     own = Path(str(module.__file__)).parent
     source: Path | None = module.MEASURER.source
-    files = [*sorted(contract.glob("_*.py")), *sorted(own.glob("*.py"))]
-    total = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    python = [*sorted(contract.glob("_*.py")), *sorted(own.glob("*.py"))]
+    total = hashlib.sha256(b"".join(path.read_bytes() for path in python))
     if source is not None:
-        for path in sorted(path for path in source.rglob("*") if path.is_file()):
-            total.update(f"{path.relative_to(source)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        total.update(files.tree_digest(source).encode())
     return total.hexdigest()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from testbed import __version__, shell
+from testbed import __version__, files, shell
 from testbed.errors import TestbedError
 from testbed.lab import repository
 from testbed.record import MadeBy
@@ -46,15 +46,14 @@ def source_digest(*trees: Path) -> str:
     total = hashlib.sha256()
     for tree in trees:
         for path in _files(tree):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            total.update(f"{tree.name}/{path.relative_to(tree).as_posix()} {digest}\n".encode())
+            name = path.relative_to(tree).as_posix()
+            total.update(f"{tree.name}/{name} {files.file_digest(path)}\n".encode())
     return total.hexdigest()
 
 
 def _files(tree: Path) -> Iterator[Path]:
-    for path in sorted(tree.rglob("*")):
-        parts = path.relative_to(tree).parts
-        if path.is_file() and not _CACHES & set(parts) and not any(part.startswith(".") for part in parts):
+    for path in files.walk(tree):
+        if path.is_file() and not _CACHES & set(path.relative_to(tree).parts):
             yield path
 
 

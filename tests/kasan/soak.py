@@ -12,10 +12,10 @@ from typing import Any
 
 from steps import Notebook, Step
 
-from testbed import measurers, plugins
+from testbed import files, measurers, plugins
 from testbed.guest import Guest
 from testbed.lab import facts, splat
-from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build import cache, debian
 from testbed.lab.build.kernel import Kernel
 from testbed.measurers import Measurer
 from testbed.runtimes import Start
@@ -68,9 +68,9 @@ def build_tools(kernel: Kernel) -> Path:
     def build(at: Path) -> None:
         argv = ("sh", "/src/build.sh", "/src", "/out", kernel.release)
         debian.enter(kernel.build_root, argv, read={SOURCE: "/src"}, write={at: "/out"})
-        cache.write_meta(at, {"digest": tarball.tree_digest(at)})
+        cache.write_meta(at, {"digest": files.tree_digest(at)})
 
-    parts = {"source": tarball.tree_digest(SOURCE), "kernel": kernel.digest, "root": kernel.build_digest}
+    parts = {"source": files.tree_digest(SOURCE), "kernel": kernel.digest, "root": kernel.build_digest}
     return cache.entry("soak", cache.content_key(parts), build, needed=_NEEDED)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import BuildError, CommandError, HostError, SpecError
+from testbed.files import file_digest, tree_digest
 from testbed.lab.build import cache, debian, ext4, image, recipes, tarball
 from testbed.lab.build.kernel import Kernel
 
@@ -57,7 +58,7 @@ def test_one_content_gives_one_file_whatever_the_order_and_the_times(tmp_path: P
     two = pack(tmp_path / "2", members[::-1])
     first = tarball.merge(tmp_path / "out1", [one], epoch=EPOCH)
     second = tarball.merge(tmp_path / "out2", [two], epoch=EPOCH)
-    assert first == second == tarball.file_digest(tmp_path / "out1")
+    assert first == second == file_digest(tmp_path / "out1")
     with tarfile.open(tmp_path / "out1") as tar:
         assert {info.mtime for info in tar} == {EPOCH}
 
@@ -203,16 +204,16 @@ def test_the_digest_of_a_tree_sees_names_contents_and_the_execute_bit(tmp_path: 
     (tmp_path / "d").mkdir()
     file = tmp_path / "d" / "f"
     file.write_text("1")
-    seen = [tarball.tree_digest(tmp_path)]
+    seen = [tree_digest(tmp_path)]
     file.write_text("2")
-    seen.append(tarball.tree_digest(tmp_path))
+    seen.append(tree_digest(tmp_path))
     file.chmod(0o755)
-    seen.append(tarball.tree_digest(tmp_path))
+    seen.append(tree_digest(tmp_path))
     file.rename(tmp_path / "d" / "g")
-    seen.append(tarball.tree_digest(tmp_path))
+    seen.append(tree_digest(tmp_path))
     assert len(set(seen)) == len(seen)
     (tmp_path / ".swp").write_text("an editor's")
-    assert tarball.tree_digest(tmp_path) == seen[-1]
+    assert tree_digest(tmp_path) == seen[-1]
 
 
 GUEST = recipes.GuestRecipe(name="trixie", summary="", suite="trixie", packages=("a",), tools=("t",), disk_mib=64)
@@ -268,7 +269,7 @@ def test_a_disk_has_packages_modules_and_files_of_ours(asked: list[str], kernel:
     assert files["etc/hostname"] == (recipes.IMAGES / "guests/trixie/etc/hostname").read_bytes()
     assert files["etc/systemd/system/multi-user.target.wants/ssh.service"] == "../ssh.service"
     assert "var/lib/dpkg/status" not in files
-    assert made.digest == tarball.file_digest(made.disk)
+    assert made.digest == file_digest(made.disk)
     assert not made.disk.with_name("disk.tar").exists()
 
 

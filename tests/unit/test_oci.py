@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from testbed import files
 from testbed.lab.build import oci, tarball
 
 CONFIG = oci.Config(env=("PATH=/bin",), cmd=("/bin/sh", "-l"))
@@ -77,4 +78,4 @@ def test_skopeo_reads_it(layer: Path) -> None:
     told = json.loads(said.stdout)
     assert told["Digest"] == digest
     assert told["Env"] == ["PATH=/bin"]
-    assert told["Layers"] == [f"sha256:{tarball.file_digest(layer)}"]
+    assert told["Layers"] == [f"sha256:{files.file_digest(layer)}"]

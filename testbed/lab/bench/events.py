@@ -8,9 +8,10 @@ from pathlib import Path
 
 from testbed import plugins
 from testbed.errors import DeployError
+from testbed.files import tree_digest
 from testbed.guest import Guest
 from testbed.lab import block
-from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build import cache, debian
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.machines.lab import Lab
 from testbed.lab.machines.save import Saved
@@ -49,9 +50,9 @@ def build_tools(kernel: Kernel, progress: cache.Progress = cache.silent) -> Path
         progress(f"benchmarks for {kernel.name}: compile")
         argv = ("sh", "/src/build.sh", "/src", "/out", kernel.release)
         debian.enter(kernel.build_root, argv, read={SOURCE: "/src"}, write={at: "/out"})
-        cache.write_meta(at, {"digest": tarball.tree_digest(at)})
+        cache.write_meta(at, {"digest": tree_digest(at)})
 
-    parts = {"builder": BUILDER, "source": tarball.tree_digest(SOURCE), "kernel": kernel.digest}
+    parts = {"builder": BUILDER, "source": tree_digest(SOURCE), "kernel": kernel.digest}
     key = cache.content_key(parts | {"root": kernel.build_digest})
     return cache.entry(KIND, key, build, needed=_NEEDED)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
+from testbed.files import file_digest
 from testbed.lab.build import cache, debian, kernel, tarball
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.build.recipes import IMAGES, BuiltRecipe
@@ -75,7 +76,7 @@ def _asked(recipe: BuiltRecipe) -> Path:
 def _key(recipe: BuiltRecipe) -> str:
     # Comments do not change a kernel.
     parts = {"builder": BUILDER, "recipe": recipe.canonical(), "config": options(_asked(recipe).read_text())}
-    return cache.content_key(parts | {"script": tarball.file_digest(ROWS / _SCRIPT)})
+    return cache.content_key(parts | {"script": file_digest(ROWS / _SCRIPT)})
 
 
 def _build(recipe: BuiltRecipe, at: Path, progress: cache.Progress) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.lab.build import cache, debian, tarball
+from testbed.files import file_digest
+from testbed.lab.build import cache, debian
 
 TOOLS_KIND = "tools"
 # Raise it when this module makes something else of the same packages.
@@ -55,4 +56,4 @@ def tools(suite: str, packages: Sequence[str], progress: cache.Progress) -> Path
 def note_packages(at: Path) -> None:
     """Write down what is in the entry's ``root.tar``."""
     archive = at / "root.tar"
-    cache.write_meta(at, {"digest": tarball.file_digest(archive), "packages": debian.packages_of(archive)})
+    cache.write_meta(at, {"digest": file_digest(archive), "packages": debian.packages_of(archive)})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
+from testbed.files import file_digest, tree_digest
 from testbed.lab.build import cache, debian, ext4, oci, tarball
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.build.recipes import IMAGES, ContainerRecipe, GuestRecipe, Prepare, load_containers, load_guests
@@ -98,7 +99,7 @@ def _tree(name: str, kind: str) -> Path | None:
 
 def _tree_digest(name: str, kind: str) -> str:
     path = _tree(name, kind)
-    return tarball.tree_digest(path) if path else ""
+    return tree_digest(path) if path else ""
 
 
 def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
@@ -129,7 +130,7 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
             f"guest {recipe.name}: its disk cannot be made: {error.message}", "raise disk_mib if it is too small"
         ) from error
     meta = {"name": recipe.name, "kernel": kernel.name, "content": content}
-    meta |= {"digest": tarball.file_digest(at / "disk.raw"), "packages": cache.read_meta(packages)["packages"]}
+    meta |= {"digest": file_digest(at / "disk.raw"), "packages": cache.read_meta(packages)["packages"]}
     cache.write_meta(at, meta)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import BuildError
+from testbed.files import file_digest, tree_digest
 from testbed.lab.build import cache, debian, local, tarball
 from testbed.lab.build.recipes import IMAGES, KernelRecipe, Recipe, load_kernels
 
@@ -86,7 +87,7 @@ def initramfs_hooks(modules: Sequence[str]) -> tuple[str, ...]:
 def _key(recipe: KernelRecipe) -> str:
     # The machine that it boots on does not change what is built, nor does the location of a user's own files.
     wish = {name: value for name, value in recipe.canonical().items() if name not in ("processor", "debs", "tree")}
-    parts = {"builder": BUILDER, "recipe": wish, "initramfs": tarball.tree_digest(INITRAMFS)}
+    parts = {"builder": BUILDER, "recipe": wish, "initramfs": tree_digest(INITRAMFS)}
     if recipe.local:
         parts["local"] = local.digest(recipe)
     return cache.content_key(parts)
@@ -123,7 +124,7 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
         raise BuildError(f"kernel {recipe.name}: no modules.dep.bin in {modules}", "add package kmod to the recipe")
     links = (f"{modules}/build", f"{modules}/source")
     tarball.merge(at / "modules.tar", [packed], only=modules, drop=links, epoch=debian.EPOCH)
-    files = {f"linux-image-{release}": f"local {tarball.file_digest(staged.packed)}"} if staged else {}
+    files = {f"linux-image-{release}": f"local {file_digest(staged.packed)}"} if staged else {}
     cache.write_meta(at, describe(recipe, release, at, packed, files))
     packed.unlink()
     if staged:
@@ -188,7 +189,7 @@ def describe(
 
     ``files``: what is in the build root beside packages, as name and version.
     """
-    boots = {name: tarball.file_digest(at / name) for name in ("vmlinuz", "initrd", "modules.tar")}
+    boots = {name: file_digest(at / name) for name in ("vmlinuz", "initrd", "modules.tar")}
     packages = debian.packages_of(packed) | dict(files or {})
     return {
         "name": recipe.name,

@@ -16,7 +16,8 @@ from typing import Any
 
 from testbed import shell
 from testbed.errors import BuildError, CommandError, SpecError
-from testbed.lab.build import cache, tarball
+from testbed.files import file_digest
+from testbed.lab.build import cache
 from testbed.lab.build.recipes import KernelRecipe
 
 # The row whose suite, packages and options a kernel of --kernel-path gets.
@@ -130,7 +131,7 @@ def digest(recipe: KernelRecipe) -> str:
     for file in _files(recipe):
         if not file.is_file():
             raise SpecError(f"{file}: no such file", f"the kernel {recipe.name} is made of it")
-        total.update(f"{file.name} {tarball.file_digest(file)}\n".encode())
+        total.update(f"{file.name} {file_digest(file)}\n".encode())
     return total.hexdigest()
 
 

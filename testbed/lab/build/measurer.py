@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
+from testbed.files import file_digest, tree_digest
 from testbed.lab import repository
-from testbed.lab.build import cache, debian, tarball
+from testbed.lab.build import cache, debian
 from testbed.lab.build.kernel import Kernel
 
 KIND = "bundle"
@@ -48,7 +49,7 @@ def build_seconds(bundle: MeasurerBundle) -> float:
 
 
 def _key(kernel: Kernel, source: Path, **more: str) -> str:
-    digests = {"source": tarball.tree_digest(source), "kernel": kernel.digest, "root": kernel.build_digest}
+    digests = {"source": tree_digest(source), "kernel": kernel.digest, "root": kernel.build_digest}
     return cache.content_key({"builder": BUILDER} | digests | more)
 
 
@@ -65,7 +66,7 @@ def _build(kernel: Kernel, source: Path, at: Path, progress: cache.Progress) -> 
     missing = [name for name in (_MODULE, _LOADER) if not (at / name).is_file()]
     if missing:
         raise BuildError(f"{source / _SCRIPT} ended well for {kernel.name} but made no {', '.join(missing)}")
-    files = {name: tarball.file_digest(at / name) for name in (_MODULE, _LOADER)}
+    files = {name: file_digest(at / name) for name in (_MODULE, _LOADER)}
     known = {"kernel": kernel.name, "release": kernel.release, "seconds": seconds}
     cache.write_meta(at, known | {"digest": cache.content_key(files), "files": files})
 
@@ -93,7 +94,7 @@ def build_products(kernel: Kernel, name: str, source: Path, progress: cache.Prog
 
     Raises ``BuildError`` with the last lines of what the compiler said, ``HostError``.
     """
-    key = _key(kernel, source, script=tarball.file_digest(repository.BPF / _SCRIPT))
+    key = _key(kernel, source, script=file_digest(repository.BPF / _SCRIPT))
     path = cache.entry(FOREIGN, key, lambda at: _build_foreign(kernel, name, source, at, progress), needed=_NEEDED)
     meta = cache.read_meta(path)
     return Products(files=tuple(path / file for file in sorted(meta["files"])), digest=meta["digest"])
@@ -104,7 +105,7 @@ def _build_foreign(kernel: Kernel, name: str, source: Path, at: Path, progress: 
     _compile(kernel, f"measurer {name}", source, at, tools=repository.BPF)
     (at / "release").unlink()
     shutil.rmtree(at / "work", ignore_errors=True)
-    files = {path.name: tarball.file_digest(path) for path in at.iterdir() if path.is_file()}
+    files = {path.name: file_digest(path) for path in at.iterdir() if path.is_file()}
     if not files:
         raise BuildError(
             f"{source / 'Makefile'} made nothing for {kernel.name}", "its goal `all` must leave its products in $(O)"

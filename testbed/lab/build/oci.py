@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.lab.build import tarball
+from testbed import files
 
 _TYPE = "application/vnd.oci.image"
 _CREATED = "1970-01-01T00:00:00Z"
@@ -34,7 +34,7 @@ def write_archive(layers: Sequence[Path], target: Path, *, name: str, config: Co
 
     Returns the digest of the manifest as ``sha256:<hex>``.
     """
-    diff_ids = [f"sha256:{tarball.file_digest(layer)}" for layer in layers]
+    diff_ids = [f"sha256:{files.file_digest(layer)}" for layer in layers]
     sizes = [layer.stat().st_size for layer in layers]
     configuration = _json(
         {

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed import files
 from testbed.errors import BuildError, CommandError
 from testbed.lab.build import cache, ext4, tarball
 from testbed.lab.build.image import ContainerImage
@@ -57,7 +58,7 @@ def build_store(images: Sequence[ContainerImage], guest: GuestRecipe, progress: 
             ext4.make(at, tools, ext4.argv("store", mib, _OPTIONS))
         except CommandError as error:
             raise BuildError(f"store: its disk of {mib} MiB cannot be made: {error.message}") from error
-        cache.write_meta(at, {"digest": tarball.file_digest(at / "disk.raw")})
+        cache.write_meta(at, {"digest": files.file_digest(at / "disk.raw")})
 
     parts = {"builder": BUILDER, "images": [image.digest for image in ordered], "disk": ext4.argv("store", 0, _OPTIONS)}
     path = cache.entry(KIND, cache.content_key(parts), build, needed=_NEEDED)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from testbed import files
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Member:
@@ -44,27 +46,6 @@ class Blob:
     def content(self) -> bytes:
         """Return the bytes: after ``head`` SHAKE128 of the path, as long as it takes."""
         return self.head + hashlib.shake_128(self.path.encode()).digest(self.size - len(self.head))
-
-
-def file_digest(path: Path) -> str:
-    """Return SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def tree_digest(tree: Path) -> str:
-    """Return SHA-256 over names, kinds, execute bits and contents in a tree, names with a leading dot left out."""
-    total = hashlib.sha256()
-    for path in _walk(tree):
-        name = path.relative_to(tree).as_posix()
-        if path.is_symlink():
-            line = f"l {name} {path.readlink()}\0"
-        elif path.is_dir():
-            line = f"d {name}\0"
-        else:
-            line = f"{'x' if path.stat().st_mode & 0o100 else 'f'} {name} {file_digest(path)}\0"
-        total.update(line.encode())
-    return total.hexdigest()
 
 
 def add_file(out: tarfile.TarFile, name: str, text: str) -> None:
@@ -117,7 +98,7 @@ def merge(
         _add(members, [_link(name, to) for name, to in (links or {}).items()])
         _add(members, _missing_parents(members))
         _write(target, members, epoch)
-    return file_digest(target)
+    return files.file_digest(target)
 
 
 def _add(members: dict[str, _Member], more: Sequence[_Member]) -> None:
@@ -154,12 +135,8 @@ def _from_tar(tar: tarfile.TarFile) -> list[_Member]:
     return members
 
 
-def _walk(tree: Path) -> list[Path]:
-    return [p for p in sorted(tree.rglob("*")) if not any(part.startswith(".") for part in p.relative_to(tree).parts)]
-
-
 def _from_tree(tree: Path) -> list[_Member]:
-    return [_member(path, path.relative_to(tree).as_posix()) for path in _walk(tree)]
+    return [_member(path, path.relative_to(tree).as_posix()) for path in files.walk(tree)]
 
 
 def _member(path: Path, name: str) -> _Member:
