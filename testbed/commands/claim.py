@@ -67,11 +67,11 @@ def truth_of(workload: Workload, archive: Path, *, launches: bool) -> list[Ran]:
     file.
     """
     ran: list[Ran] = []
+    tree = ground_truth.image_tree(archive) if launches else ""
     for number, role in enumerate(workload.roles):
         name = f"container-{number}"
-        ran += ground_truth.executed(archive, name, [str(path) for path in role.executes])
+        ran += ground_truth.executed(archive, name, role.executes)
         if launches:
-            tree = ground_truth.image_tree(archive)
             ran.append(Launched(container=name, image=tree, argv=ground_truth.arguments(archive, role.argv)))
     return ran
 

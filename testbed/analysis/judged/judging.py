@@ -38,8 +38,7 @@ def judge_of(campaign: Campaign) -> Judge:
 
     @functools.cache
     def executions(image: str, workload: str, role: int) -> frozenset[Executed]:
-        programs = [str(path) for path in plugins.workload(workload).roles[role].executes]
-        return ground_truth.executed(campaign.image_path(image), "", programs)
+        return ground_truth.executed(campaign.image_path(image), "", plugins.workload(workload).roles[role].executes)
 
     @functools.cache
     def tree(image: str) -> str:

@@ -69,7 +69,7 @@ def truth_of(campaign: Campaign) -> Truth:
     @functools.cache
     def code(image: str, workload: str, role: int) -> Sum | None:
         try:
-            programs = [str(path) for path in plugins.workload(workload).roles[role].executes]
+            programs = plugins.workload(workload).roles[role].executes
             ran = ground_truth.executed(campaign.image_path(image), "", programs)
         except (TestbedError, IndexError):
             return None

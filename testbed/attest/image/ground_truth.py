@@ -13,7 +13,7 @@ from testbed.attest.image.tree import tree_digest
 from testbed.measurers import Executed, Route
 
 
-def executed(archive: Path, container: str, programs: Iterable[str]) -> frozenset[Executed]:
+def executed(archive: Path, container: str, programs: Iterable[str | PurePosixPath]) -> frozenset[Executed]:
     """Return every file whose code ran when ``container`` ran ``programs`` (absolute paths) of an OCI archive.
 
     Each program or script, its interpreter and the libraries that the loader would load. What they open by dlopen is
