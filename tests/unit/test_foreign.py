@@ -131,22 +131,6 @@ def test_every_file_of_a_measurer_is_in_its_digest(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    nothing = tmp_path / "nothing"
-    return Kernel(
-        name="k",
-        release="6.0",
-        vmlinuz=nothing,
-        initrd=nothing,
-        modules=nothing,
-        config=nothing,
-        build_root=tmp_path / "root",
-        digest="d1",
-        build_digest="b1",
-    )
-
-
-@pytest.fixture
 def makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """What the Makefile leaves, as a test wants it."""
     files = {"release": b"6.0", "tool": b"\x7fELF", "mine.ko": b"ko"}

@@ -221,20 +221,9 @@ CONTAINER = recipes.ContainerRecipe(name="mine", summary="", suite="trixie", pac
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
+def kernel(kernel: Kernel, tmp_path: Path) -> Kernel:
     modules = pack(tmp_path / "modules.tar", [("usr/lib/modules/6.0/m.ko", b"module")])
-    none = tmp_path / "none"
-    return Kernel(
-        name="k",
-        release="6.0",
-        vmlinuz=none,
-        initrd=none,
-        modules=modules,
-        config=none,
-        build_root=none,
-        digest="d1",
-        build_digest="b1",
-    )
+    return replace(kernel, modules=modules)
 
 
 @pytest.fixture

@@ -14,22 +14,6 @@ from testbed.lab.build.kernel import Kernel
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    none = tmp_path / "none"
-    return Kernel(
-        name="k",
-        release="6.0",
-        vmlinuz=none,
-        initrd=none,
-        modules=none,
-        config=none,
-        build_root=tmp_path / "root",
-        digest="d1",
-        build_digest="b1",
-    )
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     (tmp_path / "bpf").mkdir()
     (tmp_path / "bpf/measurer.c").write_text("int main;")
