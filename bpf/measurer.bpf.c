@@ -517,8 +517,17 @@ static __always_inline struct testbed_ident *own_ident(void)
 	return ident_of(member_of(bpf_get_current_task_btf()));
 }
 
-/* The identity of the task that executes a program, NULL for the host. */
-static __always_inline struct testbed_ident *identify(struct task_struct *task)
+/* Count a task among those of its container, unless it is counted already. */
+static __always_inline void count_member(struct member *member)
+{
+	if (!member || !member->ident.seq || member->counted)
+		return;
+	member->counted = member->ident.seq;
+	count_task(member->ident.seq);
+}
+
+/* What is known of a task that executes a program, after it may have moved. */
+static __always_inline struct member *moved_member(struct task_struct *task)
 {
 	struct member *member = member_of(task);
 	struct member fresh = {};
@@ -526,13 +535,23 @@ static __always_inline struct testbed_ident *identify(struct task_struct *task)
 	/* Most have not moved: ask what is cheap to know first. */
 	if (member && has_home(member) &&
 	    mntns_unique(task->nsproxy->mnt_ns) == member->home.mntns)
-		return ident_of(member);
+		return member;
 	if (!outside_host(task, &fresh.home))
-		return ident_of(member);
+		return member;
 	if (member && has_home(member) && same_root(&member->home, &fresh.home))
-		return ident_of(member);
+		return member;
 	if (settle(task, member, &fresh))
 		member = enlist(task, &fresh);
+	return member;
+}
+
+/* The identity of the task that executes a program, NULL for the host. */
+static __always_inline struct testbed_ident *identify(struct task_struct *task)
+{
+	struct member *member = moved_member(task);
+
+	/* Its fork may have been skipped: see count_fork. */
+	count_member(member);
 	return ident_of(member);
 }
 
@@ -717,17 +736,6 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
 	return 0;
 }
 
-/* A task whose fork was not counted is, when it executes a program. */
-static __always_inline void count_late(struct task_struct *task)
-{
-	struct member *member = member_of(task);
-
-	if (!member || !member->ident.seq || member->counted)
-		return;
-	member->counted = member->ident.seq;
-	count_task(member->ident.seq);
-}
-
 /*
  * A fork can fail after task_alloc: a task is counted when it is there.
  *
@@ -740,15 +748,8 @@ static __always_inline void count_late(struct task_struct *task)
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(count_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct member *member;
-
-	if (!is_measuring())
-		return 0;
-	member = bpf_task_storage_get(&members, child, NULL, 0);
-	if (!member || !member->ident.seq)
-		return 0;
-	member->counted = member->ident.seq;
-	count_task(member->ident.seq);
+	if (is_measuring())
+		count_member(bpf_task_storage_get(&members, child, NULL, 0));
 	return 0;
 }
 
@@ -818,7 +819,6 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 	ident = identify(task);
 	if (!ident)
 		return 0;
-	count_late(task);
 	measure_program(bprm, ident);
 	if (mode != TESTBED_MODE_IMAGE)
 		return 0;
