@@ -20,7 +20,7 @@
 #   linux-image-cloud-amd64 linux-headers-cloud-amd64 clang llvm bpftool
 #   libbpf-dev libelf-dev zlib1g-dev libzstd-dev make pahole zstd lz4
 #
-# and besides, in bookworm (its headers lack resolve_btfids):
+# and also, in bookworm (its headers lack resolve_btfids):
 #
 #   linux-source-6.1 xz-utils
 

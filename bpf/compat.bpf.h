@@ -48,7 +48,7 @@ static __always_inline bool have_file(struct file *file)
 }
 
 /*
- * What inode_setattr is told: the mount's idmap comes first since commit
+ * The arguments of inode_setattr: the mount's idmap comes first since commit
  * 314a53623cd4 (6.9). The barriers keep the compiler from loading one argument of
  * both kernels by a computed address, which the verifier refuses.
  */

@@ -40,7 +40,7 @@
  *   iter.s/task                gives an identity to the containers that run
  *                              already, and measures their running programs;
  *                              lists the mounts of containers that changed them
- *   syscall                    logs a beat; hands in what the module must know;
+ *   syscall                    logs a beat; passes to the module what it must know;
  *                              fetches the module's counters
  *
  * The hooks are attached in every mode; in mode "hooks" they decide nothing.
@@ -89,11 +89,11 @@
  *   - A container whose root is the very root of the host (podman run
  *     --rootfs /) cannot be told from a service: it is host.
  *   - A container in a container without a cgroup of its own is the outer one.
- *   - Of a container that ran when the programs were attached neither the parent is
- *     known nor which libraries it has mapped, and its start says BEFORE. Services
+ *   - Of a container that ran when the programs were attached, neither the parent is
+ *     known nor the libraries that it has mapped, and its start says BEFORE. Services
  *     with RootDirectory= that ran already cannot be told from containers by
- *     then: they are listed as such. Attached again, the programs know nobody and
- *     list all anew.
+ *     then: they are listed as containers. If the programs are attached again, they
+ *     know no container, and list all of them again.
  *   - Code that is not a file (JIT, anonymous memory), and pages of a private mapping
  *     that are rewritten, are counted, not measured.
  *   - A kernel without commit 271de525e1d7 ("bpf: Remove prog->active check for
@@ -371,7 +371,7 @@ static __always_inline void log_start(struct testbed_ident *ident, struct task_s
 		ident->start_logged = 1;
 }
 
-/* Log the start of who lives at @place, and remember there that it is logged. */
+/* Log the start of the container at @place, and remember there that it is logged. */
 static __always_inline void log_start_at(struct place *place, struct testbed_ident *ident,
 					 struct task_struct *task)
 {
@@ -401,7 +401,7 @@ static __always_inline void count_task(__u64 seq)
 
 /*
  * A task of container @seq ends, or is of another one from now on. With the last one
- * the place goes, too: who enters it later, by a namespace that was kept, begins a new
+ * the place goes, too: a task that enters it later, by a namespace that was kept, begins a new
  * container.
  */
 static __always_inline void leave(__u64 seq)
@@ -740,10 +740,10 @@ int BPF_PROG(inherit, struct task_struct *task, unsigned long clone_flags)
  * A fork can fail after task_alloc: a task is counted when it is there.
  *
  * Where the kernel is preemptible it skips this program and the next one, if another
- * task was preempted in the same one on this processor. A fork that is not counted can
- * let its container end while the task lives: the task keeps its identity, and who
- * enters the place later begins a new container. An exit that is not counted keeps
- * the record of a container that has ended.
+ * task was preempted in the same one on this processor. If a fork is not counted, its
+ * container can end while the task lives: the task keeps its identity, and a task that
+ * enters the place later begins a new container. If an exit is not counted, the record
+ * of a container that has ended is kept.
  */
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(count_fork, struct task_struct *parent, struct task_struct *child)
@@ -829,7 +829,7 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 	return 0;
 }
 
-/* A container has one launch, whoever of its first processes comes here first. */
+/* A container has one launch: that of the first of its processes that comes here. */
 SEC("lsm/bprm_committed_creds")
 int BPF_PROG(note_launch, struct linux_binprm *bprm)
 {

@@ -465,7 +465,7 @@ struct testbed_layout {
 
 TESTBED_SIZE(testbed_layout, 48);
 
-/* What an OCI hook tells of a container that is about to start. */
+/* What an OCI hook reports about a container that is about to start. */
 struct testbed_claim {
 	__u32 pid; /* of its first process, where the hook runs */
 	__s32 fd;  /* of its config.json */
@@ -491,7 +491,7 @@ struct testbed_beat_ask {
 
 TESTBED_SIZE(testbed_beat_ask, 24);
 
-/* A part of the measurer, handed in by the loader as an open file. */
+/* A part of the measurer, which the loader passes as an open file. */
 struct testbed_part_file {
 	__u32 part; /* enum testbed_part */
 	__s32 fd;

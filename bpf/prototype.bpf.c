@@ -4,7 +4,7 @@
  * A container is a task in another UTS namespace than process 1. Nothing is cached.
  * Their logs tell neither contents nor containers apart: docs/semantics.md.
  *
- *   lsm.s/bprm_check_security  prototype-image: the image of whoever executes a program
+ *   lsm.s/bprm_check_security  prototype-image: the image of the task that executes a program
  *   lsm.s/mmap_file            prototype-file: what is mapped with PROT_EXEC
  */
 #include "vmlinux.h"

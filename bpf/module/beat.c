@@ -41,11 +41,11 @@ static atomic64_t lost = ATOMIC64_INIT(0);
 
 static DEFINE_MUTEX(beat_lock); /* of all that follows */
 static u64 last_number;
-static u64 last_skipped;  /* as the loader told last: the kernel shows it to nobody else */
+static u64 last_skipped;  /* the loader's last report: the kernel shows it to user space only */
 static u64 old_skipped;	  /* of the programs that were attached before these */
 static u64 beat_interval; /* 0: none is promised */
 static bool attached;
-/* Written by the hook, in the task that opens the canary: that is the one which has the lock. */
+/* Written by the hook, in the task that opens the canary: it holds the lock. */
 static struct task_struct *canary_task;
 static bool canary_seen;
 static const struct file_operations canary_operations = { .owner = THIS_MODULE };
@@ -72,7 +72,7 @@ static int beat_log(enum testbed_beat_event event, u32 proved)
 	};
 
 	lockdep_assert_held(&beat_lock);
-	/* Loaded anew, it would begin at 1 again: from now on it must stay. */
+	/* If it were loaded again, it would begin at 1 again: from now on it must stay. */
 	if (entry.number == 1)
 		__module_get(THIS_MODULE);
 	testbed_fill_header(&entry.header, TESTBED_KIND_BEAT, sizeof(entry), 0, &nobody);
@@ -80,8 +80,8 @@ static int beat_log(enum testbed_beat_event event, u32 proved)
 }
 
 /*
- * Nothing that was remembered is true any more: nobody saw, or will see, who opens
- * a file for writing.
+ * Nothing that was remembered is true any more: no hook saw, or will see, that a file
+ * is opened for writing.
  */
 static void beat_forget_all(void)
 {
@@ -107,9 +107,9 @@ void testbed_see_canary(void)
 }
 
 /*
- * Does the hook for opening still run? A file of our own is opened for that, since a
- * worker's root has no files from 7.3 on. The hook comes before the file system is asked,
- * which refuses it.
+ * Does the hook for opening still run? The module opens a file of its own for that: a
+ * worker's root has no files from 7.3 on. The open fails, but only after the hook has
+ * run.
  */
 static bool beat_try_canary(void)
 {
@@ -179,7 +179,7 @@ __bpf_kfunc void testbed_count_lost(u32 n)
 
 /*
  * Log a beat. Return the counter of the outcome, or a negative number if there is
- * nothing to say: only attaching can be the first, and detaching is told once.
+ * nothing to say: only attaching can be the first, and detaching is logged once.
  *
  * @interval: nanoseconds, of TESTBED_BEAT_ATTACHED.
  * @skipped: times that the kernel skipped a program, of what the loader asks for.

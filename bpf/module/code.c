@@ -9,13 +9,13 @@
  * for each inode. It does not tell a mapping of code from one of data, nor who has
  * it: IMA's rule has the same limit.
  *
- * An opener becomes a writer and then looks here (testbed_watch_writer); who measures
- * puts the file here before reading it and looks for writers afterwards. So one of
- * the two sees the other, whoever comes first.
+ * A task that opens the file becomes a writer and then looks here
+ * (testbed_watch_writer). A task that measures puts the file here before reading it and
+ * looks for writers afterwards. So one of the two sees the other in either order.
  *
- * The table is bounded. Who fills it pays: his container's oldest entries go first,
- * then those of the containers with which he shares an outermost one, then those of
- * who has most. What goes is a loss of its container, as its ToMToU would go unseen.
+ * The table is bounded. The container that fills it pays: its oldest entries go first,
+ * then those of the containers that share an outermost one with it, then those of the
+ * container with the most. What goes is a loss of its container, as its ToMToU would go unseen.
  */
 #include <linux/btf.h>
 #include <linux/fs.h>
@@ -183,8 +183,8 @@ static struct code_share *code_largest_share(void)
 }
 
 /*
- * Which entry gives way to @fresh, NULL if there is room. If the whole table is full,
- * it is one of who has most, whoever comes: a container with few files loses none.
+ * Which entry is removed for @fresh, NULL if there is room. If the whole table is full,
+ * it is one of the container with the most: a container with few files loses none.
  */
 static struct code *code_victim(const struct code *fresh, const struct code_owner *owner,
 				struct code_share *share)
@@ -452,7 +452,7 @@ void testbed_log_violation(enum testbed_violation violation, struct inode *inode
 	testbed_count_for(ident, outcome, 1);
 }
 
-/* The common case: nobody's code. */
+/* The common case: it is in the table for no container. */
 static bool code_is_any(const struct inode *inode)
 {
 	struct code *code;

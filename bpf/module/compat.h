@@ -61,7 +61,7 @@
 #endif
 
 /*
- * The program of @mm, or NULL. get_file_rcu() takes the place of the pointer since
+ * The program of @mm, or NULL. get_file_rcu() takes the address of the pointer since
  * commit 0ede61d8589c (6.7), as a file may be used again at once.
  */
 static inline struct file *testbed_exe_file(struct mm_struct *mm)
@@ -193,7 +193,7 @@ static inline ssize_t testbed_acl_to_xattr(const struct posix_acl *acl, void *va
 
 /*
  * As vfs_getxattr(), access control lists included: they have a call of their own
- * since 6.2. Their owners are told as the host sees them.
+ * since 6.2. Their owners are given as the host sees them.
  */
 static inline ssize_t testbed_getxattr(const struct path *path, const char *name, void *value,
 				       size_t size)

@@ -62,7 +62,7 @@ __bpf_kfunc u64 testbed_new_seq(void)
 {
 	u64 seq = atomic64_inc_return(&last_seq);
 
-	/* Loaded anew, it would begin at 1 again: from now on it must stay. */
+	/* If it were loaded again, it would begin at 1 again: from now on it must stay. */
 	if (seq == 1)
 		__module_get(THIS_MODULE);
 	return seq;

@@ -14,7 +14,7 @@
 /*
  * Of a file, read and hashed at a time. Between chunks others may run; with 64 KiB they waited for two million
  * instructions where SHA-256 is emulated, and the scheduler, which does not read the clock again when it was asked to
- * switch (rq_clock_skip_update), charged what we had done meanwhile to whoever came next: up to 3 % of our price.
+ * switch (rq_clock_skip_update), charged our work to the task that came next: up to 3 % of our price.
  */
 #define CHUNK_SIZE PAGE_SIZE
 
@@ -54,7 +54,7 @@ void testbed_exit_hash(void)
 	crypto_free_shash(sha256_tfm);
 }
 
-/* A descriptor opened anew, if this one cannot be read through the page cache. */
+/* The file, opened again if this descriptor cannot be read through the page cache. */
 static struct file *hash_readable(struct file *file)
 {
 	const fmode_t can = FMODE_READ | FMODE_CAN_READ;

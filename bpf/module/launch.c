@@ -11,7 +11,7 @@
  * then, and committed when it can fail no more. What is not committed does nothing:
  * an execve that failed is no launch, and the next one tries again. The kernel may
  * do a task's work within an execve (it cancels io_uring's requests before it can
- * fail no more): then there is nothing left to commit, and it is asked for anew,
+ * fail no more): then there is nothing left to commit, and it is asked for again,
  * without the runtime.
  */
 #include <crypto/hash.h>

@@ -86,7 +86,7 @@ static enum testbed_counter measure_log_file(const struct testbed_code *code,
 /*
  * What an error of hashing is. A task that was killed before anybody could run the code
  * got none. In a hook that is not so: the mapping is made although the task is killed,
- * and whoever shares its memory without being one of its threads lives on (vfork).
+ * and a process that shares its memory (vfork) lives on.
  */
 static enum testbed_counter measure_error(const struct testbed_code *code, int err)
 {

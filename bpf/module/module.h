@@ -15,7 +15,7 @@ struct path;
 
 /* ---- init.c ---- */
 
-/* What the loader told of this kernel; all zero until then. */
+/* What the loader reported about this kernel; all zero until then. */
 const struct testbed_layout *testbed_layout(void);
 
 /* ---- hash.c ---- */
@@ -75,7 +75,7 @@ void testbed_forget_containers(void);
 /* The file that is mapped where @file is: below an overlay the real one. */
 struct file *testbed_real_file(struct file *file);
 
-/* Will the file system give the same bytes again, unless somebody changes them here? */
+/* Will the file system give the same bytes again, unless they are changed on this host? */
 bool testbed_binds_content(const struct inode *inode);
 /* Is that true of @inode as it is now: not of memory that can be written to? */
 bool testbed_is_bound(const struct inode *inode);
@@ -83,7 +83,7 @@ bool testbed_is_bound(const struct inode *inode);
 /* Is it a memfd that is not sealed, or memory of SysV? */
 bool testbed_is_open_memory(struct inode *inode);
 
-/* Is it open for writing, mapped shared by somebody who may write, or a memfd that is not sealed? */
+/* Is it open for writing, mapped shared and writable, or a memfd that is not sealed? */
 bool testbed_has_writers(struct inode *inode);
 
 /* Fill @stamp. Return true if an equal one will mean equal content. Does not sleep. */
@@ -207,7 +207,7 @@ enum testbed_fate testbed_fate_of(enum testbed_counter counter);
 
 /* ---- beat.c ---- */
 
-/* Code, or an identity, of nobody knows which container. Does not sleep. */
+/* Code, or an identity, of an unknown container. Does not sleep. */
 void testbed_lose(u64 n);
 
 /* The hook for opening has seen the current task. */

@@ -294,7 +294,7 @@ static int read_table(struct mounts_reader *reader, struct task_struct *task,
 	if (root->dentry != root->mnt->mnt_root)
 		add_root(reader, root);
 	err = read_lines(reader, file);
-	/* The kernel's lock is put between two reads; poll() tells of a change since the open. */
+	/* The kernel's lock is dropped between two reads; poll() reports a change since the open. */
 	if (!err && vfs_poll(file, NULL) & EPOLLERR)
 		err = -EAGAIN;
 	testbed_fput(file, closed);

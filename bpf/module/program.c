@@ -207,7 +207,7 @@ __bpf_kfunc int testbed_measure_part(const struct testbed_part_file *part)
 
 	if (part->part < TESTBED_PART_MODULE || part->part > TESTBED_PART_LOADER)
 		return -EINVAL;
-	/* The loader is who it is, whatever it hands in. */
+	/* The loader is the program that runs now, not a file that it names. */
 	file = part->part == TESTBED_PART_LOADER ? testbed_exe_file(current->mm) : fget(part->fd);
 	if (!file)
 		return -EBADF;

@@ -7,9 +7,10 @@
  * and were then read and hashed, with no writer and no writable mapping before and
  * after. Why each part is needed is in docs/measurer.md, "Promised content":
  *
- *   dropped     A page that somebody pinned while he could write (a system call that
+ *   dropped     A page that a process pinned while it could write (a system call that
  *               copies slowly, direct I/O, io_uring) gets its bytes later, without
- *               a fault, a version or a time. It may do so: nobody maps it any more.
+ *               a fault, a version or a time. That does no harm if the page is dropped:
+ *               no process maps it any more.
  *   version     Every open for writing raises it (testbed_watch_writer), also where
  *               the file system does not (blocks that are exchanged by ioctl).
  *   id          Addresses of inodes come again; an id goes with its inode.
@@ -77,7 +78,7 @@ struct file *testbed_real_file(struct file *file)
 	return file;
 }
 
-/* Files of memory: nothing is written back, and a store through a mapping is seen by nobody. */
+/* Files of memory: nothing is written back, and no hook sees a store through a mapping. */
 static bool stamp_is_memory(const struct inode *inode)
 {
 	return !mapping_can_writeback(inode->i_mapping);
@@ -90,7 +91,7 @@ static bool stamp_is_memfd(const struct inode *inode)
 	       (inode->i_sb->s_magic == TMPFS_MAGIC || inode->i_sb->s_magic == HUGETLBFS_MAGIC);
 }
 
-/* Can nobody write to this memfd any more, by no descriptor and no mapping? */
+/* Is this memfd sealed, so that no descriptor and no mapping can write to it? */
 static bool stamp_is_sealed(struct inode *inode)
 {
 	unsigned int seals = 0;
@@ -126,14 +127,14 @@ static bool stamp_is_open_for_writing(const struct inode *inode)
 
 bool testbed_has_writers(struct inode *inode)
 {
-	/* In this order: who maps it and closes it then is seen by the second look. */
+	/* In this order: a task that maps the file and then closes it is seen as a mapping. */
 	return testbed_is_open_memory(inode) || stamp_is_open_for_writing(inode) ||
 	       mapping_writably_mapped(inode->i_mapping);
 }
 
 /*
  * Will the file system of @inode give the bytes that were read when it is asked again?
- * Not so a server's, one that a user mounts whom nobody trusts, and one that makes its
+ * A server's may not, nor one that an untrusted user mounts, nor one that makes its
  * files when they are read.
  */
 bool testbed_binds_content(const struct inode *inode)
@@ -250,7 +251,7 @@ static struct folio *stamp_get_folio(struct inode *inode, loff_t at, bool read)
 
 /*
  * Are there bytes that are not zero behind the end of @inode, in its last page? They are
- * mapped with it, and nobody hashes them. May sleep.
+ * mapped with it, but not hashed. May sleep.
  */
 static bool stamp_has_tail(struct inode *inode, bool read)
 {
@@ -264,7 +265,7 @@ static bool stamp_has_tail(struct inode *inode, bool read)
 	folio = stamp_get_folio(inode, size - 1, read);
 	if (IS_ERR_OR_NULL(folio))
 		return false;
-	/* One that is being read for the first time has nothing yet, and nobody maps it. */
+	/* A folio that is being read for the first time is empty, and not mapped. */
 	found = folio_test_uptodate(folio) && stamp_folio_has_tail(folio, size);
 	folio_put(folio);
 	return found;
@@ -274,8 +275,8 @@ static bool stamp_has_tail(struct inode *inode, bool read)
 
 /*
  * Write the pages of @inode back and drop them, so that what is read next comes from
- * the disk, and who holds a page of before holds one of nobody. It is dropped
- * whoever maps it: he gets it again by a fault. May sleep.
+ * the disk, and a page that a process still holds is the file's no more. A page that is
+ * mapped is dropped too: the process gets a new one by a fault. May sleep.
  */
 static int stamp_drop_pages(struct inode *inode)
 {
@@ -301,7 +302,7 @@ static bool stamp_has_pages_to_drop(struct inode *inode)
 
 /*
  * Have what the kernel reads of @inode next come from the disk. What would be a violation
- * is left for who measures the file. May sleep.
+ * is left to the function that measures the file. May sleep.
  */
 void testbed_settle(struct inode *inode)
 {
@@ -322,7 +323,7 @@ void testbed_begin_content(struct testbed_content *content, struct inode *inode)
 	content->promised = testbed_stamp_inode(inode, &content->stamp);
 	content->written = testbed_has_writers(inode);
 	content->errors = READ_ONCE(inode->i_mapping->wb_err);
-	/* Before they are dropped: somebody has put them there. */
+	/* Looked for before the pages are dropped: afterwards these bytes are zero. */
 	content->tail = stamp_has_tail(inode, false);
 	if (content->written || !stamp_has_pages_to_drop(inode))
 		return;

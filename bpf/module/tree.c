@@ -456,7 +456,7 @@ static enum testbed_outcome tree_outcome(const struct testbed_walk *walk, int er
 /*
  * Do all file systems of which @sb is made bind what they hold? Below an overlay each
  * regular file is asked for its own (step()), but names and links come from a directory
- * of some layer, and the kernel does not tell of which. Overlays lie on each other at
+ * of some layer, and the kernel does not say which. Overlays lie on each other at
  * most FILESYSTEM_MAX_STACK_DEPTH times. @sb is in use, and so are its layers.
  */
 static bool binds_layers(const struct super_block *sb)

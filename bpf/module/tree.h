@@ -19,12 +19,12 @@ struct testbed_limits {
 	u32 depth;
 };
 
-/* A walk: what it is told, and what it gathers. */
+/* A walk: its arguments, and what it gathers. */
 struct testbed_walk {
 	struct testbed_limits limits;
 	struct testbed_verity_layout layout;
 	struct testbed_verity *verity;
-	struct user_namespace *userns; /* the container's: owners are told as it sees them */
+	struct user_namespace *userns; /* the container's: owners are given as it sees them */
 	enum testbed_outcome outcome;  /* why it ended, where it ended by itself */
 	u64 files;		       /* that the digest covers */
 	u64 bytes;		       /* sum of their sizes */

@@ -351,7 +351,7 @@ static bool work_is_done_up_to(u64 serial)
 	return done;
 }
 
-/* Take the next job that is not done, and count it as given up. */
+/* Take the next job that is not done, and count it as one that will not be done. */
 static bool work_give_up(u64 serial, struct testbed_ident *ident)
 {
 	struct work_job *job;
