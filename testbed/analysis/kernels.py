@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ _HASH = re.compile(r"testbed_measurer: hashing with (\S+)")
 # It depends only on the image, which is the same for all kernels.
 _NOT_TOLD = frozenset({"bytes_hashed"})
 _REASON = 600
+_COLUMNS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,7 @@ def render(survey: Survey, rows: list[KernelRow]) -> str:
     lines = [
         "# Kernels and measurers",
         "",
-        "Written by `make kernels` from real boots; not edited by hand. " + _LEGEND,
+        *textwrap.wrap("Written by `make kernels` from real boots; not edited by hand. " + _LEGEND, _COLUMNS),
         "",
         *markdown.table(("kernel", "release", "package version"), kernels),
         "",
