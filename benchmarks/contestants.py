@@ -126,7 +126,7 @@ def _measured(call: Callable[[], None]) -> dict[str, Any]:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what has been freed is not held
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, at what is held now
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again, from the memory that is held now
     held, cpu, start = _kib("VmRSS"), _cpu(), time.perf_counter()
     call()
     seconds = time.perf_counter() - start

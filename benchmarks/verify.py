@@ -4,7 +4,7 @@
     python benchmarks/verify.py [--entries N] [--rounds N] [--quick] [--keylime-python PYTHON] [-o FILE] [--raw FILE]
 
 prints a table in Markdown: medians of interleaved rounds, what each contestant checked for that time, memory, and how
-time grows with the log. The log and the quote are made anew, the same each time but for the key.
+time grows with the log. The log and the quote are made again, the same each time except for the key.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ RSASSA = 0x0014
 OURS = "ours"
 _EXPLANATION = """\
 Wall and CPU time (user and system, of all processes) are of judging alone. Ours and Keylime's are taken around the call
-in a fresh process, without starting Python, importing and loading the policy, which is said apart; evmctl's are of its
-whole process. Ours reads the log from disk in that time. Keylime has it in memory as text, cut into lines, all entries
-on PCR 10, as it refuses others. MiB: what was needed at the worst over what the process held when the policy was
-loaded; Keylime's has the log's lines in it; of two processes it is the first one's. What loading a policy leaves free
-but not given back is used again and does not count: the second table's is of processes that loaded none."""
+in a fresh process, without starting Python, importing and loading the policy, which is reported separately; evmctl's
+are of its whole process. Ours reads the log from disk in that time. Keylime has it in memory as text, cut into lines,
+all entries on PCR 10, as it refuses others. MiB: what was needed at the worst over what the process held when the
+policy was loaded; Keylime's has the log's lines in it; of two processes it is the first one's. What loading a policy
+leaves free but not given back is used again and does not count: the second table's is of processes that loaded none."""
 Measured = dict[str, Any]
 
 

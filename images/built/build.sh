@@ -10,7 +10,7 @@
 #
 # CONFIG is laid over allnoconfig: everything that it does not name is off, unless
 # it is pulled in. The first step leaves OUT/config, for its caller to compare
-# with CONFIG; after the second, OUT holds besides
+# with CONFIG; after the second, OUT also holds
 #
 #   release  vmlinuz  initrd  modules/  headers/
 #

@@ -67,7 +67,7 @@ def mutated_json(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
     return st.builds(_replace, some_seed, st.lists(replaced, min_size=1, max_size=3))
 
 
-# What only a slip lets through: other forms of numbers and of hex, paths that go up, half a character.
+# What only a mistake accepts: other forms of numbers and of hex, paths that go up, half a character.
 _TEXTS = (
     "",
     "010",

@@ -352,7 +352,7 @@ LAUNCHES = [
 
 
 def run_policy(data: bytes) -> None:
-    """What the linter lets through is matched in few steps, also against a name that was made to be slow."""
+    """What the linter accepts is matched in few steps, also against a name that was made to be slow."""
     with suppress(SpecError):
         read = policy.parse_policy(data, "policy.json")
         for name in (b"/usr/bin/ls", b"/" + b"a" * 2000 + b"!", b"/a" * 1000, b"\xff\n", b"boot_aggregate"):

@@ -15,7 +15,7 @@ settings.load_profile("no deadline")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name bytes by their argument: they are unreadable, and fresh keys would name a test anew in each worker."""
+    """Name bytes by their argument: they are unreadable, and fresh keys would differ from worker to worker."""
     return argname if isinstance(val, bytes) else None
 
 

@@ -1,4 +1,4 @@
-"""The cache: complete or absent, built once, and nobody's work but the dead's is thrown away."""
+"""The cache: complete or absent, built once; only the work of dead processes is removed."""
 
 from __future__ import annotations
 

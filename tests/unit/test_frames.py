@@ -1,4 +1,4 @@
-"""Tables from a synthetic campaign: one row a sample, nothing pooled that differs."""
+"""Tables from a synthetic campaign: one row per sample, and what differs is not pooled."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def test_what_is_encoded_is_read(template: bytes, digest: bytes, data: bytes) ->
 
 
 def test_template_data_have_a_limit() -> None:
-    """However long the log is: nobody's memory is for one length field."""
+    """However long the log is: one length field must not decide how much memory is used."""
     log = ima.encode(10, bytes(20), b"ima-buf", bytes(ima.DATA_MAX + 1))
     with pytest.raises(BadEvidence, match=f"at most {ima.DATA_MAX} bytes of template data"):
         sole(log)

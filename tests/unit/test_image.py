@@ -1,4 +1,4 @@
-"""Disks and container images: what goes into them, in which order, and when they are made anew."""
+"""Disks and container images: what goes into them, in which order, and when they are made again."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _judged(root: Path, **bundle: bytes) -> Campaign:
 
 
 def _checks(campaign: Campaign, arm: str = "container-file") -> list[dict[str, Any]]:
-    """The checks of one arm, a row a run."""
+    """The checks of one arm, a row per run."""
     table = checks.checks(load(campaign), judging.judge_of(campaign))
     return [
         {str(name): value for name, value in row.items()} for row in table.to_dict("records") if row["measurer"] == arm

@@ -260,7 +260,7 @@ def test_the_command_of_mmdebstrap() -> None:
     assert argv[-2:] == ("trixie", "/x/root.tar")
     assert {"--variant=minbase", "--include=a,b", "--essential-hook=hook", "--format=tar"} <= set(argv)
     assert not any(word.startswith("--extract-hook") for word in argv)
-    # No mirror is named: the person's own, or Debian's default.
+    # No mirror is named: the user's own, or Debian's default.
     assert not any("://" in word for word in argv)
     assert not any("Valid-Until" in word or word.startswith("--setup-hook") for word in argv)
 

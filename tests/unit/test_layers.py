@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 BASE = ("errors", "record")
-TOOLS = ("files", "kernel_complaints")  # small, and without imports of ours
+TOOLS = ("files", "kernel_complaints")  # small, and without imports of this package
 FAMILIES = ("measurers", "runtimes", "workloads", "attacks")
 STAGES = ("spec", "plan", "rundir", "plugins", "estimate", "progress")
 BELOW_DESK = (*BASE, *TOOLS, "guest", "shell", *FAMILIES, *STAGES)
@@ -38,7 +38,7 @@ MAY_SEE: dict[str, tuple[str, ...]] = {
     "cli": ("errors",),  # it finds commands by the names of their files
 }
 
-# Modules of others that only some of ours may import, and why.
+# Modules of others that only some modules may import, and why.
 KEPT_TO: dict[str, tuple[str, ...]] = {
     "libvirt": ("testbed.lab.",),  # the desk works without it
     "subprocess": (
@@ -87,7 +87,7 @@ def breaches(module: str, source: str, *, is_package: bool = False) -> list[str]
 
 
 def edges(module: str, source: str, known: frozenset[str], *, is_package: bool = False) -> frozenset[str]:
-    """Return the modules of ours that a module names in an import, anywhere in its source, but for itself.
+    """Return the modules of this package that a module names in an import, anywhere in its source, but for itself.
 
     ``from testbed import spec`` is an edge to ``testbed.spec``. That Python also runs the ``__init__`` of each package
     on the way to a module is no edge: of these, only those that are named count.

@@ -20,7 +20,7 @@ NAMES = ("record.json", "plan.json", "campaign.json")
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
-    """Count how often each JSON file of a campaign is opened to be read, whoever opens it."""
+    """Count how often each JSON file of a campaign is opened to be read, by any code."""
     counts: Counter[Path] = Counter()
     real = io.open
 

@@ -119,7 +119,7 @@ def test_a_removed_save_is_gone(tmp_path: Path) -> None:
 
 
 class _Connection:
-    """Stands for libvirt: refuses as often as it is told to, with the words of QEMU."""
+    """Stands for libvirt: refuses so many times, with the words of QEMU."""
 
     def __init__(self, refusals: int, words: str) -> None:
         self.refusals, self.words, self.ports = refusals, words, []  # type: int, str, list[str]

@@ -1,4 +1,4 @@
-"""Building the measurer: once for one source and one kernel, and what the compiler says reaches the person."""
+"""Building the measurer: once for one source and one kernel, and what the compiler says reaches the user."""
 
 from __future__ import annotations
 

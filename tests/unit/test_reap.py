@@ -109,7 +109,7 @@ def test_two_may_clean_up_after_the_same_owner(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("called", "argument"),
     [
-        ("/usr/bin/vim", "{}/disk.qcow2"),  # names the directory, but is no program of ours
+        ("/usr/bin/vim", "{}/disk.qcow2"),  # names the directory, but is not a program of the testbed
         ("/usr/bin/qemu-system-x86_64", "/elsewhere/tb-99999999/disk.qcow2"),  # another machine
         ("/usr/bin/qemu-system-x86_64", "{}0/disk.qcow2"),  # a name that merely begins alike
     ],

@@ -265,6 +265,12 @@ def test_no_page_has_words_that_are_hard_to_read(page: Path) -> None:
     assert not found, "\n".join(["words that are hard to read (CONTRIBUTING.md, Ten rules for English):", *found])
 
 
+@pytest.mark.parametrize("source", sorted((ROOT / "bpf").rglob("*.[ch]")), ids=lambda source: source.name)
+def test_no_comment_of_the_measurer_has_words_that_are_hard_to_read(source: Path) -> None:
+    found = hard_words(str(source.relative_to(ROOT)), source.read_text())
+    assert not found, "\n".join(["words that are hard to read (CONTRIBUTING.md, Ten rules for English):", *found])
+
+
 def test_a_hard_word_is_found_at_its_line_and_not_in_output_of_a_program() -> None:
     page = (
         "# A\n\n```\nnobody's\n```\n\nWhat the policy lets\npass, and what is\nput  aside.\n\n## All attacks\n\nanew\n"

@@ -166,7 +166,7 @@ def test_checkquote_accepts_what_no_tpm_would_say_or_of_other_pcrs(
     needs("tpm2_checkquote")
     opinion = ask("tpm2_checkquote", made(tmp_path, key, HOST_LOG, **quoted))
     if opinion.verdict is Says.REJECTS:
-        pytest.skip(f"mended here, as in 5.6.1 and 5.7 ({verifiers.version('tpm2_checkquote')})")
+        pytest.skip(f"fixed here, as in 5.6.1 and 5.7 ({verifiers.version('tpm2_checkquote')})")
     assert opinion.verdict is Says.ACCEPTS
 
 

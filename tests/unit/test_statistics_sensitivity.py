@@ -1,4 +1,4 @@
-"""The other estimators are scipy's, and a disagreement is told."""
+"""The other estimators are scipy's, and a disagreement is reported."""
 
 from __future__ import annotations
 

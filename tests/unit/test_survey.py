@@ -1,4 +1,4 @@
-"""Kernels and measurers: what fails is a row with its reason, and what is well is told with what differs."""
+"""Kernels and measurers: what fails is a row with its reason, and what works is a row with what differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from what make, nm and b2sum print, captured from a run of the image; the tables are computed anew."""
+"""What is read from what make, nm and b2sum print, captured from a run of the image; the tables are computed again."""
 
 import hashlib
 import struct

@@ -1,4 +1,4 @@
-"""What a shell script of ours prints, captured from a run of the image; its sums are computed anew."""
+"""What the shell script prints, captured from a run of the image; its sums are computed again."""
 
 import itertools
 from collections import Counter

@@ -409,7 +409,7 @@ def test_the_switch_of_all_hooks_is_in_the_log(subject: Subject, path: str) -> N
         guest.run((f"{measurers.DEPLOYED}/measurer", *attach))
     assert [it.event for it in added] == [parse.DETACHED]
     assert FindingKind.UNKNOWN_WINDOW in {it.kind for it in verdict.findings}
-    # Attached anew they see all.
+    # Attached again they see all.
     name = f"anew-{path.count('/')}"
     got = played(subject, f"tails.plain({subject.place(name)!r})")
     assert [it.digest for it in got.of(f"/volume/{name}/it")] == [digest(stress.program(b"plain", EVIL))]

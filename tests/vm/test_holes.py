@@ -64,7 +64,7 @@ def pinned(subject: Subject, name: str, call: str, where: str = "") -> None:
     assert (got.said["before"], got.said["writing"]) == ([GOOD, GOOD], True)
     its = f"{path}/it"
     assert digest(stress.padded(b"good", GOOD)) in {one.digest for one in got.of(its)}
-    # Whoever writes has a page that is the file's no more, or the log says what it became.
+    # The writer has a page that is the file's no more, or the log says what it became.
     detached = got.said["after"] == [GOOD, GOOD]
     assert detached or got.shows(its, stress.padded(b"evil", EVIL))
 
@@ -260,7 +260,7 @@ def behind(subject: Subject, name: str, call: str, where: str = "") -> None:
     assert got.said["content"]
     path = f"{place}{where}/it"
     assert got.told(path) == {parse.TAIL}
-    # Who reads the file anew after that finds zeros there.
+    # A process that reads the file after that finds zeros there.
     assert got.said["ran"] in {EVIL, -signal.SIGSEGV}
 
 

@@ -190,7 +190,7 @@ def touch() -> None:
 
 
 def other_order() -> None:
-    """Make the files of a directory anew, in another order and so with other inodes."""
+    """Make the files of a directory again, in another order and so with other inodes."""
     names = os.listdir(at("srv/full"))
     os.rename(at("srv/full"), at("srv/old"))
     os.mkdir(at("srv/full"))

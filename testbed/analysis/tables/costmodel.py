@@ -69,7 +69,7 @@ def steps() -> tuple[Step, ...]:
 def chain(arm: str, *, cold: bool = False) -> tuple[Step, ...]:
     """Return the steps whose sum is what an arm adds over the baseline in a timed iteration; none if it has no step.
 
-    ``cold``: the iteration is the first in its machine, so where an arm has a step for that, it takes the place of its
+    ``cold``: the iteration is the first in its machine, so where an arm has a step for that, it replaces its
     other one.
     """
     own = [step for step in steps() if step.arm == arm]

@@ -166,7 +166,7 @@ def stage(recipe: KernelRecipe, to: Path, progress: cache.Progress) -> None:
 
 
 def _merge_usr(to: Path) -> None:
-    """Move ``lib`` below ``usr``, where it is in today's roots: a directory would take the place of the link there."""
+    """Move ``lib`` below ``usr``, where it is in today's roots: a directory would replace the link there."""
     if (to / "lib").is_dir() and not (to / "lib").is_symlink():
         shutil.copytree(to / "lib", to / "usr/lib", symlinks=True, dirs_exist_ok=True)
         shutil.rmtree(to / "lib")
@@ -176,7 +176,7 @@ def _stage_tree(tree: Path, to: Path) -> None:
     release = (tree / _RELEASE).read_text().strip()
     headers, modules = f"usr/src/linux-headers-{release}", f"usr/lib/modules/{release}"
     make = ("make", "-s", "-C", tree)
-    # The kernel's own list of what code for it is built with; $(srctree) is for make to say, of a tree with O= too.
+    # The kernel's own list of what code for it is built with; make expands $(srctree), also of a tree with O=.
     command = f"KBUILD_RUN_COMMAND=+$(srctree)/{_HEADERS} {to / headers}"
     shell.run((*make, f"INSTALL_MOD_PATH={to / 'usr'}", "INSTALL_MOD_STRIP=1", "modules_install"), timeout=_SECONDS)
     shell.run((*make, command, "run-command"), timeout=_SECONDS)

@@ -76,9 +76,10 @@ _SMALL_CHUNKS = ("percpu_alloc=page",)
 _LARGE_SLABS = ("slub_min_order=3",)
 
 # With "fast strings" the kernel clears and copies by `rep stosb` and `rep movsb`, which QEMU emulates and counts byte
-# by byte: 4,096 instructions a page, where a processor that has them needs some hundred cycles. Without them the kernel
-# copies eight bytes at a time. A full slab allocates pages, which are cleared, and whether a slab is full differs
-# between clones: eight starts of a container differed by 0.33 % (standard deviation), without fast strings by 0.13 %.
+# by byte: 4,096 instructions per page, where a processor that has them needs some hundred cycles. Without them the
+# kernel copies eight bytes at a time. A full slab allocates pages, which are cleared, and whether a slab is full
+# differs between clones: eight starts of a container differed by 0.33 % (standard deviation), without fast strings by
+# 0.13 %.
 _BYTE_BY_BYTE = ("erms",)
 
 TIERS = {

@@ -184,7 +184,7 @@ static void exec_changed(void)
 	run(path);
 }
 
-/* A file that is changed by a mapping, which no write() tells of. */
+/* A file that is changed through a mapping, without a write(). */
 static void exec_stored(void)
 {
 	const char *path = named("/files", "stored");

@@ -17,7 +17,7 @@ CODE = b"\xb8\xe7\0\0\0\x0f\xb6\x3c\x25\0\x10\x40\0\x0f\x05"
 
 
 class Moved(ctypes.Structure):
-    """What the call is told, and what it tells."""
+    """The arguments of the call, and its results."""
 
     _fields_ = (
         ("reserved", ctypes.c_uint32),

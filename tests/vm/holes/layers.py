@@ -26,7 +26,7 @@ def mapped(place: str, *, later: bool = False, changed: bool = False) -> dict[st
 
 
 def executed(place: str) -> dict[str, object]:
-    """Execute a file by a descriptor that leads to the lower one; the kernel opens it anew, and finds the upper one."""
+    """Execute a file by a descriptor of the lower one; the kernel opens it again, and finds the upper one."""
     file, path = _copied_up(place, padded(b"lower", EVIL), padded(b"upper", GOOD))
     ran = run_fd(file)
     return {"ran": ran, "upper": Path(path).read_bytes() == padded(b"upper", GOOD)}

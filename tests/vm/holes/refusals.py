@@ -1,4 +1,4 @@
-"""Mappings and programs that the kernel refuses: nothing of them runs."""
+"""Mappings and programs that the kernel refuses: none of them runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEMFD_SECRET = 447
 
 
 def mappings(place: str) -> dict[str, object]:
-    """Map as code what the kernel lets nobody map so."""
+    """Map as code what the kernel does not map as code."""
     said: dict[str, object] = {}
     for path in ("/", "/proc/self/status", "/proc/self/comm", place):
         with refusal(said, path):
@@ -21,7 +21,7 @@ def mappings(place: str) -> dict[str, object]:
 
 
 def noexec(place: str) -> dict[str, object]:
-    """Map and execute a file on a mount that lets nobody execute."""
+    """Map and execute a file on a noexec mount."""
     said: dict[str, object] = {}
     mount("none", f"{place}/noexec", "tmpfs", MS_NOEXEC)
     path = f"{place}/noexec/never"

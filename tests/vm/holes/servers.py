@@ -22,13 +22,13 @@ _WAITS = (
 
 
 def waiting(status: int) -> bytes:
-    """Return a program of a page that says when it runs, and ends with a status when it is told to."""
+    """Return a program of a page that says when it runs, and ends with a status on request."""
     begin, end = padded(b"", status)[:120], padded(b"", status)[120:132]
     return (begin + _WAITS + end).ljust(PAGE, b"\0")
 
 
 class Liar:
-    """Good content at first; another one from the moment on at which it is told to lie."""
+    """Good content at first; another one from the moment on at which a request says so."""
 
     def __init__(self, good: bytes, evil: bytes) -> None:
         self._good, self._evil = good, evil

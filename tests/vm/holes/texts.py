@@ -1,4 +1,4 @@
-"""Code of a private mapping is written anew: in memory, not in its file."""
+"""Code of a private mapping is overwritten: in memory, not in its file."""
 
 from __future__ import annotations
 
