@@ -68,7 +68,7 @@ static int beat_log(enum testbed_beat_event event, u32 proved)
 		.proved = proved,
 		.interval = beat_interval,
 		.lost = atomic64_read(&lost) + old_skipped + last_skipped,
-		.containers = testbed_last_seq(),
+		.containers = testbed_last_start(),
 	};
 
 	lockdep_assert_held(&beat_lock);

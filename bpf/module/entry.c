@@ -9,10 +9,24 @@
 #include "module.h"
 
 static atomic64_t last_seq = ATOMIC64_INIT(0);
+static atomic64_t last_start = ATOMIC64_INIT(0);
 
-u64 testbed_last_seq(void)
+/*
+ * The highest number of a container whose start is in the log. A number that was given
+ * out can be of no container: of two tasks that begin one container, one number is left.
+ */
+u64 testbed_last_start(void)
 {
-	return atomic64_read(&last_seq);
+	return atomic64_read(&last_start);
+}
+
+/* The start of container @seq is in the log. */
+void testbed_note_start(u64 seq)
+{
+	s64 before = atomic64_read(&last_start);
+
+	while (before < (s64)seq && !atomic64_try_cmpxchg(&last_start, &before, seq))
+		;
 }
 
 void testbed_fill_header(struct testbed_header *header, enum testbed_kind kind, u32 length,

@@ -412,6 +412,8 @@ __bpf_kfunc int testbed_measure_start(const struct testbed_ident *ident, struct 
 	testbed_fill_header(&entry->header, TESTBED_KIND_START, length, flags, ident);
 	result = testbed_log_charged(ident, TESTBED_BUDGET_ENTRIES, "ctr-start", entry, length,
 				     TESTBED_COUNT_STARTS);
+	if (result == TESTBED_COUNT_STARTS || result == TESTBED_COUNT_DUPLICATES)
+		testbed_note_start(ident->seq);
 	testbed_count_for(ident, result, 1);
 	kfree(entry);
 	return result;

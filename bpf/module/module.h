@@ -38,8 +38,9 @@ u32 testbed_fill_path(struct file *file, const struct path *root, char *buf, u32
 
 /* ---- entry.c ---- */
 
-/* Highest number of a container so far. */
-u64 testbed_last_seq(void);
+/* Highest number of a container whose start is in the log. */
+u64 testbed_last_start(void);
+void testbed_note_start(u64 seq);
 
 void testbed_fill_header(struct testbed_header *header, enum testbed_kind kind, u32 length,
 			 u32 flags, const struct testbed_ident *ident);
