@@ -27,12 +27,18 @@ _PROVED = {PERIODIC: OPEN_PROVED, ASKED: ALL_PROVED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """What the verifier must know about a beat to judge the next one. ``time`` and ``interval`` in nanoseconds."""
+    """What the verifier must know about a beat to judge the next one.
+
+    ``time`` and ``interval`` in nanoseconds; ``containers``: the highest ``seq`` that it names; ``started``: the
+    highest that had a ``ctr-start`` in the log by then.
+    """
 
     number: int
     time: int
     interval: int
     lost: int
+    containers: int
+    started: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,16 +51,28 @@ class Beats:
     last: Beat | None = None
     _gone: tuple[str, BeatEntry] | None = None
 
-    def step(self, where: str, beat: BeatEntry) -> list[Finding]:
-        """Return what a beat shows about the time since the previous one."""
+    def step(self, where: str, beat: BeatEntry, *, started: int, lossy: bool = False) -> list[Finding]:
+        """Return what a beat shows about the time since the previous one.
+
+        ``started``: the highest ``seq`` with a ``ctr-start`` so far. ``lossy``: a container lost events, which can be
+        the start of one inside it.
+        """
         findings = [*self._since_last(where, beat), *_unproved(where, beat)]
+        findings += self._numbers(where, beat, started, lossy=lossy)
         if self._gone is not None and beat.event == ATTACHED:
             seconds = (beat.time - self._gone[1].time) / _SECOND
             findings.append(_detached(*self._gone, f"attached again at beat {beat.number}, after {seconds:.3f} s"))
             self._gone = None
         elif self._gone is None and beat.event == DETACHED:
             self._gone = (where, beat)
-        self.last = Beat(number=beat.number, time=beat.time, interval=beat.interval, lost=beat.lost)
+        self.last = Beat(
+            number=beat.number,
+            time=beat.time,
+            interval=beat.interval,
+            lost=beat.lost,
+            containers=beat.containers,
+            started=started,
+        )
         return findings
 
     def end(self) -> list[Finding]:
@@ -79,6 +97,26 @@ class Beats:
         before = 0 if last is None else last.lost
         if beat.lost > before:
             yield _unknown(where, f"{before} events without an entry", f"{beat.lost}, at beat {beat.number}")
+
+    def _numbers(self, where: str, beat: BeatEntry, started: int, *, lossy: bool) -> Iterator[Finding]:
+        """Compare the containers that beats name with those that started.
+
+        A start and a beat can be logged at the same time, in either order. So a beat is compared with the starts before
+        the previous one, and the starts before this one with what the previous beat named.
+        """
+        if self.last is None:
+            return
+        if beat.containers < self.last.containers:
+            yield _unknown(
+                where, f"container {self.last.containers} or higher", f"{beat.containers}: fewer than before"
+            )
+        elif beat.containers < self.last.started:
+            expected = f"container {self.last.started} or higher, which started before the previous beat"
+            yield Finding(kind=FindingKind.MALFORMED, where=where, expected=expected, got=f"{beat.containers}")
+        elif started < self.last.containers and beat.lost == self.last.lost and not lossy:
+            expected = f"a ctr-start of container {self.last.containers}, which beat {self.last.number} names"
+            got = f"container {started} as the highest that started" if started else "no ctr-start"
+            yield Finding(kind=FindingKind.MISSING, where=where, expected=expected, got=got)
 
 
 def _unproved(where: str, beat: BeatEntry) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from testbed import files
 from testbed.attest.finding import BadEvidence
+from testbed.attest.registers import PCRS
 from testbed.attest.strict_json import read_json
 
 SCHEMA = 1
@@ -90,7 +91,7 @@ def _parse(data: bytes) -> dict[int, bytes] | None:
     _check("bundle.json: schema", type(schema) is int and schema == SCHEMA, f"{SCHEMA}", schema)
     _check("bundle.json: hash_alg", isinstance(raw.get("hash_alg"), str), "a string", raw.get("hash_alg"))
     pcrs = raw.get("pcrs")
-    numbers = isinstance(pcrs, list) and all(type(pcr) is int and 0 <= pcr < 24 for pcr in pcrs)
+    numbers = isinstance(pcrs, list) and all(type(pcr) is int and 0 <= pcr < PCRS for pcr in pcrs)
     _check("bundle.json: pcrs", numbers, "a list of PCR numbers", pcrs)
     _check("bundle.json: nonce", _is_hex(raw.get("nonce")), "lower-case hex", raw.get("nonce"))
     if "pcr_values" not in raw:

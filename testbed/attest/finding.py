@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from testbed.errors import EvidenceError
 
@@ -22,6 +24,8 @@ class FindingKind(enum.StrEnum):
     QUOTE_RESET = "quote-reset"
     REPLAY_MISMATCH = "replay-mismatch"
     LOG_MISSING = "log-missing"
+    NO_MEASUREMENT = "no-measurement"
+    REGISTER_RESETTABLE = "register-resettable"
     TEMPLATE_HASH = "template-hash"
     VIOLATION = "violation"
     UNATTESTED = "unattested"
@@ -37,11 +41,14 @@ class FindingKind(enum.StrEnum):
     WEAK_BINDING = "weak-binding"
     NO_CONTENT = "no-content"
     UNKNOWN_WINDOW = "unknown-window"
+    TOO_MANY = "too-many"
     UNSUPPORTED = "unsupported"
     MALFORMED = "malformed"
 
 
 INFORMATIVE = frozenset({FindingKind.UNATTESTED})
+# How many findings of one kind are kept. A log can cause one with each of its entries; the others are only counted.
+KEPT = 1000
 
 
 def counted(number: int, one: str, several: str = "") -> str:
@@ -65,6 +72,43 @@ class Finding:
 
     def as_json(self) -> dict[str, str]:
         return {"kind": self.kind.value, "where": self.where, "expected": self.expected, "got": self.got}
+
+
+# Findings that were counted and not kept: their number, by kind and container.
+Omitted = Mapping[tuple[FindingKind, str | None], int]
+
+
+@dataclass(slots=True)
+class Findings:
+    """The findings about entries, in order: the first ``KEPT`` of each kind and PCR, and the number of the others.
+
+    Which PCRs reach their quoted value is known only at the end, so a finding that depends on it is added with its PCR.
+    """
+
+    _kept: list[tuple[int | None, Finding]] = field(default_factory=list)
+    _room: dict[tuple[int | None, FindingKind], int] = field(default_factory=dict)
+    _omitted: Counter[tuple[int | None, FindingKind, str | None]] = field(default_factory=Counter)
+
+    def add(self, finding: Finding, pcr: int | None = None) -> None:
+        """Add a finding; with ``pcr``, one that counts only if that PCR reaches its quoted value."""
+        room = self._room.get((pcr, finding.kind), KEPT)
+        if room:
+            self._room[pcr, finding.kind] = room - 1
+            self._kept.append((pcr, finding))
+        else:
+            self._omitted[pcr, finding.kind, finding.container] += 1
+
+    def kept(self, reached: Collection[int]) -> Iterator[Finding]:
+        """Yield the findings that were kept, given the PCRs that reached their quoted value."""
+        return (finding for pcr, finding in self._kept if pcr is None or pcr in reached)
+
+    def omitted(self, reached: Collection[int]) -> Omitted:
+        """Return how many findings were not kept, given the PCRs that reached their quoted value."""
+        numbers: Counter[tuple[FindingKind, str | None]] = Counter()
+        for (pcr, kind, container), number in self._omitted.items():
+            if pcr is None or pcr in reached:
+                numbers[kind, container] += number
+        return numbers
 
 
 class BadEvidence(EvidenceError):

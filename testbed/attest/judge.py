@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ from testbed.attest.beats import Beat, Beats
 from testbed.attest.entries import parse, words
 from testbed.attest.entries.launch import OUTCOMES
 from testbed.attest.entries.payload import parse_header
-from testbed.attest.finding import BadEvidence, Finding, FindingKind, UnsupportedEvidence
+from testbed.attest.finding import BadEvidence, Finding, FindingKind, Findings, UnsupportedEvidence
 from testbed.attest.log import rules
 from testbed.attest.log.ima import Entry, Fields, parse_fields, template_digest
-from testbed.attest.policy.image import NO_PROGRAMS, Complaint, some
-from testbed.attest.roster import JudgedContainer, Roster
+from testbed.attest.policy.image import NO_PROGRAMS, Complaint
+from testbed.attest.roster import MOST, JudgedContainer, Roster
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
     from testbed.attest.policy.reference import Policy
@@ -24,16 +24,20 @@ if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
 Narrowed = tuple[tuple[str, ...], Complaint | None]
 
 _BOOT = b"boot_aggregate"
+# What root of the attested machine could log without end; what comes after is counted as a finding, not judged.
+MOST_TREES = MOST_NAMESPACED = 1 << 16
+MOST_PARTS = 1000
+MOST_BOOTS = 1000
 
 
 @dataclass(slots=True, kw_only=True)
 class Judge:
     """The findings and containers so far.
 
-    Which PCRs reach their quoted value is known only at the end, so a finding that depends on it is kept with its PCR.
-    ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR, ``None`` if in an earlier verification;
-    ``parts``: likewise the parts of the measurer, and where they were seen. ``beats``: by PCR. ``namespaced``: lines
-    whose names contain a namespace, with their PCR. ``boots``: where each boot_aggregate is.
+    ``found``: the findings about entries. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR,
+    ``None`` if in an earlier verification; ``parts``: likewise the parts of the measurer, and where they were seen.
+    ``beats``: by PCR. ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each
+    boot_aggregate is. ``crowded``: what the log has more of than this judge keeps.
     """
 
     policy: Policy | None = None
@@ -44,16 +48,16 @@ class Judge:
     namespaced: list[tuple[int, rules.Measured]] = field(default_factory=list)
     boots: list[str] = field(default_factory=list)
     tolerated: Counter[FindingKind] = field(default_factory=Counter)
-    _findings: list[tuple[int | None, Finding]] = field(default_factory=list)
+    found: Findings = field(default_factory=Findings)
+    crowded: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.roster.policy = self.policy
 
     def findings(self, reached: Collection[int]) -> list[Finding]:
-        """Return the findings, given the PCRs that reached their quoted value."""
-        findings = [finding for pcr, finding in self._findings if pcr is None or pcr in reached]
-        findings += [finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end()]
-        return [*findings, *self._unlaunched(reached), *self._measurer(reached), *self._ambiguous(reached)]
+        """Return the findings about entries that were kept, given the PCRs that reached their quoted value."""
+        ends = (finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end())
+        return [*self.found.kept(reached), *ends]
 
     def known(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
         """Return the containers of attested entries, by ``seq``."""
@@ -100,9 +104,11 @@ class Judge:
 
     def _file(self, entry: Entry, fields: Fields) -> None:
         """Judge IMA's own measurement of a file."""
-        if fields.name == _BOOT:
+        if fields.name == _BOOT and self._room(len(self.boots), MOST_BOOTS, "boot_aggregate entries"):
             self.boots.append(entry.where)
         if rules.is_namespaced(fields.name):
+            if not self._room(len(self.namespaced), MOST_NAMESPACED, "lines with a namespace"):
+                return
             line = rules.Measured(
                 where=entry.where,
                 pcr=entry.pcr,
@@ -134,6 +140,9 @@ class Judge:
             self._of_none(entry, payload)
             return
         seq = payload.container.seq
+        if not self.roster.has_room(seq):
+            self._room(MOST, MOST, "containers")
+            return
         for expected, got in self.roster.count(entry.pcr, payload):
             self._broken_rule(entry, seq, expected, got)
         if isinstance(payload, parse.FileEntry):
@@ -163,11 +172,13 @@ class Judge:
     def _of_none(self, entry: Entry, payload: parse.OfNone) -> None:
         """Judge an entry that is about no container."""
         if isinstance(payload, parse.BeatEntry):
-            findings = self.beats.setdefault(entry.pcr, Beats()).step(entry.where, payload)
-            self._findings += [(entry.pcr, finding) for finding in findings]
+            beats, roster = self.beats.setdefault(entry.pcr, Beats()), self.roster
+            for finding in beats.step(entry.where, payload, started=roster.highest, lossy=roster.lossy):
+                self.found.add(finding, entry.pcr)
         elif isinstance(payload, parse.MeasurerEntry):
-            self.parts.setdefault((entry.pcr, payload.part, payload.digest), entry.where)
-        elif not payload.outcome:
+            if self._room(len(self.parts), MOST_PARTS, "parts of the measurer"):
+                self.parts.setdefault((entry.pcr, payload.part, payload.digest), entry.where)
+        elif not payload.outcome and self._room(len(self.trees), MOST_TREES, "digests of images"):
             self.trees.add((entry.pcr, payload.digest))
 
     def _container_file(self, entry: Entry, payload: parse.FileEntry) -> None:
@@ -219,48 +230,13 @@ class Judge:
         if complaint is not None:
             self._complain(complaint, entry, complaint.got, str(seq))
 
-    def _unlaunched(self, reached: Collection[int]) -> Iterator[Finding]:
-        """Report the containers without a launch, if each of their possible images demands one."""
-        for seq, container in self.known(reached).items():
-            if self.policy is None or container.launched:
-                continue
-            if expected := self.policy.demands(self.roster.images(int(seq))):
-                yield Finding(
-                    kind=FindingKind.WRONG_DIGEST,
-                    where=f"ima.bin: container {seq}",
-                    expected=expected,
-                    got="no ctr-launch",
-                    container=seq,
-                )
-
-    def _measurer(self, reached: Collection[int]) -> Iterator[Finding]:
-        """Compare the measurer's own parts with those that the policy demands."""
-        wanted = {} if self.policy is None else self.policy.measurer
-        logged = self.known_parts(reached)
-        for (part, digest), where in logged.items():
-            if part in wanted and digest not in wanted[part]:
-                expected = some([f"{part} sha256:{good.hex()}" for good in sorted(wanted[part])])
-                got = f"{part} sha256:{digest.hex()}"
-                yield Finding(kind=FindingKind.WRONG_DIGEST, where=where, expected=expected, got=got)
-        for part in wanted.keys() - {part for part, _ in logged}:
-            expected = f"a ctr-measurer of the {part}"
-            yield Finding(kind=FindingKind.MISSING, where="ima.bin", expected=expected, got="no entry")
-
-    def _ambiguous(self, reached: Collection[int]) -> Iterator[Finding]:
-        noted = self.policy is not None and self.policy.tolerates(FindingKind.AMBIGUOUS_IDENTITY)
-        for again, finding in self.roster.ambiguous(reached):
-            if again and noted:
-                self.tolerated[finding.kind] += 1
-            else:
-                yield finding
-
     def _broken_rule(self, entry: Entry, seq: int, expected: str, got: str) -> None:
         self._about(entry, seq, FindingKind.MALFORMED, expected, got)
 
     def _about(self, entry: Entry, seq: int, kind: FindingKind, expected: str, got: str) -> None:
         """Report it only if the entry is attested: anybody may have added an unattested one."""
         finding = Finding(kind=kind, where=_of(entry, seq), expected=expected, got=got, container=str(seq))
-        self._findings.append((entry.pcr, finding))
+        self.found.add(finding, entry.pcr)
 
     def _or_noted(self, kind: FindingKind, where: str, expected: str, got: str, seq: int | None = None) -> None:
         """Report a finding, or count it if the policy tolerates it."""
@@ -278,7 +254,17 @@ class Judge:
             self._add(Finding(kind=kind, where=entry.where, expected=expected, got=got, container=container))
 
     def _add(self, finding: Finding) -> None:
-        self._findings.append((None, finding))
+        self.found.add(finding)
+
+    def _room(self, have: int, most: int, what: str) -> bool:
+        """Whether one more can be kept; what is more than that is a finding, once."""
+        if have < most:
+            return True
+        if what not in self.crowded:
+            self.crowded.add(what)
+            expected, got = f"at most {most} {what}", "more; those are not judged"
+            self._add(Finding(kind=FindingKind.TOO_MANY, where="ima.bin", expected=expected, got=got))
+        return False
 
 
 def _template_hash(entry: Entry, expected: str, got: str) -> Finding:

@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from testbed.attest import tpm
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, UnsupportedEvidence
 from testbed.attest.log.ima import BANKS
+from testbed.attest.registers import PCRS
 from testbed.attest.tpm import Key, Reader
 from testbed.errors import SpecError
 
 MAGIC = 0xFF544347  # TPM_GENERATED_VALUE
 ATTEST_QUOTE = 0x8018
 NONCE_MAX = 66  # TPM2B_DATA: a TPMT_HA with SHA-512
-PCRS = 24
 _BITMAP = 3  # bytes, PC Client profile; another size would be another encoding of the same set
 _HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, islice
 
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
-from testbed.attest.log.ima import BANKS, HASHES, Entry, extension, extensions
+from testbed.attest.log.ima import HASHES, Entry, extension, extensions
 from testbed.attest.log.stream import Run
+from testbed.attest.registers import PCRS
 
-# PCRs of the dynamic root of trust start as ones (PC Client profile); a log cannot begin there from zero.
-_ONES = range(17, 23)
 # For each PCR, a table that maps PCR numbers to whether they equal it.
-_ONLY = tuple(bytes(number == pcr for number in range(256)) for pcr in range(24))
+_ONLY = tuple(bytes(number == pcr for number in range(256)) for pcr in range(PCRS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,8 @@ class Replay:
     reached their quoted value yet. ``seen``: entries of each quoted PCR; ``foreign``: entries of PCRs that were not
     quoted, before the end of the quoted state, and the first of them. ``boundary``: the byte at which the last attested
     entry ends, or at which the readable log ends if a PCR was not reached. ``broken``: where and why the log cannot be
-    read further. ``ahead``: the position of the first entry that the quote does not cover.
+    read further. ``ahead``: the position of the first entry that the quote does not cover. ``first``: the first entry
+    of each quoted PCR.
     """
 
     bank: str
@@ -63,6 +63,7 @@ class Replay:
     first_foreign: Entry | None = None
     broken: BadEvidence | None = None
     ahead: Mark | None = None
+    first: dict[int, Entry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.seen = dict(self.counts)
@@ -104,6 +105,7 @@ class Replay:
             self.foreign, self.first_foreign = self.foreign + 1, self.first_foreign or entry
         judged = pcr in self.pending
         if judged:
+            self.first.setdefault(pcr, entry)
             value = HASHES[self.bank](self.values[pcr] + extension(entry, self.bank, padded=self.padded)).digest()
             self.values[pcr] = value
             self.counts[pcr] += 1
@@ -129,6 +131,8 @@ class Replay:
             values[pcr] = value
         if sum(counts.values()) != len(run.data):
             return False
+        for pcr in self.pending - self.first.keys():
+            self.first.update((pcr, entry) for entry in islice(_of(run, pcr), 1))
         self.values.update(values)
         for pcr, count in counts.items():
             self.counts[pcr] += count
@@ -187,11 +191,6 @@ def _mismatch(where: str, expected: str, got: str) -> Finding:
     return Finding(kind=FindingKind.REPLAY_MISMATCH, where=where, expected=expected, got=got)
 
 
-def start_value(pcr: int, bank: str) -> bytes:
-    """Return what a PCR holds after a start of the machine."""
-    return (b"\xff" if pcr in _ONES else b"\0") * BANKS[bank]
-
-
 def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]:
     """Yield the first ``counts[pcr]`` entries of each PCR in the order of the log, and read no further."""
     left = {pcr: count for pcr, count in counts.items() if count}
@@ -203,6 +202,10 @@ def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]
             yield entry
             if not left:
                 return
+
+
+def _of(run: Run, pcr: int) -> Iterator[Entry]:
+    return compress(run.entries(), run.pcrs.translate(_ONLY[pcr]))
 
 
 def _chain(value: bytes, extended: Iterable[bytes], bank: str, quoted: bytes | None) -> bytes | None:

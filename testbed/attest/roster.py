@@ -8,11 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from testbed.attest.entries import parse
-from testbed.attest.entries.identity import Place, find_place
+from testbed.attest.entries.identity import Place, find_place, id_in
 from testbed.attest.finding import Container, Finding, FindingKind
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
     from testbed.attest.policy.reference import Policy
+
+
+# Containers of one log. Each takes a kilobyte here, and root of the attested machine can log any number of them.
+MOST = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +41,24 @@ class JudgedContainer:
 class Roster:
     """All containers, by ``seq``.
 
-    ``_holders``: the container that was last started under a runtime's id. ``_overtaken``: those with an entry after
-    that, so that two containers with one id ran at the same time.
+    ``highest``: the highest ``seq`` with a ``ctr-start``. ``lossy``: a container has a ``ctr-loss``. ``_holders``: the
+    container that was last started under a runtime's id. ``_overtaken``: those with an entry after that, so that two
+    containers with one id ran at the same time. ``_unmet``: containers that an entry named before they had an entry of
+    their own, by ``seq``: the PCR of the first such entry, what it says, and its container.
     """
 
     policy: Policy | None = None
+    highest: int = 0
+    lossy: bool = False
     _known: dict[int, JudgedContainer] = field(default_factory=dict)
     _holders: dict[str, int] = field(default_factory=dict)
     _overtaken: set[int] = field(default_factory=set)
+    _unmet: dict[int, tuple[int, str, int]] = field(default_factory=dict)
 
     def adopt(self, saved: JudgedContainer) -> None:
         """Add a container of a saved state, without the images that this policy does not have."""
         listed = set() if self.policy is None else self.policy.images.keys()
+        self.highest = max(self.highest, saved.container.seq)
         self._known[saved.container.seq] = replace(saved, images=tuple(name for name in saved.images if name in listed))
         if saved.container.runtime_id is not None:
             self._holders[saved.container.runtime_id] = saved.container.seq
@@ -67,6 +77,10 @@ class Roster:
 
     def __contains__(self, seq: object) -> bool:
         return seq in self._known
+
+    def has_room(self, seq: int) -> bool:
+        """Whether a container is known, or can be added."""
+        return seq in self._known or len(self._known) < MOST
 
     def launched(self, seq: int, image_digest: str) -> None:
         known = self._known[seq]
@@ -89,6 +103,14 @@ class Roster:
         if isinstance(payload, parse.StartEntry) == (known is not None):
             got = "a second ctr-start" if known else "no ctr-start before this entry"
             yield "one ctr-start, before the other entries of its container", got
+        self.lossy = self.lossy or isinstance(payload, parse.LossEntry)
+        if isinstance(payload, parse.StartEntry):
+            self.highest = max(self.highest, who.seq)
+            self._name(pcr, payload.parent, "is the parent of", who.seq)
+            if payload.parent >= who.seq:
+                yield "a parent with a lower seq: the measurer numbered it before", f"parent {payload.parent}"
+        elif isinstance(payload, parse.JoinEntry):
+            self._name(pcr, payload.origin, "is where a task came from that joined", who.seq)
         if known is None:
             self._known[who.seq] = self._first(pcr, payload)
             return
@@ -101,6 +123,22 @@ class Roster:
         holder = who.seq if container.runtime_id is None else self._holders[container.runtime_id]
         if holder != who.seq and not isinstance(payload, parse.LossEntry):
             self._overtaken.add(who.seq)
+
+    def absent(self, reached: Collection[int]) -> Iterator[Finding]:
+        """Yield a finding for each container that others name and that never started."""
+        for seq, (pcr, says, other) in self._unmet.items():
+            if pcr in reached and seq not in self._known:
+                yield Finding(
+                    kind=FindingKind.MISSING,
+                    where=f"ima.bin: container {other}",
+                    expected=f"a ctr-start of container {seq}, which {says} container {other}",
+                    got="no entry",
+                    container=str(other),
+                )
+
+    def _name(self, pcr: int, seq: int, says: str, other: int) -> None:
+        if seq and seq not in self._known and len(self._unmet) < MOST:
+            self._unmet.setdefault(seq, (pcr, says, other))
 
     def ambiguous(self, reached: Collection[int]) -> Iterator[tuple[bool, Finding]]:
         """Yield a finding for each container whose runtime id another container has too.
@@ -150,7 +188,7 @@ class Roster:
         path = payload.cgroup_path.decode(errors="backslashreplace")
         place = find_place(path)
         inside = payload.parent != 0 or (place is not None and place.inside)
-        runtime_id = None if place is None or inside else place.id
+        runtime_id = id_in(path, payload.parent)
         container = replace(container, cgroup_path=path, parent=payload.parent, runtime_id=runtime_id)
         if runtime_id is not None:
             self._holders[runtime_id] = who.seq

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from testbed.attest import quote
@@ -17,17 +19,22 @@ from testbed.attest.log import rules
 from testbed.attest.log.ima import BANKS, Entry, parse_fields
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.quote import Attest, Quote, Selection
+from testbed.attest.registers import pcr_register, resettable_findings
 from testbed.attest.replay import Goal, Mark, Replay, replay_findings, take
 from testbed.attest.saved import resume
 from testbed.attest.saved.state import State
 from testbed.attest.scout import ordinary_runs
 from testbed.attest.tpm import Key, load_key
 from testbed.attest.verdict import Verdict
+from testbed.attest.whole import ima_findings, log_findings, register_notes
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
     from testbed.attest.policy.reference import Policy
 
 DEFAULT_PCRS = "sha256:10,11"
+# The kernel's default of CONFIG_IMA_MEASURE_PCR_IDX.
+IMA_PCR = 10
+_BOOTS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +49,11 @@ class _Question:
     padded: bool
     policy: Policy | None
     begin: Mark
+    ima_pcr: int
+    resettable: Mapping[int, str]
     since: State | None
     recheck: bool
+    rejudge: bool
     make_state: bool
     processes: int
 
@@ -69,8 +79,11 @@ def verify(
     starts: Mapping[int, bytes] | None = None,
     padded_sha1: bool = False,
     policy: Policy | None = None,
+    ima_pcr: int = IMA_PCR,
+    resettable: Mapping[int, str] = MappingProxyType({}),
     since: State | None = None,
     recheck: bool = False,
+    rejudge: bool = False,
     make_state: bool = True,
     processes: int = 1,
 ) -> Verdict:
@@ -79,10 +92,13 @@ def verify(
     ``ak``: a PEM or a TPM2B_PUBLIC. ``nonce``, ``pcrs``: what this verifier asked for, never what the bundle says.
     ``ak_parent``: the qualified name of the key's parent. ``firmware``: the TPM's firmwareVersion, if it is pinned.
     ``starts``: what PCRs held before the log's first entry, where it is not the value after a start of the machine.
-    ``padded_sha1``: the kernel is older than 5.8 and extends other banks with SHA-1 and zeros. ``since``: what an
-    earlier verification attested; this one continues there. ``recheck``: hash the log before it too. ``make_state``:
-    whether the verdict has the state that a later verification needs; it costs one more hash of the log. ``processes``:
-    1, or 2 to check entries during their replay. Raises ``SpecError`` for wrong arguments, never for evidence.
+    ``padded_sha1``: the kernel is older than 5.8 and extends other banks with SHA-1 and zeros. ``ima_pcr``: the PCR
+    that the kernel's IMA extends. ``resettable``: PCRs that are relied on although somebody can reset them, each with
+    the reason. ``since``: what an earlier verification attested; this one continues there. ``recheck``: hash the log
+    before it too. ``rejudge``: judge the log before it again; the policy may differ from the earlier one.
+    ``make_state``: whether the verdict has the state that a later verification needs; it costs one more hash of the
+    log. ``processes``: 1, or 2 to check entries during their replay. Raises ``SpecError`` for wrong arguments, never
+    for evidence.
     """
     key, demanded = load_key(ak), quote.parse_selection(pcrs)
     question = _Question(
@@ -93,9 +109,14 @@ def verify(
         firmware=firmware,
         padded=since.padded_sha1 if since is not None else padded_sha1,
         policy=policy,
-        begin=resume.begin(key, demanded, starts or {}, since),
+        begin=resume.begin(
+            key, demanded, starts or {}, since, policy=None if policy is None else policy.sha256, rejudge=rejudge
+        ),
+        ima_pcr=ima_pcr,
+        resettable={**(policy.resettable if policy is not None else {}), **resettable},
         since=since,
         recheck=recheck,
+        rejudge=rejudge,
         make_state=make_state,
         processes=processes,
     )
@@ -135,10 +156,12 @@ def _judge_bundle(directory: Path, question: _Question) -> Verdict:
 def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
     """Replay and judge a log against a quote. Raises ``BadEvidence`` if it cannot be read."""
     begin, since, selection = question.begin, question.since, signed.selection
+    continued = None if question.rejudge else since
     if selection != question.demanded:
         # This is a finding already. These PCRs are replayed nevertheless; start values and states are of the demanded
         # PCRs.
         begin, since = resume.begin(question.key, selection, {}, None), None
+        continued = None
     goal, notes = _goal(signed.bundle, signed.attest, signed.quote.signature.hash_alg, selection)
     replay = Replay(
         bank=selection.bank,
@@ -149,26 +172,51 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
         entries=begin.entries,
         boundary=begin.offset,
     )
-    judge = resume.judge(question.policy, since)
+    judge = resume.judge(question.policy, continued)
     past = resume.past_findings(log, since, recheck=question.recheck)
-    _walk(log, replay, judge, question.processes)
-    progress = resume.progress_findings(replay, log, since)
-    verdict = _verdict(log, replay, judge, (*signed.quote.findings, *past, *replay_findings(replay), *progress), notes)
+    signature = any(finding.kind is FindingKind.QUOTE_SIGNATURE for finding in signed.quote.findings)
+    _walk(log, replay, None if signature else judge, question.processes)
+    registers = (pcr_register(index, selection.bank) for index in question.demanded.pcrs)
+    resettable, accepted = resettable_findings(registers, question.resettable)
+    before = (
+        *signed.quote.findings,
+        *resettable,
+        *past,
+        *replay_findings(replay),
+        *ima_findings(replay, ima_pcr=question.ima_pcr, continued=continued is not None),
+        *resume.progress_findings(replay, log, since),
+    )
+    notes = [*accepted, *notes, *register_notes(replay, ima_pcr=question.ima_pcr)]
+    if signature:
+        notes.append("the entries were replayed and not judged: the quote's signature vouches for nothing")
+    verdict = _verdict(log, replay, judge, before, notes, judged=not signature)
     if not verdict.ok or not question.make_state:
         return verdict
-    saved = resume.next_state(question.key, signed.attest, replay, judge, log, None if question.recheck else since)
+    saved = resume.next_state(
+        question.key,
+        signed.attest,
+        replay,
+        judge,
+        log,
+        starts=begin.values if since is None else since.starts,
+        since=None if question.recheck else continued,
+    )
     return replace(verdict, state=saved)
 
 
-def _verdict(log: Log, replay: Replay, judge: Judge, before: tuple[Finding, ...], notes: Sequence[str]) -> Verdict:
+def _verdict(
+    log: Log, replay: Replay, judge: Judge, before: tuple[Finding, ...], notes: Sequence[str], *, judged: bool
+) -> Verdict:
     """Combine the judgement of a log; ``before``: the findings that come before those of its entries."""
     return Verdict(
         findings=(
             *before,
             *judge.findings(replay.reached),
+            *(log_findings(judge, replay.reached) if judged else ()),
             *_rule_findings(log, replay, judge),
             *_unattested(log, replay),
         ),
+        omitted=judge.found.omitted(replay.reached),
         entries=replay.entries,
         unattested=replay.unattested,
         pcrs={pcr: replay.values[pcr].hex() for pcr in replay.reached},
@@ -184,23 +232,28 @@ def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
         yield from take(_entries(log), verdict.attested)
 
 
-def _walk(log: Log, replay: Replay, judge: Judge, processes: int) -> None:
-    """Replay and judge the log; a run is judged as a whole if each of its entries is ordinary."""
+def _walk(log: Log, replay: Replay, judge: Judge | None, processes: int) -> None:
+    """Replay the log, and judge it if there is a judge; a run is judged as a whole if all its entries are ordinary."""
     offset, number, runs = replay.boundary, replay.entries, 0
-    with ordinary_runs(log, judge.policy, offset=offset, number=number, processes=processes) as ordinary:
+    step: Callable[[Entry], None] = judge.step if judge is not None else lambda _: None
+    with (
+        ordinary_runs(log, judge.policy, offset=offset, number=number, processes=processes)
+        if judge is not None
+        else nullcontext(lambda _, __: True)
+    ) as ordinary:
         try:
             for item in read_runs(log.file, log.size, offset=offset, number=number):
                 if not isinstance(item, Run):
                     if replay.step(item):
-                        judge.step(item)
+                        step(item)
                     continue
                 if replay.run(item):
                     for entry in () if ordinary(runs, item) else item.entries():
-                        judge.step(entry)
+                        step(entry)
                 elif not replay.skip(item):
                     for entry in item.entries():
                         if replay.step(entry):
-                            judge.step(entry)
+                            step(entry)
                 runs += 1
         except BadEvidence as error:
             replay.broken = error
@@ -226,7 +279,7 @@ def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
     if judge.known(replay.reached) and not judge.last_beats(replay.reached):
         yield "the log has no ctr-beat: cannot tell whether the measurer was attached throughout"
     yield from judge.roster.doubted(replay.reached)
-    for where in judge.boots[1:]:
+    for where in judge.boots[1:_BOOTS_SHOWN]:
         yield f"the log was carried over a kexec: it has another boot_aggregate at {where}"
 
 
@@ -265,7 +318,9 @@ def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...
             fields = parse_fields(entry)
         except BadEvidence:
             continue  # judged when it was read
-        if not entry.violation and fields.buf is None and fields.name in wanted:
+        if entry.violation or fields.buf is not None or fields.name not in wanted:
+            continue
+        if len(known[fields.name]) < rules.CANDIDATES:
             known[fields.name][fields.digest] = None
     return rules.audit(lines, known).findings
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import click
 
-from testbed.attest.finding import Finding, counted
-from testbed.attest.quote import PCRS, parse_nonce
+from testbed.attest.finding import Finding, FindingKind, counted
+from testbed.attest.quote import parse_nonce
+from testbed.attest.registers import PCRS, pcr_register
 from testbed.attest.saved.state import load_state
 from testbed.attest.saved.state import save_state as save_state_file
 from testbed.attest.tpm import parse_name
 from testbed.attest.verdict import Judgement, Verdict
-from testbed.attest.verify import DEFAULT_PCRS, verify
+from testbed.attest.verify import DEFAULT_PCRS, IMA_PCR, verify
 from testbed.errors import SpecError
 
 if TYPE_CHECKING:
     from testbed.attest.policy.reference import Policy
 
+Value = TypeVar("Value")
 _FILE = click.Path(path_type=Path)
 _OUT = click.Path(dir_okay=False, path_type=Path)
 _SHOWN = 20
@@ -49,9 +52,28 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
 @click.option(
     "--padded-sha1", is_flag=True, help="The kernel is older than 5.8: it extends each bank with a padded SHA-1."
 )
+@click.option(
+    "--ima-pcr",
+    type=click.IntRange(0, PCRS - 1),
+    default=IMA_PCR,
+    show_default=True,
+    help="The PCR that IMA extends (CONFIG_IMA_MEASURE_PCR_IDX of the kernel).",
+)
+@click.option(
+    "--allow-resettable",
+    "resettable",
+    multiple=True,
+    metavar="PCR=REASON",
+    help="Rely on a PCR that can be reset while the machine runs (16 to 23), for this reason.",
+)
 @click.option("--policy", type=_FILE, help="Reference policy that says which files may run (docs/policy.md).")
 @click.option("--since", type=_FILE, help="Continue from the state that an earlier verification saved.")
 @click.option("--recheck", is_flag=True, help="With --since: also hash the log before that state again.")
+@click.option(
+    "--rejudge",
+    is_flag=True,
+    help="With --since: judge the log again from its beginning, by a policy that may be another one.",
+)
 @click.option("--save-state", type=_OUT, help="Save what this verification attested, if it is trusted.")
 @click.option(
     "--jobs",
@@ -73,18 +95,22 @@ def command(
     firmware: str | None,
     starts: tuple[str, ...],
     padded_sha1: bool,
+    ima_pcr: int,
+    resettable: tuple[str, ...],
     policy: Path | None,
     since: Path | None,
     recheck: bool,
+    rejudge: bool,
     save_state: Path | None,
     jobs: int,
     as_json: bool,
 ) -> None:
     """Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""
-    if recheck and since is None:
-        raise click.UsageError(
-            "--recheck: expected --since with it; without a saved state the whole log is hashed anyway"
-        )
+    for name, given in (("--recheck", recheck), ("--rejudge", rejudge)):
+        if given and since is None:
+            raise click.UsageError(
+                f"{name}: expected --since with it; without a saved state the whole log is judged anyway"
+            )
     try:
         verdict = verify(
             bundle,
@@ -93,20 +119,23 @@ def command(
             pcrs=pcrs,
             ak_parent=None if ak_parent is None else parse_name(ak_parent),
             firmware=None if firmware is None else _firmware(firmware),
-            starts=dict(map(_start, starts)),
+            starts=_by_pcr("--start", map(_start, starts)),
             padded_sha1=padded_sha1,
+            ima_pcr=ima_pcr,
+            resettable=_by_pcr("--allow-resettable", map(_resettable, resettable)),
             policy=None if policy is None else _policy(policy),
             since=None if since is None else load_state(since),
             recheck=recheck,
+            rejudge=rejudge,
             make_state=save_state is not None,
             processes=jobs,
         )
-        if save_state is not None:
-            _save(save_state, verdict)
     except SpecError as error:
         raise click.UsageError(str(error)) from error
     lines = _lines(verdict, judged=policy is not None)
     click.echo(json.dumps(verdict.as_json(), indent=1) if as_json else "\n".join(lines))
+    if save_state is not None:
+        _save(save_state, verdict)
     context.exit(verdict.judgement.exit_status)
 
 
@@ -130,6 +159,23 @@ def _start(text: str) -> tuple[int, bytes]:
     return int(match[1]), bytes.fromhex(match[2])
 
 
+def _resettable(text: str) -> tuple[int, str]:
+    match = re.fullmatch(r"([0-9]{1,2})=(.*\S.*)", text, re.ASCII)
+    if not match or not pcr_register(int(match[1]), "sha256").reset_by:
+        hint = "for example 23='only the boot loader has access to the TPM'"
+        raise SpecError(f"--allow-resettable: expected a PCR from 16 to 23, = and a reason, got {text[:80]!r}", hint)
+    return int(match[1]), match[2]
+
+
+def _by_pcr(option: str, pairs: Iterable[tuple[int, Value]]) -> dict[int, Value]:
+    """Return values by PCR. Raises ``SpecError`` if one PCR is given two values."""
+    values: dict[int, Value] = {}
+    for number, value in pairs:
+        if values.setdefault(number, value) != value:
+            raise SpecError(f"{option}: expected one value for PCR {number}, got two")
+    return values
+
+
 def _save(path: Path, verdict: Verdict) -> None:
     """Save a trusted verdict's state. If there is none, report it on stderr and leave an older file unchanged."""
     if verdict.state is not None:
@@ -146,18 +192,22 @@ def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
     for finding in verdict.findings[:_SHOWN]:
         yield from _finding_lines(finding)
     if len(verdict.findings) > _SHOWN:
-        yield f"  ... and {len(verdict.findings) - _SHOWN} more; --json has them all"
+        yield f"  ... and {len(verdict.findings) - _SHOWN} more, which --json lists"
+    numbers: Counter[FindingKind] = Counter()
+    for (kind, _), number in verdict.omitted.items():
+        numbers[kind] += number
+    for kind, number in sorted(numbers.items()):
+        yield f"  {kind}: {number} more, which are only counted"
     yield f"  log: {counted(verdict.entries, 'entry', 'entries')}, {verdict.unattested} of them unattested"
     for pcr, value in sorted(verdict.pcrs.items()):
         yield f"  PCR {pcr}: {value}, after {counted(verdict.attested[pcr], 'entry', 'entries')}"
+    judgements = verdict.container_judgements(verdict.containers)
     for key, container in verdict.containers.items():
         inside = f"inside container {container.parent}" if container.parent else "of an unknown runtime"
         name = container.runtime_id or inside
         image = f", image {container.image}" if container.image else ""
         tree = f", tree {container.image_digest}" if container.image_digest else ""
-        said = (
-            f"{verdict.container_judgement(key)}, {counted(container.entries, 'entry', 'entries')}, {name}{image}{tree}"
-        )
+        said = f"{judgements[key]}, {counted(container.entries, 'entry', 'entries')}, {name}{image}{tree}"
         yield f"  container {key}: {said}"
     for note in verdict.notes:
         yield f"  note: {note}"

@@ -34,7 +34,7 @@ from testbed.attest.log.ima import HASHES, Entry, Fields, encode, extension, par
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy import reference as policy
 from testbed.attest.policy.log import from_entries
-from testbed.attest.replay import start_value
+from testbed.attest.registers import pcr_register
 from testbed.attest.saved import resume, state
 from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify
@@ -213,7 +213,7 @@ def run_evidence(data: bytes) -> None:
     """A log that a TPM vouches for may say anything: all of it is judged, and the saved state goes on from there."""
     found, _ = collect(read_entries(data))
     mine = [one for one in found if one.pcr in (10, 11)]
-    values = {pcr: start_value(pcr, "sha256") for pcr in (10, 11)}
+    values = {pcr: pcr_register(pcr, "sha256").start for pcr in (10, 11)}
     for one in mine:
         values[one.pcr] = HASHES["sha256"](values[one.pcr] + extension(one, "sha256")).digest()
     foreign = any(one.end < mine[-1].offset + 1 and one.pcr not in (10, 11) for one in found) if mine else False

@@ -61,6 +61,9 @@ def ima_buf(name: str, payload: bytes, pcr: int = 11) -> bytes:
     return entry(pcr, b"ima-buf", buf_data(name, payload))
 
 
+BOOT = ima_ng("boot_aggregate", b"")
+
+
 def header(kind: int, size: int, *, flags: int = 0, seq: int = 1, mntns: int = 4026532500, version: int = 1) -> bytes:
     cgroup, started = 7000 + seq, 30_000_000_000 + seq
     return struct.pack("<4sHHIIQQQQ", b"TBCM", version, kind, size, flags, seq, mntns, cgroup, started)
@@ -84,10 +87,11 @@ def ctr_beat(
     interval: int = 0,
     time: int | None = None,
     proved: int | None = None,
+    containers: int = 1,
 ) -> bytes:
     """A beat; without ``time`` one is a nanosecond after the one before it. With ``proved`` it is of version 2."""
     when = 40_000_000_000 + number if time is None else time
-    body = struct.pack("<QQIIQQQ", number, when, event, proved or 0, interval, lost, 7)
+    body = struct.pack("<QQIIQQQ", number, when, event, proved or 0, interval, lost, containers)
     return of_nobody(6, body, version=1 if proved is None else 2)
 
 

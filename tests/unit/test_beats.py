@@ -23,16 +23,19 @@ NONCE = b"n" * 16
 SECOND = 10**9
 
 
-def beat(number: int, event: int = 2, seconds: float = 0, *, interval: float = 0, lost: int = 0) -> BeatEntry:
+def beat(
+    number: int, event: int = 2, seconds: float = 0, *, interval: float = 0, lost: int = 0, containers: int = 0
+) -> BeatEntry:
     time, promised = int(seconds * SECOND), int(interval * SECOND)
-    parsed = parse_payload(b"ctr-beat", b.ctr_beat(number, event, time=time, interval=promised, lost=lost))
+    written = b.ctr_beat(number, event, time=time, interval=promised, lost=lost, containers=containers)
+    parsed = parse_payload(b"ctr-beat", written)
     assert isinstance(parsed, BeatEntry)
     return parsed
 
 
 def said(told: Sequence[BeatEntry], last: Beat | None = None) -> list[str]:
     beats = Beats(last=last)
-    found = [finding for number, one in enumerate(told) for finding in beats.step(f"at {number}", one)]
+    found = [finding for number, one in enumerate(told) for finding in beats.step(f"at {number}", one, started=0)]
     found += beats.end()
     assert {finding.kind for finding in found} <= {FindingKind.UNKNOWN_WINDOW}
     return [f"{finding.where}: {finding.expected}; {finding.got}" for finding in found]
@@ -78,7 +81,7 @@ def test_a_window_is_told_once_with_its_end() -> None:
 
 
 def test_a_series_goes_on_from_what_was_saved() -> None:
-    last = Beat(number=7, time=100 * SECOND, interval=10 * SECOND, lost=2)
+    last = Beat(number=7, time=100 * SECOND, interval=10 * SECOND, lost=2, containers=0, started=0)
     assert said([], last) == []
     assert said([beat(8, 3, 101, lost=2)], last) == []
     assert said([beat(9, 3, 101, lost=2)], last) == ["at 0: beat 8, one more than the previous beat; beat 9"]
@@ -86,6 +89,32 @@ def test_a_series_goes_on_from_what_was_saved() -> None:
         "at 0: 10.000 s after beat 7, as promised; beat 8, 21.000 s after it"
     ]
     assert said([beat(8, 3, 101, lost=3)], last) == ["at 0: 2 events without an entry; 3, at beat 8"]
+
+
+def compared(*beats: tuple[int, int], lost: int = 0, lossy: bool = False) -> list[FindingKind]:
+    """Judge beats of so many containers, each after so many starts; the last one shows ``lost`` events."""
+    series, found = Beats(), []
+    for number, (containers, started) in enumerate(beats, 1):
+        one = beat(number, 1 if number == 1 else 3, number, containers=containers, lost=lost * (number == len(beats)))
+        found += series.step("", one, started=started, lossy=lossy)
+    return [finding.kind for finding in found]
+
+
+def test_a_container_that_a_beat_names_must_start_by_the_next_beat() -> None:
+    assert compared((0, 0), (2, 2), (2, 2), (3, 3)) == []
+    # A start that races with a beat is logged just after it, or just before it.
+    assert compared((0, 0), (2, 1), (2, 2)) == []
+    assert compared((0, 0), (1, 2), (2, 2)) == []
+    assert compared((0, 0), (2, 1), (2, 1)) == [FindingKind.MISSING]
+    assert compared((0, 0), (2, 0), (2, 0), (2, 0)) == [FindingKind.MISSING] * 2
+    # Where events were lost, this is reported already, and a start can be among them.
+    assert compared((0, 0), (2, 1), (2, 1), lost=1) == [FindingKind.UNKNOWN_WINDOW]
+    assert compared((0, 0), (2, 1), (2, 1), lossy=True) == []
+
+
+def test_a_beat_counts_all_containers_that_started_before_the_previous_one() -> None:
+    assert compared((0, 0), (1, 2), (1, 2)) == [FindingKind.MALFORMED]
+    assert compared((0, 0), (3, 3), (2, 3)) == [FindingKind.UNKNOWN_WINDOW]
 
 
 def judged(tmp_path: Path, lines: list[bytes], since: state.State | None = None) -> Verdict:
@@ -140,7 +169,7 @@ def test_the_state_has_the_last_beat_and_the_images(tmp_path: Path) -> None:
     assert first.state is not None
     saved = state.parse_state(state.encode_state(first.state), "state")
     assert saved.trees == (tree.hex(),)
-    assert saved.beats == {11: Beat(number=1, time=40_000_000_001, interval=0, lost=0)}
+    assert saved.beats == {11: Beat(number=1, time=40_000_000_001, interval=0, lost=0, containers=1, started=0)}
     again = b.ima_buf("ctr-launch", b.ctr_launch(tree, seq=2))
     lines += [start(2), again]
     for number, ok in ((2, True), (3, False)):

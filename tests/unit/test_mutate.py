@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from evidence import GOLDEN
 
 from testbed import cli
-from testbed.attest import beats, judge, quote, roster, scout
+from testbed.attest import beats, judge, quote, registers, roster, scout, whole
 from testbed.attest import verify as verifier
 from testbed.attest.finding import FindingKind
 from testbed.attest.mutate.engine import standin
@@ -30,7 +30,7 @@ from testbed.attest.mutate.registry import ATTACKS, find, table
 from testbed.attest.policy import mounts as policy_mounts
 from testbed.attest.policy import reference as policy
 from testbed.attest.rivals import verifiers
-from testbed.attest.saved import resume
+from testbed.attest.saved import resume, state
 from testbed.attest.tpm import load_key
 from testbed.attest.verdict import Judgement
 from testbed.commands import _evidence
@@ -177,6 +177,22 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
     "any end": (beats.Beats, "end", allow, {"beats-detached"}),
     "any hook": (beats, "_unproved", allow, {"v2-beats-unproved", "v2-beats-blind"}),
     "any place": (policy, "believed", lambda *_, **__: True, {"identity-place", "identity-before"}),
+    "any boot": (whole, "_nothing", allow, {"no-ima", "no-ima-no-values", "no-ima-declared", "no-ima-but-containers"}),
+    "any first entry": (whole, "_not_the_boot", allow, {"no-boot-aggregate", "boot-aggregate-violated"}),
+    "any register": (
+        verifier,
+        "resettable_findings",
+        lambda *_: ([], []),
+        {"resettable-16", "resettable-20", "resettable-23", "resettable-forgotten"},
+    ),
+    "any earlier policy": (
+        state,
+        "same_policy",
+        lambda *_: None,
+        {"saved-policy-renewed", "saved-policy-added", "saved-policy-dropped"},
+    ),
+    "any container": (beats.Beats, "_numbers", allow, {"beats-container-missing", "beats-containers-back"}),
+    "any parent": (roster.Roster, "absent", allow, {"identity-nested-of-nobody"}),
     "any second": (roster.Roster, "ambiguous", allow, {"identity-shared", "identity-restart-alive"}),
     "any mount": (
         policy_mounts.MountRules,
@@ -184,15 +200,15 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
         lambda *_, **__: None,
         {"policy-v2-mounts-more", "policy-v2-mounts-later", "saved-v2-mounts"},
     ),
-    "any measurer": (judge.Judge, "_measurer", allow, {"policy-v2-measurer-missing", "policy-v2-measurer-other"}),
+    "any measurer": (whole, "_parts", allow, {"policy-v2-measurer-missing", "policy-v2-measurer-other"}),
     "any program": (judge.Judge, "_program", allow, {"v2-program", "policy-v2-program-other"}),
     "any launch": (judge.Judge, "_launch", allow, {"launch-twice", "launch-without-image", "launch-over-the-limit"}),
     "no demand": (policy.Policy, "demands", lambda *_: "", {"policy-launch-config-no-launch"}),
     "any exclude": (policy, "lint", lambda _: None, {"policy-exclude-all", "policy-exclude-catastrophic"}),
     "no start value": (
         resume,
-        "start_value",
-        lambda pcr, bank: b"\1" * 32,
+        "pcr_register",
+        lambda pcr, bank: registers.Register(bank=bank, index=pcr, start=b"\1" * 32),
         {"honest-quoted-again", "order-pcr-10-first"},
     ),
 }

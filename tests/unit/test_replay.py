@@ -14,14 +14,15 @@ import pytest
 from testbed import shell
 from testbed.attest.log.ima import read_entries
 from testbed.attest.log.stream import Run, read_runs
-from testbed.attest.replay import Goal, Replay, replay_findings, start_value, take
+from testbed.attest.registers import pcr_register
+from testbed.attest.replay import Goal, Replay, replay_findings, take
 
 MIXED = b"".join([*b.sample_log(), b.ima_old("/bin/old", b"old"), b.violation("/bin/v"), b.entry(11, b"dep", b"?")])
 LONG = b"".join(b.ima_ng(f"/usr/bin/{n}", b"%d" % n, pcr=10 + (n % 3 == 0)) for n in range(400))
 
 
 def begun(bank: str, pcrs: tuple[int, ...], goal: Goal, *, padded: bool = False) -> Replay:
-    values = {pcr: start_value(pcr, bank) for pcr in pcrs}
+    values = {pcr: pcr_register(pcr, bank).start for pcr in pcrs}
     return Replay(bank=bank, goal=goal, values=values, counts=dict.fromkeys(pcrs, 0), padded=padded)
 
 
@@ -132,11 +133,11 @@ def test_a_pcr_that_was_not_quoted_is_foreign_before_the_boundary() -> None:
 
 
 def test_nothing_extended() -> None:
-    replay = begun("sha256", (10, 16), apart({10: start_value(10, "sha256"), 16: bytes(32)}))
+    replay = begun("sha256", (10, 16), apart({10: pcr_register(10, "sha256").start, 16: bytes(32)}))
     assert stepped(MIXED, replay) == []
     assert replay.reached == {10: 0, 16: 0}
     assert (replay.boundary, replay.unattested) == (0, 24)
-    assert start_value(17, "sha1") == b"\xff" * 20
+    assert pcr_register(17, "sha1").start == b"\xff" * 20
 
 
 def test_kernels_before_5_8_extend_padded_sha1() -> None:
@@ -202,4 +203,4 @@ def test_entries_of_other_pcrs_are_counted_and_the_first_is_shown(number: int, g
 def test_only_the_pcrs_of_the_dynamic_root_of_trust_start_as_ones(pcr: int, bank: str) -> None:
     """TCG PC Client Platform TPM Profile: 17 to 22 hold ones until a dynamic launch sets them."""
     ones = pcr in (17, 18, 19, 20, 21, 22)
-    assert start_value(pcr, bank) == (b"\xff" if ones else b"\0") * hashlib.new(bank).digest_size
+    assert pcr_register(pcr, bank).start == (b"\xff" if ones else b"\0") * hashlib.new(bank).digest_size

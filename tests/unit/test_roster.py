@@ -16,6 +16,7 @@ from testbed.attest.log.ima import read_entries
 from testbed.attest.policy.reference import Policy, parse_policy
 from testbed.attest.roster import JudgedContainer, Roster
 from testbed.attest.verdict import Verdict
+from testbed.attest.whole import log_findings
 from testbed.commands.verify import _lines
 
 OTHER = "cd" * 32
@@ -37,6 +38,10 @@ def started(path: str, **wish: Any) -> tuple[str, bytes]:
     return ("ctr-start", b.ctr_start(path.encode(), version=2, **wish))
 
 
+def found(judge: Judge, reached: set[int]) -> list[Finding]:
+    return [*judge.findings(reached), *log_findings(judge, reached)]
+
+
 def told(findings: list[Finding]) -> list[tuple[str, str | None]]:
     return [(finding.kind.value, finding.container) for finding in findings]
 
@@ -55,7 +60,7 @@ def test_a_nested_container_has_no_id_and_the_images_of_the_outermost() -> None:
         (None, "a", 1),
         (None, "a", 2),
     ]
-    assert judge.findings({11}) == []
+    assert found(judge, {11}) == []
 
 
 def test_what_a_nested_container_shows_narrows_the_outermost() -> None:
@@ -75,7 +80,7 @@ def test_what_a_nested_container_shows_narrows_the_outermost() -> None:
         ("ctr-launch", b.ctr_launch(tree, (word,), seq=seq, table=b.TABLE)) for seq, word in ((2, b"ls"), (1, b"sh"))
     ]
     judge = judged(wanted, *lines, *launches)
-    assert told(judge.findings({11})) == [("wrong-launch", "1")]
+    assert told(found(judge, {11})) == [("wrong-launch", "1")]
     assert [one.container.image for one in judge.known({11}).values()] == ["b", "b"]
 
 
@@ -97,12 +102,12 @@ def test_a_note_names_the_id_that_is_not_believed(cgroups: list[str], image: str
 def test_two_of_one_id_are_told_with_and_without_a_policy() -> None:
     again = (started(HOST), started(HOST, seq=2), started(HOST, seq=3, parent=2))
     both = [("ambiguous-identity", "1"), ("ambiguous-identity", "2")]
-    assert told(judged(None, *again).findings({11})) == both
-    assert told(judged(policy(), *again).findings({11})) == both
+    assert told(found(judged(None, *again), {11})) == both
+    assert told(found(judged(policy(), *again), {11})) == both
     # What is not attested is no evidence.
-    assert told(judged(None, *again).findings(set())) == []
+    assert told(found(judged(None, *again), set())) == []
     noted = judged(policy(on={"restart": "note"}), *again)
-    assert noted.findings({11}) == []
+    assert found(noted, {11}) == []
     assert sum(noted.tolerated.values()) == 2
 
 
@@ -116,8 +121,8 @@ def test_two_of_one_id_are_told_with_and_without_a_policy() -> None:
 )
 def test_a_restart_is_no_restart_if_the_first_one_goes_on(entry: tuple[str, bytes], alive: bool) -> None:
     wanted = policy(on={"restart": "note"})
-    found = told(judged(wanted, started(HOST), started(HOST, seq=2), entry).findings({11}))
-    assert (("ambiguous-identity", "1") in found) is alive
+    kinds = told(found(judged(wanted, started(HOST), started(HOST, seq=2), entry), {11}))
+    assert (("ambiguous-identity", "1") in kinds) is alive
 
 
 def test_a_saved_container_is_taken_over_without_images_that_are_gone() -> None:
@@ -135,19 +140,19 @@ def test_a_saved_container_is_taken_over_without_images_that_are_gone() -> None:
 def test_programs_count_against_all_and_without_a_policy() -> None:
     for wanted in (None, policy(), policy(containers={"*": ["a"]}, on={"unknown": "note"})):
         judge = judged(wanted, started(HOST), ("ctr-program", b.ctr_program()))
-        assert told(judge.findings({11})) == [("unknown-file", None)]
+        assert told(found(judge, {11})) == [("unknown-file", None)]
 
 
 def test_the_measurer_is_compared_only_if_the_policy_names_it() -> None:
     parts = [("ctr-measurer", b.ctr_measurer(number)) for number in (1, 2, 3)]
     sha = f"sha256:{hashlib.sha256(b'part').hexdigest()}"
     wanted = policy(measurer={key: [sha] for key in ("module", "object", "loader")})
-    assert judged(wanted, *parts).findings({11}) == []
-    assert judged(policy(), *parts).findings({11}) == []
-    assert told(judged(wanted, *parts).findings(set())) == [("missing", None)] * 3
+    assert found(judged(wanted, *parts), {11}) == []
+    assert found(judged(policy(), *parts), {11}) == []
+    assert told(found(judged(wanted, *parts), set())) == [("missing", None)] * 3
     evil = ("ctr-measurer", b.ctr_measurer(3, b"evil"))
-    assert told(judged(wanted, *parts, evil).findings({11})) == [("wrong-digest", None)]
-    assert told(judged(wanted, *parts[:2], evil).findings({11})) == [("wrong-digest", None)]
+    assert told(found(judged(wanted, *parts, evil), {11})) == [("wrong-digest", None)]
+    assert told(found(judged(wanted, *parts[:2], evil), {11})) == [("wrong-digest", None)]
 
 
 def test_the_output_names_the_outer_container() -> None:

@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.attest import quote, tpm
+from testbed.attest import quote, roster, tpm
 from testbed.attest.beats import Beat
 from testbed.attest.finding import Container
 from testbed.attest.log.ima import BANKS
 from testbed.attest.saved import state
+from testbed.attest.saved.containers import SavedContainer
 from testbed.attest.saved.resume import quote_findings
 from testbed.attest.saved.state import (
     Part,
-    SavedContainer,
     Segment,
     State,
     applies,
@@ -31,12 +31,13 @@ from testbed.attest.saved.state import (
     fingerprint,
     load_state,
     parse_state,
+    same_policy,
     save_state,
 )
 from testbed.errors import SpecError
 
 PART = {"part": "module", "digest": "ab" * 32}
-BEAT = {"pcr": 11, "number": 4, "time": 7, "interval": 5, "lost": 0}
+BEAT = {"pcr": 11, "number": 4, "time": 7, "interval": 5, "lost": 0, "containers": 2, "started": 1}
 ECC = ec.generate_private_key(ec.SECP256R1())
 CONTAINER = Container(
     seq=3,
@@ -44,14 +45,15 @@ CONTAINER = Container(
     cgroup=7003,
     started=30,
     cgroup_path="/a\\xff/é",
-    runtime_id="5f" * 32,
     entries=4,
     image_digest="03" * 32,
     parent=2,
 )
 GOOD = State(
     key="ab" * 32,
+    policy="07" * 32,
     bank="sha256",
+    starts={10: bytes(32), 11: b"c" * 32},
     pcrs={10: b"a" * 32, 11: b"b" * 32},
     counts={10: 5, 11: 4},
     offset=900,
@@ -66,21 +68,22 @@ GOOD = State(
     containers=(SavedContainer(container=CONTAINER, images=("a", "b"), counts_as=3),),
     measurer=(Part(part="loader", digest="05" * 32), Part(part="module", digest="05" * 32)),
     trees=("03" * 32, "04" * 32),
-    beats={11: Beat(number=2**64 - 1, time=9, interval=0, lost=3)},
+    beats={11: Beat(number=2**64 - 1, time=9, interval=0, lost=3, containers=5, started=4)},
     padded_sha1=True,
 )
-EMPTY = replace(
+LEAST = replace(
     GOOD,
-    counts={10: 0, 11: 0},
-    offset=0,
-    entries=0,
-    segments=(),
+    policy=None,
+    counts={10: 1, 11: 0},
+    offset=1,
+    entries=1,
+    segments=(Segment(size=1, sha256="01" * 32),),
     containers=(),
     trees=(),
     measurer=(),
     beats={},
-    seen_bytes=0,
-    seen_entries=0,
+    seen_bytes=1,
+    seen_entries=1,
 )
 
 
@@ -144,7 +147,23 @@ def test_it_applies_to_its_key_and_pcrs() -> None:
         assert "--since" in caught.value.hint
 
 
-@pytest.mark.parametrize("value", [GOOD, EMPTY], ids=["good", "empty"])
+def test_it_applies_to_the_policy_that_judged_the_past() -> None:
+    same_policy(GOOD, "07" * 32)
+    same_policy(LEAST, None)
+    for saved, now in ((GOOD, "08" * 32), (GOOD, None), (LEAST, "07" * 32)):
+        with pytest.raises(SpecError, match=r"saved state: policy.*expected .* got") as caught:
+            same_policy(saved, now)
+        assert "--rejudge" in caught.value.hint
+
+
+def test_a_state_without_an_attested_entry_is_rejected() -> None:
+    """An older version could save it of a machine on which no IMA ran."""
+    raw = json.loads(encode_state(LEAST)) | {"counts": {"10": 0, "11": 0}, "offset": 0, "entries": 0, "segments": []}
+    with pytest.raises(SpecError, match="entries: expected at least one"):
+        parse_state(json.dumps(raw).encode(), "state.json")
+
+
+@pytest.mark.parametrize("value", [GOOD, LEAST], ids=["good", "least"])
 def test_what_was_saved_is_read(tmp_path: Path, value: State) -> None:
     path = tmp_path / "state.json"
     save_state(path, GOOD)
@@ -208,22 +227,26 @@ def flat() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("schema", 1, "schema: expected 3, got 1"),
-        ("schema", 2, "schema: expected 3, got 2"),
-        ("schema", 4, "schema"),
+        ("schema", 1, "schema: expected 4, got 1"),
+        ("schema", 3, "schema: expected 4, got 3"),
+        ("schema", 5, "schema"),
         ("schema", True, "schema"),
         ("schema", 2.0, "schema"),
         ("key", "AB" * 32, "key: expected 32 bytes in lower-case hex"),
         ("key", "ab" * 31, "key"),
         ("key", "ab" * 32 + "\n", "key"),
         ("key", 5, "key"),
+        ("policy", "ab", "policy: expected 32 bytes"),
+        ("policy", "", "policy: expected 32 bytes"),
+        ("starts", {"10": "00" * 32}, "starts: expected the PCRs of pcrs"),
+        ("starts", {"10": "00" * 32, "11": "00"}, "starts: 11: expected 32 bytes"),
         ("bank", "md5", "bank: expected one of sha1"),
-        ("bank", "sha384", "pcrs: 10: expected 48 bytes"),
+        ("bank", "sha384", "(pcrs|starts): 10: expected 48 bytes"),
         ("pcrs", {}, "pcrs: expected an object with numbers below 24"),
         ("pcrs", {"24": "00" * 32}, "pcrs"),
         ("pcrs", {"010": "00" * 32}, "pcrs"),
         ("pcrs", {"-1": "00" * 32}, "pcrs"),
-        ("pcrs", {"10": "61" * 32}, r"counts: expected the PCRs of pcrs, got \[10, 11\]"),
+        ("pcrs", {"10": "61" * 32}, r"(counts|starts): expected the PCRs of pcrs, got \[10, 11\]"),
         ("pcrs", [], r"pcrs.*got \[\]"),
         ("counts", {"10": 5, "11": 5}, "entries: expected the sum of counts, got 9"),
         ("counts", {"10": 10, "11": -1}, "counts: 11"),
@@ -246,7 +269,19 @@ def flat() -> dict[str, Any]:
         ("restart_count", "1", "restart_count"),
         ("firmware", None, "firmware"),
         ("padded_sha1", 1, "padded_sha1: expected true or false, got 1"),
-        ("containers", [[]], r"containers\[0\]: expected an object"),
+        ("containers", [[]], r"containers\[0\]: expected a list of 10 values"),
+        ("containers", [{}], r"containers\[0\]: expected a list of 10 values"),
+        ("containers", {}, "containers: expected a list"),
+        ("image_digests", [], r"containers\[0\]: digest"),
+        ("image_digests", ["03" * 32, "04" * 32], "image_digests: expected those of the rows"),
+        ("image_digests", ["ab"], "image_digests: expected digests"),
+        ("image_sets", [], r"containers\[0\]: images"),
+        ("image_sets", [["a", "b"], []], "image_sets: expected those of the rows"),
+        ("image_sets", [["a", "b"], ["c"]], "image_sets: expected those of the rows"),
+        ("image_sets", [["b", "a"]], r"image_sets\[0\]: names: expected different texts in order"),
+        ("image_sets", [["a", "a"]], "different texts"),
+        ("image_sets", ["ab"], "a list"),
+        ("image_sets", [["\udfff"]], "different texts"),
         ("trees", ["ab" * 31], "trees: expected digests of 32 bytes"),
         ("trees", ["AB" * 32], "trees: expected digests of 32 bytes"),
         ("trees", ["ab" * 32] * 2, "trees: expected different texts"),
@@ -274,24 +309,30 @@ def test_a_file_that_is_not_as_it_must_be(key: str, value: object, said: str) ->
     assert "--since" in caught.value.hint
 
 
+ROW = ("seq", "mntns", "cgroup", "started", "parent", "counts_as", "entries", "digest", "images", "cgroup_path")
+
+
+def with_container(key: str, value: object) -> bytes:
+    raw = flat()
+    raw["containers"][0][ROW.index(key)] = value
+    return json.dumps(raw).encode()
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("seq", 0),
         ("seq", 1 << 64),
+        ("seq", True),
         ("entries", 0),
         ("entries", 10),
-        ("runtime_id", ""),
-        ("runtime_id", "5F" * 32),
         ("cgroup_path", None),
         ("cgroup_path", "\ud800"),
-        ("image", 1),
-        ("image_digest", "ab"),
-        ("image_digest", None),
-        ("images", "ab"),
-        ("images", ["b", "a"]),
-        ("images", ["a", "a"]),
-        ("images", ["\udfff"]),
+        ("digest", 1),
+        ("digest", -2),
+        ("digest", None),
+        ("images", 1),
+        ("images", -2),
         ("images", [[]]),
         ("parent", -1),
         ("parent", None),
@@ -300,18 +341,58 @@ def test_a_file_that_is_not_as_it_must_be(key: str, value: object, said: str) ->
     ],
 )
 def test_a_container_that_is_not_as_it_must_be(key: str, value: object) -> None:
-    raw = flat()
-    raw["containers"][0][key] = value
     with pytest.raises(SpecError, match=r"state\.json: containers"):
-        parse_state(json.dumps(raw).encode(), "state.json")
+        parse_state(with_container(key, value), "state.json")
 
 
 def test_containers_come_once_and_in_order() -> None:
     raw = flat()
     one = raw["containers"][0]
-    for containers in ([one, one], [one, one | {"seq": 1}]):
+    for containers in ([one, one], [one, [1, *one[1:]]]):
         with pytest.raises(SpecError, match="each seq once, in order"):
             parse_state(json.dumps(raw | {"containers": containers}).encode(), "state.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "parent", "name"),
+    [
+        (f"/machine.slice/libpod-{'5f' * 32}.scope", 0, "5f" * 32),
+        (f"/machine.slice/libpod-{'5f' * 32}.scope", 2, None),
+        (f"/a/{'5f' * 32}/b/{'6f' * 32}", 0, None),
+        ("/a/b", 0, None),
+    ],
+)
+def test_the_runtime_id_is_read_from_the_path(path: str, parent: int, name: str | None) -> None:
+    container = replace(CONTAINER, cgroup_path=path, parent=parent, runtime_id=name)
+    value = replace(GOOD, containers=(SavedContainer(container=container, counts_as=3),))
+    assert parse_state(encode_state(value), "s") == value
+
+
+def test_a_state_has_room_for_as_many_containers_as_a_log_may_have() -> None:
+    """Each with an engine's path and an image digest of its own."""
+    containers = tuple(
+        SavedContainer(
+            container=Container(
+                seq=seq,
+                mntns=4026532500 + seq,
+                cgroup=100_000 + seq,
+                started=10**15 + seq,
+                cgroup_path=f"/machine.slice/libpod-{seq:064x}.scope/container",
+                runtime_id=f"{seq:064x}",
+                image_digest=f"{seq:064x}",
+                entries=1,
+                parent=0,
+            ),
+            counts_as=seq,
+            images=("localhost/some-image",),
+        )
+        for seq in range(1, roster.MOST + 1)
+    )
+    counts = {10: roster.MOST, 11: 0}
+    value = replace(GOOD, counts=counts, entries=roster.MOST, seen_entries=roster.MOST, containers=containers)
+    data = encode_state(value)
+    assert len(data) <= state.SIZE_MAX
+    assert parse_state(data, "s") == value
 
 
 def test_containers_are_written_in_order() -> None:
@@ -360,16 +441,17 @@ SHA256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 @st.composite
 def known(draw: st.DrawFn, seq: int) -> SavedContainer:
+    path, parent = draw(TEXTS | SHA256.map("/{}".format)), draw(st.just(0) | NUMBERS)
     container = Container(
         seq=seq,
         mntns=draw(NUMBERS),
         cgroup=draw(NUMBERS),
         started=draw(NUMBERS),
-        cgroup_path=draw(TEXTS),
-        runtime_id=draw(st.none() | SHA256),
-        image=draw(TEXTS),
+        cgroup_path=path,
+        runtime_id=path[1:] if len(path) == 65 and not parent else None,
+        image_digest=draw(st.just("") | SHA256),
         entries=1,
-        parent=draw(NUMBERS),
+        parent=parent,
     )
     return SavedContainer(container=container, images=tuple(sorted(draw(st.sets(TEXTS, max_size=3)))), counts_as=seq)
 
@@ -378,13 +460,15 @@ def known(draw: st.DrawFn, seq: int) -> SavedContainer:
 def states(draw: st.DrawFn) -> State:
     bank = draw(st.sampled_from(sorted(BANKS)))
     pcrs = sorted(draw(st.sets(st.integers(0, 23), min_size=1, max_size=4)))
-    counts = {pcr: draw(st.integers(0, 1 << 40)) for pcr in pcrs}
+    counts = {pcr: draw(st.integers(1, 1 << 40)) for pcr in pcrs}
     entries = sum(counts.values())
-    sizes = draw(st.lists(st.integers(1, 1 << 40), min_size=1, max_size=3)) if entries else []
+    sizes = draw(st.lists(st.integers(1, 1 << 40), min_size=1, max_size=3))
     seqs = sorted(draw(st.sets(st.integers(1, (1 << 64) - 1), max_size=min(3, entries))))
     return State(
         key=draw(SHA256),
+        policy=draw(st.none() | SHA256),
         bank=bank,
+        starts={pcr: draw(st.binary(min_size=BANKS[bank], max_size=BANKS[bank])) for pcr in pcrs},
         pcrs={pcr: draw(st.binary(min_size=BANKS[bank], max_size=BANKS[bank])) for pcr in pcrs},
         counts=counts,
         offset=sum(sizes),

@@ -437,8 +437,8 @@ def test_wrong_arguments(words: tuple[object, ...]) -> None:
 def test_json() -> None:
     done = call(REAL[0], "--ak", REAL[0] / "ak.pub", "--nonce", NONCE.hex(), "--json")
     said = json.loads(done.output)
-    assert list(said) == ["schema", "verdict", "findings", "entries", "unattested", "pcrs", "containers"]
-    assert (said["schema"], said["verdict"], said["entries"], said["unattested"]) == (1, "trusted", 23, AHEAD)
+    assert list(said) == ["schema", "verdict", "findings", "omitted", "entries", "unattested", "pcrs", "containers"]
+    assert (said["schema"], said["verdict"], said["entries"], said["unattested"]) == (2, "trusted", 23, AHEAD)
     assert set(said["findings"][0]) == {"kind", "where", "expected", "got"}
     assert set(said["pcrs"]) == {"10", "11"}
     assert said["containers"]["2"] | {"runtime_id": ""} == {
@@ -449,6 +449,7 @@ def test_json() -> None:
         "parent": 0,
         "entries": 5,
         "findings": [],
+        "omitted": {},
     }
     bad = json.loads(call(GOLDEN, "--ak", REAL[0] / "ak.pub", "--nonce", "00", "--json").output)
     assert (bad["verdict"], bad["findings"][0]["kind"]) == ("malformed", "malformed")

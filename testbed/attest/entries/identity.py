@@ -73,6 +73,15 @@ def find_place(cgroup_path: str) -> Place | None:
     return Place(id=match[2], engine=match[1] or "", above="/".join(parts[:at]), inside=len(ids) > 1)
 
 
+def id_in(cgroup_path: str, parent: int) -> str | None:
+    """Return the runtime's id of a container; ``None`` for one inside another, which can choose its cgroup's name.
+
+    ``parent``: the ``seq`` of the container that started it, 0 for the host.
+    """
+    place = find_place(cgroup_path)
+    return None if place is None or place.inside or parent else place.id
+
+
 def believed(place: Place, prefixes: Iterable[str] = (), *, before: bool = False) -> bool:
     """Whether only the host can have made this cgroup, so that its id is the runtime's.
 

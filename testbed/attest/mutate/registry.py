@@ -20,6 +20,7 @@ from testbed.attest.mutate.attacks import (
     policies,
     quotes,
     refusals,
+    registers,
     rooted,
     saved,
     selections,
@@ -49,6 +50,7 @@ _MODULES = (
     saved,
     policies,
     images,
+    registers,
     refusals,
 )
 ATTACKS: tuple[EvidenceAttack, ...] = tuple(attack for module in _MODULES for attack in module.ATTACKS)

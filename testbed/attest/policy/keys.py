@@ -27,6 +27,7 @@ MountOption = Annotated[str, Field(pattern="^[!-+\\--~]+$")]
 Hex256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # 64 zeros is the value in a launch without a claim.
 ClaimedDigest = Annotated[str, Field(pattern="^0{0,63}[1-9a-f][0-9a-f]{0,63}$", min_length=64, max_length=64)]
+ResettablePcr = Annotated[str, Field(pattern="^(1[6-9]|2[0-3])$")]
 Word = Literal["reject", "note"]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -105,7 +106,9 @@ class Document(_Values):
 
     `containers`: names of images by the runtime's id of a container, `*` for all others; with `/*` behind it, of the
     containers that run in it. `cgroups`: further paths at which only the host makes cgroups, so that the ids of
-    containers at or below them are believed. `measurer`: the measurer that is good.
+    containers at or below them are believed. `measurer`: the measurer that is good. `require_measurer`: a log without a
+    beat of a measurer is not trusted. `resettable`: PCRs that are relied on although somebody can reset them, each with
+    the reason.
     """
 
     version: Literal[1] = Field(alias="schema")
@@ -114,6 +117,8 @@ class Document(_Values):
     containers: dict[ContainerKey, Annotated[list[ImageName], Field(min_length=1)]] = {}
     cgroups: list[CgroupPath] = []
     measurer: MeasurerParts | None = None
+    require_measurer: bool = False
+    resettable: dict[ResettablePcr, Text] = {}
     on: On = On()
 
 

@@ -5,11 +5,12 @@ Look-ups use exactly the bytes that the kernel hashes, so a good entry costs one
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -53,6 +54,8 @@ class Policy:
     entry has them. Names are as IMA logs them: with an underscore for each space. ``cgroups``: paths that only the host
     makes cgroups at. ``measurer``: digests of its parts, by their names; empty: any measurer. ``noted``: kinds of
     findings that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
+    ``resettable``: PCRs that are relied on although they can be reset, with the reason. ``sha256``: of the policy's
+    file, hex; empty for a policy that was not read from one.
     """
 
     accepted: frozenset[bytes]
@@ -64,6 +67,9 @@ class Policy:
     cgroups: tuple[str, ...]
     measurer: Mapping[str, frozenset[bytes]]
     noted: frozenset[FindingKind]
+    requires_measurer: bool = False
+    resettable: Mapping[int, str] = field(default_factory=dict)
+    sha256: str = ""
     _by_name: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def judge_host(self, fields: Fields) -> Complaint | None:
@@ -173,7 +179,8 @@ def load_policy(path: Path) -> Policy:
 
 def parse_policy(data: bytes, where: str) -> Policy:
     """Read the bytes of a policy; ``where`` is its name in errors. Raises ``SpecError`` and nothing else."""
-    return build_policy(policy_file.parse_document(data, where), where)
+    policy = build_policy(policy_file.parse_document(data, where), where)
+    return replace(policy, sha256=hashlib.sha256(data).hexdigest())
 
 
 def build_policy(document: Document, where: str) -> Policy:
@@ -192,6 +199,8 @@ def build_policy(document: Document, where: str) -> Policy:
         cgroups=tuple(document.cgroups),
         measurer=_measurer(document),
         noted=frozenset(kind for kind, word in _noted(document.on) if word == "note"),
+        requires_measurer=document.require_measurer,
+        resettable={int(pcr): reason for pcr, reason in document.resettable.items()},
     )
 
 

@@ -12,9 +12,11 @@ from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.judge import Judge
 from testbed.attest.log.ima import BANKS
 from testbed.attest.quote import Attest, Selection
-from testbed.attest.replay import Mark, Replay, start_value
+from testbed.attest.registers import pcr_register
+from testbed.attest.replay import Mark, Replay
 from testbed.attest.roster import JudgedContainer
 from testbed.attest.saved import state
+from testbed.attest.saved.containers import SavedContainer
 from testbed.attest.saved.state import Part, Segment, State
 from testbed.attest.tpm import Key
 from testbed.errors import SpecError
@@ -26,14 +28,29 @@ _PIECE = 1 << 20
 _U32 = (1 << 32) - 1
 
 
-def begin(key: Key, demanded: Selection, starts: Mapping[int, bytes], since: State | None) -> Mark:
-    """Return where a replay begins. Raises ``SpecError`` for values or a state that are not for this question."""
+def begin(
+    key: Key,
+    demanded: Selection,
+    starts: Mapping[int, bytes],
+    since: State | None,
+    *,
+    policy: str | None = None,
+    rejudge: bool = False,
+) -> Mark:
+    """Return where a replay begins. Raises ``SpecError`` for values or a state that are not for this question.
+
+    ``policy``: the SHA-256 of the policy's file, hex, which must be the state's; with ``rejudge`` it may be another one
+    and the replay begins where the log begins.
+    """
     if since is not None:
         if starts:
             raise SpecError(
                 "start values and a saved state: expected one of them", "the saved state has the values of the PCRs"
             )
         state.applies(since, state.fingerprint(key), demanded.bank, demanded.pcrs)
+        if rejudge:
+            return _at_start(since.starts)
+        state.same_policy(since, policy)
         return Mark(offset=since.offset, entries=since.entries, values=since.pcrs, counts=since.counts)
     size = BANKS[demanded.bank]
     for pcr, value in starts.items():
@@ -41,8 +58,11 @@ def begin(key: Key, demanded: Selection, starts: Mapping[int, bytes], since: Sta
             raise SpecError(f"start value: expected a PCR of {demanded}, got {pcr}")
         if len(value) != size:
             raise SpecError(f"start value of PCR {pcr}: expected {size} bytes of {demanded.bank}, got {len(value)}")
-    values = {pcr: starts.get(pcr, start_value(pcr, demanded.bank)) for pcr in demanded.pcrs}
-    return Mark(offset=0, entries=0, values=values, counts=dict.fromkeys(demanded.pcrs, 0))
+    return _at_start({pcr: starts.get(pcr, pcr_register(pcr, demanded.bank).start) for pcr in demanded.pcrs})
+
+
+def _at_start(values: Mapping[int, bytes]) -> Mark:
+    return Mark(offset=0, entries=0, values=values, counts=dict.fromkeys(values, 0))
 
 
 def quote_findings(state: State, attest: Attest) -> list[Finding]:
@@ -97,7 +117,7 @@ def judge(policy: Policy | None, since: State | None) -> Judge:
     return known
 
 
-def _known(saved: state.SavedContainer) -> JudgedContainer:
+def _known(saved: SavedContainer) -> JudgedContainer:
     # A launch without a digest is a finding, and so is a container that ran before: then no state is saved.
     return JudgedContainer(
         pcr=None,
@@ -135,13 +155,21 @@ def progress_findings(replay: Replay, log: Log, since: State | None) -> list[Fin
     return [_mismatch(f"ima.bin: entry {here + 1}", expected, f"one that covers {here}")]
 
 
-def next_state(  # noqa: PLR0917 - a state holds something of each
-    key: Key, attest: Attest, replay: Replay, judge: Judge, log: Log, since: State | None
+def next_state(
+    key: Key,
+    attest: Attest,
+    replay: Replay,
+    judge: Judge,
+    log: Log,
+    *,
+    starts: Mapping[int, bytes],
+    since: State | None,
 ) -> State | None:
     """Return what to save of a trusted verification.
 
-    Without ``since``, or after a recheck, the whole prefix becomes one segment. ``None`` where attested entries come
-    after unattested ones: no single position in the log describes that.
+    ``starts``: what the PCRs held before the log's first entry. Without ``since``, or after a recheck, the whole prefix
+    becomes one segment. ``None`` where attested entries come after unattested ones: no single position in the log
+    describes that.
     """
     mark = replay.mark()
     if mark.entries != sum(replay.counts.values()):
@@ -152,7 +180,9 @@ def next_state(  # noqa: PLR0917 - a state holds something of each
     known = judge.known(replay.reached).values()
     return State(
         key=state.fingerprint(key),
+        policy=None if judge.policy is None else judge.policy.sha256,
         bank=replay.bank,
+        starts=starts,
         pcrs=mark.values,
         counts=mark.counts,
         offset=mark.offset,
@@ -165,7 +195,7 @@ def next_state(  # noqa: PLR0917 - a state holds something of each
         firmware=attest.firmware,
         segments=segments,
         containers=tuple(
-            state.SavedContainer(container=judged.container, images=judged.images, counts_as=judged.counts_as)
+            SavedContainer(container=judged.container, images=judged.images, counts_as=judged.counts_as)
             for judged in known
         ),
         measurer=tuple(

@@ -11,28 +11,27 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from testbed import files
 from testbed.attest.beats import Beat
 from testbed.attest.entries.integrity import PARTS
-from testbed.attest.finding import Container
 from testbed.attest.log.ima import BANKS
-from testbed.attest.quote import PCRS, Selection
+from testbed.attest.quote import Selection
+from testbed.attest.registers import PCRS
+from testbed.attest.saved import containers
+from testbed.attest.saved.containers import SavedContainer
 from testbed.attest.saved.strict import Object, parse_object
 from testbed.attest.tpm import Key
 from testbed.errors import SpecError
 
 # 2: `trees`, `beats`, and `image_digest` of containers. 3: `measurer`, and `parent` and `counts_as` of containers; a
-# nested container no longer has a `runtime_id`.
-SCHEMA = 3
+# nested container no longer has a `runtime_id`. 4: `policy` and `starts`, and containers as rows; a state without an
+# attested entry is rejected, as older versions could save one of a machine on which no IMA ran.
+SCHEMA = 4
 SIZE_MAX = 16 << 20
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _HINT = "verify once without --since to make a new one"
-_CONTAINER = (
-    *("seq", "mntns", "cgroup", "started", "cgroup_path", "runtime_id"),
-    *("image", "image_digest", "entries", "parent", "images", "counts_as"),
-)
+_compact = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 _BEAT = ("pcr", *Beat.__slots__)
 
 
@@ -53,34 +52,24 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SavedContainer:
-    """A container of the attested log.
-
-    ``images``: the policy's images that it may still have been started from, sorted. ``counts_as``: the container whose
-    images judge it.
-    """
-
-    container: Container
-    counts_as: int
-    images: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What a verification attested.
 
-    ``key``: SHA-256 of the attestation key's SubjectPublicKeyInfo (DER), hex. ``pcrs``: value of each PCR of ``bank``
-    at byte ``offset`` of the log; ``counts``: its entries before that. ``entries``: all entries before ``offset``, the
-    sum of ``counts``, as an entry of any other PCR is never attested. ``seen_bytes``, ``seen_entries``: the log as it
-    was read; its part past ``offset`` must be attested at the next verification. ``clock`` (milliseconds),
-    ``reset_count``, ``restart_count``, ``firmware``: the quote's. ``segments``: the log's first ``offset`` bytes, a
-    piece for each verification. ``trees``: digests, hex, of images that have their ``ctr-image``, sorted. ``measurer``:
-    its own parts, sorted. ``beats``: the last one of each PCR that has any. ``padded_sha1``: entries extend the bank
-    with their SHA-1 and zeros, as kernels before 5.8 do.
+    ``key``: SHA-256 of the attestation key's SubjectPublicKeyInfo (DER), hex. ``policy``: that of the policy's file, by
+    which all entries were judged; ``None`` without a policy. ``starts``: value of each PCR of ``bank`` before the log's
+    first entry; ``pcrs``: at byte ``offset`` of the log; ``counts``: its entries before that. ``entries``: all entries
+    before ``offset``, the sum of ``counts``, as an entry of any other PCR is never attested. ``seen_bytes``,
+    ``seen_entries``: the log as it was read; its part past ``offset`` must be attested at the next verification.
+    ``clock`` (milliseconds), ``reset_count``, ``restart_count``, ``firmware``: the quote's. ``segments``: the log's
+    first ``offset`` bytes, a piece for each verification. ``trees``: digests, hex, of images that have their
+    ``ctr-image``, sorted. ``measurer``: its own parts, sorted. ``beats``: the last one of each PCR that has any.
+    ``padded_sha1``: entries extend the bank with their SHA-1 and zeros, as kernels before 5.8 do.
     """
 
     key: str
+    policy: str | None
     bank: str
+    starts: Mapping[int, bytes]
     pcrs: Mapping[int, bytes]
     counts: Mapping[int, int]
     offset: int
@@ -117,6 +106,15 @@ def applies(state: State, key_fingerprint: str, bank: str, pcrs: Collection[int]
             raise SpecError(f"saved state: {what}: expected {now} (what you gave), got {saved}", _HINT)
 
 
+def same_policy(state: State, policy: str | None) -> None:
+    """Raise ``SpecError`` if the entries were judged by another policy. ``policy``: SHA-256 of its file, hex."""
+    if state.policy == policy:
+        return
+    saved, now = (digest or "no policy" for digest in (state.policy, policy))
+    hint = "--rejudge judges the log again from its beginning, by the policy that you give now"
+    raise SpecError(f"saved state: policy (SHA-256 of its file): expected {now} (what you gave), got {saved}", hint)
+
+
 def load_state(path: Path) -> State:
     """Read a state file. Raises ``SpecError``."""
     try:
@@ -148,26 +146,38 @@ def encode_state(state: State) -> bytes:
     """Return the file's bytes: the same for the same state, in whatever order its containers are."""
     flat = {name: getattr(state, name) for name in State.__slots__} | {
         "schema": SCHEMA,
+        "starts": {f"{pcr}": state.starts[pcr].hex() for pcr in sorted(state.starts)},
         "pcrs": {f"{pcr}": state.pcrs[pcr].hex() for pcr in sorted(state.pcrs)},
         "counts": {f"{pcr}": state.counts[pcr] for pcr in sorted(state.counts)},
         "segments": [asdict(segment) for segment in state.segments],
         "measurer": [asdict(part) for part in state.measurer],
-        "containers": [_flat(saved) for saved in sorted(state.containers, key=lambda saved: saved.container.seq)],
         "beats": [{"pcr": pcr} | asdict(beat) for pcr, beat in sorted(state.beats.items())],
+        **containers.flatten(state.containers),
     }
-    return json.dumps(flat, indent=1, sort_keys=True).encode() + b"\n"
+    keys = ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in sorted(flat.items()))
+    return f"{{{keys}}}\n".encode()
+
+
+def _lines(value: object) -> str:
+    """Return JSON with a line for each item of a list: there can be many containers."""
+    if isinstance(value, list):
+        return "[" + ",\n".join(map(_compact, value)) + "]"
+    return _compact(value)
 
 
 def parse_state(data: bytes, where: str) -> State:
     """Read a state's bytes; ``where`` names them in errors. Raises ``SpecError`` and nothing else."""
     if len(data) > SIZE_MAX:
         raise _wrong(where, f"at most {SIZE_MAX} bytes", "more")
-    top = parse_object(data, where, {"schema", *State.__slots__}, schema=SCHEMA, hint=_HINT)
+    top = parse_object(data, where, {"schema", *State.__slots__, *containers.KEYS}, schema=SCHEMA, hint=_HINT)
     bank = top.text("bank", "|".join(BANKS), f"one of {', '.join(BANKS)}")
     (pcrs, valued), (counts, counted) = top.numbered("pcrs", PCRS), top.numbered("counts", PCRS)
+    starts, started = top.numbered("starts", PCRS)
     state = State(
         key=top.digest("key", 32),
+        policy=None if top.null("policy") else top.digest("policy", 32),
         bank=bank,
+        starts={pcr: bytes.fromhex(starts.digest(f"{pcr}", BANKS[bank])) for pcr in started},
         pcrs={pcr: bytes.fromhex(pcrs.digest(f"{pcr}", BANKS[bank])) for pcr in valued},
         counts={pcr: counts.integer(f"{pcr}") for pcr in counted},
         offset=top.integer("offset"),
@@ -179,7 +189,7 @@ def parse_state(data: bytes, where: str) -> State:
         restart_count=top.integer("restart_count", most=_U32),
         firmware=top.integer("firmware", most=_U64),
         segments=tuple(map(_segment, top.objects("segments", Segment.__slots__))),
-        containers=tuple(map(_known, top.objects("containers", _CONTAINER))),
+        containers=containers.parse(top),
         trees=top.digests("trees", 32),
         measurer=_parts(top),
         beats=_beats(top),
@@ -187,13 +197,6 @@ def parse_state(data: bytes, where: str) -> State:
     )
     _check_sums(top, state)
     return state
-
-
-def _flat(saved: SavedContainer) -> dict[str, Any]:
-    return {name: getattr(saved.container, name, None) for name in _CONTAINER} | {
-        "images": sorted(saved.images),
-        "counts_as": saved.counts_as,
-    }
 
 
 def _segment(row: Object) -> Segment:
@@ -224,24 +227,9 @@ def _beat(row: Object) -> Beat:
         time=row.integer("time", most=_U64),
         interval=row.integer("interval", most=_U64),
         lost=row.integer("lost", most=_U64),
-    )
-
-
-def _known(row: Object) -> SavedContainer:
-    container = Container(
-        seq=row.integer("seq", least=1, most=_U64),
-        mntns=row.integer("mntns", most=_U64),
-        cgroup=row.integer("cgroup", most=_U64),
+        containers=row.integer("containers", most=_U64),
         started=row.integer("started", most=_U64),
-        cgroup_path=row.text("cgroup_path"),
-        runtime_id=None if row.null("runtime_id") else row.digest("runtime_id", 32),
-        image=row.text("image"),
-        image_digest=row.text("image_digest", "([0-9a-f]{64})?", "32 bytes in lower-case hex, or none"),
-        entries=row.integer("entries", least=1),
-        parent=row.integer("parent", most=_U64),
     )
-    counts_as = row.integer("counts_as", least=1, most=_U64)
-    return SavedContainer(container=container, images=row.texts("images"), counts_as=counts_as)
 
 
 def _check_sums(top: Object, state: State) -> None:
@@ -249,6 +237,7 @@ def _check_sums(top: Object, state: State) -> None:
     seqs = [saved.container.seq for saved in state.containers]
     judges = {saved.counts_as for saved in state.containers}
     claimed = sum(saved.container.entries for saved in state.containers)
+    top.demand("starts", state.starts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.starts))
     top.demand("counts", state.counts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.counts))
     for key, good, expected, got in (
         ("entries", state.entries == sum(state.counts.values()), "the sum of counts", state.entries),
@@ -258,7 +247,8 @@ def _check_sums(top: Object, state: State) -> None:
             "the sum of segments",
             state.offset,
         ),
-        ("offset", bool(state.offset) == bool(state.entries), "0 if and only if entries is 0", state.offset),
+        ("entries", bool(state.entries), "at least one", state.entries),
+        ("offset", bool(state.offset), "1 or more", state.offset),
         ("seen_bytes", state.seen_bytes >= state.offset, "offset or more", state.seen_bytes),
         ("seen_entries", state.seen_entries >= state.entries, "entries or more", state.seen_entries),
         ("containers", seqs == sorted(set(seqs)), "each seq once, in order", seqs),

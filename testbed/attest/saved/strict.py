@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from testbed.attest.strict_json import read_json
@@ -87,6 +87,18 @@ class Object:
     def objects(self, key: str, keys: Collection[str]) -> Iterator[Object]:
         for number, raw in enumerate(self._list(key)):
             yield Object(raw, f"{self._where}: {key}[{number}]", keys, self._hint)
+
+    def texts_each(self, key: str) -> Iterator[tuple[str, ...]]:
+        """Return a list of sets of texts."""
+        for number, raw in enumerate(self._list(key)):
+            yield Object({"names": raw}, f"{self._where}: {key}[{number}]", ("names",), self._hint).texts("names")
+
+    def rows(self, key: str, keys: Sequence[str]) -> Iterator[Object]:
+        """Return objects that are written as lists of their values, in the order of ``keys``."""
+        for number, raw in enumerate(self._list(key)):
+            fits = isinstance(raw, list) and len(raw) == len(keys)
+            self.demand(f"{key}[{number}]", fits, f"a list of {len(keys)} values", raw)
+            yield Object(dict(zip(keys, raw, strict=True)), f"{self._where}: {key}[{number}]", keys, self._hint)
 
     def numbered(self, key: str, below: int) -> tuple[Object, list[int]]:
         """Return an object whose keys are numbers, and these in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from testbed.attest.mutate.engine.lines import (
     ForgedMachine,
     buffer_line,
     event,
+    highest_seq,
     join,
     needs_containers,
     patched,
@@ -32,7 +33,10 @@ _MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class ForgedBeat:
-    """A beat at ``at`` seconds, which promises the next one within ``interval`` seconds."""
+    """A beat at ``at`` seconds, which promises the next one within ``interval`` seconds.
+
+    ``containers``: by how much the highest number of a container that it names is too high.
+    """
 
     number: int
     what: int
@@ -40,10 +44,13 @@ class ForgedBeat:
     interval: float = 0
     lost: int = 0
     reserved: int = 0
+    containers: int = 0
 
-    def line(self) -> Entry:
+    def line(self, lines: Iterable[Entry] = ()) -> Entry:
+        """Return the entry after ``lines``."""
+        containers = highest_seq(lines) + self.containers
         times = (self.number, int(self.at * _SECOND), self.what, self.reserved, int(self.interval * _SECOND))
-        return buffer_line(b"ctr-beat", payload_of(6, struct.pack("<QQIIQQQ", *times, self.lost, 9)))
+        return buffer_line(b"ctr-beat", payload_of(6, struct.pack("<QQIIQQQ", *times, self.lost, containers)))
 
 
 ForgedBeats = tuple[ForgedBeat, ...]
@@ -54,7 +61,7 @@ _SECOND_BEAT = ForgedBeat(2, PERIODIC, 35, 30)
 def _lines(honest: Honest, beats: Sequence[ForgedBeat]) -> list[Entry]:
     """Return the honest lines with these beats and no others, the last line last."""
     lines = [entry for entry in honest.covered() if event(entry) != b"ctr-beat"]
-    return [*lines[:-1], *(beat.line() for beat in beats), lines[-1]]
+    return [*lines[:-1], *(beat.line(lines[:-1]) for beat in beats), lines[-1]]
 
 
 def _said(honest: Honest, beats: ForgedBeats) -> Forged:
@@ -64,7 +71,7 @@ def _said(honest: Honest, beats: ForgedBeats) -> Forged:
 def _later(honest: Honest, before: ForgedBeats, after: ForgedBeats) -> Forged:
     """Save a state after the first beats, and continue with the others."""
     lines = _lines(honest, before)
-    later = ForgedMachine(lines=[*lines, *(beat.line() for beat in after)], clock=_MINUTE)
+    later = ForgedMachine(lines=[*lines, *(beat.line(lines) for beat in after)], clock=_MINUTE)
     return replace(quote(honest, later), since=quote(honest, ForgedMachine(lines=lines)))
 
 
@@ -140,6 +147,27 @@ _SAID: tuple[tuple[str, str, str, ForgedBeats, tuple[str, ...]], ...] = (
     ("time-back", "T69", "a time before that of the previous one", (_FIRST, ForgedBeat(2, ASKED, 4)), _GAP),
     ("lost", "T69", "events without an entry", (_FIRST, ForgedBeat(2, ASKED, 9, lost=3)), _GAP),
     ("lost-at-once", "T69", "events without an entry, reported by the first", (replace(_FIRST, lost=1),), _GAP),
+    (
+        "container-missing",
+        "T52",
+        "a beat that names a container that never started",
+        (_FIRST, ForgedBeat(2, PERIODIC, 35, containers=1), ForgedBeat(3, ASKED, 40, containers=1)),
+        (Kind.MISSING,),
+    ),
+    (
+        "container-racing",
+        "T52",
+        "no attack: a beat names a container that started just before, and its ctr-start is not in the log yet",
+        (_FIRST, ForgedBeat(2, ASKED, 40, containers=1)),
+        (),
+    ),
+    (
+        "containers-back",
+        "T69",
+        "a beat that names fewer containers than the one before it",
+        (_FIRST, ForgedBeat(2, ASKED, 9, containers=-1)),
+        _GAP,
+    ),
     ("number-zero", "T60", "number 0", (replace(_FIRST, number=0),), (Kind.MALFORMED,)),
     ("event-unknown", "T60", "an unknown event", (_FIRST, ForgedBeat(2, 5, 9)), (Kind.MALFORMED,)),
     ("reserved", "T60", "a reserved field in use", (_FIRST, ForgedBeat(2, 3, 9, reserved=1)), (Kind.MALFORMED,)),

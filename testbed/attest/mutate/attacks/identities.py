@@ -66,7 +66,7 @@ _JUDGED: tuple[tuple[str, str, Lines, Mapping[str, Any], tuple[str, ...]], ...] 
         "started from a container that is not in the log",
         (start(1, path=_HOST, parent=0x1111), file(1)),
         _NAMED,
-        (Kind.UNKNOWN_FILE,),
+        (Kind.UNKNOWN_FILE, Kind.MISSING),
     ),
     (
         "place",

@@ -49,10 +49,11 @@ def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
 
 
 def _on_locality(honest: Honest, declared: Mapping[int, bytes]) -> Forged:
-    """Measure on PCR 17, whose bits are all ones after a start of the machine."""
+    """Measure on PCR 17, whose bits are all ones after a start of the machine; a dynamic launch can reset it."""
     lines = [entry._replace(pcr=17) if entry.pcr == CONTAINER_PCR else entry for entry in honest.covered()]
     forged = quote(honest, ForgedMachine(lines=lines), pcrs=(IMA_PCR, 17))
-    return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=declared)
+    accepted = {17: "this machine has no dynamic launch"}
+    return replace(forged, pcrs=f"sha256:{IMA_PCR},17", starts=declared, resettable=accepted)
 
 
 def _kexeced(honest: Honest, *, carried: bool) -> Forged:

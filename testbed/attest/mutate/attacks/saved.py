@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from testbed.attest.mutate.engine.lines import (
     ForgedMachine,
     buffer_line,
     event,
+    file_line,
     flipped,
     join,
     needs_containers,
@@ -83,8 +85,8 @@ def _cut_idle(honest: Honest) -> Forged:
 
 def _hibernated(honest: Honest) -> Forged:
     """Reset the PCRs without raising resetCount, and continue the log as if they had not been reset."""
-    new = honest.covered()[len(_half(honest)) :]
-    machine = ForgedMachine(lines=new, log=join(honest.covered()), clock=_MINUTE, restart=1)
+    new = [file_line("/sbin/resumed", b"resumed"), *honest.covered()[len(_half(honest)) :]]
+    machine = ForgedMachine(lines=new, log=join([*_half(honest), *new]), clock=_MINUTE, restart=1)
     return replace(quote(honest, machine), since=_first(honest))
 
 
@@ -119,6 +121,15 @@ def _start_twice(honest: Honest) -> Forged:
     return replace(quote(honest, machine), since=_first(honest))
 
 
+def _policy(**changes: object) -> bytes:
+    return json.dumps({"schema": 1, "on": {"unknown": "note"}, **changes}).encode()
+
+
+def _renewed(honest: Honest, first: bytes | None, later: bytes | None, *, rejudge: bool = False) -> Forged:
+    """Continue under another policy than the one that judged the past, or under none."""
+    return replace(_later(honest), since=replace(_first(honest), policy=first), policy=later, rejudge=rejudge)
+
+
 def _replayed(honest: Honest) -> Forged:
     """Answer with the earlier quote, after a later one was verified."""
     return replace(_first(honest), since=_later(honest))
@@ -151,7 +162,13 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...
         (Kind.QUOTE_RESET,),
     ),
     ("saved-sleep", "T63", "no attack: the machine slept, the PCRs were kept", partial(_after, restart=1), ()),
-    ("saved-hibernated", "T63", "PCRs reset without a reset of the TPM", _hibernated, (Kind.REPLAY_MISMATCH,)),
+    (
+        "saved-hibernated",
+        "T63",
+        "PCRs reset without a reset of the TPM",
+        _hibernated,
+        (Kind.REPLAY_MISMATCH,),
+    ),
     (
         "saved-firmware",
         "T63",
@@ -160,10 +177,30 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[Honest], Forged], tuple[str, ...
         (Kind.QUOTE_SIGNER,),
     ),
 )
+_STRICT = json.dumps({"schema": 1}).encode()
+_RENEWED: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
+    ("same", "no attack: the policy that judged the past", partial(_renewed, first=_policy(), later=_policy()), ()),
+    ("renewed", "another policy than before", partial(_renewed, first=_policy(), later=_policy(images={})), (REFUSED,)),
+    ("added", "a policy after none", partial(_renewed, first=None, later=_policy()), (REFUSED,)),
+    ("dropped", "no policy after one", partial(_renewed, first=_policy(), later=None), (REFUSED,)),
+    (
+        "rejudged",
+        "no attack: another policy, which judges the past again",
+        partial(_renewed, first=None, later=_policy(), rejudge=True),
+        (),
+    ),
+    (
+        "rejudged-strict",
+        "files that a laxer policy allowed, judged again by a stricter one",
+        partial(_renewed, first=_policy(), later=_STRICT, rejudge=True),
+        (Kind.UNKNOWN_FILE,),
+    ),
+)
 _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
     *(_row(name, row, summary, forge, *expect) for name, row, summary, forge, expect in _COUNTERS),
+    *(_row(f"saved-policy-{name}", "T68", summary, forge, *expect) for name, summary, forge, expect in _RENEWED),
     _row(
         "saved-stalled",
         "T67",

@@ -29,7 +29,7 @@ from testbed.attest.mutate.attacks.version_2_entries import (
     violation,
     with_policy,
 )
-from testbed.attest.mutate.engine.lines import ForgedMachine, event, needs_containers, quote
+from testbed.attest.mutate.engine.lines import ForgedMachine, event, highest_seq, needs_containers, quote
 from testbed.attest.mutate.engine.model import Forged, Honest, by_root
 
 _PARTS = ("module", "object", "loader")
@@ -37,9 +37,10 @@ _EVIL_MOUNT = b"/usr/bin tmpfs tmpfs / rw,relatime rw\n"
 _OPEN, _ALL = 0x20, 0x3FF
 
 
-def _beaten(honest: Honest, lines: tuple[Entry, ...]) -> Forged:
-    """Show these beats and no others."""
+def _beaten(honest: Honest, beats: tuple[tuple[int, int, int], ...]) -> Forged:
+    """Show these beats, each a number, an event and hooks, and no others."""
     rest = [entry for entry in honest.covered() if event(entry) != b"ctr-beat"]
+    lines = [beat(*one, highest_seq(rest[:-1])) for one in beats]
     return quote(honest, ForgedMachine(lines=[*rest[:-1], *lines, rest[-1]]))
 
 
@@ -134,21 +135,21 @@ _LINES: tuple[tuple[str, str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
     ("measurer", "T69", "no attack: the measurer names its parts, and no policy", _MEASURER, ()),
     ("measurer-unknown-part", "T60", "an unknown part of the measurer", (part(4),), (Kind.MALFORMED,)),
 )
-_BEATS: tuple[tuple[str, str, tuple[Entry, ...], tuple[str, ...]], ...] = (
-    ("good", "no attack: all hooks proved", (beat(1, 1, 0), beat(2, 2, _OPEN), beat(3, 3, _ALL), beat(4, 2, _ALL)), ()),
+_BEATS: tuple[tuple[str, str, tuple[tuple[int, int, int], ...], tuple[str, ...]], ...] = (
+    ("good", "no attack: all hooks proved", ((1, 1, 0), (2, 2, _OPEN), (3, 3, _ALL), (4, 2, _ALL)), ()),
     (
         "unproved",
         "a requested beat that has not seen one of the hooks run",
-        (beat(1, 1, 0), beat(2, 3, _ALL - 8)),
+        ((1, 1, 0), (2, 3, _ALL - 8)),
         (Kind.UNKNOWN_WINDOW,),
     ),
     (
         "blind",
         "a periodic beat that has not seen file_open run",
-        (beat(1, 1, 0), beat(2, 2, _ALL - 32)),
+        ((1, 1, 0), (2, 2, _ALL - 32)),
         (Kind.UNKNOWN_WINDOW,),
     ),
-    ("hook-unknown", "a hook that does not exist", (beat(1, 1, 1 << 10),), (Kind.MALFORMED,)),
+    ("hook-unknown", "a hook that does not exist", ((1, 1, 1 << 10),), (Kind.MALFORMED,)),
 )
 _POLICIES: tuple[tuple[str, str, str, tuple[Entry, ...], Mapping[str, Any], tuple[str, ...]], ...] = (
     ("not-bound-noted", "T10", "a file that is not bound", (*GOOD, file(flags=16)), {"on": {"not-bound": "note"}}, ()),
@@ -262,8 +263,8 @@ ATTACKS = (
         for name, row, summary, lines, expect in _LINES
     ),
     *(
-        _row(f"v2-beats-{name}", "T69", f"version 2, beats: {summary}", partial(_beaten, lines=lines), *expect)
-        for name, summary, lines, expect in _BEATS
+        _row(f"v2-beats-{name}", "T69", f"version 2, beats: {summary}", partial(_beaten, beats=beats), *expect)
+        for name, summary, beats, expect in _BEATS
     ),
     *(
         _row(

@@ -80,9 +80,9 @@ def part(number: int, content: bytes = b"part") -> Entry:
     return of_none(11, b"ctr-measurer", body)
 
 
-def beat(number: int, what: int, proved: int) -> Entry:
+def beat(number: int, what: int, proved: int, containers: int) -> Entry:
     times = (number, (10 + number) * _SECOND, what, proved, 0)
-    return of_none(6, b"ctr-beat", struct.pack("<QQIIQQQ", *times, 0, 9))
+    return of_none(6, b"ctr-beat", struct.pack("<QQIIQQQ", *times, 0, containers))
 
 
 def downgraded(entry: Entry) -> Entry:

@@ -106,6 +106,12 @@ def start_places(honest: Honest) -> list[int]:
     return [index for index in honest.places(CONTAINER_PCR) if event(honest.entries[index]) == START_NAME]
 
 
+def highest_seq(entries: Iterable[Entry]) -> int:
+    """Return the highest number of a container that started, as an honest beat names it."""
+    starts = (payload(entry) for entry in entries if event(entry) == START_NAME)
+    return max((int.from_bytes(start[16:24], "little") for start in starts), default=0)
+
+
 def victim(honest: Honest) -> int:
     """Return where the middle one of the ``ctr-file`` entries is."""
     places = file_places(honest)

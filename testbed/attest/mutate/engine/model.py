@@ -87,6 +87,9 @@ class Forged:
     starts: Mapping[int, bytes] = field(default_factory=dict)
     padded_sha1: bool = False
     firmware: int | None = None
+    ima_pcr: int = IMA_PCR
+    resettable: Mapping[int, str] = field(default_factory=dict)
+    rejudge: bool = False
 
 
 def always(_: Honest) -> str | None:

@@ -103,7 +103,11 @@ def judge(forged: Forged, directory: Path) -> Verdict:
 def arguments(forged: Forged, scratch: Path) -> dict[str, Any]:
     """Return further arguments of ``verify`` (not key, nonce, PCRs). Raises ``SpecError`` for those to be rejected."""
     given: dict[str, Any] = {
-        name: getattr(forged, name) for name in ("ak_parent", "starts", "padded_sha1", "firmware", "recheck")
+        name: getattr(forged, name)
+        for name in (
+            *("ak_parent", "starts", "padded_sha1", "firmware", "ima_pcr", "resettable"),
+            *("recheck", "rejudge"),
+        )
     }
     if forged.policy is not None:
         given["policy"] = parse_policy(forged.policy, "policy.json")
