@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import compress, islice
 
+from testbed.attest.checked import Checked
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
-from testbed.attest.log.ima import HASHES, Entry, extension, extensions
+from testbed.attest.log.ima import HASHES, Entry, extension
 from testbed.attest.log.stream import Run
-from testbed.attest.registers import PCRS
-
-# For each PCR, a table that maps PCR numbers to whether they equal it.
-_ONLY = tuple(bytes(number == pcr for number in range(256)) for pcr in range(PCRS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,28 +112,25 @@ class Replay:
             self._look(pcr)
         return judged
 
-    def run(self, run: Run) -> bool:
-        """Replay a run if all of its entries must be judged and none leads to a quoted value; otherwise do nothing."""
-        quoted = self.goal.quoted
-        if quoted is None or not self.pending:
+    def run(self, run: Checked) -> bool:
+        """Replay a run if all of its entries must be judged and none leads to a quoted value; otherwise do nothing.
+
+        Neither does it replay a run with the first entry of a PCR, which must be known by itself.
+        """
+        quoted, extended = self.goal.quoted, run.extended
+        if quoted is None or not (self.pending >= extended.keys() and self.first.keys() >= extended.keys()):
             return False
-        extended = extensions(run.data, self.bank, padded=self.padded)
-        values, counts, pcrs = {}, {}, run.pcrs
-        for pcr in self.pending:
-            mine = list(compress(extended, pcrs.translate(_ONLY[pcr])))
-            value, counts[pcr] = _chain(self.values[pcr], mine, self.bank, quoted.get(pcr)), len(mine)
+        values = {}
+        for pcr, digests in extended.items():
+            value = _chain(self.values[pcr], digests, self.bank, quoted.get(pcr))
             if value is None:
                 return False
             values[pcr] = value
-        if sum(counts.values()) != len(run.data):
-            return False
-        for pcr in self.pending - self.first.keys():
-            self.first.update((pcr, entry) for entry in islice(_of(run, pcr), 1))
         self.values.update(values)
-        for pcr, count in counts.items():
-            self.counts[pcr] += count
-            self.seen[pcr] += count
-        self.entries += len(run.data)
+        for pcr, digests in extended.items():
+            self.counts[pcr] += len(digests)
+            self.seen[pcr] += len(digests)
+        self.entries += len(run)
         self.boundary = run.end
         return True
 
@@ -202,10 +195,6 @@ def take(entries: Iterable[Entry], counts: Mapping[int, int]) -> Iterator[Entry]
             yield entry
             if not left:
                 return
-
-
-def _of(run: Run, pcr: int) -> Iterator[Entry]:
-    return compress(run.entries(), run.pcrs.translate(_ONLY[pcr]))
 
 
 def _chain(value: bytes, extended: Iterable[bytes], bank: str, quoted: bytes | None) -> bytes | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from testbed.attest import quote
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
+from testbed.attest.checked import Checked, Task, checked_items, worthwhile
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
 from testbed.attest.judge import Judge
 from testbed.attest.log import rules
@@ -23,7 +23,6 @@ from testbed.attest.registers import pcr_register, resettable_findings
 from testbed.attest.replay import Goal, Mark, Replay, replay_findings, take
 from testbed.attest.saved import resume
 from testbed.attest.saved.state import State
-from testbed.attest.scout import ordinary_runs
 from testbed.attest.tpm import Key, load_key
 from testbed.attest.verdict import Verdict
 from testbed.attest.whole import ima_findings, log_findings, register_notes
@@ -55,7 +54,7 @@ class _Question:
     recheck: bool
     rejudge: bool
     make_state: bool
-    processes: int
+    processes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def verify(
     recheck: bool = False,
     rejudge: bool = False,
     make_state: bool = True,
-    processes: int = 1,
+    processes: int | None = 1,
 ) -> Verdict:
     """Judge the evidence in ``directory``.
 
@@ -232,39 +231,36 @@ def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
         yield from take(_entries(log), verdict.attested)
 
 
-def _walk(log: Log, replay: Replay, judge: Judge | None, processes: int) -> None:
-    """Replay the log, and judge it if there is a judge; a run is judged as a whole if all its entries are ordinary."""
-    offset, number, runs = replay.boundary, replay.entries, 0
+def _walk(log: Log, replay: Replay, judge: Judge | None, processes: int | None) -> None:
+    """Replay the log, and judge it if there is a judge."""
+    offset, number = replay.boundary, replay.entries
+    task = Task(log=log, policy=None if judge is None else judge.policy, bank=replay.bank, padded=replay.padded)
+    count = worthwhile(log.size - offset) if processes is None else processes
+    count = 1 if judge is None else count
     step: Callable[[Entry], None] = judge.step if judge is not None else lambda _: None
-    with (
-        ordinary_runs(log, judge.policy, offset=offset, number=number, processes=processes)
-        if judge is not None
-        else nullcontext(lambda _, __: True)
-    ) as ordinary:
+    with checked_items(task, offset=offset, number=number, processes=count, enough=lambda: replay.complete) as items:
         try:
-            for item in read_runs(log.file, log.size, offset=offset, number=number):
-                if not isinstance(item, Run):
-                    if replay.step(item):
-                        step(item)
-                    continue
-                if replay.run(item):
-                    for entry in () if ordinary(runs, item) else item.entries():
+            for item in items:
+                entries: Iterable[Entry] = (item,) if isinstance(item, Entry) else ()
+                if isinstance(item, Checked):
+                    entries = () if replay.run(item) else _entries(log, item.offset, replay.entries, item.end)
+                elif isinstance(item, Run):
+                    entries = () if replay.skip(item) else item.entries()
+                for entry in entries:
+                    if replay.step(entry):
                         step(entry)
-                elif not replay.skip(item):
-                    for entry in item.entries():
-                        if replay.step(entry):
-                            step(entry)
-                runs += 1
         except BadEvidence as error:
             replay.broken = error
 
 
-def _entries(log: Log) -> Iterator[Entry]:
-    for item in read_runs(log.file, log.size):
-        if isinstance(item, Run):
-            yield from item.entries()
-        else:
-            yield item
+def _entries(log: Log, offset: int = 0, number: int = 0, stop: int | None = None) -> Iterator[Entry]:
+    """Yield entries one by one, by a position of their own in the file."""
+    with open(f"/proc/self/fd/{log.file.fileno()}", "rb") as file:  # noqa: PTH123
+        for item in read_runs(file, log.size, offset=offset, number=number, stop=stop):
+            if isinstance(item, Run):
+                yield from item.entries()
+            else:
+                yield item
 
 
 def _signer_notes(question: _Question) -> Iterator[str]:

@@ -77,10 +77,8 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
 @click.option("--save-state", type=_OUT, help="Save what this verification attested, if it is trusted.")
 @click.option(
     "--jobs",
-    type=click.IntRange(1, 2),
-    default=1,
-    show_default=True,
-    help="Processes; 2 is faster for logs of 100,000 entries and more.",
+    type=click.IntRange(1, 256),
+    help="Processes; by default as many as the log's length is worth and there are processors.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
@@ -102,7 +100,7 @@ def command(
     recheck: bool,
     rejudge: bool,
     save_state: Path | None,
-    jobs: int,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""

@@ -397,7 +397,8 @@ def policies() -> list[bytes]:
 def states() -> list[bytes]:
     found = []
     for values in (True, False):
-        log = b"".join(b.sample_log(4, 2) if values else [b.ima_buf(name, payload) for name, payload in OURS[:6]])
+        ours = [b.BOOT, *(b.ima_buf(name, payload) for name, payload in OURS[:6])]
+        log = b"".join(b.sample_log(4, 2) if values else ours)
         quoted = {pcr: b.extended(log, pcr) for pcr in (10, 11)}
         verdict = verify(signed(log, quoted, told=values), ak=AK, nonce=NONCE)
         assert verdict.state is not None

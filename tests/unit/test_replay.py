@@ -12,6 +12,8 @@ import evidence as b
 import pytest
 
 from testbed import shell
+from testbed.attest.bundle import Log
+from testbed.attest.checked import Task, check
 from testbed.attest.log.ima import read_entries
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.registers import pcr_register
@@ -41,9 +43,14 @@ def stepped(log: bytes, replay: Replay) -> list[int]:
 
 def in_runs(log: bytes, replay: Replay) -> int:
     """Take the log as it streams; return how many runs were taken whole."""
-    whole = 0
-    for item in read_runs(io.BytesIO(log), len(log)):
-        if isinstance(item, Run) and (replay.run(item) or replay.skip(item)):
+    file = io.BytesIO(log)
+    whole, task = (
+        0,
+        Task(log=Log(file=file, size=len(log), changed=0), policy=None, bank=replay.bank, padded=replay.padded),
+    )
+    for item in read_runs(file, len(log)):
+        checked = check(item, task) if isinstance(item, Run) else None
+        if (checked is not None and replay.run(checked)) or (isinstance(item, Run) and replay.skip(item)):
             whole += 1
             continue
         for entry in item.entries() if isinstance(item, Run) else [item]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log import stream
 from testbed.attest.log.ima import NO_DIGEST, Entry, encode, read_entries
-from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.log.stream import Run, read_runs, synchronize
 
 
 def streamed(log: bytes, offset: int = 0, number: int = 0) -> tuple[list[Entry], str]:
@@ -55,6 +55,20 @@ SPECIAL = [
     b.entry(10, b"ima-ng", b""),
     b.entry(10, b"ima-ng", b"\x06\0\0\0ima-ng"),
     b.entry(10, b"ima-ng", b.field(b"\x06\0\0\0ima-ng")),
+    b.ima_ng("4026532900:/bin/x", b""),
+    b.ima_ng("", b""),
+    b.ima_ng("boot_aggregate2", b""),
+    b.ima_ng("/bin/(.)[\\", b"", pcr=255),
+    b.ima_ng("/bin/x", b"", pcr=256),
+    *(
+        b.entry(10, b"ima-ng", b.digest_field(hashlib.new(name, b"x").digest(), name) + b.field(b"/bin/x\0"))
+        for name in ("md5", "sha1", "sha1", "sha1", "sha384", "sha512", "sha512")
+    ),
+    # Digests and names of a wrong size.
+    b.entry(10, b"ima-ng", b.digest_field(bytes(31)) + b.field(b"/bin/x\0")),
+    b.entry(10, b"ima-ng", b.digest_field(bytes(33)) + b.field(b"/bin/x\0")),
+    b.entry(10, b"ima-ng", b.digest_field(bytes(32)) + b.field(b"/bin/x")),
+    b.entry(10, b"ima-ng", b.digest_field(bytes(32)) + b.field(b"/bin\0/x\0")),
     # The mark within a digest, and a body that itself looks like two entries.
     encode(10, b"\x06\0\0\0ima-ng" + bytes(10), b"ima-ng", b"x"),
     encode(10, bytes(range(20)), b"ima-ng", b"".join(plain(3))),
@@ -98,6 +112,42 @@ def test_special_entries_are_in_no_run() -> None:
         if isinstance(item, Run):
             assert NO_DIGEST not in item.shown
             assert not any(b"boot_aggregate" in data for data in item.data)
+
+
+@pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha384", "sha512"])
+def test_runs_of_each_algorithm(algorithm: str) -> None:
+    digests = [hashlib.new(algorithm, b"%d" % n).digest() for n in range(500)]
+    data = [b.digest_field(one, algorithm) + b.field(b"/bin/%d\0" % n) for n, one in enumerate(digests)]
+    log = b"".join(b.entry(10, b"ima-ng", one) for one in data)
+    assert streamed(log) == one_by_one(log)
+    items = list(read_runs(io.BytesIO(log), len(log)))
+    assert sum(len(item.data) for item in items if isinstance(item, Run)) > 490
+
+
+@given(st.lists(st.sampled_from([*plain(20), *SPECIAL]), max_size=40), st.integers(0, 2**32), st.integers(0, 2**32))
+def test_a_part_of_a_log(parts: list[bytes], first: int, last: int) -> None:
+    """Up to a byte, no entry that begins later is read, and none is left out."""
+    log = b"".join(parts)
+    whole, _ = one_by_one(log)
+    begin = whole[first % len(whole)] if whole else None
+    stop = last % (len(log) + 1)
+    at, number = (begin.offset, begin.number - 1) if begin else (0, 0)
+    found: list[Entry] = []
+    for item in read_runs(io.BytesIO(log), len(log), offset=at, number=number, stop=stop):
+        found += item.entries() if isinstance(item, Run) else [item]
+    assert found == [entry for entry in whole if at <= entry.offset < stop]
+
+
+def test_the_middle_of_a_log_is_entered_at_an_entry() -> None:
+    parts = plain(2000)
+    log = b"".join(parts)
+    begins = {entry.offset for entry in read_entries(log)}
+    for start in range(0, len(log) - 5000, 997):
+        found = synchronize(io.BytesIO(log), start, len(log))
+        assert found in begins
+        assert start <= found < start + 200
+    assert synchronize(io.BytesIO(bytes(9000)), 10, 9000) is None
+    assert synchronize(io.BytesIO(b"\x06\0\0\0ima-ng" * 900), 10, 9000) is None
 
 
 def test_chunks_and_places(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from testbed.attest import bundle
+from testbed import shell
+from testbed.attest import bundle, checked
 from testbed.attest.log import stream
 from testbed.attest.policy.reference import Policy, parse_policy
 from testbed.attest.saved.state import State
@@ -341,29 +344,59 @@ def test_a_verdict_says_why_the_signers_name_was_not_checked(tmp_path: Path) -> 
     assert "the signer's name was not checked: no --ak-parent was given" in said
 
 
+def many(count: int = 600) -> list[bytes]:
+    lines = [b.ima_ng(f"/usr/bin/host-1-{n % 20}", f"host 1 {n % 20}".encode()) for n in range(count)]
+    return [LINES[0], *lines[1:]]
+
+
 @pytest.mark.parametrize("with_policy", [True, False])
-def test_two_processes_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_policy: bool) -> None:
+@pytest.mark.parametrize("block", [1 << 9, 1 << 12, 1 << 20])
+def test_several_processes_say_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_policy: bool, block: int
+) -> None:
     monkeypatch.setattr(stream, "_LARGEST", 1 << 11)
-    lines = [b.ima_ng(f"/usr/bin/host-1-{n % 20}", f"host 1 {n % 20}".encode()) for n in range(600)]
+    monkeypatch.setattr(checked, "BLOCK", block)
+    lines = many()
     lines[200] = b.ima_ng("/usr/bin/host-1-1", b"evil")
     lines[400] = lines[400][:10] + b"\1\2\3" + lines[400][13:]
+    # What looks like an entry in the middle of one: a block that begins there is begun at a wrong byte.
+    lines[300:310] = [b.ima_buf("ctr-other", b"".join(many(12))[n:]) for n in range(10)]
     reference = policy() if with_policy else None
     for name, tail in (("whole", []), ("tail", [*LINES, b"garbage"]), ("cut", [lines[0][:50]])):
         directory = quoted(tmp_path / name, lines, tail, values=values_of(lines))
-        one, two = (judged(directory, policy=reference, processes=processes) for processes in (1, 2))
-        assert one == two
-        assert "template-hash" in kinds(one)
+        one, *others = (judged(directory, policy=reference, processes=processes) for processes in (1, 2, 4))
+        assert others == [one, one]
+        assert {"template-hash", "unsupported"} <= set(kinds(one))
         assert ("wrong-digest" in kinds(one)) == with_policy
 
 
-def test_a_scout_that_dies_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [b.ima_ng(f"/usr/bin/host-1-{n % 20}", f"host 1 {n % 20}".encode()) for n in range(600)]
-    lines[0] = LINES[0]
+def test_a_process_that_dies_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it has taken a block, and after."""
+    monkeypatch.setattr(checked, "BLOCK", 1 << 12)
+    lines = many()
     lines[300] = b.ima_ng("/usr/bin/host-1-1", b"evil")
     directory = quoted(tmp_path / "1", lines, values=values_of(lines))
-    monkeypatch.setattr("testbed.attest.scout._scout", lambda *_: None)
-    verdict = judged(directory, policy=policy(), processes=2)
-    assert kinds(verdict) == ["wrong-digest"]
+    workers = checked._Workers
+    for dying in (lambda *_: None, lambda self, _: self._take()):
+        monkeypatch.setattr(workers, "work", dying)
+        assert kinds(judged(directory, policy=policy(), processes=3)) == ["wrong-digest"]
+
+
+def test_other_processes_do_not_run_the_handlers_of_the_first(tmp_path: Path) -> None:
+    """They are ended by a signal; with this program's handler for it, they would print a traceback."""
+    lines = many()
+    directory = quoted(tmp_path / "1", lines, values=values_of(lines))
+    (tmp_path / "ak.pem").write_bytes(AK)
+    argv = [directory, "--ak", tmp_path / "ak.pem", "--nonce", NONCE.hex(), "--jobs", "8"]
+    for _ in range(4):
+        program = "from testbed.cli import main; main()"
+        done = shell.run([sys.executable, "-c", program, "verify", *map(str, argv)], timeout=60)
+        assert (done.err, done.out.splitlines()[0]) == (b"", b"trusted (log authentic, files not judged)")
+
+
+def test_a_long_log_is_worth_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    assert [checked.worthwhile(size) for size in (0, 1 << 20, 20 << 20, 1 << 31)] == [1, 1, 2, 6]
 
 
 def test_a_log_that_is_written_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +475,7 @@ def test_a_trusted_verdict_with_a_policy_says_no_more_than_that(tmp_path: Path, 
         (["--firmware", "xyz"], "up to 16 hex digits"),
         (["--policy", "/nonexistent"], "nonexistent"),
         (["--since", "/"], "plain file"),
-        (["--jobs", "3"], "jobs"),
+        (["--jobs", "0"], "jobs"),
     ],
 )
 def test_wrong_arguments(asked: list[object], words: list[str], what: str) -> None:

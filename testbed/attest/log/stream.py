@@ -1,60 +1,60 @@
 """The log as a stream: runs of ordinary entries in columns, everything else entry by entry.
 
-A log has up to a million entries, nearly all of one shape. Those are split and hashed by the hundred, by functions
-written in C. An entry that differs from that shape in any byte is read by ``ima.entry_at``. So the columns are a faster
+A log has up to a million entries, nearly all of one shape. Those are found and split by the hundred, by one regular
+expression. An entry that differs from that shape in any byte is read by ``ima.entry_at``. So the columns are a faster
 way to the same entries, never a second interpretation of the log.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
+from functools import cache
+from itertools import takewhile
 from typing import BinaryIO, NamedTuple
 
 from testbed.attest.finding import BadEvidence
-from testbed.attest.log.ima import NO_DIGEST, Cut, Entry, entry_at
+from testbed.attest.log.ima import BANKS, NO_DIGEST, Cut, Entry, entry_at
 
 # Templates whose entries are split in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
 # the field of a signature that is not there.
 _ENDS = {b"ima-ng": b"", b"ima-sig": bytes(4)}
+_DIGESTS = {f"{name}:\0".encode(): size for name, size in BANKS.items()}
+_U32 = struct.Struct("<I")
 _CHUNK = 1 << 20
 # Bytes that are split at once: doubled if all of them had one shape, else twice the part that had.
 _SMALLEST, _LARGEST = 1 << 11, 1 << 17
 _HEAD = 24
-_AROUND = 4 + _HEAD
-# A run ends before these: the first entry of a boot and of each kexec, and possible violations.
-_SPECIAL = (b"boot_aggregate\0", NO_DIGEST)
+# How often the middle of a log is searched for an entry's template before giving up.
+_GUESSES = 100
+# A run has no boot aggregate, and no name that begins with a digit, which may be a namespace.
+_NAME = rb"(?!boot_aggregate\0)[^\x000-9][^\0]*+\0"
 
 
 class Run(NamedTuple):
-    """Successive entries of template ``template``, in columns: no violations, no ``boot_aggregate``.
+    """Successive ordinary entries of one template and one digest algorithm, in columns.
 
-    ``number`` and ``offset`` are those of the first; ``end`` is where the last ends. ``heads``: PCR and template digest
-    of each as logged, 24 bytes. ``data``: template data.
+    Ordinary: a measured file with a digest of the right size, a name that is no namespace's, and no signature; no
+    violation and no ``boot_aggregate``. Only whether the template digests fit is not known.
+
+    ``number`` and ``offset`` are those of the first; ``end`` is where the last ends. ``pcrs``: the PCR of each entry,
+    one byte each. ``shown``: the template digests as logged. ``data``: template data.
     """
 
     number: int
     offset: int
     end: int
     template: bytes
-    heads: bytes
-    data: list[bytes]
+    pcrs: bytes
+    shown: tuple[bytes, ...]
+    data: tuple[bytes, ...]
 
     @property
-    def pcrs(self) -> bytes:
-        """The PCR of each entry, one byte each: a run has no number that needs more."""
-        return self.heads[::_HEAD]
-
-    @property
-    def shown(self) -> list[bytes]:
-        """The template digests as logged."""
-        return [self.heads[at + 4 : at + _HEAD] for at in range(0, len(self.heads), _HEAD)]
-
-    @property
-    def fields(self) -> list[bytes]:
-        """The template data without a trailing field of an absent signature: `d-ng|n-ng` of an honest log."""
+    def fields(self) -> tuple[bytes, ...]:
+        """The template data without the field of an absent signature: `d-ng|n-ng`."""
         end = len(_ENDS[self.template])
-        return [data[:-end] for data in self.data] if end else self.data
+        return tuple([data[:-end] for data in self.data]) if end else self.data
 
     def entries(self) -> Iterator[Entry]:
         """Yield the same as entries."""
@@ -65,16 +65,31 @@ class Run(NamedTuple):
             at = end
 
 
-def read_runs(file: BinaryIO, size: int, *, offset: int = 0, number: int = 0) -> Iterator[Run | Entry]:
+class _Shape(NamedTuple):
+    """What an entry of one template and digest algorithm looks like: ``several`` entries, ``one`` in groups.
+
+    ``around``: bytes of the template data beside the name.
+    """
+
+    several: re.Pattern[bytes]
+    one: re.Pattern[bytes]
+    around: int
+
+
+def read_runs(
+    file: BinaryIO, size: int, *, offset: int = 0, number: int = 0, stop: int | None = None
+) -> Iterator[Run | Entry]:
     """Yield the log in ``file``, ``size`` bytes long, from byte ``offset``, before which ``number`` entries lie.
 
-    Memory: a few chunks of 1 MiB, or the longest entry. Raises ``BadEvidence`` with number and byte of what is not an
-    entry.
+    ``stop``: no entry that begins there or later is read, and no run goes on beyond it. Memory: a few chunks of 1 MiB,
+    or the longest entry. Raises ``BadEvidence`` with number and byte of what is not an entry.
     """
-    file.seek(offset)
+    stop = size if stop is None else stop
+    if offset < stop:
+        file.seek(offset)
     base, piece, at, window = offset, b"", 0, _SMALLEST
-    while base + at < size:
-        run = _run(piece, at, window, base, number + 1)
+    while base + at < stop:
+        run = _run(piece, at, min(window, stop - base - at), base, number + 1)
         if run is not None:
             yield run
             taken = run.end - base - at
@@ -84,7 +99,8 @@ def read_runs(file: BinaryIO, size: int, *, offset: int = 0, number: int = 0) ->
         try:
             entry = entry_at(piece, at, number + 1, base=base, size=size)
         except Cut:
-            more = file.read(min(max(_CHUNK, len(piece) - at), size - base - len(piece)))
+            wanted = min(max(stop - base - at, _SMALLEST), _CHUNK)
+            more = file.read(min(max(wanted, len(piece) - at), size - base - len(piece)))
             if not more:
                 where = f"ima.bin: entry {number + 1} at byte {base + at}"
                 raise BadEvidence(
@@ -96,50 +112,72 @@ def read_runs(file: BinaryIO, size: int, *, offset: int = 0, number: int = 0) ->
         number, at = entry.number, entry.end - base
 
 
+def synchronize(file: BinaryIO, start: int, stop: int) -> int | None:
+    """Return where the first run between two bytes of a log seems to begin; ``None`` if there is none."""
+    file.seek(start)
+    piece = file.read(stop - start)
+    for template in _ENDS:
+        mark, at = _U32.pack(len(template)) + template, _HEAD
+        for _ in range(_GUESSES):
+            at = piece.find(mark, at)
+            if at < 0:
+                break
+            if _run(piece, at - _HEAD, _SMALLEST, start, 1) is not None:
+                return start + at - _HEAD
+            at += 1
+    return None
+
+
 def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None:
     """Split the entries from ``piece[at]`` on, in ``size`` bytes, up to the first of another shape."""
     name_size = int.from_bytes(piece[at + _HEAD : at + _HEAD + 4], "little")
     template = piece[at + _HEAD + 4 : at + _HEAD + 4 + name_size]
-    end = _ENDS.get(template)
-    if end is None:
+    if template not in _ENDS:
         return None
-    # Between two of these lie one entry's length and data, and the next one's PCR and digest. The same bytes in a name
-    # or a digest would be split too: then the lengths do not fit.
-    mark = piece[at + _HEAD : at + _HEAD + 4 + name_size]
-    stop = min((place for word in _SPECIAL if (place := piece.find(word, at, at + size)) >= 0), default=at + size)
-    first, *parts = piece[at:stop].split(mark)
-    if len(first) != _HEAD or len(parts) < 2:
+    # The field `d-ng`: its length, and the algorithm up to a zero byte.
+    field = at + _HEAD + 4 + name_size + 4
+    shape = _shape(template, piece[field : piece.find(0, field + 4, field + 16) + 1])
+    if shape is None:
         return None
-    parts.pop()
-    heads = b"".join([first, *[part[-_HEAD:] for part in parts]])[:-_HEAD]
-    if not _regular(parts, heads, end):
-        each = (heads[_HEAD * n : _HEAD * (n + 1)] for n in range(len(parts)))
-        count = next(
-            n for n, (part, head) in enumerate(zip(parts, each, strict=False)) if not _regular([part], head, end)
-        )
-        if not count:
-            return None
-        del parts[count:]
-        heads = heads[: _HEAD * count]
-    return Run(
-        number=number,
-        offset=base + at,
-        end=base + at + len(parts) * len(mark) + sum(map(len, parts)),
-        template=template,
-        heads=heads,
-        data=[part[4:-_HEAD] for part in parts],
-    )
+    found = shape.several.match(piece, at, at + size)
+    if found is None:
+        return None
+    # The expression for several entries has found where they end. Within that, the one for an entry finds the same.
+    columns = list(zip(*shape.one.findall(piece, at, found.end()), strict=True))
+    count = _regular(columns, shape.around)
+    if not count:
+        return None
+    pcrs, shown, _, data, _ = columns if count == len(columns[0]) else [column[:count] for column in columns]
+    end = base + at + count * (_HEAD + 4 + len(template) + 4) + sum(map(len, data))
+    return Run(number, base + at, end, template, b"".join(pcrs), shown, data)
 
 
-def _regular(parts: list[bytes], heads: bytes, end: bytes) -> bool:
-    """Whether each part is a length, as many bytes ending with ``end``, and a head with a possible PCR."""
-    sizes = list(map(len, parts))
-    if len(heads) != _HEAD * len(parts) or min(sizes) < _AROUND + len(end):
-        return False
-    # All lengths and what follows them are compared at once with the values computed here.
-    announced = b"".join([part[:4] for part in parts])
-    if announced != struct.pack(f"<{len(sizes)}I", *[size - _AROUND for size in sizes]):
-        return False
-    if any(heads[byte::_HEAD].strip(b"\0") for byte in (1, 2, 3)):
-        return False
-    return not end or all(part.endswith(end, 0, -_HEAD) for part in parts)
+def _regular(columns: list[tuple[bytes, ...]], around: int) -> int:
+    """Return how many entries have the lengths that they announce: their names may contain what looks like an entry."""
+    _, _, lengths, data, names = columns
+    sizes = list(map(len, data))
+    # All are compared at once with the values computed here.
+    pack = struct.Struct(f"<{len(sizes)}I").pack
+    if b"".join(lengths) == pack(*sizes) and b"".join(names) == pack(*[size - around for size in sizes]):
+        return len(sizes)
+    rows = zip(lengths, names, sizes, strict=True)
+    good = takewhile(lambda row: row[0] == _U32.pack(row[2]) and row[1] == _U32.pack(row[2] - around), rows)
+    return sum(1 for _ in good)
+
+
+@cache
+def _shape(template: bytes, field: bytes) -> _Shape | None:
+    """Return the shape of entries whose digest field begins so; ``None`` if such entries are in no run."""
+    digest = _DIGESTS.get(field[4:])
+    if digest is None or field[:4] != _U32.pack(len(field) - 4 + digest):
+        return None
+    around = len(field) + digest + 4 + len(_ENDS[template])
+    end, size = re.escape(_ENDS[template]), len(NO_DIGEST)
+    mark, field = re.escape(_U32.pack(len(template)) + template), re.escape(field)
+
+    def entry(group: bytes) -> bytes:
+        head = rb"%s.)\0\0\0(?!\0{%d})%s.{%d})%s%s.{4})" % (group, size, group, size, mark, group)
+        return head + rb"%s%s.{%d}%s.{4})%s%s)" % (group, field, digest, group, _NAME, end)
+
+    several, one = rb"(?s)(?:%s)++" % entry(rb"(?:"), rb"(?s)" + entry(rb"(")
+    return _Shape(re.compile(several), re.compile(one), around)
