@@ -49,6 +49,8 @@ class FindingKind(enum.StrEnum):
 INFORMATIVE = frozenset({FindingKind.UNATTESTED})
 # How many findings of one kind are kept. A log can cause one with each of its entries; the others are only counted.
 KEPT = 1000
+# After so many in all, entries are not judged any more: to judge one takes longer than to replay it.
+_ENOUGH = 50_000
 
 
 def counted(number: int, one: str, several: str = "") -> str:
@@ -82,15 +84,26 @@ Omitted = Mapping[tuple[FindingKind, str | None], int]
 class Findings:
     """The findings about entries, in order: the first ``KEPT`` of each kind and PCR, and the number of the others.
 
+    ``full``: there are so many that further entries need not be judged.
+
     Which PCRs reach their quoted value is known only at the end, so a finding that depends on it is added with its PCR.
     """
 
     _kept: list[tuple[int | None, Finding]] = field(default_factory=list)
     _room: dict[tuple[int | None, FindingKind], int] = field(default_factory=dict)
     _omitted: Counter[tuple[int | None, FindingKind, str | None]] = field(default_factory=Counter)
+    _added: int = 0
+    full: bool = False
 
     def add(self, finding: Finding, pcr: int | None = None) -> None:
         """Add a finding; with ``pcr``, one that counts only if that PCR reaches its quoted value."""
+        self._added += 1
+        if self._added == _ENOUGH:
+            self.full = True
+            expected, got = f"fewer than {_ENOUGH} findings", "as many; the entries after them are not judged"
+            self._kept.append(
+                (None, Finding(kind=FindingKind.TOO_MANY, where=finding.where, expected=expected, got=got))
+            )
         room = self._room.get((pcr, finding.kind), KEPT)
         if room:
             self._room[pcr, finding.kind] = room - 1

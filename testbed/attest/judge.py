@@ -16,7 +16,7 @@ from testbed.attest.finding import BadEvidence, Finding, FindingKind, Findings, 
 from testbed.attest.log import rules
 from testbed.attest.log.ima import Entry, Fields, parse_fields, template_digest
 from testbed.attest.policy.image import NO_PROGRAMS, Complaint
-from testbed.attest.roster import MOST, JudgedContainer, Roster
+from testbed.attest.roster import MOST, Roster
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
     from testbed.attest.policy.reference import Policy
@@ -59,10 +59,6 @@ class Judge:
         ends = (finding for pcr, beats in self.beats.items() if pcr in reached for finding in beats.end())
         return [*self.found.kept(reached), *ends]
 
-    def known(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
-        """Return the containers of attested entries, by ``seq``."""
-        return self.roster.attested(reached)
-
     def last_beats(self, reached: Collection[int]) -> dict[int, Beat]:
         """Return the last beat of each PCR, if attested."""
         return {pcr: beats.last for pcr, beats in self.beats.items() if beats.last is not None and pcr in reached}
@@ -77,6 +73,8 @@ class Judge:
 
     def step(self, entry: Entry) -> None:
         """Judge one entry."""
+        if self.found.full:
+            return
         if entry.violation:
             # No PCR covers its template data, so not even the name is proven.
             expected, got = "a measurement", f"a violation; the (unproven) name is {_unproven_name(entry)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
 
 # Containers of one log. Each takes a kilobyte here, and root of the attested machine can log any number of them.
 MOST = 1 << 16
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +42,18 @@ class JudgedContainer:
 class Roster:
     """All containers, by ``seq``.
 
-    ``highest``: the highest ``seq`` with a ``ctr-start``. ``lossy``: a container has a ``ctr-loss``. ``_holders``: the
-    container that was last started under a runtime's id. ``_overtaken``: those with an entry after that, so that two
-    containers with one id ran at the same time. ``_unmet``: containers that an entry named before they had an entry of
-    their own, by ``seq``: the PCR of the first such entry, what it says, and its container.
+    ``highest``: the highest ``seq`` with a ``ctr-start``. ``lossy``: a container has a ``ctr-loss``. ``_entries``: the
+    number of entries of each. ``_holders``: the container that was last started under a runtime's id. ``_overtaken``:
+    those with an entry after that, so that two containers with one id ran at the same time. ``_unmet``: containers that
+    an entry named before they had an entry of their own, by ``seq``: the PCR of the first such entry, what it says, and
+    its container.
     """
 
     policy: Policy | None = None
     highest: int = 0
     lossy: bool = False
     _known: dict[int, JudgedContainer] = field(default_factory=dict)
+    _entries: Counter[int] = field(default_factory=Counter)
     _holders: dict[str, int] = field(default_factory=dict)
     _overtaken: set[int] = field(default_factory=set)
     _unmet: dict[int, tuple[int, str, int]] = field(default_factory=dict)
@@ -59,6 +62,7 @@ class Roster:
         """Add a container of a saved state, without the images that this policy does not have."""
         listed = set() if self.policy is None else self.policy.images.keys()
         self.highest = max(self.highest, saved.container.seq)
+        self._entries[saved.container.seq] = saved.container.entries
         self._known[saved.container.seq] = replace(saved, images=tuple(name for name in saved.images if name in listed))
         if saved.container.runtime_id is not None:
             self._holders[saved.container.runtime_id] = saved.container.seq
@@ -87,14 +91,17 @@ class Roster:
         container = replace(known.container, image_digest=image_digest)
         self._known[seq] = replace(known, container=container, launched=True)
 
-    def attested(self, reached: Collection[int]) -> dict[str, JudgedContainer]:
-        """Return the containers of attested entries, each with the images that judge it."""
-        containers = {}
-        for seq, known in self._known.items():
-            if known.pcr is None or known.pcr in reached:
-                named = replace(known.container, image=" or ".join(self.images(seq)))
-                containers[str(seq)] = replace(known, container=named)
-        return containers
+    def attested(self, reached: Collection[int]) -> Iterator[JudgedContainer]:
+        """Yield the containers of attested entries."""
+        return (known for known in self._known.values() if known.pcr is None or known.pcr in reached)
+
+    def containers(self, reached: Collection[int]) -> dict[str, Container]:
+        """Return what the log says of each container of attested entries, with the images that judge it."""
+        return {
+            f"{seq}": replace(known.container, image=" or ".join(self.images(seq)), entries=self._entries[seq])
+            for known in self.attested(reached)
+            for seq in [known.container.seq]
+        }
 
     def count(self, pcr: int, payload: parse.OfContainer) -> Iterator[tuple[str, str]]:
         """Count an entry for its container; yield what was expected and what was found if it breaks a rule."""
@@ -111,6 +118,7 @@ class Roster:
                 yield "a parent with a lower seq: the measurer numbered it before", f"parent {payload.parent}"
         elif isinstance(payload, parse.JoinEntry):
             self._name(pcr, payload.origin, "is where a task came from that joined", who.seq)
+        self._entries[who.seq] += 1
         if known is None:
             self._known[who.seq] = self._first(pcr, payload)
             return
@@ -118,7 +126,6 @@ class Roster:
         if (container.mntns, container.cgroup, container.started) != (who.mntns, who.cgroup, who.started):
             expected = f"mntns {container.mntns}, cgroup {container.cgroup}, started {container.started}"
             yield expected, f"mntns {who.mntns}, cgroup {who.cgroup}, started {who.started}"
-        self._known[who.seq] = replace(known, container=replace(container, entries=container.entries + 1))
         # A loss may be reported after its container has ended.
         holder = who.seq if container.runtime_id is None else self._holders[container.runtime_id]
         if holder != who.seq and not isinstance(payload, parse.LossEntry):
@@ -148,7 +155,7 @@ class Roster:
         containers again: that is one container with two numbers, and no finding.
         """
         sharing: defaultdict[str, list[JudgedContainer]] = defaultdict(list)
-        for known in self.attested(reached).values():
+        for known in self.attested(reached):
             if known.container.runtime_id is not None:
                 sharing[known.container.runtime_id].append(known)
         for runtime_id, those in sharing.items():
@@ -157,7 +164,10 @@ class Roster:
             seqs = [known.container.seq for known in those]
             again = len({known.container.cgroup_path for known in those}) == 1 and self._overtaken.isdisjoint(seqs)
             for seq in seqs:
-                others = ", ".join(f"container {other}" for other in seqs if other != seq)
+                # Of any number of containers with one id, a few are enough for a message.
+                few = [other for other in seqs[: _SHOWN + 1] if other != seq][:_SHOWN]
+                more = len(seqs) - 1 - len(few)
+                others = ", ".join(f"container {other}" for other in few) + (f" and {more} more" if more else "")
                 yield (
                     again,
                     Finding(
@@ -171,18 +181,18 @@ class Roster:
 
     def doubted(self, reached: Collection[int]) -> Iterator[str]:
         """Yield a note on each container whose id is ignored because of where its cgroup is."""
-        for seq, known in self.attested(reached).items():
+        for known in self.attested(reached):
             place, runtime_id = find_place(known.container.cgroup_path), known.container.runtime_id
             if self.policy is None or place is None or runtime_id is None:
                 continue
             if self.policy.key_of(known.container, before=known.before) != runtime_id:
                 why = f"no engine uses the cgroup path {place.above or '/'!a}, and `cgroups` does not list it"
-                yield f"container {seq}: id {runtime_id} ignored: {why}"
+                yield f"container {known.container.seq}: id {runtime_id} ignored: {why}"
 
     def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
         """Return the container whose first entry this is."""
         who = payload.container
-        container = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started, entries=1)
+        container = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started)
         if not isinstance(payload, parse.StartEntry):
             return self._placed(JudgedContainer(pcr=pcr, container=container, counts_as=who.seq), None)
         path = payload.cgroup_path.decode(errors="backslashreplace")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,12 +11,9 @@ from typing import TYPE_CHECKING
 
 from testbed.attest import quote
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
-from testbed.attest.checked import Checked, Task, checked_items, worthwhile
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
 from testbed.attest.judge import Judge
-from testbed.attest.log import rules
-from testbed.attest.log.ima import BANKS, Entry, parse_fields
-from testbed.attest.log.stream import Run, read_runs
+from testbed.attest.log.ima import BANKS, Entry
 from testbed.attest.quote import Attest, Quote, Selection
 from testbed.attest.registers import pcr_register, resettable_findings
 from testbed.attest.replay import Goal, Mark, Replay, replay_findings, take
@@ -25,7 +21,8 @@ from testbed.attest.saved import resume
 from testbed.attest.saved.state import State
 from testbed.attest.tpm import Key, load_key
 from testbed.attest.verdict import Verdict
-from testbed.attest.whole import ima_findings, log_findings, register_notes
+from testbed.attest.walk import log_entries, walk
+from testbed.attest.whole import ima_findings, log_findings, register_notes, rule_findings
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
     from testbed.attest.policy.reference import Policy
@@ -34,6 +31,7 @@ DEFAULT_PCRS = "sha256:10,11"
 # The kernel's default of CONFIG_IMA_MEASURE_PCR_IDX.
 IMA_PCR = 10
 _BOOTS_SHOWN = 10
+_DOUBTS_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +172,7 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
     judge = resume.judge(question.policy, continued)
     past = resume.past_findings(log, since, recheck=question.recheck)
     signature = any(finding.kind is FindingKind.QUOTE_SIGNATURE for finding in signed.quote.findings)
-    _walk(log, replay, None if signature else judge, question.processes)
+    walk(log, replay, None if signature else judge, question.processes)
     registers = (pcr_register(index, selection.bank) for index in question.demanded.pcrs)
     resettable, accepted = resettable_findings(registers, question.resettable)
     before = (
@@ -212,7 +210,7 @@ def _verdict(
             *before,
             *judge.findings(replay.reached),
             *(log_findings(judge, replay.reached) if judged else ()),
-            *_rule_findings(log, replay, judge),
+            *rule_findings(log, replay, judge),
             *_unattested(log, replay),
         ),
         omitted=judge.found.omitted(replay.reached),
@@ -220,7 +218,7 @@ def _verdict(
         unattested=replay.unattested,
         pcrs={pcr: replay.values[pcr].hex() for pcr in replay.reached},
         attested=replay.reached,
-        containers={seq: known.container for seq, known in judge.known(replay.reached).items()},
+        containers=judge.roster.containers(replay.reached),
         notes=(*notes, *_judge_notes(judge, replay)),
     )
 
@@ -228,39 +226,7 @@ def _verdict(
 def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
     """Yield the entries that the quote covers, for a comparison with ground truth. Raises ``BadEvidence``."""
     with open_log(directory) as log:
-        yield from take(_entries(log), verdict.attested)
-
-
-def _walk(log: Log, replay: Replay, judge: Judge | None, processes: int | None) -> None:
-    """Replay the log, and judge it if there is a judge."""
-    offset, number = replay.boundary, replay.entries
-    task = Task(log=log, policy=None if judge is None else judge.policy, bank=replay.bank, padded=replay.padded)
-    count = worthwhile(log.size - offset) if processes is None else processes
-    count = 1 if judge is None else count
-    step: Callable[[Entry], None] = judge.step if judge is not None else lambda _: None
-    with checked_items(task, offset=offset, number=number, processes=count, enough=lambda: replay.complete) as items:
-        try:
-            for item in items:
-                entries: Iterable[Entry] = (item,) if isinstance(item, Entry) else ()
-                if isinstance(item, Checked):
-                    entries = () if replay.run(item) else _entries(log, item.offset, replay.entries, item.end)
-                elif isinstance(item, Run):
-                    entries = () if replay.skip(item) else item.entries()
-                for entry in entries:
-                    if replay.step(entry):
-                        step(entry)
-        except BadEvidence as error:
-            replay.broken = error
-
-
-def _entries(log: Log, offset: int = 0, number: int = 0, stop: int | None = None) -> Iterator[Entry]:
-    """Yield entries one by one, by a position of their own in the file."""
-    with open(f"/proc/self/fd/{log.file.fileno()}", "rb") as file:  # noqa: PTH123
-        for item in read_runs(file, log.size, offset=offset, number=number, stop=stop):
-            if isinstance(item, Run):
-                yield from item.entries()
-            else:
-                yield item
+        yield from take(log_entries(log), verdict.attested)
 
 
 def _signer_notes(question: _Question) -> Iterator[str]:
@@ -272,9 +238,12 @@ def _signer_notes(question: _Question) -> Iterator[str]:
 def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
     for kind, count in sorted(judge.tolerated.items()):
         yield f"tolerated by the policy: {counted(count, f'{kind} entry', f'{kind} entries')}"
-    if judge.known(replay.reached) and not judge.last_beats(replay.reached):
+    if any(judge.roster.attested(replay.reached)) and not judge.last_beats(replay.reached):
         yield "the log has no ctr-beat: cannot tell whether the measurer was attached throughout"
-    yield from judge.roster.doubted(replay.reached)
+    doubted = list(judge.roster.doubted(replay.reached))
+    yield from doubted[:_DOUBTS_SHOWN]
+    if len(doubted) > _DOUBTS_SHOWN:
+        yield f"{len(doubted) - _DOUBTS_SHOWN} more ids of containers ignored for the same reason"
     for where in judge.boots[1:_BOOTS_SHOWN]:
         yield f"the log was carried over a kexec: it has another boot_aggregate at {where}"
 
@@ -299,26 +268,6 @@ def _quoted(values: Mapping[int, bytes], selection: Selection, algorithm: str, c
     if any(len(values.get(pcr, b"")) != size for pcr in selection.pcrs):
         return False
     return hashlib.new(algorithm, b"".join(values[pcr] for pcr in selection.pcrs)).digest() == composite
-
-
-def _rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...]:
-    """Report what the digests of attested lines with a namespace bind, given the plain digests of the same paths."""
-    lines = [line for pcr, line in judge.namespaced if pcr in replay.reached]
-    if not lines:
-        return ()
-    wanted = {rules.path_of(line.name) for line in lines}
-    # In the log's order: for a path with very many digests, the first ones are tried.
-    known: defaultdict[bytes, dict[bytes, None]] = defaultdict(dict)
-    for entry in take(_entries(log), replay.reached):
-        try:
-            fields = parse_fields(entry)
-        except BadEvidence:
-            continue  # judged when it was read
-        if entry.violation or fields.buf is not None or fields.name not in wanted:
-            continue
-        if len(known[fields.name]) < rules.CANDIDATES:
-            known[fields.name][fields.digest] = None
-    return rules.audit(lines, known).findings
 
 
 def _unattested(log: Log, replay: Replay) -> Iterator[Finding]:

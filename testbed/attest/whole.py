@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 
+from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.judge import Judge
+from testbed.attest.log import rules
 from testbed.attest.log.ima import Entry, parse_fields
 from testbed.attest.policy.image import some
 from testbed.attest.registers import pcr_register
-from testbed.attest.replay import Replay
+from testbed.attest.replay import Replay, take
+from testbed.attest.walk import log_entries
 
 _BOOT = b"boot_aggregate"
 _FIRST = "its first entry in a boot is boot_aggregate"
@@ -33,6 +37,26 @@ def log_findings(judge: Judge, reached: Collection[int]) -> Iterator[Finding]:
     yield from _no_measurer(judge, reached)
     yield from judge.roster.absent(reached)
     yield from _ambiguous(judge, reached)
+
+
+def rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...]:
+    """Report what the digests of attested lines with a namespace bind, given the plain digests of the same paths."""
+    lines = [line for pcr, line in judge.namespaced if pcr in replay.reached]
+    if not lines:
+        return ()
+    wanted = {rules.path_of(line.name) for line in lines}
+    # In the log's order: for a path with very many digests, the first ones are tried.
+    known: defaultdict[bytes, dict[bytes, None]] = defaultdict(dict)
+    for entry in take(log_entries(log), replay.reached):
+        try:
+            fields = parse_fields(entry)
+        except BadEvidence:
+            continue  # judged when it was read
+        if entry.violation or fields.buf is not None or fields.name not in wanted:
+            continue
+        if len(known[fields.name]) < rules.CANDIDATES:
+            known[fields.name][fields.digest] = None
+    return rules.audit(lines, known).findings
 
 
 def register_notes(replay: Replay, *, ima_pcr: int) -> Iterator[str]:
@@ -84,16 +108,17 @@ def _no_measurer(judge: Judge, reached: Collection[int]) -> Iterator[Finding]:
 
 def _unlaunched(judge: Judge, reached: Collection[int]) -> Iterator[Finding]:
     """Report the containers without a launch, if each of their possible images demands one."""
-    for seq, container in judge.known(reached).items():
-        if judge.policy is None or container.launched:
+    for known in judge.roster.attested(reached):
+        seq = known.container.seq
+        if judge.policy is None or known.launched:
             continue
-        if expected := judge.policy.demands(judge.roster.images(int(seq))):
+        if expected := judge.policy.demands(judge.roster.images(seq)):
             yield Finding(
                 kind=FindingKind.WRONG_DIGEST,
                 where=f"ima.bin: container {seq}",
                 expected=expected,
                 got="no ctr-launch",
-                container=seq,
+                container=f"{seq}",
             )
 
 

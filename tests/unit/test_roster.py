@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any
 
 import evidence as b
@@ -54,8 +53,8 @@ def test_a_nested_container_has_no_id_and_the_images_of_the_outermost() -> None:
     wanted = policy(containers={b.CONTAINER: ["a"], OTHER: ["b"], "*": ["any"]})
     victim = f"/machine.slice/libpod-{OTHER}.scope"
     judge = judged(wanted, started(HOST), started(victim, seq=2, parent=1), started(victim, seq=3, parent=2))
-    known = judge.known({11})
-    assert [(one.container.runtime_id, one.container.image, one.container.parent) for one in known.values()] == [
+    known = judge.roster.containers({11})
+    assert [(one.runtime_id, one.image, one.parent) for one in known.values()] == [
         (b.CONTAINER, "a", 0),
         (None, "a", 1),
         (None, "a", 2),
@@ -81,7 +80,7 @@ def test_what_a_nested_container_shows_narrows_the_outermost() -> None:
     ]
     judge = judged(wanted, *lines, *launches)
     assert told(found(judge, {11})) == [("wrong-launch", "1")]
-    assert [one.container.image for one in judge.known({11}).values()] == ["b", "b"]
+    assert [one.image for one in judge.roster.containers({11}).values()] == ["b", "b"]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +90,8 @@ def test_what_a_nested_container_shows_narrows_the_outermost() -> None:
 def test_a_note_names_the_id_that_is_not_believed(cgroups: list[str], image: str, notes: int) -> None:
     wanted = policy(containers={b.CONTAINER: ["a"], "*": ["any"]}, cgroups=cgroups)
     judge = judged(wanted, started(ELSEWHERE), started("/none", seq=2))
-    known = judge.known({11})
-    assert (known["1"].container.image, known["1"].container.runtime_id) == (image, b.CONTAINER)
+    known = judge.roster.containers({11})
+    assert (known["1"].image, known["1"].runtime_id) == (image, b.CONTAINER)
     said = list(judge.roster.doubted({11}))
     assert len(said) == notes
     assert all("/web.slice" in one and b.CONTAINER in one for one in said)
@@ -126,12 +125,12 @@ def test_a_restart_is_no_restart_if_the_first_one_goes_on(entry: tuple[str, byte
 
 
 def test_a_saved_container_is_taken_over_without_images_that_are_gone() -> None:
-    one = judged(policy(containers={b.CONTAINER: ["a", "b"]}), started(HOST)).known({11})["1"]
+    (one,) = judged(policy(containers={b.CONTAINER: ["a", "b"]}), started(HOST)).roster.attested({11})
     assert one.images == ("a", "b")
     roster = Roster(policy=parse_policy(b'{"schema": 1, "images": {"b": {}}}', "p.json"))
     roster.adopt(JudgedContainer(pcr=None, container=one.container, counts_as=1, images=one.images))
     assert roster.images(1) == ("b",)
-    assert roster.attested(())["1"].container.image == "b"
+    assert roster.containers(())["1"].image == "b"
     unjudged = Roster()
     unjudged.adopt(JudgedContainer(pcr=None, container=one.container, counts_as=1, images=one.images))
     assert unjudged.images(1) == ()
@@ -156,6 +155,15 @@ def test_the_measurer_is_compared_only_if_the_policy_names_it() -> None:
 
 
 def test_the_output_names_the_outer_container() -> None:
-    nested = replace(judged(None, started(HOST), started("/x", seq=2, parent=1)).known({11})["2"].container, entries=3)
+    nested = judged(None, started(HOST), started("/x", seq=2, parent=1)).roster.containers({11})["2"]
     said = "\n".join(_lines(Verdict(findings=(), containers={"2": nested}), judged=False))
-    assert "container 2: trusted, 3 entries, inside container 1" in said
+    assert "container 2: trusted, 1 entry, inside container 1" in said
+
+
+def test_of_many_containers_with_one_id_a_few_are_named() -> None:
+    judge = judged(None, *(started(HOST, seq=seq) for seq in range(1, 301)))
+    findings = found(judge, {11})
+    assert len(findings) == 300
+    assert {finding.kind.value for finding in findings} == {"ambiguous-identity"}
+    assert findings[0].got.startswith("container 2, container 3, container 4 and 296 more with the same id")
+    assert max(len(finding.got) for finding in findings) < 200

@@ -177,7 +177,7 @@ def next_state(
     done, segments = (since.offset, since.segments) if since is not None else (0, ())
     if mark.offset > done:
         segments = (*segments, Segment(size=mark.offset - done, sha256=_digest(log, done, mark.offset - done)))
-    known = judge.known(replay.reached).values()
+    said = judge.roster.containers(replay.reached)
     return State(
         key=state.fingerprint(key),
         policy=None if judge.policy is None else judge.policy.sha256,
@@ -195,8 +195,8 @@ def next_state(
         firmware=attest.firmware,
         segments=segments,
         containers=tuple(
-            SavedContainer(container=judged.container, images=judged.images, counts_as=judged.counts_as)
-            for judged in known
+            SavedContainer(container=said[f"{known.container.seq}"], images=known.images, counts_as=known.counts_as)
+            for known in judge.roster.attested(replay.reached)
         ),
         measurer=tuple(
             Part(part=part, digest=digest.hex()) for part, digest in sorted(judge.known_parts(replay.reached))
