@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,9 @@ def _open(directory: Path, name: str) -> BinaryIO:
     try:
         file = files.open_plain(directory / name, follow=False)
     except OSError as error:
-        raise BadEvidence(name, "a plain file that can be read", files.reason(error)) from error
+        # O_NOFOLLOW says ELOOP, which reads as if links went round in a circle.
+        got = "a symbolic link, which is not followed" if error.errno == errno.ELOOP else files.reason(error)
+        raise BadEvidence(name, "a plain file that can be read", got) from error
     size = os.fstat(file.fileno()).st_size
     if size <= LIMITS[name]:
         return file

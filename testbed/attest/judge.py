@@ -37,7 +37,7 @@ class Judge:
     ``found``: the findings about entries. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR,
     ``None`` if in an earlier verification; ``parts``: likewise the parts of the measurer, and where they were seen.
     ``beats``: by PCR. ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each
-    boot_aggregate is. ``crowded``: what the log has more of than this judge keeps.
+    boot_aggregate is.
     """
 
     policy: Policy | None = None
@@ -49,7 +49,6 @@ class Judge:
     boots: list[str] = field(default_factory=list)
     tolerated: Counter[FindingKind] = field(default_factory=Counter)
     found: Findings = field(default_factory=Findings)
-    crowded: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.roster.policy = self.policy
@@ -255,13 +254,12 @@ class Judge:
         self.found.add(finding)
 
     def _room(self, have: int, most: int, what: str) -> bool:
-        """Whether one more can be kept; what is more than that is a finding, once."""
+        """Whether one more can be kept. If not, this is a finding, and no further entry is judged."""
         if have < most:
             return True
-        if what not in self.crowded:
-            self.crowded.add(what)
-            expected, got = f"at most {most} {what}", "more; those are not judged"
-            self._add(Finding(kind=FindingKind.TOO_MANY, where="ima.bin", expected=expected, got=got))
+        self.found.full = True
+        expected, got = f"at most {most} {what}", "more; the entries after them are not judged"
+        self._add(Finding(kind=FindingKind.TOO_MANY, where="ima.bin", expected=expected, got=got))
         return False
 
 

@@ -84,7 +84,8 @@ def parse_selection(text: str) -> Selection:
 def parse_nonce(text: str) -> bytes:
     """Read a verifier's nonce in hex. Raises ``SpecError``."""
     if not re.fullmatch(rf"(?:[0-9a-fA-F]{{2}}){{1,{NONCE_MAX}}}", text, re.ASCII):
-        raise SpecError(f"nonce: expected 1 to {NONCE_MAX} bytes in hex, got {text[:140]!r}")
+        hint = "give the nonce that you sent; without one, an old quote could not be told from a new one"
+        raise SpecError(f"nonce: expected 1 to {NONCE_MAX} bytes in hex, got {text[:140]!r}", hint)
     return bytes.fromhex(text)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from testbed.attest import quote
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
+from testbed.attest.causes import cause_notes
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
 from testbed.attest.judge import Judge
 from testbed.attest.log.ima import BANKS, Entry
@@ -121,7 +122,7 @@ def verify(
         verdict = _judge_bundle(directory, question)
     except BadEvidence as error:
         verdict = Verdict(findings=(error.finding(),))
-    return replace(verdict, notes=(*_signer_notes(question), *verdict.notes))
+    return replace(verdict, notes=(*_signer_notes(question), *verdict.notes, *cause_notes(verdict)))
 
 
 def _judge_bundle(directory: Path, question: _Question) -> Verdict:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from testbed import shell
-from testbed.attest import bundle, checked
+from testbed.attest import bundle, checked, finding, judge, roster
+from testbed.attest.finding import KEPT, FindingKind
 from testbed.attest.log import stream
 from testbed.attest.policy.reference import Policy, parse_policy
 from testbed.attest.saved.state import State
@@ -490,3 +491,150 @@ def test_firmware_and_start_reach_the_judge(asked: list[object]) -> None:
     assert done.exit_code == 1
     assert "quote-signer" in done.output
     assert "replay-mismatch" in call(*asked, "--padded-sha1").output
+
+
+def flood(lines: list[bytes]) -> list[bytes]:
+    return [b.BOOT, *lines]
+
+
+def test_findings_are_counted_when_there_are_many(tmp_path: Path) -> None:
+    lines = flood([b.entry(10, b"x", b"%d" % n) for n in range(KEPT + 7)])
+    verdict = judged(quoted(tmp_path / "1", lines))
+    assert len(verdict.findings) == KEPT
+    assert verdict.omitted == {(FindingKind.UNSUPPORTED, None): 7}
+    assert verdict.as_json()["omitted"] == {"unsupported": 7}
+    said = "\n".join(command._lines(verdict, judged=False))
+    assert "unsupported: 7 more, which are only counted" in said
+
+
+def test_a_container_is_not_trusted_for_findings_that_are_only_counted(tmp_path: Path) -> None:
+    starts = [b.ima_buf("ctr-start", b.ctr_start(b.libpod(f"{seq:064x}"), seq=seq)) for seq in (1, 2, 3)]
+    doubts = [b.ima_buf("ctr-violation", b.ctr_violation(b"/x%d" % n, seq=1)) for n in range(KEPT)]
+    last = b.ima_buf("ctr-violation", b.ctr_violation(b"/y", seq=2))
+    verdict = judged(quoted(tmp_path / "1", flood([*starts, *doubts, last])))
+    assert {finding.container for finding in verdict.findings} == {"1"}
+    assert [verdict.container_judgement(seq).value for seq in "123"] == ["untrusted", "untrusted", "trusted"]
+    said = verdict.as_json()["containers"]
+    assert [one["verdict"] for one in said.values()] == ["untrusted", "untrusted", "trusted"]
+    assert [(len(one["findings"]), one["omitted"]) for one in said.values()] == [
+        (KEPT, {}),
+        (0, {"violation": 1}),
+        (0, {}),
+    ]
+
+
+def test_after_very_many_findings_entries_are_only_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "_ENOUGH", 20)
+    lines = flood([*(b.entry(10, b"x", b"%d" % n) for n in range(20)), *(b.violation("/v") for _ in range(9))])
+    verdict = judged(quoted(tmp_path / "1", lines))
+    assert kinds(verdict) == ["too-many", "unsupported"]
+    assert (verdict.entries, verdict.attested) == (30, {10: 30, 11: 0})
+
+
+@pytest.mark.parametrize(
+    ("what", "limit", "line"),
+    [
+        ("containers", (roster, "MOST"), lambda n: b.ima_buf("ctr-start", b.ctr_start(b.libpod(), seq=n))),
+        ("digests of images", (judge, "MOST_TREES"), lambda n: b.ima_buf("ctr-image", b.ctr_image(bytes([n]) * 32))),
+        ("lines with a namespace", (judge, "MOST_NAMESPACED"), lambda n: b.ima_ng(f"4026532981:/x{n}", b"")),
+        (
+            "parts of the measurer",
+            (judge, "MOST_PARTS"),
+            lambda n: b.ima_buf("ctr-measurer", b.ctr_measurer(1, b"%d" % n)),
+        ),
+        ("boot_aggregate entries", (judge, "MOST_BOOTS"), lambda n: b.ima_ng("boot_aggregate", b"%d" % n)),
+    ],
+)
+def test_a_limit_ends_in_a_finding(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    limit: tuple[Any, str],
+    line: Callable[[int], bytes],
+) -> None:
+    monkeypatch.setattr(*limit, 5)
+    monkeypatch.setattr(judge, "MOST", roster.MOST)
+    few = judged(quoted(tmp_path / "few", flood([line(n) for n in range(1, 5)])))
+    assert "too-many" not in kinds(few)
+    many = judged(quoted(tmp_path / "many", flood([line(n) for n in range(1, 9)])))
+    (said,) = [one for one in many.findings if one.kind is FindingKind.TOO_MANY]
+    assert said.expected == f"at most 5 {what}"
+    assert not many.ok
+
+
+def test_after_a_wrong_signature_nothing_is_judged(tmp_path: Path) -> None:
+    directory = quoted(tmp_path / "1", [*LINES, *(b.entry(10, b"x", b"%d" % n) for n in range(50))])
+    verdict = verify(directory, ak=b.pem(rsa.generate_private_key(65537, 2048)), nonce=NONCE)
+    assert kinds(verdict) == ["quote-signature"]
+    assert (verdict.entries, verdict.containers) == (len(LINES) + 50, {})
+    assert any("not judged" in note for note in verdict.notes)
+
+
+def test_notes_name_the_usual_cause(tmp_path: Path) -> None:
+    def notes(directory: Path, **more: Any) -> str:
+        return "\n".join(judged(directory, **more).notes)
+
+    other = quoted(tmp_path / "1", LINES, values={**values_of(LINES), 10: b"x" * 32})
+    assert "--padded-sha1" in notes(other)
+    assert "--start" in notes(other)
+    never = quoted(tmp_path / "2", [], LINES, values={10: bytes(32), 11: bytes(32)})
+    assert "no entry of the log is attested" in notes(never)
+    assert "--ima-pcr" in notes(never)
+    assert "another machine" in "\n".join(verify(other, ak=b.pem(KEY_2), nonce=NONCE).notes)
+    (tmp_path / "3").mkdir()
+    for name in ("quote.sig", "quote.attest", "ima.bin"):
+        (tmp_path / "3" / name).write_bytes((other / name).read_bytes())
+    (tmp_path / "3/bundle.json").symlink_to(other / "bundle.json")
+    (malformed,) = judged(tmp_path / "3").findings
+    assert malformed.got == "a symbolic link, which is not followed"
+
+
+KEY_2 = rsa.generate_private_key(65537, 2048)
+
+
+def renewed(tmp_path: Path, first: Policy | None, later: Policy | None, **more: Any) -> Verdict:
+    """Judge half of a log by one policy, and the whole by another."""
+    state = saved(judged(quoted(tmp_path / "1", LINES[:40]), policy=first))
+    return judged(quoted(tmp_path / "2", LINES, clock=123457), policy=later, since=state, **more)
+
+
+def test_a_policy_that_was_renewed(tmp_path: Path) -> None:
+    """An image that was renamed ended in a KeyError; a laxer policy's past was trusted."""
+    lax, strict = parse_policy(b'{"schema": 1, "on": {"unknown": "note"}}', "p"), policy()
+    for number, (first, later) in enumerate([(lax, strict), (None, strict), (strict, None), (strict, lax)]):
+        with pytest.raises(SpecError, match="saved state: policy") as caught:
+            renewed(tmp_path / f"{number}", first, later)
+        assert "--rejudge" in caught.value.hint
+    again = renewed(tmp_path / "same", strict, policy())
+    assert again.ok
+    rejudged = renewed(tmp_path / "rejudged", None, strict, rejudge=True)
+    whole = judged(tmp_path / "rejudged/2", policy=strict)
+    assert saved(rejudged) == saved(whole)
+    assert kinds(renewed(tmp_path / "stricter", lax, parse_policy(b'{"schema": 1}', "p"), rejudge=True)) == [
+        "unknown-file"
+    ]
+
+
+def test_rejudging_still_compares_with_the_state(tmp_path: Path) -> None:
+    state = saved(judged(quoted(tmp_path / "1", LINES[:40], LINES[40:45])))
+    assert kinds(judged(quoted(tmp_path / "2", LINES, clock=5), since=state, rejudge=True)) == ["quote-clock"]
+    assert kinds(judged(quoted(tmp_path / "3", LINES[:41], LINES[41:]), since=state, rejudge=True)) == [
+        "replay-mismatch",
+        "unattested",
+    ]
+
+
+def test_rejudging_begins_with_the_declared_start_values(tmp_path: Path) -> None:
+    start = hashlib.sha256(b"phases").digest()
+
+    def value(lines: list[bytes]) -> bytes:
+        held = start
+        for line in lines:
+            if line[0] == 11:
+                held = hashlib.sha256(held + hashlib.sha256(line[39:]).digest()).digest()
+        return held
+
+    first, whole = LINES[:45], LINES
+    one = judged(quoted(tmp_path / "1", first, values={**values_of(first), 11: value(first)}), starts={11: start})
+    later = quoted(tmp_path / "2", whole, values={**values_of(whole), 11: value(whole)}, clock=123457)
+    assert judged(later, since=saved(one), rejudge=True).ok
