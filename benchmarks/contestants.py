@@ -57,6 +57,17 @@ def bare(directory: str) -> dict[str, Any]:
     return _measured(judge)
 
 
+def hostile(directory: str) -> dict[str, Any]:
+    """Judge a log that takes as much as possible; no state is made, as for one that is not trusted."""
+    place = Path(directory)
+    ak = (place / "ak.pem").read_bytes()
+
+    def judge() -> None:
+        verify(place, ak=ak, nonce=NONCE, make_state=False).as_json()
+
+    return _measured(judge)
+
+
 def increment(directory: str, later: str) -> dict[str, Any]:
     """Judge the log that has grown since it was verified whole, by the state of that; the median of some calls."""
     policy = load_policy(Path(later) / "policy.json")
@@ -147,6 +158,7 @@ CONTESTANTS: dict[str, Callable[..., dict[str, Any]]] = {
     "verdict": verdict,
     "bare": bare,
     "increment": increment,
+    "hostile": hostile,
     "loop": loop,
     "hashes": hashes,
 }

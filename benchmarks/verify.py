@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
 
 import contestants
 import evidence
+import hostile
 import log
 
 from testbed import shell
@@ -69,6 +71,9 @@ def main() -> None:
         for size, case in cases.items():
             _say(f"writing a log of {size} entries")
             prepare(case, size, key)
+        for name in hostile.LOGS:
+            _say(f"writing a hostile log: {name}")
+            hostile.prepare(Path(scratch) / f"hostile-{name}", name, options.entries, key)
         rows = _rows(cases, sizes, options)
         raw = measure(rows, options.rounds)
         text = report(rows, raw, cases, sizes, options)
@@ -164,8 +169,18 @@ def _growth(raw: dict[str, list[Measured]], sizes: list[int], ours: float, entri
         memory = _shown(bare, "beyond_kib", 1024, 1)
         lines.append(f"| {size:,} | {wall:.2f} | {cpu:.2f} | {without:.2f} | {memory} |")
     grown = _median(raw["grown"], "seconds")
+    lines += ["", *_of_hostile(raw, ours)]
     lines += ["", f"`--since`: {MORE:,} entries more on {entries:,} that were verified: {grown * 1e3:.1f} ms, "]
     lines[-1] += f"{100 * grown / ours:.2f} % of the whole."
+    return lines
+
+
+def _of_hostile(raw: dict[str, list[Measured]], ours: float) -> list[str]:
+    lines = ["| hostile log of as many entries | wall s | times ours | memory MiB |", "|---|---|---|---|"]
+    for name, what in hostile.LOGS.items():
+        got = raw[f"hostile {name}"]
+        wall, memory = _median(got, "seconds"), _shown(got, "beyond_kib", 1024, 0)
+        lines.append(f"| {what.summary} | {wall:.2f} | {wall / ours:.2f} | {memory} |")
     return lines
 
 
@@ -181,7 +196,18 @@ def _rows(cases: dict[int, Path], sizes: list[int], options: argparse.Namespace)
     present = verifiers.available(keylime_python=options.keylime_python)
     rows = [
         Row(name=OURS, checks=every, run=lambda: _child("verdict", whole, "1")),
-        Row(name="ours, 2 processes", checks=every, run=lambda: _child("verdict", whole, "2")),
+        *(
+            Row(name=f"ours, {jobs} processes", checks=every, run=partial(_child, "verdict", whole, f"{jobs}"))
+            for jobs in _jobs()
+        ),
+        *(
+            Row(
+                name=f"`testbed verify --jobs {jobs}`, whole process",
+                checks="quote, replay, every digest and field; no policy",
+                run=partial(_command, whole, jobs),
+            )
+            for jobs in (1, *_jobs())
+        ),
     ]
     if "evmctl" in present:
         rows.append(
@@ -203,7 +229,15 @@ def _rows(cases: dict[int, Path], sizes: list[int], options: argparse.Namespace)
     ]
     for size in sizes:
         rows += _sized(cases[size], size, with_policy=size != options.entries)
+    for name in hostile.LOGS:
+        case = whole.parent / f"hostile-{name}"
+        rows.append(Row(name=f"hostile {name}", checks=None, run=partial(_child, "hostile", case)))
     return rows
+
+
+def _jobs() -> list[int]:
+    """Return numbers of processes: 2, and as many as there are processors."""
+    return sorted({2, len(os.sched_getaffinity(0))} - {1})
 
 
 def _sized(case: Path, size: int, *, with_policy: bool) -> list[Row]:
@@ -217,10 +251,20 @@ def _child(name: str, case: Path, *words: str) -> Measured:
     return dict(json.loads(done.out))
 
 
+def _command(case: Path, jobs: int) -> Measured:
+    """Run the command as a person does: Python's start, imports and output are in its time."""
+    words = ("--ak", str(case / "ak.pem"), "--nonce", contestants.NONCE.hex(), "--jobs", f"{jobs}")
+    argv = [sys.executable, "-c", "from testbed.cli import main; main()", "verify", str(case), *words]
+    return _timed(argv, env={"PYTHONPATH": str(ROOT)})
+
+
 def _evmctl(case: Path) -> Measured:
-    argv = ["evmctl", "ima_measurement", "--pcrs", f"{BANK},{case / 'pcrs'}", str(case / "ima.bin")]
+    return _timed(["evmctl", "ima_measurement", "--pcrs", f"{BANK},{case / 'pcrs'}", str(case / "ima.bin")])
+
+
+def _timed(argv: list[str], env: dict[str, str] | None = None) -> Measured:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = shell.run(argv, timeout=TIMEOUT_SECONDS)
+    done = shell.run(argv, timeout=TIMEOUT_SECONDS, env=env)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": done.seconds, "cpu_seconds": cpu}

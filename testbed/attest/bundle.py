@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from testbed import files
 from testbed.attest.finding import BadEvidence
+from testbed.attest.log.ima import BANKS
+from testbed.attest.log.stream import Source
 from testbed.attest.registers import PCRS
 from testbed.attest.strict_json import read_json
 
@@ -24,41 +26,92 @@ _PCR = re.compile(r"0|[1-9][0-9]?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogForm:
+    """The attester's claim about the form of ``ima.bin``, each part ``None`` if there is none.
+
+    ``digest``: the algorithm of the template digests in it; ``byte_order``: `little` or `big`. A false claim makes a
+    log that does not fit the quote. ``offset``: the byte of the whole log at which the file begins.
+    """
+
+    digest: str | None = None
+    byte_order: str | None = None
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """A bundle as it was read, without the log. ``pcr_values``: the attester's claim; ``None`` if there is none."""
 
     attest: bytes
     sig: bytes
     pcr_values: Mapping[int, bytes] | None
+    log: LogForm = LogForm()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """An open log: ``size`` is what it had when it was opened, in bytes, ``changed`` when it last was, in ns."""
+    """An open log, or the part of one from byte ``begin`` on: positions in ``file`` are those in the whole log.
 
-    file: BinaryIO
+    ``size``: where it ended when it was opened, in bytes of the whole log; ``changed``: when it last changed, in ns.
+    """
+
+    file: Source
+    descriptor: int
+    begin: int
     size: int
     changed: int
+
+    @contextmanager
+    def reopened(self) -> Iterator[Source]:
+        """Open the same file with a position of its own: an inherited descriptor would share it."""
+        with open(f"/proc/self/fd/{self.descriptor}", "rb") as file:  # noqa: PTH123
+            yield _Part(file, self.begin)
+
+
+class _Part:
+    """A file whose first byte is byte ``begin`` of a log."""
+
+    def __init__(self, file: BinaryIO, begin: int) -> None:
+        self._file = file
+        self._begin = begin
+        self.read = file.read
+
+    def seek(self, offset: int) -> None:
+        self._file.seek(offset - self._begin)
 
 
 def read_bundle(directory: Path) -> Bundle:
     """Read all but the log. Raises ``BadEvidence`` for a missing, too large or not plain file, and for wrong JSON."""
-    values = _parse(read_file(directory, "bundle.json"))
-    return Bundle(attest=read_file(directory, "quote.attest"), sig=read_file(directory, "quote.sig"), pcr_values=values)
+    raw = _parse(read_file(directory, "bundle.json"))
+    return Bundle(
+        attest=read_file(directory, "quote.attest"),
+        sig=read_file(directory, "quote.sig"),
+        pcr_values=_pcr_values(raw),
+        log=_log_form(raw.get("log", {})),
+    )
 
 
 @contextmanager
-def open_log(directory: Path) -> Iterator[Log]:
-    """Open ``ima.bin``. Raises ``BadEvidence`` if it is missing, not a plain file or too large."""
+def open_log(directory: Path, begin: int = 0) -> Iterator[Log]:
+    """Open ``ima.bin``, whose first byte is byte ``begin`` of the log.
+
+    Raises ``BadEvidence`` if it is missing, not a plain file or too large.
+    """
     with _open(directory, "ima.bin") as file:
         status = os.fstat(file.fileno())
-        yield Log(file=file, size=status.st_size, changed=status.st_ctime_ns)
+        yield Log(
+            file=_Part(file, begin),
+            descriptor=file.fileno(),
+            begin=begin,
+            size=begin + status.st_size,
+            changed=status.st_ctime_ns,
+        )
 
 
 def unchanged(log: Log) -> None:
     """Raise ``BadEvidence`` if the log was written while it was read: two passes would read different logs."""
-    status = os.fstat(log.file.fileno())
-    if (status.st_size, status.st_ctime_ns) != (log.size, log.changed):
+    status = os.fstat(log.descriptor)
+    if (log.begin + status.st_size, status.st_ctime_ns) != (log.size, log.changed):
         raise BadEvidence("ima.bin", "a log that stays the same while it is read", "it changed")
 
 
@@ -83,8 +136,8 @@ def read_file(directory: Path, name: str) -> bytes:
         return file.read(LIMITS[name])
 
 
-def _parse(data: bytes) -> dict[int, bytes] | None:
-    """Check ``bundle.json`` and return its PCR values. Other keys are ignored: they are not evidence."""
+def _parse(data: bytes) -> dict[str, Any]:
+    """Check the keys of ``bundle.json`` that must be there. Unknown keys are ignored: they are not evidence."""
     try:
         raw = read_json(data)
     except ValueError as error:
@@ -97,12 +150,30 @@ def _parse(data: bytes) -> dict[int, bytes] | None:
     numbers = isinstance(pcrs, list) and all(type(pcr) is int and 0 <= pcr < PCRS for pcr in pcrs)
     _check("bundle.json: pcrs", numbers, "a list of PCR numbers", pcrs)
     _check("bundle.json: nonce", _is_hex(raw.get("nonce")), "lower-case hex", raw.get("nonce"))
+    return dict(raw)
+
+
+def _pcr_values(raw: Mapping[str, Any]) -> dict[int, bytes] | None:
     if "pcr_values" not in raw:
         return None
     values = raw["pcr_values"]
     good = isinstance(values, dict) and all(_PCR.fullmatch(pcr) and _is_hex(value) for pcr, value in values.items())
     _check("bundle.json: pcr_values", good, "PCR numbers to lower-case hex", values)
     return {int(pcr): bytes.fromhex(value) for pcr, value in values.items()}
+
+
+def _log_form(raw: Any) -> LogForm:
+    """Check the key ``log``. It changes how the log is read, so an unknown key in it is not ignored."""
+    known = ("digest", "byte_order", "offset")
+    _check("bundle.json: log", isinstance(raw, dict), "an object", raw)
+    for key in raw.keys() - set(known):
+        raise BadEvidence("bundle.json: log", f"only the keys {', '.join(known)}", ascii(key)[:80])
+    digest, byte_order, offset = raw.get("digest"), raw.get("byte_order"), raw.get("offset", 0)
+    _check("bundle.json: log.digest", digest is None or digest in tuple(BANKS), f"one of {', '.join(BANKS)}", digest)
+    orders = (None, "little", "big")
+    _check("bundle.json: log.byte_order", byte_order in orders, "little or big", byte_order)
+    _check("bundle.json: log.offset", type(offset) is int and 0 <= offset < 1 << 63, "a number of bytes", offset)
+    return LogForm(digest=digest, byte_order=byte_order, offset=offset)
 
 
 def _check(where: str, good: bool, expected: str, got: object) -> None:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ima import BANKS, Entry, extensions
-from testbed.attest.log.stream import Run, read_runs, synchronize
+from testbed.attest.log.stream import Run, Source, read_runs, synchronize
 
 if TYPE_CHECKING:  # slow to import, and not needed without a policy and with one process
     from multiprocessing.connection import Connection
@@ -154,7 +154,7 @@ class _Workers:
 
     def work(self, answers: Connection) -> None:
         """Check blocks until none is left, and send what was checked."""
-        with open(f"/proc/self/fd/{self.task.log.file.fileno()}", "rb") as file:  # noqa: PTH123 - its own position
+        with self.task.log.reopened() as file:
             while (block := self._take()) is not None:
                 answers.send_bytes(_packed(block, self._check(file, block)))
 
@@ -191,7 +191,7 @@ class _Workers:
         except (EOFError, OSError):
             self._answers.remove(answers)
 
-    def _check(self, file: BinaryIO, block: int) -> list[Checked]:
+    def _check(self, file: Source, block: int) -> list[Checked]:
         """Check the entries that lie in a block. Where the first one begins is a guess, except in the first block."""
         start = self._begin + block * BLOCK
         stop = min(start + BLOCK, self.task.log.size)

@@ -145,7 +145,12 @@ def _judge_bundle(directory: Path, question: _Question) -> Verdict:
         note = "the log was not replayed: this quote does not follow the saved state; verify without it"
         return Verdict(findings=(*answer.findings, *later), notes=(note,))
     signed = _Signed(bundle=bundle, quote=answer, attest=answer.attest, selection=answer.selection)
-    with open_log(directory) as log:
+    if missing := resume.chunk_findings(
+        bundle.log.offset, question.since, from_start=question.recheck or question.rejudge
+    ):
+        note = "the log was not replayed: a part of it is missing"
+        return Verdict(findings=(*answer.findings, *missing), notes=(note,))
+    with open_log(directory, bundle.log.offset) as log:
         verdict = _judge_log(log, question, signed)
         unchanged(log)
     return verdict
@@ -225,7 +230,12 @@ def _verdict(
 
 
 def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
-    """Yield the entries that the quote covers, for a comparison with ground truth. Raises ``BadEvidence``."""
+    """Yield the entries that the quote covers, for a comparison with ground truth.
+
+    Raises ``BadEvidence``, also for a bundle that has only a part of the log.
+    """
+    if offset := read_bundle(directory).log.offset:
+        raise BadEvidence("bundle.json: log.offset", "a whole log", f"one from byte {offset} on")
     with open_log(directory) as log:
         yield from take(log_entries(log), verdict.attested)
 

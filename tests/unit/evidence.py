@@ -292,14 +292,23 @@ def tpm2b_public(key: ec.EllipticCurvePrivateKey, *, attributes: int = 0x0005007
 
 
 def write_bundle(
-    directory: Path, *, attest: bytes, sig: bytes, log: bytes, nonce: bytes, values: dict[int, bytes] | None = None
+    directory: Path,
+    *,
+    attest: bytes,
+    sig: bytes,
+    log: bytes,
+    nonce: bytes,
+    values: dict[int, bytes] | None = None,
+    form: dict[str, object] | None = None,
 ) -> Path:
-    """The four files of an evidence bundle."""
+    """The four files of an evidence bundle; `form`: what it says of the log."""
     directory.mkdir(parents=True, exist_ok=True)
     described = {"schema": 1, "hash_alg": "sha256", "pcrs": [10, 11], "nonce": nonce.hex()}
     described |= {"boot_id": "00000000-0000-4000-8000-000000000000", "clone_id": "synthetic"}
     if values is not None:
         described["pcr_values"] = {str(pcr): value.hex() for pcr, value in values.items()}
+    if form is not None:
+        described["log"] = form
     (directory / "bundle.json").write_text(json.dumps(described, indent=1) + "\n")
     (directory / "quote.attest").write_bytes(attest)
     (directory / "quote.sig").write_bytes(sig)

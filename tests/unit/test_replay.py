@@ -46,7 +46,12 @@ def in_runs(log: bytes, replay: Replay) -> int:
     file = io.BytesIO(log)
     whole, task = (
         0,
-        Task(log=Log(file=file, size=len(log), changed=0), policy=None, bank=replay.bank, padded=replay.padded),
+        Task(
+            log=Log(file=file, descriptor=-1, begin=0, size=len(log), changed=0),
+            policy=None,
+            bank=replay.bank,
+            padded=replay.padded,
+        ),
     )
     for item in read_runs(file, len(log)):
         checked = check(item, task) if isinstance(item, Run) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from testbed import shell
 from testbed.attest import bundle, checked, finding, judge, roster
-from testbed.attest.finding import KEPT, FindingKind
+from testbed.attest.finding import KEPT, BadEvidence, FindingKind
 from testbed.attest.log import stream
 from testbed.attest.policy.reference import Policy, parse_policy
 from testbed.attest.saved.state import State
@@ -47,6 +48,8 @@ def quoted(
     clock: int = 123456,
     resets: int = 2,
     nonce: bytes = NONCE,
+    form: dict[str, object] | None = None,
+    shown: bytes | None = None,
 ) -> Path:
     """A bundle whose quote covers `lines`; `values` are what the PCRs hold where they hold something else."""
     held = dict(values if values is not None else values_of(lines))
@@ -54,9 +57,10 @@ def quoted(
     signed = bytearray(b.attest(nonce, composite))
     at = 6 + 2 + 34 + 2 + len(nonce)
     signed[at : at + 12] = clock.to_bytes(8, "big") + resets.to_bytes(4, "big")
-    log = b"".join([*lines, *tail])
+    log = b"".join([*lines, *tail]) if shown is None else shown
     sig = b.sign(KEY, bytes(signed), scheme=0x0014)
-    return b.write_bundle(directory, attest=bytes(signed), sig=sig, log=log, nonce=nonce, values=held if told else None)
+    claimed = held if told else None
+    return b.write_bundle(directory, attest=bytes(signed), sig=sig, log=log, nonce=nonce, values=claimed, form=form)
 
 
 def judged(directory: Path, **more: Any) -> Verdict:
@@ -638,3 +642,74 @@ def test_rejudging_begins_with_the_declared_start_values(tmp_path: Path) -> None
     one = judged(quoted(tmp_path / "1", first, values={**values_of(first), 11: value(first)}), starts={11: start})
     later = quoted(tmp_path / "2", whole, values={**values_of(whole), 11: value(whole)}, clock=123457)
     assert judged(later, since=saved(one), rejudge=True).ok
+
+
+def chunk(directory: Path, first: int, last: int, *, told: bool = True, offset: int | None = None) -> Path:
+    """A quote after `last` lines, with the part of the log from line `first` on."""
+    at = len(b"".join(LINES[:first])) if offset is None else offset
+    shown = b"".join(LINES[first:last])
+    return quoted(
+        directory, LINES[:last], clock=123456 + last, shown=shown, form={"offset": at} if at else None, told=told
+    )
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_log_that_comes_in_chunks(tmp_path: Path, told: bool) -> None:
+    """As kernels give it that remove what was read: the same verdict, values, containers and numbers of entries."""
+    ends = (0, 1, 23, 24, 45, len(LINES))
+    state, verdict = None, None
+    for number, (first, last) in enumerate(itertools.pairwise(ends)):
+        verdict = judged(chunk(tmp_path / f"{number}", first, last, told=told), since=state)
+        assert kinds(verdict) == []
+        state = saved(verdict)
+    assert verdict is not None
+    whole = judged(quoted(tmp_path / "whole", LINES, clock=123456 + len(LINES)))
+    assert (verdict.pcrs, verdict.attested, verdict.containers, verdict.entries) == (
+        whole.pcrs,
+        whole.attested,
+        whole.containers,
+        whole.entries,
+    )
+    assert state is not None
+    assert replace(state, segments=()) == replace(saved(whole), segments=())
+    # A chunk can also begin before the state.
+    assert (
+        kinds(judged(chunk(tmp_path / "early", 10, len(LINES)), since=saved(judged(chunk(tmp_path / "x", 0, 30)))))
+        == []
+    )
+
+
+def test_a_chunk_that_is_missing_is_a_finding(tmp_path: Path) -> None:
+    state = saved(judged(chunk(tmp_path / "1", 0, 30)))
+    questions: dict[str, dict[str, Any]] = {"2": {"since": state}, "3": {}, "4": {"since": state, "recheck": True}}
+    for name, more in questions.items():
+        verdict = judged(chunk(tmp_path / name, 31 if name == "2" else 30, len(LINES)), **more)
+        assert kinds(verdict) == ["log-missing"]
+        assert verdict.findings[0].where == "bundle.json: log.offset"
+        assert verdict.state is None
+    # What is claimed to begin elsewhere does not fit.
+    right = len(b"".join(LINES[:30]))
+    for at in (right - 1, right - 60):
+        assert not judged(chunk(tmp_path / f"{at}", 30, len(LINES), offset=at), since=state).ok
+    with pytest.raises(BadEvidence, match="a whole log"):
+        list(attested_entries(chunk(tmp_path / "5", 30, len(LINES)), judged(chunk(tmp_path / "6", 0, 30))))
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ([], "an object"),
+        ({"offset": -1}, "a number of bytes"),
+        ({"offset": True}, "a number of bytes"),
+        ({"offset": 1 << 63}, "a number of bytes"),
+        ({"offset": "1"}, "a number of bytes"),
+        ({"digest": "md5"}, "one of sha1"),
+        ({"digest": 5}, "one of sha1"),
+        ({"byte_order": "middle"}, "little or big"),
+        ({"size": 1}, "only the keys"),
+    ],
+)
+def test_the_form_of_a_log_is_read_strictly(tmp_path: Path, form: Any, expected: str) -> None:
+    (malformed,) = judged(quoted(tmp_path / "1", LINES, form=form)).findings
+    assert (malformed.kind, malformed.where[:16]) == (FindingKind.MALFORMED, "bundle.json: log")
+    assert malformed.expected.startswith(expected)

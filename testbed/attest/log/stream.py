@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 from itertools import takewhile
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ima import BANKS, NO_DIGEST, Cut, Entry, entry_at
@@ -30,6 +30,14 @@ _HEAD = 24
 _GUESSES = 100
 # A run has no boot aggregate, and no name that begins with a digit, which may be a namespace.
 _NAME = rb"(?!boot_aggregate\0)[^\x000-9][^\0]*+\0"
+
+
+class Source(Protocol):
+    """What a log is read from. Positions count from the log's first byte, also where a file has only a part of it."""
+
+    def seek(self, offset: int, /) -> object: ...
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Run(NamedTuple):
@@ -77,7 +85,7 @@ class _Shape(NamedTuple):
 
 
 def read_runs(
-    file: BinaryIO, size: int, *, offset: int = 0, number: int = 0, stop: int | None = None
+    file: Source, size: int, *, offset: int = 0, number: int = 0, stop: int | None = None
 ) -> Iterator[Run | Entry]:
     """Yield the log in ``file``, ``size`` bytes long, from byte ``offset``, before which ``number`` entries lie.
 
@@ -112,7 +120,7 @@ def read_runs(
         number, at = entry.number, entry.end - base
 
 
-def synchronize(file: BinaryIO, start: int, stop: int) -> int | None:
+def synchronize(file: Source, start: int, stop: int) -> int | None:
     """Return where the first run between two bytes of a log seems to begin; ``None`` if there is none."""
     file.seek(start)
     piece = file.read(stop - start)

@@ -102,6 +102,19 @@ def quote_findings(state: State, attest: Attest) -> list[Finding]:
     return findings
 
 
+def chunk_findings(offset: int, since: State | None, *, from_start: bool) -> list[Finding]:
+    """Report a log that begins at byte ``offset``, if what comes before was not verified, or is to be read again.
+
+    Kernels may remove entries that were read (staged logs), so that a later log is only the part after them.
+    """
+    if offset == 0 or (since is not None and offset <= since.offset and not from_start):
+        return []
+    wanted = 0 if since is None or from_start else since.offset
+    expected = f"the log from byte {wanted} on" + ("" if since is not None else ", or --since with the state before it")
+    got = f"the log from byte {offset} on: the part before it is missing"
+    return [Finding(kind=FindingKind.LOG_MISSING, where="bundle.json: log.offset", expected=expected, got=got)]
+
+
 def judge(policy: Policy | None, since: State | None) -> Judge:
     """Return the judge of the new entries, with the knowledge of the saved state."""
     if since is None:

@@ -121,6 +121,16 @@ def _start_twice(honest: Honest) -> Forged:
     return replace(quote(honest, machine), since=_first(honest))
 
 
+def _chunk(honest: Honest, missing: int, *, state: bool = True) -> Forged:
+    """Show only the part of the log after the saved state, without its first ``missing`` lines."""
+    lines, first = honest.covered(), len(_half(honest)) + missing
+    forged = _later(honest)
+    claims = json.loads(forged.files["bundle.json"])  # type: ignore[arg-type]
+    claims["log"] = {"offset": len(join(lines[:first]))}
+    files = {**forged.files, "bundle.json": json.dumps(claims).encode(), "ima.bin": join(lines[first:])}
+    return replace(forged, files=files, since=_first(honest) if state else None)
+
+
 def _policy(**changes: object) -> bytes:
     return json.dumps({"schema": 1, "on": {"unknown": "note"}, **changes}).encode()
 
@@ -200,6 +210,21 @@ _row = partial(by_root, applies=needs_containers)
 
 ATTACKS = (
     *(_row(name, row, summary, forge, *expect) for name, row, summary, forge, expect in _COUNTERS),
+    _row("saved-chunk", "T68", "no attack: the part of the log after the saved state", partial(_chunk, missing=0)),
+    _row(
+        "saved-chunk-missing",
+        "T68",
+        "a part of the log that begins two lines after the saved state",
+        partial(_chunk, missing=2),
+        Kind.LOG_MISSING,
+    ),
+    _row(
+        "saved-chunk-alone",
+        "T68",
+        "a later part of the log, without the state of what was before it",
+        partial(_chunk, missing=0, state=False),
+        Kind.LOG_MISSING,
+    ),
     *(_row(f"saved-policy-{name}", "T68", summary, forge, *expect) for name, summary, forge, expect in _RENEWED),
     _row(
         "saved-stalled",
