@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from testbed import files
 from testbed.attest.finding import BadEvidence
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import BANKS
 from testbed.attest.log.stream import Source
 from testbed.attest.registers import PCRS
 from testbed.attest.strict_json import read_json

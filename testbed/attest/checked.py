@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
-from testbed.attest.log.ima import BANKS, Entry, extensions
+from testbed.attest.hashes import BANKS
+from testbed.attest.log.ima import Entry, extensions
 from testbed.attest.log.stream import Run, Source, read_runs, synchronize
 
 if TYPE_CHECKING:  # slow to import, and not needed without a policy and with one process

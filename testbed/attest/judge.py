@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from testbed.attest import hashes
 from testbed.attest.beats import Beat, Beats
 from testbed.attest.entries import parse, words
 from testbed.attest.entries.launch import OUTCOMES
@@ -119,7 +119,7 @@ class Judge:
 
     def _buffer(self, entry: Entry, fields: Fields, buf: bytes) -> None:
         """Judge an ``ima-buf`` entry. Raises ``BadEvidence``."""
-        digest = hashlib.new(fields.algorithm, buf).digest()
+        digest = hashes.digest(fields.algorithm, buf)
         if digest != fields.digest:
             got = f"{fields.digest.hex()} in field d-ng"
             self._add(_template_hash(entry, f"{digest.hex()}, the {fields.algorithm} of field buf", got))

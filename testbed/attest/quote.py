@@ -6,14 +6,14 @@ import hmac
 import re
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from testbed.attest import tpm
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, UnsupportedEvidence
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import BANKS, TPM_ALGS
 from testbed.attest.registers import PCRS
 from testbed.attest.tpm import Key, Reader
 from testbed.errors import SpecError
@@ -22,7 +22,9 @@ MAGIC = 0xFF544347  # TPM_GENERATED_VALUE
 ATTEST_QUOTE = 0x8018
 NONCE_MAX = 66  # TPM2B_DATA: a TPMT_HA with SHA-512
 _BITMAP = 3  # bytes, PC Client profile; another size would be another encoding of the same set
-_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+_SHA2 = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+_SHA3 = {"sha3_256": hashes.SHA3_256(), "sha3_384": hashes.SHA3_384(), "sha3_512": hashes.SHA3_512()}
+_HASHES: dict[str, hashes.HashAlgorithm] = {**_SHA2, "sm3_256": hashes.SM3(), **_SHA3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class Quote:
 
 def parse_selection(text: str) -> Selection:
     """Read what a verifier demands, as ``sha256:10,11``. Raises ``SpecError``."""
-    match = re.fullmatch(r"([a-z0-9]+):([0-9]{1,2}(?:,[0-9]{1,2})*)", text, re.ASCII)
+    match = re.fullmatch(r"([a-z0-9_]+):([0-9]{1,2}(?:,[0-9]{1,2})*)", text, re.ASCII)
     pcrs = sorted(map(int, match[2].split(","))) if match else []
     if not match or match[1] not in BANKS or len(set(pcrs)) != len(pcrs) or pcrs[-1] >= PCRS:
         hint = f"one bank of {', '.join(BANKS)} and different PCRs from 0 to {PCRS - 1}"
@@ -118,12 +120,12 @@ def parse_signature(data: bytes) -> Signature:
     if scheme not in {tpm.RSASSA, tpm.RSAPSS, tpm.ECDSA}:
         raise UnsupportedEvidence(reader.place("sigAlg"), "RSASSA, RSAPSS or ECDSA", f"0x{scheme:04x}")
     number = reader.uint(2, "hash")
-    if number not in tpm.HASH_ALGS:
+    if number not in TPM_ALGS:
         raise UnsupportedEvidence(reader.place("hash"), f"one of {', '.join(_HASHES)}", f"0x{number:04x}")
     names = ("signatureR", "signatureS") if scheme == tpm.ECDSA else ("sig",)
     parts = tuple(reader.sized(name, 512) for name in names)
     reader.end()
-    return Signature(scheme=scheme, hash_alg=tpm.HASH_ALGS[number], parts=parts)
+    return Signature(scheme=scheme, hash_alg=TPM_ALGS[number], parts=parts)
 
 
 def check(
@@ -203,7 +205,10 @@ def _signature_findings(signature: Signature, signed: bytes, key: Key) -> list[F
 
 
 def _verifies(signature: Signature, signed: bytes, public: tpm.PublicKey) -> bool:
-    """Verify; each number must have exactly the size of the key, so that one signature has one encoding."""
+    """Verify; each number must have exactly the size of the key, so that one signature has one encoding.
+
+    Raises ``UnsupportedEvidence`` if this machine's OpenSSL does not have the hash.
+    """
     size = (public.key_size + 7) // 8
     if any(len(part) != size for part in signature.parts):
         return False
@@ -222,6 +227,9 @@ def _verifies(signature: Signature, signed: bytes, public: tpm.PublicKey) -> boo
             return False
     except InvalidSignature:
         return False
+    except UnsupportedAlgorithm as error:
+        expected = "a hash that this machine's OpenSSL can verify signatures with"
+        raise UnsupportedEvidence("quote.sig: hash", expected, signature.hash_alg) from error
     return True
 
 
@@ -255,9 +263,9 @@ def _sole_selection(attest: Attest) -> Selection | None:
         return None
     algorithm, bitmap = attest.selections[0]
     pcrs = _bits(bitmap)
-    if algorithm not in tpm.HASH_ALGS or len(bitmap) != _BITMAP or not pcrs:
+    if algorithm not in TPM_ALGS or len(bitmap) != _BITMAP or not pcrs:
         return None
-    return Selection(bank=tpm.HASH_ALGS[algorithm], pcrs=pcrs)
+    return Selection(bank=TPM_ALGS[algorithm], pcrs=pcrs)
 
 
 def _bits(bitmap: bytes) -> tuple[int, ...]:
@@ -265,7 +273,7 @@ def _bits(bitmap: bytes) -> tuple[int, ...]:
 
 
 def _show(algorithm: int, bitmap: bytes) -> str:
-    return f"{tpm.HASH_ALGS.get(algorithm, hex(algorithm))}:{','.join(map(str, _bits(bitmap)))} in {len(bitmap)} bytes"
+    return f"{TPM_ALGS.get(algorithm, hex(algorithm))}:{','.join(map(str, _bits(bitmap)))} in {len(bitmap)} bytes"
 
 
 def _yes_no(reader: Reader, field: str) -> bool:

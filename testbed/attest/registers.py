@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from testbed.attest.finding import Finding, FindingKind
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import BANKS
 
 PCRS = 24
 _ANYBODY = "anybody who can use the TPM"

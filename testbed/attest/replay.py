@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from testbed.attest.checked import Checked
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
-from testbed.attest.log.ima import HASHES, Entry, extension
+from testbed.attest.hashes import HASHES
+from testbed.attest.log.ima import Entry, extension
 from testbed.attest.log.stream import Run
 
 

@@ -5,7 +5,6 @@ Source: TPM 2.0 Library, Part 2 (structures) and Part 1, "Names". Integers are b
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
@@ -13,9 +12,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
+from testbed.attest.hashes import BANKS, HASHES, TPM_ALGS
 from testbed.errors import SpecError
 
-HASH_ALGS = {0x0004: "sha1", 0x000B: "sha256", 0x000C: "sha384", 0x000D: "sha512"}
 RSA, ECC, NULL = 0x0001, 0x0023, 0x0010
 RSASSA, RSAPSS, ECDSA = 0x0014, 0x0016, 0x0018
 CURVES: dict[int, ec.EllipticCurve] = {0x0003: ec.SECP256R1(), 0x0004: ec.SECP384R1(), 0x0005: ec.SECP521R1()}
@@ -75,14 +74,19 @@ class Key:
 
 def qualified_name(parent: bytes, name: bytes) -> bytes:
     """Return the qualified name of a key called ``name`` below a parent of qualified name ``parent``."""
-    return name[:2] + hashlib.new(HASH_ALGS[int.from_bytes(name[:2], "big")], parent + name).digest()
+    return name[:2] + _digest(name[:2], parent + name)
+
+
+def _digest(algorithm: bytes, data: bytes) -> bytes:
+    value: bytes = HASHES[TPM_ALGS[int.from_bytes(algorithm, "big")]](data).digest()
+    return value
 
 
 def parse_name(text: str) -> bytes:
     """Read a name in hex: algorithm and digest. Raises ``SpecError``."""
     raw = bytes.fromhex(text) if re.fullmatch(r"(?:[0-9a-fA-F]{2})+", text) else b""
-    algorithm = HASH_ALGS.get(int.from_bytes(raw[:2], "big"))
-    if algorithm is None or len(raw) != 2 + hashlib.new(algorithm).digest_size:
+    algorithm = TPM_ALGS.get(int.from_bytes(raw[:2], "big"))
+    if algorithm is None or len(raw) != 2 + BANKS[algorithm]:
         hint = "`tpm2_readpublic -c PARENT -q FILE` writes it"
         raise SpecError(f"qualified name: expected hex of an algorithm and its digest, got {text[:80]!r}", hint)
     return raw
@@ -114,8 +118,8 @@ def _public_area(area: bytes) -> Key:
     reader = Reader(area, "TPMT_PUBLIC")
     kind = reader.uint(2, "type")
     name_alg = reader.uint(2, "nameAlg")
-    if name_alg not in HASH_ALGS:
-        raise UnsupportedEvidence("nameAlg", "SHA-1 or SHA-2", f"0x{name_alg:04x}")
+    if name_alg not in TPM_ALGS:
+        raise UnsupportedEvidence("nameAlg", f"one of {', '.join(BANKS)}", f"0x{name_alg:04x}")
     attributes = reader.uint(4, "objectAttributes")
     reader.sized("authPolicy", 64)
     if reader.uint(2, "symmetric") != NULL:
@@ -128,7 +132,7 @@ def _public_area(area: bytes) -> Key:
     else:
         raise UnsupportedEvidence("type", "an RSA or ECC key", f"0x{kind:04x}")
     reader.end()
-    name = area[2:4] + hashlib.new(HASH_ALGS[name_alg], area).digest()
+    name = area[2:4] + _digest(area[2:4], area)
     return Key(public=public, name=name, scheme=scheme, scheme_hash=scheme_hash, attributes=attributes)
 
 
@@ -138,7 +142,7 @@ def _scheme(reader: Reader) -> tuple[int | None, str | None]:
         return None, None
     if scheme not in {RSASSA, RSAPSS, ECDSA}:
         raise UnsupportedEvidence(reader.place("scheme"), "RSASSA, RSAPSS, ECDSA or none", f"0x{scheme:04x}")
-    return scheme, HASH_ALGS.get(reader.uint(2, "scheme hash"), "unknown")
+    return scheme, TPM_ALGS.get(reader.uint(2, "scheme hash"), "unknown")
 
 
 def _rsa(reader: Reader) -> rsa.RSAPublicKey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,9 @@ from testbed.attest import quote
 from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
 from testbed.attest.causes import cause_notes
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
+from testbed.attest.hashes import BANKS, HASHES
 from testbed.attest.judge import Judge
-from testbed.attest.log.ima import BANKS, Entry
+from testbed.attest.log.ima import Entry
 from testbed.attest.quote import Attest, Quote, Selection
 from testbed.attest.registers import pcr_register, resettable_findings
 from testbed.attest.replay import Goal, Mark, Replay, replay_findings, take
@@ -260,7 +260,7 @@ def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
 
 
 def _digest_size(answer: Quote) -> int:
-    return hashlib.new(answer.signature.hash_alg).digest_size
+    return BANKS[answer.signature.hash_alg]
 
 
 def _goal(bundle: Bundle, attest: Attest, algorithm: str, selection: Selection) -> tuple[Goal, list[str]]:
@@ -278,7 +278,8 @@ def _quoted(values: Mapping[int, bytes], selection: Selection, algorithm: str, c
     size = BANKS[selection.bank]
     if any(len(values.get(pcr, b"")) != size for pcr in selection.pcrs):
         return False
-    return hashlib.new(algorithm, b"".join(values[pcr] for pcr in selection.pcrs)).digest() == composite
+    together: bytes = HASHES[algorithm](b"".join(values[pcr] for pcr in selection.pcrs)).digest()
+    return together == composite
 
 
 def _unattested(log: Log, replay: Replay) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from testbed import files
+from testbed.attest import hashes
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.log.ascii import Line, damaged, read_lines
 from testbed.attest.log.ima import Entry, parse_fields, read_entries, template_digest
@@ -161,10 +161,11 @@ def _take(log: _Log, entry: Entry, where: str) -> None:
         return
     try:
         fields = parse_fields(entry)
+        hashed = None if fields.buf is None else hashes.digest(fields.algorithm, fields.buf)
     except BadEvidence as error:
         _note(log, error.finding(where))
         return
-    if fields.buf is not None and hashlib.new(fields.algorithm, fields.buf).digest() != fields.digest:
+    if hashed is not None and hashed != fields.digest:
         expected, got = "the digest of field buf in field d-ng", fields.digest.hex()
         _note(log, Finding(kind=FindingKind.TEMPLATE_HASH, where=where, expected=expected, got=got))
         return

@@ -28,9 +28,10 @@ import evidence as b
 from testbed.attest import bundle, quote, tpm
 from testbed.attest.entries import parse
 from testbed.attest.finding import BadEvidence, FindingKind
+from testbed.attest.hashes import HASHES, TPM_ALGS
 from testbed.attest.log import ascii as ascii_log
 from testbed.attest.log import rules
-from testbed.attest.log.ima import HASHES, Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
+from testbed.attest.log.ima import Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy import reference as policy
 from testbed.attest.policy.log import from_entries
@@ -316,7 +317,7 @@ def run_signature(data: bytes) -> None:
 
 
 def _hash_number(name: str) -> bytes:
-    return next(number for number, known in tpm.HASH_ALGS.items() if known == name).to_bytes(2, "big")
+    return next(number for number, known in TPM_ALGS.items() if known == name).to_bytes(2, "big")
 
 
 def run_key(data: bytes) -> None:

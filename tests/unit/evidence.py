@@ -268,7 +268,9 @@ def sign(
     salt: int | None = None,
 ) -> bytes:
     """A TPMT_SIGNATURE. `salt`: bytes of salt for RSAPSS, as many as the digest has if not given."""
-    digest = {0x0004: hashes.SHA1(), 0x000B: hashes.SHA256(), 0x000C: hashes.SHA384(), 0x000D: hashes.SHA512()}[alg]
+    sha2 = {0x0004: hashes.SHA1(), 0x000B: hashes.SHA256(), 0x000C: hashes.SHA384(), 0x000D: hashes.SHA512()}
+    sha3 = {0x0027: hashes.SHA3_256(), 0x0028: hashes.SHA3_384(), 0x0029: hashes.SHA3_512()}
+    digest: hashes.HashAlgorithm = {**sha2, 0x0012: hashes.SM3(), **sha3}[alg]
     head = struct.pack(">HH", scheme, alg)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest)))

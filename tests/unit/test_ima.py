@@ -125,7 +125,7 @@ def test_malformed_fields(template: bytes, data: bytes, what: str) -> None:
         (b"d-ng|sig", DIGEST + b.field(b"")),  # no name
         (b"d-ng|n-ng|n-ng", DIGEST + NAME + NAME),
         (b"|".join([b"d-ng", b"n-ng", *[b"sig"] * 15]), DIGEST + NAME + 15 * b.field(b"")),
-        (b"ima-ng", b.field(b"streebog256:\0" + bytes(32)) + NAME),
+        (b"ima-ng", b.field(b"sm3-256:\0" + bytes(32)) + NAME),  # what the kernel called it while it had none
     ],
 )
 def test_unsupported_is_said(template: bytes, data: bytes) -> None:

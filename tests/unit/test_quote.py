@@ -205,7 +205,7 @@ def test_malformed_signature(sig: bytes) -> None:
         parse_signature(sig)
 
 
-@pytest.mark.parametrize("sig", [b"\0\x1a\0\x0b\0\0", b"\0\x14\0\x12\0\0"])
+@pytest.mark.parametrize("sig", [b"\0\x1a\0\x0b\0\0", b"\0\x14\0\x10\0\0"])
 def test_unsupported_signature(sig: bytes) -> None:
     with pytest.raises(UnsupportedEvidence):
         parse_signature(sig)
@@ -274,7 +274,7 @@ def test_keys_as_a_tpm_writes_them() -> None:
         PUBLIC[:-1],
         PUBLIC[:-1] + bytes([PUBLIC[-1] ^ 1]),
         PUBLIC.replace(b"\0\x23\0\x0b", b"\0\x08\0\x0b"),
-        PUBLIC.replace(b"\0\x23\0\x0b", b"\0\x23\0\x12"),
+        PUBLIC.replace(b"\0\x23\0\x0b", b"\0\x23\0\x10"),
         PUBLIC.replace(b"\0\x18\0\x0b", b"\0\x1a\0\x0b"),
         PUBLIC.replace(b"\0\3\0\x10", b"\0\x10\0\x10"),
         rsa_public(RSA, bits=1024),
@@ -310,7 +310,7 @@ def test_bad_nonce(text: str) -> None:
         parse_nonce(text)
 
 
-@pytest.mark.parametrize("text", ["", "000b", "000b" + "00" * 31, "0012" + "00" * 32])
+@pytest.mark.parametrize("text", ["", "000b", "000b" + "00" * 31, "0012" + "00" * 31, "0010" + "00" * 32])
 def test_bad_name(text: str) -> None:
     with pytest.raises(SpecError):
         tpm.parse_name(text)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from testbed.attest import quote, roster, tpm
 from testbed.attest.beats import Beat
 from testbed.attest.finding import Container
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import BANKS
 from testbed.attest.saved import state
 from testbed.attest.saved.containers import SavedContainer
 from testbed.attest.saved.resume import quote_findings

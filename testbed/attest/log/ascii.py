@@ -24,7 +24,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.log.ima import BANKS, Entry, fields_of, template_digest
+from testbed.attest.hashes import BANKS
+from testbed.attest.log.ima import Entry, fields_of, template_digest
 
 # A path has up to 4095 bytes, the fields beside it a few hundred.
 JOINED = 1 << 13

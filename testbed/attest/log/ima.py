@@ -14,9 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-
-BANKS = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
-HASHES = {"sha1": hashlib.sha1, "sha256": hashlib.sha256, "sha384": hashlib.sha384, "sha512": hashlib.sha512}
+from testbed.attest.hashes import BANKS, DIGESTS, HASHES
 
 # Fields of each template (`builtin_templates`). A kernel can also be given a list of fields (`ima_template_fmt=`),
 # which is then the template's name. Entries of any other template can be replayed, but not interpreted.
@@ -39,7 +37,7 @@ _MOST_FIELDS = 16
 # Template data of one entry. The longest are buffers: a kexec command line, a policy, a key, a device-mapper table.
 DATA_MAX = 1 << 24
 NO_DIGEST = bytes(20)
-_DIGESTS = {b"md5": 16, b"sha224": 28} | {name.encode(): size for name, size in BANKS.items()}
+_DIGESTS = {name.encode(): size for name, size in DIGESTS.items()}
 _DIGEST_TYPES = {b"ima", b"verity"}
 # What the kernel puts into `sig`: EVM_IMA_XATTR_DIGSIG, EVM_XATTR_PORTABLE_DIGSIG, IMA_VERITY_DIGSIG. The template's
 # name is in no hash, so this is what keeps an `ima-buf` entry from being passed off as a signed file.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 
+from testbed.attest.hashes import BANKS
 from testbed.attest.log.ascii import Line, read_lines
-from testbed.attest.log.ima import BANKS, template_digest
+from testbed.attest.log.ima import template_digest
 
 _HEX = string.digits.encode() + b"abcdef"
 _PRINTED = bytes(range(0x21, 0x7F))

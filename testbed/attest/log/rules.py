@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from testbed.attest.finding import Finding, FindingKind, counted
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import BANKS
 
 # What both prototypes hash: as many bytes as a pointer has (its `sizeof`), instead of the whole digest.
 POINTER = 8

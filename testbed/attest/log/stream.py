@@ -15,12 +15,13 @@ from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from testbed.attest.finding import BadEvidence
-from testbed.attest.log.ima import BANKS, NO_DIGEST, Cut, Entry, entry_at
+from testbed.attest.hashes import DIGESTS
+from testbed.attest.log.ima import NO_DIGEST, Cut, Entry, entry_at
 
 # Templates whose entries are split in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
 # the field of a signature that is not there.
 _ENDS = {b"ima-ng": b"", b"ima-sig": bytes(4)}
-_DIGESTS = {f"{name}:\0".encode(): size for name, size in BANKS.items()}
+_DIGESTS = {f"{name}:\0".encode(): size for name, size in DIGESTS.items()}
 _U32 = struct.Struct("<I")
 _CHUNK = 1 << 20
 # Bytes that are split at once: doubled if all of them had one shape, else twice the part that had.

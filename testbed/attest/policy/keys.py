@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import DIGESTS
 
-# The digests that a file can have, by their prefix: fs-verity has two algorithms.
-KINDS = BANKS | {f"verity:{name}": BANKS[name] for name in ("sha256", "sha512")}
-_PLAIN = "|".join(f"{name}:[0-9a-f]{{{2 * size}}}" for name, size in BANKS.items())
+# The digests that a file can have, by their prefix, and their bytes; fs-verity has two algorithms.
+_PLAIN_KINDS = {
+    name: DIGESTS[name] for name in ("sha1", "sha256", "sha384", "sha512", "sm3", "sha3-256", "sha3-384", "sha3-512")
+}
+KINDS = _PLAIN_KINDS | {f"verity:{name}": DIGESTS[name] for name in ("sha256", "sha512")}
+_PLAIN = "|".join(f"{name}:[0-9a-f]{{{2 * size}}}" for name, size in _PLAIN_KINDS.items())
 _ANY_KIND = "|".join(f"{kind}:[0-9a-f]{{{2 * size}}}" for kind, size in KINDS.items())
 PlainDigest = Annotated[str, Field(pattern=f"^({_PLAIN})$")]
 FileDigest = Annotated[str, Field(pattern=f"^({_ANY_KIND})$")]

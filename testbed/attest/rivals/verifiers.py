@@ -31,7 +31,8 @@ from testbed import shell
 from testbed.attest import quote, tpm
 from testbed.attest.bundle import LIMITS
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.log.ima import BANKS, Entry, parse_fields, read_entries
+from testbed.attest.hashes import BANKS
+from testbed.attest.log.ima import Entry, parse_fields, read_entries
 from testbed.attest.quote import Selection
 from testbed.errors import DeadlineExceeded, HostError
 from testbed.guest import Completed

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from testbed.attest.beats import Beats
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
+from testbed.attest.hashes import BANKS
 from testbed.attest.judge import Judge
-from testbed.attest.log.ima import BANKS
 from testbed.attest.quote import Attest, Selection
 from testbed.attest.registers import pcr_register
 from testbed.attest.replay import Mark, Replay

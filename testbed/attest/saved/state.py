@@ -15,7 +15,7 @@ from pathlib import Path
 from testbed import files
 from testbed.attest.beats import Beat
 from testbed.attest.entries.integrity import PARTS
-from testbed.attest.log.ima import BANKS
+from testbed.attest.hashes import BANKS
 from testbed.attest.quote import Selection
 from testbed.attest.registers import PCRS
 from testbed.attest.saved import containers

@@ -82,7 +82,7 @@ _LINES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
         "digest-unknown",
         "T60",
         "a digest of an unknown algorithm",
-        _ima(sized(b"wp512:\0" + bytes(64)) + _NAME),
+        _ima(sized(b"sha9-512:\0" + bytes(64)) + _NAME),
         (Kind.UNSUPPORTED,),
     ),
     (

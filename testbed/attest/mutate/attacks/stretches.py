@@ -153,7 +153,7 @@ _EXTENDED: tuple[tuple[str, str, Edit, Callable[[], list[Entry]], Sequence[str]]
     (
         "run-digest-unknown",
         "one has a digest of an unknown algorithm",
-        _put(7, _ng(sized(b"wp512:\0" + bytes(64)), sized(b"/usr/bin/a\0"))),
+        _put(7, _ng(sized(b"sha9-512:\0" + bytes(64)), sized(b"/usr/bin/a\0"))),
         _run,
         [Kind.UNSUPPORTED],
     ),
