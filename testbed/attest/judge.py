@@ -14,7 +14,7 @@ from testbed.attest.entries.launch import OUTCOMES
 from testbed.attest.entries.payload import parse_header
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Findings, UnsupportedEvidence
 from testbed.attest.log import rules
-from testbed.attest.log.ima import Entry, Fields, parse_fields, template_digest
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, Fields, parse_fields, template_digest
 from testbed.attest.policy.image import NO_PROGRAMS, Complaint
 from testbed.attest.roster import MOST, Roster
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
 
 Narrowed = tuple[tuple[str, ...], Complaint | None]
 
-_BOOT = b"boot_aggregate"
 # What root of the attested machine could log without end; what comes after is counted as a finding, not judged.
 MOST_TREES = MOST_NAMESPACED = 1 << 16
 MOST_PARTS = 1000
@@ -37,7 +36,7 @@ class Judge:
     ``found``: the findings about entries. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR,
     ``None`` if in an earlier verification; ``parts``: likewise the parts of the measurer, and where they were seen.
     ``beats``: by PCR. ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each
-    boot_aggregate is.
+    boot aggregate is.
     """
 
     policy: Policy | None = None
@@ -101,7 +100,7 @@ class Judge:
 
     def _file(self, entry: Entry, fields: Fields) -> None:
         """Judge IMA's own measurement of a file."""
-        if fields.name == _BOOT and self._room(len(self.boots), MOST_BOOTS, "boot_aggregate entries"):
+        if fields.name in BOOT_AGGREGATES and self._room(len(self.boots), MOST_BOOTS, "boot_aggregate entries"):
             self.boots.append(entry.where)
         if rules.is_namespaced(fields.name):
             if not self._room(len(self.namespaced), MOST_NAMESPACED, "lines with a namespace"):

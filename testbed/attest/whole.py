@@ -9,13 +9,12 @@ from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.judge import Judge
 from testbed.attest.log import rules
-from testbed.attest.log.ima import Entry, parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, parse_fields
 from testbed.attest.policy.image import some
 from testbed.attest.registers import pcr_register
 from testbed.attest.replay import Replay, take
 from testbed.attest.walk import log_entries
 
-_BOOT = b"boot_aggregate"
 _FIRST = "its first entry in a boot is boot_aggregate"
 
 
@@ -95,7 +94,7 @@ def _not_the_boot(replay: Replay, ima_pcr: int) -> Iterator[Finding]:
 def _is_boot(entry: Entry) -> bool:
     """Whether an entry is a boot aggregate. One that cannot be read has a finding of its own."""
     try:
-        return not entry.violation and parse_fields(entry).name == _BOOT
+        return not entry.violation and parse_fields(entry).name in BOOT_AGGREGATES
     except BadEvidence:
         return True
 

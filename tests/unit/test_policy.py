@@ -97,6 +97,8 @@ def test_accepted_is_what_the_kernel_writes(example: Policy) -> None:
         b.ima_old("/usr/bin/two_words", b"abc"),
         b.entry(10, b"ima-ngv2", b.digest_field(ABC, "verity:sha256") + b.field(b"/usr/bin/\xff%\0")),
         b.entry(10, b"ima-ngv2", b.digest_field(ABC, "ima:sha256") + b.field(b"/usr/bin/two_words\0")),
+        b.entry(10, b"ima-ng", b.digest_field(bytes(31) + b"\1") + b.field(b"boot_aggregate\0")),
+        b.entry(10, b"ima-ng", b.digest_field(bytes(31) + b"\1") + b.field(b"boot_aggregate_late\0")),
     ],
 )
 def test_a_file_of_the_host_is_accepted_whatever_its_template(example: Policy, log: bytes) -> None:
@@ -115,6 +117,8 @@ def test_a_file_of_the_host_is_accepted_whatever_its_template(example: Policy, l
         (Fields("sha256", ABC, b"/zzz"), FindingKind.UNKNOWN_FILE, ".*"),
         (Fields("sha256", ABC, b""), FindingKind.UNKNOWN_FILE, ".*"),
         (Fields("sha256", ABC, b"boot_aggregate"), FindingKind.WRONG_DIGEST, "sha256:0+1"),
+        (Fields("sha256", ABC, b"boot_aggregate_late"), FindingKind.WRONG_DIGEST, "sha256:0+1"),
+        (Fields("sha256", bytes(31) + b"\1", b"boot_aggregate_later"), FindingKind.UNKNOWN_FILE, ".*"),
         # not excused: listed, so judged by its digest; a line break; one that goes up again; one too long to be a path
         (Fields("sha256", ABC, b"/var/cache/known"), FindingKind.WRONG_DIGEST, "sha256:e3b0.*"),
         (Fields("sha256", ABC, b"/var/cache/a/x\ny"), FindingKind.UNKNOWN_FILE, ".*"),
@@ -475,6 +479,7 @@ def test_a_containers_file_is_never_excused_by_what_the_host_may_run() -> None:
         ('{"schema": 1, "host": {"files": {"/\\u0000": ["x"]}}}', "one spelling"),
         ('{"schema": 1, "host": {"files": {"/\\ud800": ["x"]}}}', "one spelling"),
         ('{"schema": 1, "host": {"files": {"boot_aggregate": ["x"]}}}', "'boot_aggregate'"),
+        ('{"schema": 1, "host": {"files": {"boot_aggregate_late": ["x"]}}}', "'boot_aggregate_late'"),
         ('{"schema": 1, "host": {"files": {"4026531840": ["x"]}}}', "'4026531840'"),
         ('{"schema": 1, "host": {"boot_aggregate": ["md5:00"]}}', "'host.boot_aggregate.0'"),
         ('{"schema": 1, "host": {"buffers": {"": []}}}', "'host.buffers"),

@@ -261,7 +261,7 @@ def test_a_log_is_taken_as_it_is() -> None:
     verity = b.entry(10, b"ima-ngv2", b.digest_field(bytes(32), "verity:sha256") + b.field(b"/v\0"))
     found = logged(
         b.ima_ng("boot_aggregate", b"one"),
-        b.ima_ng("boot_aggregate", b"two"),
+        b.ima_ng("boot_aggregate_late", b"two"),
         b.ima_ng("/a_b", b"1"),
         b.ima_sig("/a_b", b"2"),
         b.ima_ng("/a_b", b"1"),

@@ -47,6 +47,7 @@ def plain(count: int, template: bytes = b"ima-ng") -> list[bytes]:
 SPECIAL = [
     b.violation("/bin/v"),
     b.ima_ng("boot_aggregate", b""),
+    b.ima_ng("boot_aggregate_late", b""),
     b.ima_old("/bin/old", b""),
     b.ima_buf("ctr-start", b.ctr_start(b.libpod())),
     b.ima_sig("/bin/signed", b"", b"\x03" + bytes(30)),
@@ -107,7 +108,7 @@ def test_ordinary_entries_come_in_runs(template: bytes) -> None:
 
 
 def test_special_entries_are_in_no_run() -> None:
-    log = b"".join([*plain(10), SPECIAL[0], *plain(10), SPECIAL[1], *plain(10)])
+    log = b"".join([*plain(10), SPECIAL[0], *plain(10), SPECIAL[1], *plain(10), SPECIAL[2], *plain(10)])
     for item in read_runs(io.BytesIO(log), len(log)):
         if isinstance(item, Run):
             assert NO_DIGEST not in item.shown

@@ -197,8 +197,9 @@ def test_kernels_before_5_8_are_declared(tmp_path: Path) -> None:
     assert kinds(judged(directory, since=saved(verdict))) == []
 
 
-def test_another_boot_aggregate_is_told(tmp_path: Path) -> None:
-    lines = [*LINES, b.ima_ng("boot_aggregate", b"second"), b.ima_ng("/after", b"")]
+@pytest.mark.parametrize("name", ["boot_aggregate", "boot_aggregate_late"])
+def test_another_boot_aggregate_is_told(tmp_path: Path, name: str) -> None:
+    lines = [*LINES, b.ima_ng(name, b"second"), b.ima_ng("/after", b"")]
     verdict = judged(quoted(tmp_path / "1", lines))
     assert kinds(verdict) == []
     assert any("kexec" in note for note in verdict.notes)

@@ -34,6 +34,9 @@ _FIXED = {"iuid": 4, "igid": 4, "imode": 2}
 _DIGEST_FIELDS = ("d-ngv2", "d-ng", "d")
 _NAME_FIELDS = ("n-ng", "n")
 _MOST_FIELDS = 16
+# The entry with which each boot's log begins. Its name is the second one if the kernel was built to wait for a TPM
+# that is ready late (CONFIG_IMA_INIT_LATE_SYNC).
+BOOT_AGGREGATES = (b"boot_aggregate", b"boot_aggregate_late")
 # Template data of one entry. The longest are buffers: a kexec command line, a policy, a key, a device-mapper table.
 DATA_MAX = 1 << 24
 NO_DIGEST = bytes(20)

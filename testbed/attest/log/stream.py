@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from testbed.attest.finding import BadEvidence
 from testbed.attest.hashes import DIGESTS
-from testbed.attest.log.ima import NO_DIGEST, Cut, Entry, entry_at
+from testbed.attest.log.ima import BOOT_AGGREGATES, NO_DIGEST, Cut, Entry, entry_at
 
 # Templates whose entries are split in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
 # the field of a signature that is not there.
@@ -30,7 +30,7 @@ _HEAD = 24
 # How often the middle of a log is searched for an entry's template before giving up.
 _GUESSES = 100
 # A run has no boot aggregate, and no name that begins with a digit, which may be a namespace.
-_NAME = rb"(?!boot_aggregate\0)[^\x000-9][^\0]*+\0"
+_NAME = rb"(?!(?:%s)\0)[^\x000-9][^\0]*+\0" % b"|".join(map(re.escape, BOOT_AGGREGATES))
 
 
 class Source(Protocol):

@@ -44,7 +44,8 @@ class _Values(BaseModel):
 class Host(_Values):
     """What may run outside containers: by path as IMA logs it, the digests of the content (any of them will do).
 
-    `boot_aggregate`: digests of that entry. `buffers`: digests of what the kernel measures under an event name.
+    `boot_aggregate`: digests of that entry, or of `boot_aggregate_late`. `buffers`: digests of what the kernel measures
+    under an event name.
     `exclude`: patterns of whole paths; a file that is in no list is not complained about if one matches.
     """
 

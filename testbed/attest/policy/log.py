@@ -9,10 +9,10 @@ from typing import Any
 from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.identity import Place, believed, find_place
 from testbed.attest.finding import BadEvidence
-from testbed.attest.log.ima import Entry, Fields, parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, Fields, parse_fields
 from testbed.attest.policy.keys import KINDS
 from testbed.attest.policy.make import ANY, Files, MadePolicy, document, union
-from testbed.attest.policy.paths import BOOT_AGGREGATE, escape_path, is_host_name
+from testbed.attest.policy.paths import escape_path, is_host_name
 
 _NESTED = "/*"
 
@@ -54,7 +54,7 @@ class _Log:
             self.left_out[f"digests of {kind}, which a policy cannot have"] += 1
         elif fields.buf is not None and fields.name:
             _put(self._buffers, fields.name, digest)
-        elif fields.name == BOOT_AGGREGATE.encode():
+        elif fields.name in BOOT_AGGREGATES:
             self._aggregates.add(digest)
         elif not is_host_name(fields.name):
             self.left_out["names that a policy cannot have"] += 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from testbed.attest.log.ima import BOOT_AGGREGATES
 from testbed.errors import SpecError
 
-BOOT_AGGREGATE = "boot_aggregate"
 HINT = "docs/policy.md explains every key"
 _SHOWN = 80
 
@@ -62,4 +62,4 @@ def is_host_name(name: bytes) -> bool:
     """
     if b"/" in name:
         return name.startswith(b"/")
-    return not name[:1].isdigit() and name not in {b"", BOOT_AGGREGATE.encode()}
+    return not name[:1].isdigit() and name not in {b"", *BOOT_AGGREGATES}

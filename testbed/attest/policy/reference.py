@@ -19,7 +19,7 @@ from testbed.attest.entries.integrity import PARTS, ProgramEntry
 from testbed.attest.entries.launch import LaunchEntry
 from testbed.attest.entries.mounts import MountsEntry
 from testbed.attest.finding import Container, FindingKind
-from testbed.attest.log.ima import Fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Fields
 from testbed.attest.policy import file as policy_file
 from testbed.attest.policy.image import (
     Complaint,
@@ -35,10 +35,11 @@ from testbed.attest.policy.image import (
 )
 from testbed.attest.policy.keys import KINDS, Document, On
 from testbed.attest.policy.lint import NAME_MAX, compile_pattern, lint
-from testbed.attest.policy.paths import BOOT_AGGREGATE, is_host_name, path_bytes, shorten, wrong
+from testbed.attest.policy.paths import is_host_name, path_bytes, shorten, wrong
 from testbed.errors import SpecError
 
 _ANY = "*"
+_BOOT_NAMES = tuple(map(bytes.decode, BOOT_AGGREGATES))
 _LENGTH = struct.Struct("<I")
 # The field `d-ng` or `d-ngv2` up to the digest, and how long the digest is in hex, by what a policy writes before it.
 _HEADS = {kind: (_LENGTH.pack(len(kind) + 2 + size) + kind.encode() + b":\0", 2 * size) for kind, size in KINDS.items()}
@@ -49,10 +50,11 @@ _EXPECTED = f"digests, ALGORITHM:HEX (lower case; {', '.join(KINDS)})"
 class Policy:
     """A policy that has been checked.
 
-    ``accepted``: template data of the template `ima-ng` (`d-ng|n-ng`) of each file of the host and boot_aggregate, as
-    the kernel writes them; ``verity``: the same with `d-ngv2` of fs-verity digests, kept separate because no `ima-ng`
-    entry has them. Names are as IMA logs them: with an underscore for each space. ``cgroups``: paths that only the host
-    makes cgroups at. ``measurer``: digests of its parts, by their names; empty: any measurer. ``noted``: kinds of
+    ``accepted``: template data of the template `ima-ng` (`d-ng|n-ng`) of each file of the host and boot aggregate, as
+    the kernel writes them (the latter under the first of its names); ``verity``: the same with `d-ngv2` of fs-verity
+    digests, kept separate because no `ima-ng` entry has them. Names are as IMA logs them: with an underscore for each
+    space. ``cgroups``: paths that only the host makes cgroups at. ``measurer``: digests of its parts, by their names;
+    empty: any measurer. ``noted``: kinds of
     findings that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
     ``resettable``: PCRs that are relied on although they can be reset, with the reason. ``sha256``: of the policy's
     file, hex; empty for a policy that was not read from one.
@@ -76,12 +78,13 @@ class Policy:
         """Judge an entry of a file on the host, in any template; ``None`` if it is accepted."""
         typed = fields.digest_type == "verity"
         kind = f"verity:{fields.algorithm}" if typed else fields.algorithm
-        if _template(kind, fields.digest, fields.name) in (self.verity if typed else self.accepted):
+        name = BOOT_AGGREGATES[0] if fields.name in BOOT_AGGREGATES else fields.name
+        if _template(kind, fields.digest, name) in (self.verity if typed else self.accepted):
             return None
-        known = self._digests(fields.name)
+        known = self._digests(name)
         if known:
             return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
-        if self._excluded(fields.name):
+        if self._excluded(name):
             return None
         return self._unknown("a file that the policy lists for the host")
 
@@ -185,8 +188,7 @@ def parse_policy(data: bytes, where: str) -> Policy:
 
 def build_policy(document: Document, where: str) -> Policy:
     """Convert a policy's document into the form for look-ups. Raises ``SpecError``."""
-    name = BOOT_AGGREGATE.encode()
-    accepted = [_template(*_kind_and_digest(digest), name) for digest in document.host.boot_aggregate]
+    accepted = [_template(*_kind_and_digest(digest), BOOT_AGGREGATES[0]) for digest in document.host.boot_aggregate]
     verity: list[bytes] = []
     _add_host_files(document.host.files, where, accepted, verity)
     return Policy(
@@ -235,7 +237,7 @@ def _host_name(text: str, where: str) -> bytes:
     """Return a path as IMA logs it."""
     name = path_bytes(text, where, "host.files").replace(b" ", b"_")
     if not is_host_name(name):
-        hint = "begin the path with /; boot_aggregate has a key of its own beside `files`"
+        hint = f"begin the path with /; {' and '.join(_BOOT_NAMES)} are `host.boot_aggregate`, not files"
         raise wrong(where, "host.files", "whole paths, or names of files without a path", text, hint)
     return name
 

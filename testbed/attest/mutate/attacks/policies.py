@@ -10,7 +10,7 @@ from typing import Any
 
 from testbed.attest.entries.parse import FileEntry, parse_payload
 from testbed.attest.finding import FindingKind as Kind
-from testbed.attest.log.ima import Entry, parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, parse_fields
 from testbed.attest.mutate.engine.lines import (
     DIGEST,
     PATH,
@@ -50,7 +50,7 @@ def reference(honest: Honest) -> Document:
     for entry in honest.covered():
         if entry.pcr == IMA_PCR and not entry.violation and entry.template != b"ima-buf":
             fields = parse_fields(entry)
-            digests = boots if fields.name == b"boot_aggregate" else host.setdefault(escape_path(fields.name), [])
+            digests = boots if fields.name in BOOT_AGGREGATES else host.setdefault(escape_path(fields.name), [])
             digests.append(f"{fields.algorithm}:{fields.digest.hex()}")
     files: dict[str, list[str]] = {}
     for place in file_places(honest):
