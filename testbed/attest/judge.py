@@ -82,10 +82,10 @@ class Judge:
             self._add(_template_hash(entry, expected_hash.hex(), entry.digest.hex()))
         try:
             fields = parse_fields(entry)
-            if fields.buf is None:
+            if fields.of_file and (fields.buf is None or not fields.name.startswith(parse.PREFIX)):
                 self._file(entry, fields)
             else:
-                self._buffer(entry, fields, fields.buf)
+                self._buffer(entry, fields, fields.buf or b"")
         except BadEvidence as error:
             self._add(error.finding(entry.where, container=self._container_of(entry)))
 

@@ -80,11 +80,11 @@ def _log_entries(entries: Iterable[Entry]) -> Iterator[LogEntry]:
 def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | None:
     fields = parse_fields(entry)
     bound = fields.digest.hex()
-    if fields.buf is None:
+    if fields.of_file:
         path = os.fsdecode(fields.name)
         where = entry.where
         return Observed(where=where, pcr=entry.pcr, container=None, seq=None, path=path, digest=bound, bound=bound)
-    payload = payloads.parse_payload(fields.name, fields.buf)
+    payload = payloads.parse_payload(fields.name, fields.buf or b"")
     observed = partial(Observed, where=entry.where, pcr=entry.pcr, bound=bound)
     if isinstance(payload, payloads.ImageEntry):
         return observed(container=None, seq=None, path="", digest=payload.digest.hex(), what=What.IMAGE)

@@ -51,7 +51,7 @@ def rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...]
             fields = parse_fields(entry)
         except BadEvidence:
             continue  # judged when it was read
-        if entry.violation or fields.buf is not None or fields.name not in wanted:
+        if entry.violation or not fields.of_file or fields.name not in wanted:
             continue
         if len(known[fields.name]) < rules.CANDIDATES:
             known[fields.name][fields.digest] = None

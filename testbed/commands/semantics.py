@@ -161,11 +161,11 @@ def _take(log: _Log, entry: Entry, where: str) -> None:
         return
     try:
         fields = parse_fields(entry)
-        hashed = None if fields.buf is None else hashes.digest(fields.algorithm, fields.buf)
+        hashed = hashes.digest(fields.algorithm, fields.buf) if fields.buf else fields.digest
     except BadEvidence as error:
         _note(log, error.finding(where))
         return
-    if hashed is not None and hashed != fields.digest:
+    if hashed != fields.digest:
         expected, got = "the digest of field buf in field d-ng", fields.digest.hex()
         _note(log, Finding(kind=FindingKind.TEMPLATE_HASH, where=where, expected=expected, got=got))
         return
@@ -177,13 +177,13 @@ def _take(log: _Log, entry: Entry, where: str) -> None:
         digest=fields.digest,
         template=entry.template,
     )
-    if fields.buf is None and is_namespaced(fields.name):
+    if fields.of_file and is_namespaced(fields.name):
         log.namespaced.append(line)
         return
     key = (line.pcr, line.name if line.template == b"ima-buf" else b"", len(line.digest))
     first, count = log.counted.get(key, (line, 0))
     log.counted[key] = first, count + 1
-    if fields.buf is None and len(digests := log.plain.setdefault(fields.name, [])) < CANDIDATES:
+    if fields.of_file and len(digests := log.plain.setdefault(fields.name, [])) < CANDIDATES:
         digests.append(fields.digest)
 
 

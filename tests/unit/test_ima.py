@@ -149,6 +149,54 @@ def test_the_longer_templates() -> None:
     assert parse_fields(sole(b.entry(10, b"ima-modsig", DIGEST + NAME + absent))).others["d-modsig"] == b""
 
 
+NUMBERS = b"d-ng|n-ng|iuid|igid|imode"
+
+
+@pytest.mark.parametrize("template", [b"evm-sig", NUMBERS, b"d-ng|imode|n-ng|sig|modsig|d-modsig"])
+@pytest.mark.parametrize("name", [b"boot_aggregate", b"boot_aggregate_late", b"kernel_version", b"/keyring"])
+def test_an_entry_without_a_file_has_nothing_in_the_fields_of_an_inode(template: bytes, name: bytes) -> None:
+    """The boot aggregate, and buffers under a rule with `template=evm-sig`."""
+    written = {"d-ng": DIGEST, "n-ng": b.field(name + b"\0")}
+    names = ima.fields_of(template) or ()
+    entry = sole(b.entry(10, template, b"".join(written.get(field, b.field(b"")) for field in names)))
+    fields = parse_fields(entry)
+    assert (fields.name, fields.digest) == (name, bytes(32))
+    assert not any(fields.others.values())
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "what"),
+    [
+        (NUMBERS, (b"", bytes(4), bytes(2)), "field iuid: expected 4 bytes, got 0"),
+        (NUMBERS, (bytes(4), bytes(4), b""), "field imode: expected 2 bytes, got 0"),
+        (NUMBERS, (b"", b"", b"\1"), "field iuid: expected 4 bytes, got 0"),
+        (b"d-ng|n-ng|sig|iuid", (b"\3sig", b""), "field sig: expected nothing"),
+        (b"d-ng|n-ng|imode|xattrnames", (b"", b"a"), "field xattrnames: expected nothing"),
+        (b"d-ng|n-ng|igid|modsig", (b"", b"a"), "field modsig: expected nothing"),
+        (b"evm-sig", (b"\5sig", b"", b"", b"", b"", b"", b""), "field evmsig: expected nothing"),
+    ],
+)
+def test_a_part_of_an_inode_is_malformed(template: bytes, values: tuple[bytes, ...], what: str) -> None:
+    with pytest.raises(BadEvidence, match=re.escape(what)):
+        parse_fields(sole(b.entry(10, template, DIGEST + NAME + b"".join(map(b.field, values)))))
+
+
+def test_no_buffer_is_empty() -> None:
+    """A file that is measured by a template with `buf` (`ima_template=ima-buf`) leaves it empty."""
+    assert parse_fields(sole(b.ima_buf("/x", b""))).of_file
+    assert parse_fields(sole(b.ima_ng("/x", b""))).of_file
+    assert not parse_fields(sole(b.ima_buf("/x", b"1"))).of_file
+
+
+def test_a_violation_of_an_older_kernel_can_be_read() -> None:
+    """It has 20 zeros for the digest, whatever the algorithm (IMA_DIGEST_SIZE)."""
+    data = b.digest_field(bytes(20)) + NAME
+    assert parse_fields(sole(b.entry(10, b"ima-ng", data, digest=bytes(20)))).name == b"/x"
+    for digest, shown in ((bytes(20), b"\1" * 20), (bytes(19) + b"\1", bytes(20)), (bytes(21), bytes(20))):
+        with pytest.raises(BadEvidence, match="32 bytes of sha256"):
+            parse_fields(sole(b.entry(10, b"ima-ng", b.digest_field(digest) + NAME, digest=shown)))
+
+
 @pytest.mark.parametrize("size", [16, 20])
 def test_a_template_that_is_a_list_of_fields(size: int) -> None:
     """As `ima_template_fmt=` makes it: its lengths and terminators are those of the new templates."""

@@ -268,6 +268,27 @@ def test_what_a_policy_tolerates_is_counted(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("template", "empty"), [(b"evm-sig", 7), (b"d-ng|n-ng|iuid|igid|imode", 3), (b"ima-buf", 1), (b"d-ng|n-ng|buf", 1)]
+)
+def test_a_boot_with_any_template_begins_with_an_entry_of_no_file(tmp_path: Path, template: bytes, empty: int) -> None:
+    """`ima_template=` or `ima_template_fmt=`: the kernel has no inode for the boot aggregate, so nothing to write."""
+    head = b.digest_field(hashlib.sha256(b"aggregate").digest()) + b.field(b"boot_aggregate\0")
+    boot = b.entry(10, template, head + b.field(b"") * empty)
+    lines = [boot, *LINES[1:]]
+    assert LINES[0] == b.ima_ng("boot_aggregate", b"aggregate")
+    directory = quoted(tmp_path / "1", lines)
+    assert kinds(judged(directory)) == []
+    assert kinds(judged(directory, policy=policy())) == []
+    assert any("kexec" in note for note in judged(quoted(tmp_path / "2", [*lines, boot])).notes)
+
+
+def test_a_violation_of_an_older_kernel_is_named(tmp_path: Path) -> None:
+    line = b.entry(10, b"ima-ng", b.digest_field(bytes(20)) + b.field(b"/bin/v\0"), digest=bytes(20))
+    (finding,) = judged(quoted(tmp_path, [*LINES, line])).findings
+    assert finding.got == "a violation; the (unproven) name is b'/bin/v'"
+
+
 def test_other_events_are_for_a_policy_to_judge(tmp_path: Path) -> None:
     event = b.ima_buf("kernel_version", b"6.12", pcr=10)
     directory = quoted(tmp_path / "1", [*LINES, event])

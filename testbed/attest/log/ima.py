@@ -39,7 +39,8 @@ _MOST_FIELDS = 16
 BOOT_AGGREGATES = (b"boot_aggregate", b"boot_aggregate_late")
 # Template data of one entry. The longest are buffers: a kexec command line, a policy, a key, a device-mapper table.
 DATA_MAX = 1 << 24
-NO_DIGEST = bytes(20)
+IMA_DIGEST_SIZE = 20
+NO_DIGEST = bytes(IMA_DIGEST_SIZE)
 _DIGESTS = {name.encode(): size for name, size in DIGESTS.items()}
 _DIGEST_TYPES = {b"ima", b"verity"}
 # What the kernel puts into `sig`: EVM_IMA_XATTR_DIGSIG, EVM_XATTR_PORTABLE_DIGSIG, IMA_VERITY_DIGSIG. The template's
@@ -81,9 +82,10 @@ class Entry(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """What an entry's template data say. ``name`` has no terminator; ``buf`` is ``None`` except in ``ima-buf``.
+    """What an entry's template data say. ``name`` has no terminator.
 
-    ``others``: further fields as they are, by the kernel's name of the field.
+    ``buf`` is ``None`` if the template has no such field. ``others``: further fields as they are, by the kernel's name
+    of the field.
     """
 
     algorithm: str
@@ -93,6 +95,11 @@ class Fields(NamedTuple):
     sig: bytes = b""
     buf: bytes | None = None
     others: Mapping[str, bytes] = MappingProxyType({})
+
+    @property
+    def of_file(self) -> bool:
+        """Whether the digest is that of a file: the kernel measures no empty buffer, and leaves `buf` empty."""
+        return not self.buf
 
 
 def read_entries(log: bytes) -> Iterator[Entry]:
@@ -203,14 +210,13 @@ def parse_fields(entry: Entry) -> Fields:
     name_field = next((field for field in _NAME_FIELDS if field in values), None)
     if digest_field is None or name_field is None or len(values) != len(names):
         raise UnsupportedEvidence("template", "a digest and a name, each field once", ascii(entry.template.decode()))
-    digest_type, algorithm, digest = _digest(values.pop(digest_field), digest_field)
+    digest_type, algorithm, digest = _digest(values.pop(digest_field), digest_field, violation=entry.violation)
     name = _name(values.pop(name_field), terminated=True)
-    sig, buf = values.pop("sig", b""), values.pop("buf", None)
+    buf = values.pop("buf", None)
+    _check_sizes(values)
+    sig = values.pop("sig", b"")
     if sig and sig[0] not in _SIGNATURES:
         raise BadEvidence("field sig", f"nothing or a signature (first byte one of {_SIGNATURES})", f"{sig[0]}")
-    for field, size in _FIXED.items():
-        if len(values.get(field, bytes(size))) != size:
-            raise BadEvidence(f"field {field}", f"{size} bytes", f"{len(values[field])}")
     if modsig := values.get("d-modsig"):
         _digest(modsig, "d-ng")
     return Fields(algorithm, digest, name, digest_type, sig, buf, values)
@@ -232,8 +238,26 @@ def _split(data: bytes, names: tuple[str, ...]) -> list[bytes]:
     return values
 
 
-def _digest(value: bytes, field: str) -> tuple[str, str, bytes]:
-    """Parse a digest field: bare, or `sha256:`, zero byte, digest, or with a type before it, `verity:sha256:`."""
+def _check_sizes(values: Mapping[str, bytes]) -> None:
+    """Check the fields beside digest, name and buffer: numbers of an inode have a size, and an entry may have no file.
+
+    Where there is no file (boot_aggregate, a buffer) the kernel writes nothing into any of these fields, so one of them
+    cannot be there without the numbers (`ima_eventinodedac_init_common` and its neighbours, ima_template_lib.c).
+    """
+    numbers = [values[field] for field in _FIXED if field in values]
+    no_file = bool(numbers) and not any(numbers)
+    for field, value in values.items():
+        size = 0 if no_file else _FIXED.get(field, len(value))
+        if len(value) != size:
+            expected = "nothing, as in the fields of an inode" if no_file else f"{size} bytes"
+            raise BadEvidence(f"field {field}", expected, f"{len(value)} bytes")
+
+
+def _digest(value: bytes, field: str, *, violation: bool = False) -> tuple[str, str, bytes]:
+    """Parse a digest field: bare, or `sha256:`, zero byte, digest, or with a type before it, `verity:sha256:`.
+
+    In a violation it has zeros, and in older kernels 20 of them whatever the algorithm.
+    """
     if field == "d":
         bare = {size: name for name, size in _DIGESTS.items() if name in {b"md5", b"sha1"}}.get(len(value))
         if bare is None:
@@ -247,7 +271,7 @@ def _digest(value: bytes, field: str) -> tuple[str, str, bytes]:
     if size is None:
         known = ", ".join(sorted(map(bytes.decode, _DIGESTS)))
         raise UnsupportedEvidence("digest field", f"one of {known}", ascii(name[:40]))
-    if len(digest) != size:
+    if len(digest) != size and not (violation and digest == bytes(IMA_DIGEST_SIZE)):
         raise BadEvidence("digest field", f"{size} bytes of {name[:-1].decode()}", f"{len(digest)}")
     return kind.decode(), name[:-1].decode(), digest
 

@@ -52,7 +52,7 @@ class _Log:
             self._add_payload(payloads.parse_payload(fields.name, fields.buf))
         elif kind not in KINDS:
             self.left_out[f"digests of {kind}, which a policy cannot have"] += 1
-        elif fields.buf is not None and fields.name:
+        elif not fields.of_file and fields.name:
             _put(self._buffers, fields.name, digest)
         elif fields.name in BOOT_AGGREGATES:
             self._aggregates.add(digest)
