@@ -36,7 +36,7 @@ class Judge:
     ``found``: the findings about entries. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR,
     ``None`` if in an earlier verification; ``parts``: likewise the parts of the measurer, and where they were seen.
     ``beats``: by PCR. ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each
-    boot aggregate is.
+    boot aggregate is. ``unjudged``: number of kernel buffers, by PCR.
     """
 
     policy: Policy | None = None
@@ -46,6 +46,7 @@ class Judge:
     beats: dict[int, Beats] = field(default_factory=dict)
     namespaced: list[tuple[int, rules.Measured]] = field(default_factory=list)
     boots: list[str] = field(default_factory=list)
+    unjudged: Counter[int] = field(default_factory=Counter)
     tolerated: Counter[FindingKind] = field(default_factory=Counter)
     found: Findings = field(default_factory=Findings)
 
@@ -118,17 +119,18 @@ class Judge:
 
     def _buffer(self, entry: Entry, fields: Fields, buf: bytes) -> None:
         """Judge an ``ima-buf`` entry. Raises ``BadEvidence``."""
-        digest = hashes.digest(fields.algorithm, buf)
-        if digest != fields.digest:
+        if (digest := hashes.digest(fields.algorithm, buf)) != fields.digest:
             got = f"{fields.digest.hex()} in field d-ng"
             self._add(_template_hash(entry, f"{digest.hex()}, the {fields.algorithm} of field buf", got))
         if fields.name in parse.KINDS:
             self._ours(entry, parse.parse_payload(fields.name, buf))
             return
-        if self.policy is None or fields.name.startswith(parse.PREFIX):
-            known = ", ".join(map(bytes.decode, parse.KINDS))
-            raise UnsupportedEvidence("event", f"one of {known}", ascii(fields.name))
-        self._complain(self.policy.judge_buffer(fields), entry, _said(fields.name, fields.digest))
+        if fields.name.startswith(parse.PREFIX):
+            raise UnsupportedEvidence("event", f"one of {b', '.join(parse.KINDS).decode()}", ascii(fields.name))
+        if self.policy is None:
+            self.unjudged[entry.pcr] += 1
+        else:
+            self._complain(self.policy.judge_buffer(fields), entry, _said(fields.name, fields.digest))
 
     def _ours(self, entry: Entry, payload: parse.Payload) -> None:
         """Judge an entry of the measurer."""

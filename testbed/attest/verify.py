@@ -249,6 +249,9 @@ def _signer_notes(question: _Question) -> Iterator[str]:
 def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
     for kind, count in sorted(judge.tolerated.items()):
         yield f"tolerated by the policy: {counted(count, f'{kind} entry', f'{kind} entries')}"
+    for pcr in sorted(judge.unjudged.keys() & replay.reached.keys()):
+        buffers = counted(judge.unjudged[pcr], "buffer")
+        yield f"not judged, because there is no policy: {buffers} of the kernel on PCR {pcr} (keys, critical data)"
     if any(judge.roster.attested(replay.reached)) and not judge.last_beats(replay.reached):
         yield "the log has no ctr-beat: cannot tell whether the measurer was attached throughout"
     doubted = list(judge.roster.doubted(replay.reached))

@@ -363,7 +363,7 @@ OTHER_MNTNS = b.ima_buf("ctr-file", b.ctr_file(b"/bin/x", b"").replace((40265325
         ([START, b.ima_buf("ctr-violation", b.ctr_violation(b"/x"))], FindingKind.VIOLATION, Judgement.UNTRUSTED),
         ([b.ima_buf("ctr-violation", b"")], FindingKind.MALFORMED, Judgement.MALFORMED),
         ([b.entry(10, b"dep", b"?")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
-        ([b.ima_buf("kexec-cmdline", b"")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
+        ([b.ima_buf("kexec-cmdline", b"quiet")], None, Judgement.TRUSTED),
         ([b.ima_buf("ctr-later", b"")], FindingKind.UNSUPPORTED, Judgement.UNTRUSTED),
         ([b.ima_buf("ctr-image", b.ctr_image(b"d" * 32))], None, Judgement.TRUSTED),
         ([START, WRONG_BUF], FindingKind.TEMPLATE_HASH, Judgement.UNTRUSTED),

@@ -292,14 +292,29 @@ def test_a_violation_of_an_older_kernel_is_named(tmp_path: Path) -> None:
 def test_other_events_are_for_a_policy_to_judge(tmp_path: Path) -> None:
     event = b.ima_buf("kernel_version", b"6.12", pcr=10)
     directory = quoted(tmp_path / "1", [*LINES, event])
-    assert kinds(judged(directory)) == ["unsupported"]
+    note = "not judged, because there is no policy: 1 buffer of the kernel on PCR 10 (keys, critical data)"
+    assert (kinds(judged(directory)), note in judged(directory).notes) == ([], True)
     host = {"buffers": {"kernel_version": ["sha256:" + hashlib.sha256(b"6.12").hexdigest()]}}
     assert "unsupported" not in kinds(judged(directory, policy=policy(host=host)))
     assert "wrong-digest" in kinds(
         judged(directory, policy=policy(host={"buffers": {"kernel_version": ["sha256:" + 64 * "0"]}}))
     )
     ours = quoted(tmp_path / "2", [*LINES, b.ima_buf("ctr-nothing", b"6.12")])
-    assert kinds(judged(ours, policy=policy())) == ["unsupported"]
+    assert kinds(judged(ours, policy=policy())) == kinds(judged(ours)) == ["unsupported"]
+
+
+def test_a_buffer_without_a_policy_is_authentic_and_not_judged(tmp_path: Path) -> None:
+    """A note for each PCR counts what is attested; a buffer with another digest is a finding as ever."""
+    events = [b.ima_buf(name, name.encode()) for name in ("dm_table_load", "selinux-state", ".ima")]
+    tail = [b.ima_buf("kernel_version", b"6.12", pcr=10)]
+    verdict = judged(quoted(tmp_path / "1", [*LINES, *events], tail))
+    assert kinds(verdict) == ["unattested"]
+    assert [note for note in verdict.notes if "no policy" in note] == [
+        "not judged, because there is no policy: 3 buffers of the kernel on PCR 11 (keys, critical data)"
+    ]
+    assert not any("no policy" in note for note in judged(tmp_path / "1", policy=policy()).notes)
+    lying = b.entry(10, b"ima-buf", b.buf_data("kernel_version", b"6.12")[:-4] + b"6.13")
+    assert kinds(judged(quoted(tmp_path / "2", [*LINES, lying]))) == ["template-hash"]
 
 
 def test_beats_are_of_no_container_and_joins_of_theirs(tmp_path: Path) -> None:
