@@ -122,9 +122,10 @@ def _public_area(area: bytes) -> Key:
         raise UnsupportedEvidence("nameAlg", f"one of {', '.join(BANKS)}", f"0x{name_alg:04x}")
     attributes = reader.uint(4, "objectAttributes")
     reader.sized("authPolicy", 64)
-    if reader.uint(2, "symmetric") != NULL:
+    if (symmetric := reader.uint(2, "symmetric")) != NULL:
         reader.take(4, "symmetric key bits and mode")
     scheme, scheme_hash = _scheme(reader)
+    _check_restricted(kind, attributes, symmetric, scheme)
     if kind == RSA:
         public: PublicKey = _rsa(reader)
     elif kind == ECC:
@@ -134,6 +135,22 @@ def _public_area(area: bytes) -> Key:
     reader.end()
     name = area[2:4] + _digest(area[2:4], area)
     return Key(public=public, name=name, scheme=scheme, scheme_hash=scheme_hash, attributes=attributes)
+
+
+def _check_restricted(kind: int, attributes: int, symmetric: int, scheme: int | None) -> None:
+    """Refuse a restricted signing key that no TPM makes: its one scheme is fixed, and it protects no other key.
+
+    Source: Part 2, TPMS_RSA_PARMS, TPMS_ECC_PARMS and TPMT_SYM_DEF_OBJECT.
+    """
+    if attributes & RESTRICTED and attributes & SIGN:
+        schemes = {RSA: (RSASSA, RSAPSS), ECC: (ECDSA,)}.get(kind, (scheme,))
+        if scheme not in schemes:
+            expected = (
+                "RSASSA or RSAPSS of an RSA key, ECDSA of an ECC key, as in every restricted signing key of a TPM"
+            )
+            raise BadEvidence("scheme", expected, "none" if scheme is None else f"0x{scheme:04x}")
+        if symmetric != NULL:
+            raise BadEvidence("symmetric", "none, as the key is for signing", f"0x{symmetric:04x}")
 
 
 def _scheme(reader: Reader) -> tuple[int | None, str | None]:

@@ -245,24 +245,55 @@ def test_a_pem_has_no_name() -> None:
 
 PUBLIC = b.tpm2b_public(ECC)
 WEAK = rsa.generate_private_key(65537, 1024)
+NO_SCHEME = b"\0\x10"
 
 
-def rsa_public(key: rsa.RSAPrivateKey, *, bits: int | None = None, symmetric: bytes = b"\0\x10") -> bytes:
-    """A TPM2B_PUBLIC with scheme RSASSA and SHA-256."""
-    area = struct.pack(">HHIH", 0x0001, 0x000B, 0x00050072, 0) + symmetric
-    area += struct.pack(">HHHI", 0x0014, 0x000B, bits or key.key_size, 0)
+AES_128_CFB = b"\0\x06\0\x80\0\x43"
+
+
+def rsa_public(
+    key: rsa.RSAPrivateKey,
+    *,
+    bits: int | None = None,
+    symmetric: bytes = b"\0\x10",
+    scheme: bytes = b"\0\x14\0\x0b",
+    attributes: int = 0x00050072,
+) -> bytes:
+    """A TPM2B_PUBLIC, with scheme RSASSA and SHA-256 if no other is given."""
+    area = struct.pack(">HHIH", 0x0001, 0x000B, attributes, 0) + symmetric + scheme
+    area += struct.pack(">HI", bits or key.key_size, 0)
     return b.sized(area + b.sized(key.public_key().public_numbers().n.to_bytes(key.key_size // 8, "big")))
 
 
 def test_keys_as_a_tpm_writes_them() -> None:
     key = tpm.load_key(rsa_public(RSA))
     assert (key.public, key.scheme, key.scheme_hash) == (RSA.public_key(), tpm.RSASSA, "sha256")
-    assert tpm.load_key(rsa_public(RSA, symmetric=b"\0\x06\0\x80\0\x43")).public == RSA.public_key()
-    no_scheme = PUBLIC.replace(b"\0\x18\0\x0b", b"\0\x10")[2:]
-    assert tpm.load_key(b.sized(no_scheme)).scheme is None
+    storage = rsa_public(RSA, symmetric=AES_128_CFB, scheme=NO_SCHEME, attributes=0x00030072)
+    assert tpm.load_key(storage).public == RSA.public_key()
+    for unrestricted in (0x00040072, 0x00020072, 0x00060072):
+        assert tpm.load_key(rsa_public(RSA, scheme=NO_SCHEME, attributes=unrestricted)).scheme is None
+        no_scheme = b.tpm2b_public(ECC, attributes=unrestricted).replace(b"\0\x18\0\x0b", NO_SCHEME)[2:]
+        assert tpm.load_key(b.sized(no_scheme)).scheme is None
     with_kdf = PUBLIC.replace(b"\0\3\0\x10", b"\0\3\0\x20\0\x0b")[2:]
     assert tpm.load_key(b.sized(with_kdf)).public == ECC.public_key()
     assert tpm.load_key(b"\n" + b.pem(RSA)).name is None
+
+
+@pytest.mark.parametrize(
+    ("ak", "what"),
+    [
+        (rsa_public(RSA, scheme=NO_SCHEME), "scheme: expected RSASSA or RSAPSS of an RSA key.*, got none"),
+        (rsa_public(RSA, scheme=NO_SCHEME, attributes=0x00070072), "scheme: .* got none"),
+        (b.sized(PUBLIC.replace(b"\0\x18\0\x0b", NO_SCHEME)[2:]), "scheme: .* got none"),
+        (rsa_public(RSA, scheme=b"\0\x18\0\x0b"), "scheme: .* got 0x0018"),
+        (PUBLIC.replace(b"\0\x18\0\x0b", b"\0\x14\0\x0b"), "scheme: .* got 0x0014"),
+        (PUBLIC.replace(b"\0\x18\0\x0b", b"\0\x16\0\x0b"), "scheme: .* got 0x0016"),
+        (rsa_public(RSA, symmetric=AES_128_CFB), "symmetric: expected none.*, got 0x0006"),
+    ],
+)
+def test_a_restricted_signing_key_that_no_tpm_makes(ak: bytes, what: str) -> None:
+    with pytest.raises(SpecError, match=what):
+        tpm.load_key(ak)
 
 
 @pytest.mark.parametrize(
