@@ -166,11 +166,12 @@ def _resettable(text: str) -> tuple[int, str]:
 
 
 def _by_pcr(option: str, pairs: Iterable[tuple[int, Value]]) -> dict[int, Value]:
-    """Return values by PCR. Raises ``SpecError`` if one PCR is given two values."""
+    """Return values by PCR. The same value twice is harmless; of two values nobody knows which is meant."""
     values: dict[int, Value] = {}
     for number, value in pairs:
         if values.setdefault(number, value) != value:
-            raise SpecError(f"{option}: expected one value for PCR {number}, got two")
+            got = " and ".join(one.hex() if isinstance(one, bytes) else f"{one}" for one in (values[number], value))
+            raise SpecError(f"{option}: expected one value of PCR {number}, got {got}", "give each PCR once")
     return values
 
 

@@ -514,6 +514,13 @@ def test_a_trusted_verdict_with_a_policy_says_no_more_than_that(tmp_path: Path, 
         (["--start", "11"], "expected PCR=HEX"),
         (["--start", "24=" + 64 * "0"], "expected PCR=HEX"),
         (["--start", "11=00"], "expected 32 bytes"),
+        (["--start", "11=" + 64 * "0", "--start", "11=" + 64 * "1"], "expected one value of PCR 11"),
+        (["--allow-resettable", "16=a", "--allow-resettable", "16=b"], "PCR 16, got a and b"),
+        (["--allow-resettable", "10=a"], "expected a PCR from 16 to 23"),
+        (["--allow-resettable", "16="], "= and a reason"),
+        (["--ima-pcr", "24"], "ima-pcr"),
+        (["--rejudge"], "expected --since"),
+        (["--start", "9=00", "--start", "10=" + 64 * "0", "--start", "09=01"], "PCR 9, got 00 and 01"),
         (["--firmware", "xyz"], "up to 16 hex digits"),
         (["--policy", "/nonexistent"], "nonexistent"),
         (["--since", "/"], "plain file"),
@@ -528,6 +535,8 @@ def test_wrong_arguments(asked: list[object], words: list[str], what: str) -> No
 
 def test_firmware_and_start_reach_the_judge(asked: list[object]) -> None:
     assert call(*asked, "--firmware", "2019102300163636", "--start", "11=" + 64 * "0").exit_code == 0
+    twice = ["--start", "11=" + 64 * "0", "--start", "11=" + 64 * "0", "--start", "10=" + 64 * "0"]
+    assert call(*asked, *twice).exit_code == 0
     done = call(*asked, "--firmware", "0x1")
     assert done.exit_code == 1
     assert "quote-signer" in done.output
