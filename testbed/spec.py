@@ -167,7 +167,9 @@ def load(
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not TOML: {error}", "fix that line") from error
     wishes = [_override(option) for option in overrides]
-    for wish in wishes:
+    for at, wish in enumerate(wishes):
+        if other := next((one for one in wishes[:at] if one.key == wish.key and one.value != wish.value), None):
+            raise SpecError(f"{other.option} and {wish.option}: expected one value of a key", "give each key once")
         _put(table, wish)
     _add_words(table, path, kernel_args)
     _add_policies(table, path, ima_policies)

@@ -158,8 +158,8 @@ def test_an_option_takes_the_place_of_a_key(tmp_path: Path) -> None:
     options = (
         "machine.vcpus=2",
         'name = "other"',
-        "blocks=9",
         "blocks=3",
+        "blocks = 3",
         'workloads=["a", "b"]',
         "machine.memory_mib=600",
     )
@@ -179,6 +179,7 @@ def test_an_option_takes_the_place_of_a_key(tmp_path: Path) -> None:
         ("blocks=", "not TOML"),
         ("blocks=3\nseed=1", "more than one value"),
         ("blocks=0", "key 'blocks'"),
+        ("seed=3", "--set seed=2 and --set seed=3: expected one value of a key"),
         ("blocks.x=1", "key 'blocks'"),
         ("machine=3", "key 'machine'"),
         ("machine.vcpus=99", "key 'machine.vcpus'"),
