@@ -331,6 +331,7 @@ def test_what_a_policy_cannot_have_is_left_out_and_said() -> None:
         b.ima_buf("ctr-violation", b.ctr_violation(b"/x")),
         b.ima_ng("4026532500:/bin/sh", b"1", pcr=11),
         b.ima_ng("4026532500", b"1", pcr=11),
+        b.ima_ng("12345", b"1"),
         b.ima_ng("", b"1"),
         b.ima_buf("", b"1"),
         b.entry(10, b"ima-ng", b.digest_field(bytes(16), "md5") + b.field(b"/m\0")),
@@ -338,7 +339,7 @@ def test_what_a_policy_cannot_have_is_left_out_and_said() -> None:
         b.ima_buf("ctr-file", b.ctr_file(b"", b"1", flags=1)),
         b.ima_buf("ctr-file", b"not ours"),
     )
-    assert found.document["host"]["files"] == {}
+    assert found.document["host"]["files"] == {"12345": [sha(b"1")]}
     text = "\n".join(found.notes)
     assert "left out: 2 violations" in text
     assert "left out: 4 names that a policy cannot have" in text

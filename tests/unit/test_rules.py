@@ -240,7 +240,14 @@ def test_a_digest_of_no_rule() -> None:
     assert "no known rule" in found.findings[0].got
 
 
-@pytest.mark.parametrize("name", [b"/bin/x", b"boot_aggregate", b"12a:/x", b":/x", b"12:x", b"40265329810:/x", b""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"/bin/x", b"boot_aggregate", b"12a:/x", b":/x", b"12:x", b"40265329810:/x", b""),
+        # Files without a path.
+        *(b"0", b"12345", b"402653298", b"3999999999", b"9999999999", b"12345:", b"4026532981:", b"4026532981 "),
+    ],
+)
 def test_names_that_are_not_namespaced(name: bytes) -> None:
     assert not is_namespaced(name)
     assert path_of(name) is None
@@ -250,6 +257,10 @@ def test_names_that_are_not_namespaced(name: bytes) -> None:
 def test_names_that_are() -> None:
     assert split_name(b"4026532981:/a:b\n/c") == (NS, b"/a:b\n/c")
     assert split_name(NS) == (NS, None)
+    assert split_name(b"4026531832") == (b"4026531832", None)
+    assert split_name(b"4294967295") == (b"4294967295", None)
+    # Nothing else has `:/`: neither a path, nor the name of a file without one.
+    assert split_name(b"12345:/x") == (b"12345", b"/x")
     assert path_of(NS + b":/x") == b"/x"
 
 

@@ -205,17 +205,21 @@ def test_another_boot_aggregate_is_told(tmp_path: Path, name: str) -> None:
     assert any("kexec" in note for note in verdict.notes)
 
 
+FILES = {"/usr/bin/signed": b"signed"}
+FILES |= {f"/usr/bin/host-{seq}-{n}": f"host {seq} {n}".encode() for seq in (1, 2) for n in range(20)}
+HOST: dict[str, Any] = {
+    "files": {path: ["sha256:" + hashlib.sha256(content).hexdigest()] for path, content in FILES.items()},
+    "boot_aggregate": ["sha256:" + hashlib.sha256(b"aggregate").hexdigest()],
+}
+
+
 def policy(**changes: Any) -> Policy:
     """What `LINES` have: the host's files, and one image for both containers."""
-    host: dict[str, list[str]] = {"/usr/bin/signed": ["sha256:" + hashlib.sha256(b"signed").hexdigest()]}
-    for seq in (1, 2):
-        for n in range(20):
-            host[f"/usr/bin/host-{seq}-{n}"] = ["sha256:" + hashlib.sha256(f"host {seq} {n}".encode()).hexdigest()]
     image = {f"/usr/lib/file-{n}": ["sha256:" + hashlib.sha256(b"%d" % n).hexdigest()] for n in range(10)}
     image["/usr/bin/last"] = ["sha256:" + hashlib.sha256(b"last").hexdigest()]
     document: dict[str, Any] = {
         "schema": 1,
-        "host": {"files": host, "boot_aggregate": ["sha256:" + hashlib.sha256(b"aggregate").hexdigest()]},
+        "host": HOST,
         "images": {"app": {"files": image}},
         "containers": {"*": ["app"]},
     }
@@ -354,6 +358,16 @@ def test_lines_by_no_known_rule_and_of_no_content(tmp_path: Path) -> None:
     assert "no-content" in kinds(judged(quoted(tmp_path / "2", [b.BOOT, nothing])))
     # Past the quoted state nothing is said of it.
     assert kinds(judged(quoted(tmp_path / "3", LINES, [nothing]))) == ["unattested"]
+
+
+def test_a_file_whose_name_is_a_number_is_a_file(tmp_path: Path) -> None:
+    """It has no path, for its mount was detached; a policy can list it."""
+    directory = quoted(tmp_path, [*LINES, b.ima_ng("12345", b"x"), b.ima_ng("1_2", b"x")])
+    assert kinds(judged(directory)) == []
+    assert kinds(judged(directory, policy=policy())) == ["unknown-file"]
+    digest = ["sha256:" + hashlib.sha256(b"x").hexdigest()]
+    host = HOST | {"files": HOST["files"] | {"12345": digest, "1_2": digest}}
+    assert kinds(judged(directory, policy=policy(host=host))) == []
 
 
 def test_a_prototypes_line_is_explained_by_plain_lines_of_its_path_alone(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ POINTER = 8
 CANDIDATES = 64
 TRACKED = 1 << 16
 SHOWN = 100
-_NAMESPACED = re.compile(rb"([0-9]{1,10})(?::(/.*))?", re.DOTALL)
+_NAMESPACED = re.compile(rb"([0-9]{1,10}(?=:)|4[0-9]{9})(?::(/.*))?", re.DOTALL)  # alone: from 4026531832 on
 _ALGORITHMS = {"md5": 16, "sha224": 28} | BANKS
 
 

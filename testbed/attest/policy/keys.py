@@ -19,7 +19,7 @@ _ANY_KIND = "|".join(f"{kind}:[0-9a-f]{{{2 * size}}}" for kind, size in KINDS.it
 PlainDigest = Annotated[str, Field(pattern=f"^({_PLAIN})$")]
 FileDigest = Annotated[str, Field(pattern=f"^({_ANY_KIND})$")]
 ImageFileDigest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
-HostName = Annotated[str, Field(pattern="^(/|[^/0-9][^/]*$)")]
+HostName = Annotated[str, Field(pattern="^(/|[^/]+$)")]
 ImagePath = Annotated[str, Field(pattern="^/")]
 ImageName = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
 ContainerKey = Annotated[str, Field(pattern=r"^(\*|[0-9a-f]{64})(/\*)?$")]

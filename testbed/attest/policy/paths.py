@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.attest.log.ima import BOOT_AGGREGATES
+from testbed.attest.log.rules import is_namespaced
 from testbed.errors import SpecError
 
 HINT = "docs/policy.md explains every key"
@@ -58,8 +59,8 @@ def path_bytes(text: str, where: str, key: str) -> bytes:
 def is_host_name(name: bytes) -> bool:
     """Whether a host's file can have this name in the log: a path, or IMA's name for a file without a path.
 
-    A digit at the beginning can be a namespace's number; such a line is not a plain measurement.
+    A name that is the number of a namespace is not that of a plain measurement.
     """
     if b"/" in name:
         return name.startswith(b"/")
-    return not name[:1].isdigit() and name not in {b"", *BOOT_AGGREGATES}
+    return name not in {b"", *BOOT_AGGREGATES} and not is_namespaced(name)

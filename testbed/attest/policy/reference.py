@@ -237,7 +237,8 @@ def _host_name(text: str, where: str) -> bytes:
     """Return a path as IMA logs it."""
     name = path_bytes(text, where, "host.files").replace(b" ", b"_")
     if not is_host_name(name):
-        hint = f"begin the path with /; {' and '.join(_BOOT_NAMES)} are `host.boot_aggregate`, not files"
+        others = f"{' and '.join(_BOOT_NAMES)} are `host.boot_aggregate`, and the number of a namespace is no file"
+        hint = f"begin the path with /; {others}"
         raise wrong(where, "host.files", "whole paths, or names of files without a path", text, hint)
     return name
 
