@@ -187,6 +187,7 @@ def buffer(algorithm: str, digest: bytes, payload: bytes) -> bytes:
 
 def test_a_buffer_of_another_hash_is_compared_or_unsupported(tmp_path: Path) -> None:
     lines = [
+        b.BOOT,
         buffer("sha3-256", hashlib.sha3_256(b"1").digest(), b"1"),
         buffer("sha3-256", hashlib.sha3_256(b"1").digest(), b"2"),
         buffer("streebog512", bytes(64), b"3"),
@@ -194,11 +195,11 @@ def test_a_buffer_of_another_hash_is_compared_or_unsupported(tmp_path: Path) -> 
     values = {pcr: b.extended(b"".join(lines), pcr) for pcr in (10, 11)}
     found = judged(bundle(tmp_path, lines, 0x000B, values, 0x000B), "sha256").findings
     assert [(f.kind.value, f.where.split(" at ")[0]) for f in found if "event" not in f.where] == [
-        ("template-hash", "ima.bin: entry 2"),
-        ("unsupported", "ima.bin: entry 3"),
+        ("template-hash", "ima.bin: entry 3"),
+        ("unsupported", "ima.bin: entry 4"),
     ]
-    assert next(f for f in found if "entry 3" in f.where).got == "streebog512"
-    (tmp_path / "log").write_bytes(lines[2])
+    assert next(f for f in found if "entry 4" in f.where).got == "streebog512"
+    (tmp_path / "log").write_bytes(lines[3])
     done = CliRunner().invoke(command, [str(tmp_path / "log")])
     assert (done.exit_code, "unsupported: " in done.output, "streebog512" in done.output) == (1, True, True)
 

@@ -521,7 +521,7 @@ def test_a_bad_policy_is_refused_by_name(data: str | bytes, said: str) -> None:
     [
         "md5:" + "0" * 32,
         "sha224:" + "0" * 56,
-        "sm3:" + "0" * 64,
+        "sm4:" + "0" * 64,
         "sha256:" + "0" * 63,
         "sha256:" + "0" * 66,
         "sha256:" + "A" * 64,

@@ -112,7 +112,7 @@ _SIGNATURE_BYTES: tuple[tuple[str, str, Bytes, tuple[str, ...]], ...] = (
     ("signature-scheme-null", "the scheme id of no signature", _patch(0, "0010"), (Kind.UNSUPPORTED,)),
     ("signature-scheme-hmac", "the scheme id of HMAC", _patch(0, "0005"), (Kind.UNSUPPORTED,)),
     ("signature-hash-unknown", "the hash id of no hash", _patch(2, "0010"), (Kind.UNSUPPORTED,)),
-    ("signature-hash-sm3", "the hash id of SM3, whose digests are as long", _patch(2, "0012"), (Kind.QUOTE_SIGNATURE,)),
+    ("signature-hash-hmac", "the id of HMAC in place of a hash", _patch(2, "0005"), (Kind.UNSUPPORTED,)),
     ("signature-hash-sha1", "the hash id of SHA-1", _patch(2, "0004"), (Kind.QUOTE_DIGEST_ALG,)),
     (
         "signature-hash-swapped",

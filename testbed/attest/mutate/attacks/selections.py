@@ -83,7 +83,9 @@ _SELECTIONS = (
         selections=((0x000B, b""),),
         expect=Kind.MALFORMED,
     ),
-    _QuoteRequest(name="bank-unknown", summary="an unknown bank (SM3)", selections=((0x0012, b"\0\x0c\0"),)),
+    _QuoteRequest(
+        name="bank-unknown", summary="a bank of no hash (the id of HMAC)", selections=((0x0005, b"\0\x0c\0"),)
+    ),
     _QuoteRequest(
         name="selections-seventeen",
         summary="seventeen selections, more than a TPM has banks",
