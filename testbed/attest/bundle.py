@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from testbed import files
 from testbed.attest.finding import BadEvidence
 from testbed.attest.hashes import BANKS
+from testbed.attest.log.ima import USUAL, LogFormat
 from testbed.attest.log.stream import Source
 from testbed.attest.registers import PCRS
 from testbed.attest.strict_json import read_json
@@ -26,11 +27,11 @@ _PCR = re.compile(r"0|[1-9][0-9]?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogForm:
-    """The attester's claim about the form of ``ima.bin``, each part ``None`` if there is none.
+class LogClaim:
+    """The attester's claim about ``ima.bin``, ``digest`` and ``byte_order`` ``None`` if there is none.
 
-    ``digest``: the algorithm of the template digests in it; ``byte_order``: `little` or `big`. A false claim makes a
-    log that does not fit the quote. ``offset``: the byte of the whole log at which the file begins.
+    ``digest``, ``byte_order``: as in ``LogFormat``. A false claim makes a log that does not fit the quote. ``offset``:
+    the byte of the whole log at which the file begins.
     """
 
     digest: str | None = None
@@ -45,14 +46,15 @@ class Bundle:
     attest: bytes
     sig: bytes
     pcr_values: Mapping[int, bytes] | None
-    log: LogForm = LogForm()
+    log: LogClaim = LogClaim()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """An open log, or the part of one from byte ``begin`` on: positions in ``file`` are those in the whole log.
 
-    ``size``: where it ended when it was opened, in bytes of the whole log; ``changed``: when it last changed, in ns.
+    ``size``: where it ended when it was opened, in bytes of the whole log; ``changed``: when it last changed, in ns;
+    ``form``: how it is written.
     """
 
     file: Source
@@ -60,6 +62,7 @@ class Log:
     begin: int
     size: int
     changed: int
+    form: LogFormat = USUAL
 
     @contextmanager
     def reopened(self) -> Iterator[Source]:
@@ -87,12 +90,12 @@ def read_bundle(directory: Path) -> Bundle:
         attest=read_file(directory, "quote.attest"),
         sig=read_file(directory, "quote.sig"),
         pcr_values=_pcr_values(raw),
-        log=_log_form(raw.get("log", {})),
+        log=_log_claim(raw.get("log", {})),
     )
 
 
 @contextmanager
-def open_log(directory: Path, begin: int = 0) -> Iterator[Log]:
+def open_log(directory: Path, begin: int = 0, form: LogFormat = USUAL) -> Iterator[Log]:
     """Open ``ima.bin``, whose first byte is byte ``begin`` of the log.
 
     Raises ``BadEvidence`` if it is missing, not a plain file or too large.
@@ -105,7 +108,19 @@ def open_log(directory: Path, begin: int = 0) -> Iterator[Log]:
             begin=begin,
             size=begin + status.st_size,
             changed=status.st_ctime_ns,
+            form=form,
         )
+
+
+def log_format(claim: LogClaim, digest: str | None, byte_order: str | None) -> LogFormat:
+    """Return how a log is written: as declared, else as claimed, else as usual.
+
+    Raises ``BadEvidence`` if a claim is not what was declared.
+    """
+    for key, claimed, declared in (("digest", claim.digest, digest), ("byte_order", claim.byte_order, byte_order)):
+        if None not in {claimed, declared} and claimed != declared:
+            raise BadEvidence(f"bundle.json: log.{key}", f"{declared}, as you declared", f"{claimed}")
+    return LogFormat(digest or claim.digest or USUAL.digest, byte_order or claim.byte_order or USUAL.byte_order)
 
 
 def unchanged(log: Log) -> None:
@@ -162,7 +177,7 @@ def _pcr_values(raw: Mapping[str, Any]) -> dict[int, bytes] | None:
     return {int(pcr): bytes.fromhex(value) for pcr, value in values.items()}
 
 
-def _log_form(raw: Any) -> LogForm:
+def _log_claim(raw: Any) -> LogClaim:
     """Check the key ``log``. It changes how the log is read, so an unknown key in it is not ignored."""
     known = ("digest", "byte_order", "offset")
     _check("bundle.json: log", isinstance(raw, dict), "an object", raw)
@@ -173,7 +188,7 @@ def _log_form(raw: Any) -> LogForm:
     orders = (None, "little", "big")
     _check("bundle.json: log.byte_order", byte_order in orders, "little or big", byte_order)
     _check("bundle.json: log.offset", type(offset) is int and 0 <= offset < 1 << 63, "a number of bytes", offset)
-    return LogForm(digest=digest, byte_order=byte_order, offset=offset)
+    return LogClaim(digest=digest, byte_order=byte_order, offset=offset)
 
 
 def _check(where: str, good: bool, expected: str, got: object) -> None:

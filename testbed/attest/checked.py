@@ -6,7 +6,6 @@ the log: so other processes take blocks of it, and this one does too while it ha
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import struct
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
-from testbed.attest.hashes import BANKS
+from testbed.attest.hashes import BANKS, HASHES
 from testbed.attest.log.ima import Entry, extensions
 from testbed.attest.log.stream import Run, Source, read_runs, synchronize
 
@@ -70,10 +69,13 @@ Items = Iterator[Checked | Run | Entry]
 
 def check(run: Run, task: Task) -> Checked | None:
     """Return a run as checked; ``None`` if one of its entries has to be judged by itself."""
-    digests = tuple([hashlib.sha1(data).digest() for data in run.data])  # noqa: S324 - the log's format
-    if digests != run.shown or not (task.policy is None or task.policy.accepted.issuperset(run.fields)):
+    digest = HASHES[run.form.digest]
+    if tuple([digest(data).digest() for data in run.data]) != run.shown or not (
+        task.policy is None or task.policy.accepted.issuperset(run.fields)
+    ):
         return None
-    extended = extensions(run.data, task.bank, padded=task.padded)
+    same = run.form.digest == task.bank and not task.padded
+    extended = run.shown if same else extensions(run.data, task.bank, padded=task.padded)
     pcrs = set(run.pcrs)
     by_pcr = {pcr: tuple(compress(extended, run.pcrs.translate(_ONLY[pcr]))) for pcr in pcrs}
     return Checked(run.offset, run.end, by_pcr if len(pcrs) > 1 else dict.fromkeys(pcrs, tuple(extended)))
@@ -101,7 +103,7 @@ def checked_items(
 
 
 def _check_here(task: Task, offset: int, number: int, stop: int, enough: Callable[[], bool]) -> Items:
-    for item in read_runs(task.log.file, task.log.size, offset=offset, number=number, stop=stop):
+    for item in read_runs(task.log.file, task.log.size, offset=offset, number=number, stop=stop, form=task.log.form):
         yield (not enough() and check(item, task)) or item if isinstance(item, Run) else item
 
 
@@ -198,10 +200,10 @@ class _Workers:
         stop = min(start + BLOCK, self.task.log.size)
         segments: list[Checked] = []
         with suppress(BadEvidence):
-            offset = synchronize(file, start, stop) if block else start
+            offset = synchronize(file, start, stop, self.task.log.form) if block else start
             if offset is None:
                 return []
-            for item in read_runs(file, self.task.log.size, offset=offset, stop=stop):
+            for item in read_runs(file, self.task.log.size, offset=offset, stop=stop, form=self.task.log.form):
                 segment = check(item, self.task) if isinstance(item, Run) else None
                 if segment is not None:
                     segments.append(segment)

@@ -14,7 +14,8 @@ from testbed.attest.entries.launch import OUTCOMES
 from testbed.attest.entries.payload import parse_header
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Findings, UnsupportedEvidence
 from testbed.attest.log import rules
-from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, Fields, parse_fields, template_digest
+from testbed.attest.log.fields import Fields, parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, template_digest
 from testbed.attest.policy.image import NO_PROGRAMS, Complaint
 from testbed.attest.roster import MOST, Roster
 

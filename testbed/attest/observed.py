@@ -10,7 +10,8 @@ from functools import partial
 from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.launch import ARGS_CUT, NO_RUNTIME
 from testbed.attest.finding import BadEvidence, Container
-from testbed.attest.log.ima import Entry, parse_fields
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import Entry
 from testbed.measurers import ForeignLog, LogEntry, Measurer, Seen, What, arguments_text
 
 

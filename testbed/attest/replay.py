@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from testbed.attest.checked import Checked
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
-from testbed.attest.hashes import HASHES
+from testbed.attest.hashes import BANKS, HASHES
 from testbed.attest.log.ima import Entry, extension
 from testbed.attest.log.stream import Run
+from testbed.attest.quote import Attest, Selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,26 @@ class Replay:
         together = b"".join(self.values[pcr] for pcr in sorted(self.values))
         if HASHES[self.goal.algorithm](together).digest() == self.goal.composite:
             self.pending.clear()
+
+
+def find_goal(
+    values: Mapping[int, bytes] | None, attest: Attest, algorithm: str, selection: Selection
+) -> tuple[Goal, list[str]]:
+    """Return what the log must lead to. The attester's PCR values count only if their hash is in the quote."""
+    if values is not None and not _quoted(values, selection, algorithm, attest.digest):
+        note = "the bundle's pcr_values are not the quoted ones: the log was searched for one prefix instead"
+        return Goal(quoted=None, algorithm=algorithm, composite=attest.digest), [note]
+    quoted = None if values is None else {pcr: values[pcr] for pcr in selection.pcrs}
+    return Goal(quoted=quoted, algorithm=algorithm, composite=attest.digest), []
+
+
+def _quoted(values: Mapping[int, bytes], selection: Selection, algorithm: str, composite: bytes) -> bool:
+    """Each value must have the bank's size: otherwise bytes could move from one PCR to its neighbour under one hash."""
+    size = BANKS[selection.bank]
+    if any(len(values.get(pcr, b"")) != size for pcr in selection.pcrs):
+        return False
+    together: bytes = HASHES[algorithm](b"".join(values[pcr] for pcr in selection.pcrs)).digest()
+    return together == composite
 
 
 def replay_findings(replay: Replay) -> list[Finding]:

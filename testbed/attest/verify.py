@@ -9,15 +9,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from testbed.attest import quote
-from testbed.attest.bundle import Bundle, Log, open_log, read_bundle, unchanged
+from testbed.attest.bundle import Bundle, Log, log_format, open_log, read_bundle, unchanged
 from testbed.attest.causes import cause_notes
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
-from testbed.attest.hashes import BANKS, HASHES
+from testbed.attest.hashes import BANKS
 from testbed.attest.judge import Judge
 from testbed.attest.log.ima import Entry
 from testbed.attest.quote import Attest, Quote, Selection
 from testbed.attest.registers import pcr_register, resettable_findings
-from testbed.attest.replay import Goal, Mark, Replay, replay_findings, take
+from testbed.attest.replay import Mark, Replay, find_goal, replay_findings, take
 from testbed.attest.saved import resume
 from testbed.attest.saved.state import State
 from testbed.attest.tpm import Key, load_key
@@ -48,6 +48,8 @@ class _Question:
     policy: Policy | None
     begin: Mark
     ima_pcr: int
+    log_digest: str | None
+    byte_order: str | None
     resettable: Mapping[int, str]
     since: State | None
     recheck: bool
@@ -78,6 +80,8 @@ def verify(
     padded_sha1: bool = False,
     policy: Policy | None = None,
     ima_pcr: int = IMA_PCR,
+    log_digest: str | None = None,
+    byte_order: str | None = None,
     resettable: Mapping[int, str] = MappingProxyType({}),
     since: State | None = None,
     recheck: bool = False,
@@ -91,7 +95,8 @@ def verify(
     ``ak_parent``: the qualified name of the key's parent. ``firmware``: the TPM's firmwareVersion, if it is pinned.
     ``starts``: what PCRs held before the log's first entry, where it is not the value after a start of the machine.
     ``padded_sha1``: the kernel is older than 5.8 and extends other banks with SHA-1 and zeros. ``ima_pcr``: the PCR
-    that the kernel's IMA extends. ``resettable``: PCRs that are relied on although somebody can reset them, each with
+    that the kernel's IMA extends. ``log_digest``, ``byte_order``: how the log is written (``LogFormat``), if not as the
+    bundle says. ``resettable``: PCRs that are relied on although somebody can reset them, each with
     the reason. ``since``: what an earlier verification attested; this one continues there. ``recheck``: hash the log
     before it too. ``rejudge``: judge the log before it again; the policy may differ from the earlier one.
     ``make_state``: whether the verdict has the state that a later verification needs; it costs one more hash of the
@@ -111,6 +116,8 @@ def verify(
             key, demanded, starts or {}, since, policy=None if policy is None else policy.sha256, rejudge=rejudge
         ),
         ima_pcr=ima_pcr,
+        log_digest=log_digest,
+        byte_order=byte_order,
         resettable={**(policy.resettable if policy is not None else {}), **resettable},
         since=since,
         recheck=recheck,
@@ -150,7 +157,9 @@ def _judge_bundle(directory: Path, question: _Question) -> Verdict:
     ):
         note = "the log was not replayed: a part of it is missing"
         return Verdict(findings=(*answer.findings, *missing), notes=(note,))
-    with open_log(directory, bundle.log.offset) as log:
+    form = log_format(bundle.log, question.log_digest, question.byte_order)
+    resume.same_form(question.since, form)
+    with open_log(directory, bundle.log.offset, form) as log:
         verdict = _judge_log(log, question, signed)
         unchanged(log)
     return verdict
@@ -165,7 +174,7 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
         # PCRs.
         begin, since = resume.begin(question.key, selection, {}, None), None
         continued = None
-    goal, notes = _goal(signed.bundle, signed.attest, signed.quote.signature.hash_alg, selection)
+    goal, notes = find_goal(signed.bundle.pcr_values, signed.attest, signed.quote.signature.hash_alg, selection)
     replay = Replay(
         bank=selection.bank,
         goal=goal,
@@ -234,9 +243,10 @@ def attested_entries(directory: Path, verdict: Verdict) -> Iterator[Entry]:
 
     Raises ``BadEvidence``, also for a bundle that has only a part of the log.
     """
-    if offset := read_bundle(directory).log.offset:
-        raise BadEvidence("bundle.json: log.offset", "a whole log", f"one from byte {offset} on")
-    with open_log(directory) as log:
+    claim = read_bundle(directory).log
+    if claim.offset:
+        raise BadEvidence("bundle.json: log.offset", "a whole log", f"one from byte {claim.offset} on")
+    with open_log(directory, form=log_format(claim, None, None)) as log:
         yield from take(log_entries(log), verdict.attested)
 
 
@@ -264,25 +274,6 @@ def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
 
 def _digest_size(answer: Quote) -> int:
     return BANKS[answer.signature.hash_alg]
-
-
-def _goal(bundle: Bundle, attest: Attest, algorithm: str, selection: Selection) -> tuple[Goal, list[str]]:
-    """Return what the log must lead to. The attester's PCR values count only if their hash is in the quote."""
-    values = bundle.pcr_values
-    if values is not None and not _quoted(values, selection, algorithm, attest.digest):
-        note = "the bundle's pcr_values are not the quoted ones: the log was searched for one prefix instead"
-        return Goal(quoted=None, algorithm=algorithm, composite=attest.digest), [note]
-    quoted = None if values is None else {pcr: values[pcr] for pcr in selection.pcrs}
-    return Goal(quoted=quoted, algorithm=algorithm, composite=attest.digest), []
-
-
-def _quoted(values: Mapping[int, bytes], selection: Selection, algorithm: str, composite: bytes) -> bool:
-    """Each value must have the bank's size: otherwise bytes could move from one PCR to its neighbour under one hash."""
-    size = BANKS[selection.bank]
-    if any(len(values.get(pcr, b"")) != size for pcr in selection.pcrs):
-        return False
-    together: bytes = HASHES[algorithm](b"".join(values[pcr] for pcr in selection.pcrs)).digest()
-    return together == composite
 
 
 def _unattested(log: Log, replay: Replay) -> Iterator[Finding]:

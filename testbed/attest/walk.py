@@ -38,7 +38,7 @@ def walk(log: Log, replay: Replay, judge: Judge | None, processes: int | None) -
 def log_entries(log: Log, offset: int = 0, number: int = 0, stop: int | None = None) -> Iterator[Entry]:
     """Yield entries one by one, by a position of their own in the file."""
     with log.reopened() as file:
-        for item in read_runs(file, log.size, offset=offset, number=number, stop=stop):
+        for item in read_runs(file, log.size, offset=offset, number=number, stop=stop, form=log.form):
             if isinstance(item, Run):
                 yield from item.entries()
             else:

@@ -9,7 +9,8 @@ from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.judge import Judge
 from testbed.attest.log import rules
-from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, parse_fields
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry
 from testbed.attest.policy.image import some
 from testbed.attest.registers import pcr_register
 from testbed.attest.replay import Replay, take

@@ -15,7 +15,8 @@ from testbed import files
 from testbed.attest import hashes
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.log.ascii import Line, damaged, read_lines
-from testbed.attest.log.ima import Entry, parse_fields, read_entries, template_digest
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import Entry, read_entries, template_digest
 from testbed.attest.log.repair import repair
 from testbed.attest.log.rules import CANDIDATES, SHOWN, Audit, Group, Measured, audit, infer, is_namespaced, path_of
 from testbed.errors import EvidenceError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import click
 
 from testbed.attest.finding import Finding, FindingKind, counted
+from testbed.attest.hashes import BANKS
 from testbed.attest.quote import parse_nonce
 from testbed.attest.registers import PCRS, pcr_register
 from testbed.attest.saved.state import load_state
@@ -60,6 +61,16 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
     help="The PCR that IMA extends (CONFIG_IMA_MEASURE_PCR_IDX of the kernel).",
 )
 @click.option(
+    "--log-digest",
+    type=click.Choice(tuple(BANKS)),
+    help="The bank of the TPM whose hash the log's template digests are by, if not as the bundle says (or SHA-1).",
+)
+@click.option(
+    "--byte-order",
+    type=click.Choice(("little", "big")),
+    help="Byte order of the log, if not as the bundle says (or little).",
+)
+@click.option(
     "--allow-resettable",
     "resettable",
     multiple=True,
@@ -94,6 +105,8 @@ def command(
     starts: tuple[str, ...],
     padded_sha1: bool,
     ima_pcr: int,
+    log_digest: str | None,
+    byte_order: str | None,
     resettable: tuple[str, ...],
     policy: Path | None,
     since: Path | None,
@@ -120,6 +133,8 @@ def command(
             starts=_by_pcr("--start", map(_start, starts)),
             padded_sha1=padded_sha1,
             ima_pcr=ima_pcr,
+            log_digest=log_digest,
+            byte_order=byte_order,
             resettable=_by_pcr("--allow-resettable", map(_resettable, resettable)),
             policy=None if policy is None else _policy(policy),
             since=None if since is None else load_state(since),

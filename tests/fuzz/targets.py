@@ -31,7 +31,8 @@ from testbed.attest.finding import BadEvidence, FindingKind
 from testbed.attest.hashes import HASHES, TPM_ALGS
 from testbed.attest.log import ascii as ascii_log
 from testbed.attest.log import rules
-from testbed.attest.log.ima import Entry, Fields, encode, extension, parse_fields, read_entries, template_digest
+from testbed.attest.log.fields import Fields, parse_fields
+from testbed.attest.log.ima import Entry, encode, extension, read_entries, template_digest
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy import reference as policy
 from testbed.attest.policy.log import from_entries

@@ -48,6 +48,32 @@ def ima_old(path: str, content: bytes, pcr: int = 10) -> bytes:
     return struct.pack("<I", pcr) + shown + field(b"ima") + digest + field(name)
 
 
+def reformed(line: bytes, digest: str = "sha1", order: str = "<") -> bytes:
+    """An entry as another bank's log, or a big-endian machine, has it; of any template but `ima`."""
+    pcr, shown, size = struct.unpack_from("<I20sI", line)
+    template, data = line[28 : 28 + size], line[32 + size :]
+    fields, at = b"", 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<I", data, at)
+        fields += struct.pack(f"{order}I", length) + data[at + 4 : at + 4 + length]
+        at += 4 + length
+    hashed = hashlib.new(digest, fields).digest()
+    shown = hashed if any(shown) else bytes(len(hashed))
+    head = struct.pack(f"{order}I{len(shown)}sI", pcr, shown, size) + template
+    return head + struct.pack(f"{order}I", len(fields)) + fields
+
+
+def extended_by_fields(lines: list[bytes], pcr: int, digest: str, order: str) -> bytes:
+    """What PCR `pcr` of the bank sha256 holds after such lines."""
+    value, size = bytes(32), hashlib.new(digest).digest_size
+    for line in lines:
+        number, shown, name = struct.unpack_from(f"{order}I{size}sI", line)
+        if number == pcr:
+            data = line[8 + size + name + 4 :]
+            value = hashlib.sha256(value + (hashlib.sha256(data).digest() if any(shown) else b"\xff" * 32)).digest()
+    return value
+
+
 def violation(path: str, pcr: int = 10) -> bytes:
     return entry(pcr, b"ima-ng", digest_field(bytes(32)) + field(path.encode() + b"\0"), digest=bytes(20))
 

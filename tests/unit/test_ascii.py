@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.attest.finding import UnsupportedEvidence
+from testbed.attest.log import fields as log_fields
 from testbed.attest.log import ima
 from testbed.attest.log.ascii import JOINED, Line, damaged, read_lines
 from testbed.attest.log.repair import repair
@@ -204,7 +205,7 @@ def test_a_join_has_a_bound() -> None:
 def test_tries_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """All lines are damaged and each is tried with those behind it, until the text's share of work is used up."""
     tries = 0
-    parse = ima.fields_of
+    parse = log_fields.fields_of
 
     def counted(template: bytes) -> tuple[str, ...] | None:
         nonlocal tries

@@ -36,7 +36,8 @@ from testbed.attest.entries.parse import (
     runtime_id,
 )
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.log.ima import parse_fields, read_entries, template_digest
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import read_entries, template_digest
 
 # Bits 0 to 7 of mnt_flags (include/linux/mount.h), by what /proc/PID/mountinfo shows for them.
 MNT_FLAGS = {

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from testbed.attest import hashes, quote, tpm
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.log.ima import parse_fields, read_entries
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import read_entries
 from testbed.attest.policy.log import from_entries
 from testbed.attest.policy.reference import parse_policy
 from testbed.attest.quote import Selection, parse_selection

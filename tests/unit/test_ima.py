@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
+from testbed.attest.log import fields as log_fields
 from testbed.attest.log import ima
-from testbed.attest.log.ima import parse_fields, read_entries, template_digest
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import read_entries, template_digest
 from testbed.errors import EvidenceError
 
 CONTENTS = st.binary(max_size=200)
@@ -32,7 +34,7 @@ def test_round_trip(name: str, content: bytes, pcr: int) -> None:
     ng, sig, buf = read_entries(log)
     assert [e.pcr for e in (ng, sig, buf)] == [pcr] * 3
     assert b"".join(log[e.offset : e.end] for e in (ng, sig, buf)) == log
-    assert parse_fields(ng) == ima.Fields("sha256", digest, name.encode())
+    assert parse_fields(ng) == log_fields.Fields("sha256", digest, name.encode())
     assert parse_fields(sig).sig == b"\x03sig"
     assert parse_fields(buf).buf == content
     assert all(template_digest(e) == e.digest for e in (ng, sig, buf))
@@ -41,7 +43,7 @@ def test_round_trip(name: str, content: bytes, pcr: int) -> None:
 @given(st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=255), CONTENTS)
 def test_round_trip_of_the_old_template(name: str, content: bytes) -> None:
     entry, after = read_entries(b.ima_old(name, content) + b.ima_ng("/next", b""))
-    assert parse_fields(entry) == ima.Fields("sha1", hashlib.sha1(content).digest(), name.encode())
+    assert parse_fields(entry) == log_fields.Fields("sha1", hashlib.sha1(content).digest(), name.encode())
     assert template_digest(entry) == entry.digest
     assert parse_fields(after).name == b"/next"
 
@@ -157,7 +159,7 @@ NUMBERS = b"d-ng|n-ng|iuid|igid|imode"
 def test_an_entry_without_a_file_has_nothing_in_the_fields_of_an_inode(template: bytes, name: bytes) -> None:
     """The boot aggregate, and buffers under a rule with `template=evm-sig`."""
     written = {"d-ng": DIGEST, "n-ng": b.field(name + b"\0")}
-    names = ima.fields_of(template) or ()
+    names = log_fields.fields_of(template) or ()
     entry = sole(b.entry(10, template, b"".join(written.get(field, b.field(b"")) for field in names)))
     fields = parse_fields(entry)
     assert (fields.name, fields.digest) == (name, bytes(32))

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from testbed.attest.entries.mounts import OTHER_ROOT
 from testbed.attest.entries.parse import LaunchEntry, MountsEntry, ProgramEntry, parse_payload
 from testbed.attest.finding import Container, FindingKind
-from testbed.attest.log.ima import Fields, parse_fields, read_entries
+from testbed.attest.log.fields import Fields, parse_fields
+from testbed.attest.log.ima import read_entries
 from testbed.attest.policy import file as policy_file
 from testbed.attest.policy import keys as policy_keys
 from testbed.attest.policy.paths import escape_path, unescape_path

@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from testbed.attest.finding import FindingKind
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import tree_digest
-from testbed.attest.log.ima import Fields, read_entries
+from testbed.attest.log.fields import Fields
+from testbed.attest.log.ima import read_entries
 from testbed.attest.policy import log as policy_log
 from testbed.attest.policy import make as policy_make
 from testbed.attest.policy.reference import load_policy

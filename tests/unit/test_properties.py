@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.attest import tpm
-from testbed.attest.log.ima import TEMPLATES, Entry, encode, parse_fields, read_entries, template_digest
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import TEMPLATES, Entry, encode, read_entries, template_digest
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify

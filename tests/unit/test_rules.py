@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from testbed.attest.finding import FindingKind
 from testbed.attest.log.ascii import read_lines
-from testbed.attest.log.ima import Entry, parse_fields, read_entries
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import Entry, read_entries
 from testbed.attest.log.rules import (
     CANDIDATES,
     SHOWN,

@@ -225,7 +225,7 @@ POLICY_EARLY = (["registry/one:1", "two"], "*", (), ["violation"])
 EARLY, NOW = "smoke-icount-0123abcd", "overhead-icount-f7069a6d"
 KINDS_1 = [f"ctr-{kind}" for kind in ("file", "start", "image", "launch", "violation", "beat", "join")]
 KINDS_2 = [*KINDS_1, *(f"ctr-{kind}" for kind in ("loss", "mounts", "program", "measurer"))]
-OLD_STATE = "FILE: schema: expected 3, got {}\n  hint: verify once without --since to make a new one"
+OLD_STATE = "FILE: schema: expected 4, got {}\n  hint: verify once without --since to make a new one"
 
 TABLE = (
     Sample("plan-1-early.json", "plan.json", 1, "read", plan, (EARLY, "shuffled", ["container-file", "none"])),
@@ -252,7 +252,8 @@ TABLE = (
     ),
     Sample("state-1.json", STATE, 1, "rejected", state, OLD_STATE.format(1)),
     Sample("state-2.json", STATE, 2, "rejected", state, OLD_STATE.format(2)),
-    Sample("state-3.json", STATE, 3, "read", state, (14276, 64, [1, 2, 3])),
+    Sample("state-3.json", STATE, 3, "rejected", state, OLD_STATE.format(3)),
+    Sample("state-4.json", STATE, 4, "read", state, (14276, 64, [1, 2, 3])),
     Sample("saved-1-early.json", "saved.json", 1, "read", saved, ("debian-6.12", ("sha256",), True, None)),
     Sample("saved-1.json", "saved.json", 1, "read", saved, ("debian-6.12", ("sha256",), True, None)),
     Sample("entry-1.txt", ENTRY, 1, "read", entries, KINDS_1),
@@ -264,6 +265,7 @@ TABLE = (
         Sample(name, VERDICT, 1, "written", as_today(lambda: verify(BUNDLE, BUNDLE / "ak.pub")), [])
         for name in ("verdict-1-early.json", "verdict-1.json")
     ),
+    Sample("verdict-2.json", VERDICT, 2, "written", as_today(lambda: verify(BUNDLE, BUNDLE / "ak.pub")), []),
     Sample("claim-1.json", CLAIM, 1, "written", as_today(claimed), []),
     Sample("audit-1.json", AUDIT, 1, "written", as_today(lambda: run("audit", SAMPLES / "bundle-1", "--json")), []),
     Sample(
@@ -336,7 +338,7 @@ def test_a_campaign_of_the_first_version_is_tabulated(tmp_path: Path) -> None:
 
 def test_a_log_goes_on_from_a_state_of_today() -> None:
     nonce = json.loads((BUNDLE / "bundle.json").read_text())["nonce"]
-    since = ("--since", SAMPLES / "state-3.json", "--recheck")
+    since = ("--since", SAMPLES / "state-4.json", "--recheck")
     done = run("verify", BUNDLE, "--ak", BUNDLE / "ak.pub", "--nonce", nonce, *since, "--json")
     assert (done["verdict"], sorted(done["containers"])) == ("trusted", ["1", "2", "3"])
 
@@ -349,7 +351,7 @@ def test_a_log_goes_on_from_a_state_of_today() -> None:
         ("campaign-1.json", "FILE: expected an object of schema 1, got 2", 4),
         ("survey-1.json", "FILE: expected an object of schema 1, got 2", 4),
         ("policy-1.json", "FILE: key 'schema': 'Input should be 1', got 2", 2),
-        ("state-3.json", "FILE: schema: expected 3, got 4", 2),
+        ("state-4.json", "FILE: schema: expected 4, got 5", 2),
         ("saved-1.json", "FILE: schema 2, expected 1", 3),
         ("bundle-1", "bundle.json: schema: expected 1, got 2", 4),
     ],

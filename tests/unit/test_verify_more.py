@@ -773,3 +773,64 @@ def test_the_form_of_a_log_is_read_strictly(tmp_path: Path, form: Any, expected:
     (malformed,) = judged(quoted(tmp_path / "1", LINES, form=form)).findings
     assert (malformed.kind, malformed.where[:16]) == (FindingKind.MALFORMED, "bundle.json: log")
     assert malformed.expected.startswith(expected)
+
+
+FORMS = [("sha256", "little"), ("sha512", "little"), ("sha1", "big"), ("sha384", "big")]
+
+
+def formed(directory: Path, lines: list[bytes], digest: str, order: str, **more: Any) -> Path:
+    """A bundle whose log is another bank's or a big-endian machine's."""
+    sign = ">" if order == "big" else "<"
+    written = [b.reformed(line, digest, sign) for line in lines]
+    values = {pcr: b.extended_by_fields(written, pcr, digest, sign) for pcr in (10, 11)}
+    return quoted(directory, written, values=values, **more)
+
+
+@pytest.mark.parametrize(("digest", "order"), FORMS)
+def test_a_log_of_another_bank_or_byte_order(tmp_path: Path, digest: str, order: str) -> None:
+    """Declared by an option or by the bundle, it gives what the usual log of the same entries gives."""
+    usual = judged(quoted(tmp_path / "usual", LINES), policy=policy())
+    declared = {"log_digest": digest, "byte_order": order}
+    one = judged(formed(tmp_path / "1", LINES, digest, order), policy=policy(), **declared)
+    claim: dict[str, object] = {"digest": digest, "byte_order": order}
+    two = judged(formed(tmp_path / "2", LINES, digest, order, form=claim), policy=policy())
+    assert kinds(one) == kinds(two) == kinds(usual) == []
+    assert (one.containers, one.attested, one.entries) == (usual.containers, usual.attested, usual.entries)
+    assert saved(one) == saved(two)
+    assert [entry.number for entry in attested_entries(tmp_path / "2", two)] == list(range(1, len(LINES) + 1))
+    for processes in (2, 3):
+        again = judged(tmp_path / "2", policy=policy(), processes=processes)
+        assert replace(again, state=None) == replace(two, state=None)
+    # Undeclared, it is not read; a bundle that claims something else than you declare is refused.
+    assert "malformed" in kinds(judged(formed(tmp_path / "3", LINES, digest, order), policy=policy()))
+    assert kinds(judged(tmp_path / "2", log_digest="sha512" if digest != "sha512" else "sha1")) == ["malformed"]
+
+
+@pytest.mark.parametrize(("digest", "order"), FORMS)
+def test_such_a_log_is_judged_as_strictly(tmp_path: Path, digest: str, order: str) -> None:
+    declared = {"log_digest": digest, "byte_order": order}
+    lines = [*LINES, b.violation("/bin/v"), b.ima_ng("/usr/bin/host-1-1", b"evil")]
+    assert kinds(judged(formed(tmp_path / "1", lines, digest, order), policy=policy(), **declared)) == [
+        "violation",
+        "wrong-digest",
+    ]
+    directory = formed(tmp_path / "2", LINES, digest, order)
+    data = bytearray((directory / "ima.bin").read_bytes())
+    data[8] ^= 1
+    (directory / "ima.bin").write_bytes(data)
+    assert kinds(judged(directory, **declared)) == ["template-hash"]
+
+
+def test_the_message_names_the_byte_order_and_the_bank(tmp_path: Path) -> None:
+    big, *_ = judged(formed(tmp_path / "1", LINES, "sha1", "big")).findings
+    assert "--byte-order big" in big.got
+    other, *_ = judged(formed(tmp_path / "2", LINES, "sha256", "little")).findings
+    assert "--log-digest" in other.got
+
+
+def test_a_state_is_for_a_log_of_one_form(tmp_path: Path) -> None:
+    state = saved(judged(formed(tmp_path / "1", LINES[:30], "sha256", "little"), log_digest="sha256"))
+    later = formed(tmp_path / "2", LINES, "sha256", "little", clock=123457)
+    assert judged(later, since=state, log_digest="sha256").ok
+    (malformed,) = judged(quoted(tmp_path / "3", LINES, clock=123457), since=state).findings
+    assert "sha256 digests" in malformed.expected

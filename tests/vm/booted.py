@@ -15,7 +15,8 @@ from testbed import kernel_complaints, measurers
 from testbed.attest import verify
 from testbed.attest.entries import parse
 from testbed.attest.entries.parse import Payload
-from testbed.attest.log.ima import parse_fields, read_entries
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import read_entries
 from testbed.attest.verdict import Verdict
 from testbed.guest import Guest
 from testbed.lab import attestation, block

@@ -17,7 +17,8 @@ from testbed import measurers, plugins
 from testbed.attest import verify
 from testbed.attest.entries import parse
 from testbed.attest.entries.parse import FileEntry, Payload, StartEntry
-from testbed.attest.log.ima import Entry, parse_fields, read_entries
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import Entry, read_entries
 from testbed.attest.verdict import Verdict
 from testbed.guest import Completed, Guest
 from testbed.lab import attestation

@@ -13,7 +13,7 @@ from testbed import measurers, plugins
 from testbed.attest import verify
 from testbed.attest.entries.parse import FileEntry, StartEntry, parse_payload
 from testbed.attest.image.ground_truth import executed
-from testbed.attest.log.ima import parse_fields
+from testbed.attest.log.fields import parse_fields
 from testbed.attest.verdict import Verdict
 from testbed.guest import Completed
 

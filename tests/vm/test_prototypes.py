@@ -14,7 +14,7 @@ from testbed import measurers, plugins
 from testbed.attest import verify
 from testbed.attest.image.ground_truth import executed
 from testbed.attest.log import rules
-from testbed.attest.log.ima import parse_fields
+from testbed.attest.log.fields import parse_fields
 from testbed.attest.truth import compare
 from testbed.attest.verdict import Verdict
 from testbed.measurers import Executed

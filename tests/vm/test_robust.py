@@ -17,7 +17,8 @@ from robust import Contained, Subject, below, payload_of
 from testbed.attest.entries import parse
 from testbed.attest.entries.parse import FileEntry
 from testbed.attest.finding import FindingKind
-from testbed.attest.log.ima import Entry, parse_fields
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import Entry
 from testbed.attest.observed import observe
 from testbed.attest.truth import compare
 from testbed.lab.block import Parts

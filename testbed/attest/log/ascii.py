@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.hashes import BANKS
-from testbed.attest.log.ima import Entry, fields_of, template_digest
+from testbed.attest.log.fields import fields_of
+from testbed.attest.log.ima import Entry, template_digest
 
 # A path has up to 4095 bytes, the fields beside it a few hundred.
 JOINED = 1 << 13

@@ -1,20 +1,19 @@
 """The IMA log as the kernel writes it (``binary_runtime_measurements``): entries, their fields, their hashes.
 
 Source of the framing and of what is hashed: ``ima_measurements_show`` and ``ima_calc_field_array_hash_tfm``
-(security/integrity/ima). Integers are little-endian: a log of a big-endian machine without ``ima_canonical_fmt`` is
-refused by its lengths.
+(security/integrity/ima).
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from testbed.attest.finding import BadEvidence, UnsupportedEvidence
-from testbed.attest.hashes import BANKS, DIGESTS, HASHES
+from testbed.attest.finding import BadEvidence
+from testbed.attest.hashes import BANKS, HASHES
 
 # Fields of each template (`builtin_templates`). A kernel can also be given a list of fields (`ima_template_fmt=`),
 # which is then the template's name. Entries of any other template can be replayed, but not interpreted.
@@ -28,25 +27,12 @@ TEMPLATES = {
     b"ima-modsig": ("d-ng", "n-ng", "sig", "d-modsig", "modsig"),
     b"evm-sig": ("d-ng", "n-ng", "evmsig", "xattrnames", "xattrlengths", "xattrvalues", "iuid", "igid", "imode"),
 }
-# Every field that a kernel knows (`supported_fields`), and the bytes of those that have a fixed size.
-FIELDS = frozenset(field for fields in TEMPLATES.values() for field in fields)
-_FIXED = {"iuid": 4, "igid": 4, "imode": 2}
-_DIGEST_FIELDS = ("d-ngv2", "d-ng", "d")
-_NAME_FIELDS = ("n-ng", "n")
-_MOST_FIELDS = 16
 # The entry with which each boot's log begins. Its name is the second one if the kernel was built to wait for a TPM
 # that is ready late (CONFIG_IMA_INIT_LATE_SYNC).
 BOOT_AGGREGATES = (b"boot_aggregate", b"boot_aggregate_late")
 # Template data of one entry. The longest are buffers: a kexec command line, a policy, a key, a device-mapper table.
 DATA_MAX = 1 << 24
 IMA_DIGEST_SIZE = 20
-NO_DIGEST = bytes(IMA_DIGEST_SIZE)
-_DIGESTS = {name.encode(): size for name, size in DIGESTS.items()}
-_DIGEST_TYPES = {b"ima", b"verity"}
-# What the kernel puts into `sig`: EVM_IMA_XATTR_DIGSIG, EVM_XATTR_PORTABLE_DIGSIG, IMA_VERITY_DIGSIG. The template's
-# name is in no hash, so this is what keeps an `ima-buf` entry from being passed off as a signed file.
-_SIGNATURES = (3, 5, 6)
-_HEAD = struct.Struct("<I20sI")
 _LENGTH = struct.Struct("<I")
 _NAME_MAX = 255
 _OLD_NAME_PADDED = 256
@@ -56,11 +42,34 @@ class Cut(Exception):
     """The piece of the log that was read ends within an entry: more of the log is needed."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogFormat:
+    """How a log is written. Nothing in it says so: it must be declared.
+
+    ``digest``: the bank whose hash the template digests in the log are by. It is SHA-1, but for the files that a kernel
+    has for each other bank of the TPM (``binary_runtime_measurements_<bank>``, 6.10 and later). ``byte_order``: of the
+    integers. It is `big` only for a machine of that order without ``ima_canonical_fmt``.
+    """
+
+    digest: str = "sha1"
+    byte_order: str = "little"
+    head: struct.Struct = field(init=False, repr=False, compare=False)
+    length: struct.Struct = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        order = ">" if self.byte_order == "big" else "<"
+        object.__setattr__(self, "head", struct.Struct(f"{order}I{BANKS[self.digest]}sI"))
+        object.__setattr__(self, "length", struct.Struct(f"{order}I"))
+
+
+USUAL = LogFormat()
+
+
 class Entry(NamedTuple):
     """One entry. A tuple and not a dataclass: a log has up to a million, and these are made three times as fast.
 
     ``number`` counts from 1, as lines of the ASCII log do; ``offset`` and ``end`` are bytes in the log; ``digest`` is
-    the SHA-1 template digest as logged; ``data`` are the template data as logged.
+    the template digest as logged; ``data`` are the template data as logged; ``form``: how the log is written.
     """
 
     number: int
@@ -70,6 +79,7 @@ class Entry(NamedTuple):
     digest: bytes
     template: bytes
     data: bytes
+    form: LogFormat = USUAL
 
     @property
     def where(self) -> str:
@@ -78,92 +88,100 @@ class Entry(NamedTuple):
     @property
     def violation(self) -> bool:
         """Whether it is a violation: IMA could not vouch for what was read, and nothing in it is authenticated."""
-        return self.digest == NO_DIGEST
+        return not any(self.digest)
 
 
-class Fields(NamedTuple):
-    """What an entry's template data say. ``name`` has no terminator.
-
-    ``buf`` is ``None`` if the template has no such field. ``others``: further fields as they are, by the kernel's name
-    of the field.
-    """
-
-    algorithm: str
-    digest: bytes
-    name: bytes
-    digest_type: str = "ima"
-    sig: bytes = b""
-    buf: bytes | None = None
-    others: Mapping[str, bytes] = MappingProxyType({})
-
-    @property
-    def of_file(self) -> bool:
-        """Whether the digest is that of a file: the kernel measures no empty buffer, and leaves `buf` empty."""
-        return not self.buf
-
-
-def read_entries(log: bytes) -> Iterator[Entry]:
+def read_entries(log: bytes, form: LogFormat = USUAL) -> Iterator[Entry]:
     """Yield the log's entries one by one. Raises ``BadEvidence`` with number and byte of a malformed one."""
     at, number = 0, 0
     while at < len(log):
         number += 1
-        entry = entry_at(log, at, number)
+        entry = entry_at(log, at, number, form=form)
         yield entry
         at = entry.end
 
 
-def entry_at(log: bytes, at: int, number: int, *, base: int = 0, size: int | None = None) -> Entry:
+def entry_at(
+    log: bytes, at: int, number: int, *, base: int = 0, size: int | None = None, form: LogFormat = USUAL
+) -> Entry:
     """Read the entry that begins at ``log[at]``.
 
     ``log`` may be a piece of a log, from byte ``base`` of its ``size`` bytes. Raises ``BadEvidence`` if no entry can
     begin there, and ``Cut`` if the piece ends before the entry while the log does not.
     """
-    where = f"ima.bin: entry {number} at byte {base + at}"
-    whole = len(log) if size is None else size - base
-    cut = Cut if len(log) < whole else None
-    if len(log) - at < _HEAD.size:
-        raise cut or BadEvidence(where, f"{_HEAD.size} bytes of header", f"{whole - at} bytes to the end")
-    pcr, digest, name_size = _HEAD.unpack_from(log, at)
-    start, at = at, at + _HEAD.size
-    if not 0 < name_size <= min(_NAME_MAX, whole - at):
-        raise BadEvidence(where, f"a template name of 1 to {min(_NAME_MAX, whole - at)} bytes", f"{name_size}")
+    here, start = len(log), at
+    whole = here if size is None else size - base
+    head, length = form.head, form.length
+    if here - at < head.size:
+        raise _short(here, whole) or _bad(form, base + at, number, f"{head.size} bytes of header", whole - at)
+    pcr, digest, name_size = head.unpack_from(log, at)
+    at += head.size
+    if not 0 < name_size <= _NAME_MAX or name_size > whole - at:
+        got = f"{name_size}{_hint(form, number, name_size)}"
+        expected = f"a template name of 1 to {min(_NAME_MAX, whole - at)} bytes"
+        raise BadEvidence(_place(base + start, number), expected, got)
     template = log[at : at + name_size]
     at += name_size
-    if at > len(log):
+    if at > here:
         raise Cut
     if template not in TEMPLATES and not (template.isascii() and template.decode().isprintable()):
-        raise BadEvidence(where, "a printable template name", ascii(template))
+        raise BadEvidence(_place(base + start, number), "a printable template name", ascii(template))
     # The old template `ima` has no length: digest, length, name.
     old = template == b"ima"
     fixed = 24 if old else 4
-    if at + fixed > len(log):
-        raise cut or BadEvidence(where, f"{fixed} bytes of length", f"{whole - at} bytes to the end")
-    (length,) = _LENGTH.unpack_from(log, at + fixed - 4)
-    most = min(whole - at - fixed, _NAME_MAX if old else DATA_MAX)
-    if length > most:
-        raise BadEvidence(where, f"at most {most} bytes of {'name' if old else 'template data'}", f"{length}")
-    end = at + fixed + length
-    if end > len(log):
+    if at + fixed > here:
+        raise _short(here, whole) or _bad(form, base + start, number, f"{fixed} bytes of length", whole - at)
+    (data_size,) = length.unpack_from(log, at + fixed - 4)
+    if data_size > (_NAME_MAX if old else DATA_MAX) or data_size > whole - at - fixed:
+        most = min(whole - at - fixed, _NAME_MAX if old else DATA_MAX)
+        expected = f"at most {most} bytes of {'name' if old else 'template data'}"
+        raise BadEvidence(_place(base + start, number), expected, f"{data_size}")
+    end = at + fixed + data_size
+    if end > here:
         raise Cut
-    return Entry(number, base + start, base + end, pcr, digest, template, log[at if old else at + 4 : end])
+    return Entry(number, base + start, base + end, pcr, digest, template, log[at if old else at + 4 : end], form)
 
 
-def encode(pcr: int, digest: bytes, template: bytes, data: bytes) -> bytes:
+def _short(here: int, whole: int) -> type[Cut] | None:
+    """Return what to raise where only the piece ends, and not the log."""
+    return Cut if here < whole else None
+
+
+def _bad(form: LogFormat, offset: int, number: int, expected: str, left: int) -> BadEvidence:
+    return BadEvidence(_place(offset, number), expected, f"{left} bytes to the end{_hint(form, number)}")
+
+
+def _place(offset: int, number: int) -> str:
+    return f"ima.bin: entry {number} at byte {offset}"
+
+
+def _hint(form: LogFormat, number: int, name_size: int = 0) -> str:
+    """Return what a wrong size of the first template name suggests: in the log's byte order it is a small number."""
+    swapped = int.from_bytes(name_size.to_bytes(4, "little"), "big")
+    if number > 1 or form != USUAL:
+        return ""
+    if 0 < swapped <= _NAME_MAX:
+        return f", which is {swapped} in the other byte order: declare a log of a big-endian machine (--byte-order big)"
+    return " (a log of another bank of the TPM must be declared: --log-digest)" if name_size else ""
+
+
+def encode(pcr: int, digest: bytes, template: bytes, data: bytes, form: LogFormat = USUAL) -> bytes:
     """Return the bytes of one entry in the log: what ``read_entries`` reads."""
-    head = _HEAD.pack(pcr, digest, len(template)) + template
-    return head + (data if template == b"ima" else _LENGTH.pack(len(data)) + data)
+    head = form.head.pack(pcr, digest, len(template)) + template
+    return head + (data if template == b"ima" else form.length.pack(len(data)) + data)
 
 
 def hashed_bytes(entry: Entry) -> bytes:
-    """Return the bytes whose hash the PCR is extended with and whose SHA-1 the log shows."""
+    """Return the bytes whose hash the PCR is extended with and the log shows."""
     if entry.template == b"ima":
         return entry.data[:20] + entry.data[24:].ljust(_OLD_NAME_PADDED, b"\0")
     return entry.data
 
 
 def template_digest(entry: Entry) -> bytes:
-    """Return the SHA-1 that the log is expected to show for this entry (a violation shows zeros instead)."""
-    return hashlib.sha1(hashed_bytes(entry)).digest()  # noqa: S324 - the log's format, the banks have their own hash
+    """Return the digest that the log is expected to show for this entry (a violation shows zeros instead)."""
+    value: bytes = HASHES[entry.form.digest](hashed_bytes(entry)).digest()
+    return value
 
 
 def extension(entry: Entry, bank: str, *, padded: bool = False) -> bytes:
@@ -174,7 +192,8 @@ def extension(entry: Entry, bank: str, *, padded: bool = False) -> bytes:
     """
     size = BANKS[bank]
     if padded:
-        return (b"\xff" * 20 if entry.violation else template_digest(entry)).ljust(size, b"\0")
+        sha1 = hashlib.sha1(hashed_bytes(entry)).digest()  # noqa: S324 - as they did
+        return (b"\xff" * 20 if entry.violation else sha1).ljust(size, b"\0")
     return b"\xff" * size if entry.violation else HASHES[bank](hashed_bytes(entry)).digest()
 
 
@@ -184,105 +203,3 @@ def extensions(datas: Iterable[bytes], bank: str, *, padded: bool = False) -> li
         return [hashlib.sha1(data).digest().ljust(BANKS[bank], b"\0") for data in datas]  # noqa: S324 - as they did
     digest = HASHES[bank]
     return [digest(data).digest() for data in datas]
-
-
-def fields_of(template: bytes) -> tuple[str, ...] | None:
-    """Return a template's fields, also of one that is a list of fields, or ``None`` if it is not known."""
-    if template in TEMPLATES:
-        return TEMPLATES[template]
-    fields = tuple(template.decode("ascii", "replace").split("|"))
-    return fields if len(fields) <= _MOST_FIELDS and FIELDS.issuperset(fields) else None
-
-
-def parse_fields(entry: Entry) -> Fields:
-    """Split the template data into fields; every byte belongs to a field.
-
-    Raises ``BadEvidence``, and ``UnsupportedEvidence`` for a template or a digest algorithm that is not known, or a
-    list of fields without a digest or a name.
-    """
-    if entry.template == b"ima":
-        return Fields("sha1", entry.data[:20], _name(entry.data[24:], terminated=False))
-    names = fields_of(entry.template)
-    if names is None:
-        raise UnsupportedEvidence("template", f"one of {_known()}, or a list of fields", ascii(entry.template.decode()))
-    values = dict(zip(names, _split(entry.data, names), strict=True))
-    digest_field = next((field for field in _DIGEST_FIELDS if field in values), None)
-    name_field = next((field for field in _NAME_FIELDS if field in values), None)
-    if digest_field is None or name_field is None or len(values) != len(names):
-        raise UnsupportedEvidence("template", "a digest and a name, each field once", ascii(entry.template.decode()))
-    digest_type, algorithm, digest = _digest(values.pop(digest_field), digest_field, violation=entry.violation)
-    name = _name(values.pop(name_field), terminated=True)
-    buf = values.pop("buf", None)
-    _check_sizes(values)
-    sig = values.pop("sig", b"")
-    if sig and sig[0] not in _SIGNATURES:
-        raise BadEvidence("field sig", f"nothing or a signature (first byte one of {_SIGNATURES})", f"{sig[0]}")
-    if modsig := values.get("d-modsig"):
-        _digest(modsig, "d-ng")
-    return Fields(algorithm, digest, name, digest_type, sig, buf, values)
-
-
-def _split(data: bytes, names: tuple[str, ...]) -> list[bytes]:
-    values, at = [], 0
-    for name in names:
-        if len(data) - at < _LENGTH.size:
-            raise BadEvidence(f"field {name}", "4 bytes of length", f"{len(data) - at} bytes to the end")
-        (length,) = _LENGTH.unpack_from(data, at)
-        at += _LENGTH.size
-        if length > len(data) - at:
-            raise BadEvidence(f"field {name}", f"at most {len(data) - at} bytes", f"{length}")
-        values.append(data[at : at + length])
-        at += length
-    if at != len(data):
-        raise BadEvidence("template data", f"an end after field {names[-1]}", f"{len(data) - at} bytes more")
-    return values
-
-
-def _check_sizes(values: Mapping[str, bytes]) -> None:
-    """Check the fields beside digest, name and buffer: numbers of an inode have a size, and an entry may have no file.
-
-    Where there is no file (boot_aggregate, a buffer) the kernel writes nothing into any of these fields, so one of them
-    cannot be there without the numbers (`ima_eventinodedac_init_common` and its neighbours, ima_template_lib.c).
-    """
-    numbers = [values[field] for field in _FIXED if field in values]
-    no_file = bool(numbers) and not any(numbers)
-    for field, value in values.items():
-        size = 0 if no_file else _FIXED.get(field, len(value))
-        if len(value) != size:
-            expected = "nothing, as in the fields of an inode" if no_file else f"{size} bytes"
-            raise BadEvidence(f"field {field}", expected, f"{len(value)} bytes")
-
-
-def _digest(value: bytes, field: str, *, violation: bool = False) -> tuple[str, str, bytes]:
-    """Parse a digest field: bare, or `sha256:`, zero byte, digest, or with a type before it, `verity:sha256:`.
-
-    In a violation it has zeros, and in older kernels 20 of them whatever the algorithm.
-    """
-    if field == "d":
-        bare = {size: name for name, size in _DIGESTS.items() if name in {b"md5", b"sha1"}}.get(len(value))
-        if bare is None:
-            raise BadEvidence("digest field", "16 bytes of md5 or 20 of sha1", f"{len(value)}")
-        return "ima", bare.decode(), value
-    head, _, digest = value.partition(b"\0")
-    kind, _, name = head.partition(b":") if field == "d-ngv2" else (b"ima", b"", head)
-    if kind not in _DIGEST_TYPES or name[-1:] != b":":
-        raise BadEvidence("digest field", "'ALGORITHM:' and a zero byte", ascii(head[:40]))
-    size = _DIGESTS.get(name[:-1])
-    if size is None:
-        known = ", ".join(sorted(map(bytes.decode, _DIGESTS)))
-        raise UnsupportedEvidence("digest field", f"one of {known}", ascii(name[:40]))
-    if len(digest) != size and not (violation and digest == bytes(IMA_DIGEST_SIZE)):
-        raise BadEvidence("digest field", f"{size} bytes of {name[:-1].decode()}", f"{len(digest)}")
-    return kind.decode(), name[:-1].decode(), digest
-
-
-def _name(field: bytes, *, terminated: bool) -> bytes:
-    name = field.removesuffix(b"\0") if terminated else field
-    if b"\0" in name or len(name) != len(field) - terminated:
-        expected = "text with one zero byte, at its end" if terminated else "text without a zero byte"
-        raise BadEvidence("name field", expected, ascii(field[-80:]))
-    return name
-
-
-def _known() -> str:
-    return ", ".join(name.decode() for name in TEMPLATES)

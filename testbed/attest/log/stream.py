@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 from testbed.attest.finding import BadEvidence
-from testbed.attest.hashes import DIGESTS
-from testbed.attest.log.ima import BOOT_AGGREGATES, NO_DIGEST, Cut, Entry, entry_at
+from testbed.attest.hashes import BANKS, DIGESTS
+from testbed.attest.log.ima import BOOT_AGGREGATES, USUAL, Cut, Entry, LogFormat, entry_at
 
 # Templates whose entries are split in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
 # the field of a signature that is not there.
@@ -26,7 +26,6 @@ _U32 = struct.Struct("<I")
 _CHUNK = 1 << 20
 # Bytes that are split at once: doubled if all of them had one shape, else twice the part that had.
 _SMALLEST, _LARGEST = 1 << 11, 1 << 17
-_HEAD = 24
 # How often the middle of a log is searched for an entry's template before giving up.
 _GUESSES = 100
 # A run has no boot aggregate, and no name that begins with a digit, which may be a namespace.
@@ -48,7 +47,7 @@ class Run(NamedTuple):
     violation and no ``boot_aggregate``. Only whether the template digests fit is not known.
 
     ``number`` and ``offset`` are those of the first; ``end`` is where the last ends. ``pcrs``: the PCR of each entry,
-    one byte each. ``shown``: the template digests as logged. ``data``: template data.
+    one byte each. ``shown``: the template digests as logged. ``data``: template data. ``form``: how the log is written.
     """
 
     number: int
@@ -58,6 +57,7 @@ class Run(NamedTuple):
     pcrs: bytes
     shown: tuple[bytes, ...]
     data: tuple[bytes, ...]
+    form: LogFormat = USUAL
 
     @property
     def fields(self) -> tuple[bytes, ...]:
@@ -69,8 +69,8 @@ class Run(NamedTuple):
         """Yield the same as entries."""
         at = self.offset
         for index, (pcr, shown, data) in enumerate(zip(self.pcrs, self.shown, self.data, strict=True)):
-            end = at + _HEAD + 4 + len(self.template) + 4 + len(data)
-            yield Entry(self.number + index, at, end, pcr, shown, self.template, data)
+            end = at + self.form.head.size + len(self.template) + 4 + len(data)
+            yield Entry(self.number + index, at, end, pcr, shown, self.template, data, self.form)
             at = end
 
 
@@ -86,7 +86,13 @@ class _Shape(NamedTuple):
 
 
 def read_runs(
-    file: Source, size: int, *, offset: int = 0, number: int = 0, stop: int | None = None
+    file: Source,
+    size: int,
+    *,
+    offset: int = 0,
+    number: int = 0,
+    stop: int | None = None,
+    form: LogFormat = USUAL,
 ) -> Iterator[Run | Entry]:
     """Yield the log in ``file``, ``size`` bytes long, from byte ``offset``, before which ``number`` entries lie.
 
@@ -98,7 +104,7 @@ def read_runs(
         file.seek(offset)
     base, piece, at, window = offset, b"", 0, _SMALLEST
     while base + at < stop:
-        run = _run(piece, at, min(window, stop - base - at), base, number + 1)
+        run = _run(piece, at, min(window, stop - base - at), base, number + 1, form)
         if run is not None:
             yield run
             taken = run.end - base - at
@@ -106,7 +112,7 @@ def read_runs(
             number, at = number + len(run.data), at + taken
             continue
         try:
-            entry = entry_at(piece, at, number + 1, base=base, size=size)
+            entry = entry_at(piece, at, number + 1, base=base, size=size, form=form)
         except Cut:
             wanted = min(max(stop - base - at, _SMALLEST), _CHUNK)
             more = file.read(min(max(wanted, len(piece) - at), size - base - len(piece)))
@@ -121,31 +127,35 @@ def read_runs(
         number, at = entry.number, entry.end - base
 
 
-def synchronize(file: Source, start: int, stop: int) -> int | None:
+def synchronize(file: Source, start: int, stop: int, form: LogFormat = USUAL) -> int | None:
     """Return where the first run between two bytes of a log seems to begin; ``None`` if there is none."""
     file.seek(start)
     piece = file.read(stop - start)
+    head = form.head.size - 4
     for template in _ENDS:
-        mark, at = _U32.pack(len(template)) + template, _HEAD
+        mark, at = _U32.pack(len(template)) + template, head
         for _ in range(_GUESSES):
             at = piece.find(mark, at)
             if at < 0:
                 break
-            if _run(piece, at - _HEAD, _SMALLEST, start, 1) is not None:
-                return start + at - _HEAD
+            if _run(piece, at - head, _SMALLEST, start, 1, form) is not None:
+                return start + at - head
             at += 1
     return None
 
 
-def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None:
+def _run(  # noqa: PLR0917 - called for each run, and by position that is faster
+    piece: bytes, at: int, size: int, base: int, number: int, form: LogFormat
+) -> Run | None:
     """Split the entries from ``piece[at]`` on, in ``size`` bytes, up to the first of another shape."""
-    name_size = int.from_bytes(piece[at + _HEAD : at + _HEAD + 4], "little")
-    template = piece[at + _HEAD + 4 : at + _HEAD + 4 + name_size]
+    name = at + form.head.size
+    name_size = piece[name - 4] if name <= len(piece) else 0
+    template = piece[name : name + name_size]
     if template not in _ENDS:
         return None
     # The field `d-ng`: its length, and the algorithm up to a zero byte.
-    field = at + _HEAD + 4 + name_size + 4
-    shape = _shape(template, piece[field : piece.find(0, field + 4, field + 16) + 1])
+    field = name + name_size + 4
+    shape = _shape(template, piece[field : piece.find(0, field + 4, field + 16) + 1], form)
     if shape is None:
         return None
     found = shape.several.match(piece, at, at + size)
@@ -157,8 +167,8 @@ def _run(piece: bytes, at: int, size: int, base: int, number: int) -> Run | None
     if not count:
         return None
     pcrs, shown, _, data, _ = columns if count == len(columns[0]) else [column[:count] for column in columns]
-    end = base + at + count * (_HEAD + 4 + len(template) + 4) + sum(map(len, data))
-    return Run(number, base + at, end, template, b"".join(pcrs), shown, data)
+    end = base + at + count * (form.head.size + len(template) + 4) + sum(map(len, data))
+    return Run(number, base + at, end, template, b"".join(pcrs), shown, data, form)
 
 
 def _regular(columns: list[tuple[bytes, ...]], around: int) -> int:
@@ -174,14 +184,14 @@ def _regular(columns: list[tuple[bytes, ...]], around: int) -> int:
     return sum(1 for _ in good)
 
 
-@cache
-def _shape(template: bytes, field: bytes) -> _Shape | None:
+@lru_cache(maxsize=256)
+def _shape(template: bytes, field: bytes, form: LogFormat) -> _Shape | None:
     """Return the shape of entries whose digest field begins so; ``None`` if such entries are in no run."""
     digest = _DIGESTS.get(field[4:])
-    if digest is None or field[:4] != _U32.pack(len(field) - 4 + digest):
+    if digest is None or form.byte_order != "little" or field[:4] != _U32.pack(len(field) - 4 + digest):
         return None
     around = len(field) + digest + 4 + len(_ENDS[template])
-    end, size = re.escape(_ENDS[template]), len(NO_DIGEST)
+    end, size = re.escape(_ENDS[template]), BANKS[form.digest]
     mark, field = re.escape(_U32.pack(len(template)) + template), re.escape(field)
 
     def entry(group: bytes) -> bytes:

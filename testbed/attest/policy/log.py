@@ -9,7 +9,8 @@ from typing import Any
 from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.identity import Place, believed, find_place
 from testbed.attest.finding import BadEvidence
-from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, Fields, parse_fields
+from testbed.attest.log.fields import Fields, parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry
 from testbed.attest.policy.keys import KINDS
 from testbed.attest.policy.make import ANY, Files, MadePolicy, document, union
 from testbed.attest.policy.paths import escape_path, is_host_name

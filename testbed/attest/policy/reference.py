@@ -19,7 +19,8 @@ from testbed.attest.entries.integrity import PARTS, ProgramEntry
 from testbed.attest.entries.launch import LaunchEntry
 from testbed.attest.entries.mounts import MountsEntry
 from testbed.attest.finding import Container, FindingKind
-from testbed.attest.log.ima import BOOT_AGGREGATES, Fields
+from testbed.attest.log.fields import Fields
+from testbed.attest.log.ima import BOOT_AGGREGATES
 from testbed.attest.policy import file as policy_file
 from testbed.attest.policy.image import (
     Complaint,

@@ -32,7 +32,8 @@ from testbed.attest import quote, tpm
 from testbed.attest.bundle import LIMITS
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.hashes import BANKS
-from testbed.attest.log.ima import Entry, parse_fields, read_entries
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import Entry, read_entries
 from testbed.attest.quote import Selection
 from testbed.errors import DeadlineExceeded, HostError
 from testbed.guest import Completed

@@ -11,6 +11,7 @@ from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence, Finding, FindingKind
 from testbed.attest.hashes import BANKS
 from testbed.attest.judge import Judge
+from testbed.attest.log.ima import LogFormat
 from testbed.attest.quote import Attest, Selection
 from testbed.attest.registers import pcr_register
 from testbed.attest.replay import Mark, Replay
@@ -115,6 +116,13 @@ def chunk_findings(offset: int, since: State | None, *, from_start: bool) -> lis
     return [Finding(kind=FindingKind.LOG_MISSING, where="bundle.json: log.offset", expected=expected, got=got)]
 
 
+def same_form(since: State | None, form: LogFormat) -> None:
+    """Raise ``BadEvidence`` for a log that is written otherwise than the verified one: its bytes are other bytes."""
+    if since is not None and (since.log_digest, since.byte_order) != (form.digest, form.byte_order):
+        expected = f"a log with {since.log_digest} digests, {since.byte_order}-endian, as at the last verification"
+        raise BadEvidence("ima.bin", expected, f"one with {form.digest} digests, {form.byte_order}-endian")
+
+
 def judge(policy: Policy | None, since: State | None) -> Judge:
     """Return the judge of the new entries, with the knowledge of the saved state."""
     if since is None:
@@ -217,6 +225,8 @@ def next_state(
         trees=tuple(sorted(digest.hex() for digest in judge.known_trees(replay.reached))),
         beats=judge.last_beats(replay.reached),
         padded_sha1=replay.padded,
+        log_digest=log.form.digest,
+        byte_order=log.form.byte_order,
     )
 
 

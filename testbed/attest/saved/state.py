@@ -16,6 +16,7 @@ from testbed import files
 from testbed.attest.beats import Beat
 from testbed.attest.entries.integrity import PARTS
 from testbed.attest.hashes import BANKS
+from testbed.attest.log.ima import USUAL
 from testbed.attest.quote import Selection
 from testbed.attest.registers import PCRS
 from testbed.attest.saved import containers
@@ -63,7 +64,8 @@ class State:
     ``clock`` (milliseconds), ``reset_count``, ``restart_count``, ``firmware``: the quote's. ``segments``: the log's
     first ``offset`` bytes, a piece for each verification. ``trees``: digests, hex, of images that have their
     ``ctr-image``, sorted. ``measurer``: its own parts, sorted. ``beats``: the last one of each PCR that has any.
-    ``padded_sha1``: entries extend the bank with their SHA-1 and zeros, as kernels before 5.8 do.
+    ``padded_sha1``: entries extend the bank with their SHA-1 and zeros, as kernels before 5.8 do. ``log_digest``,
+    ``byte_order``: how the log is written (``LogFormat``).
     """
 
     key: str
@@ -86,6 +88,8 @@ class State:
     measurer: tuple[Part, ...] = ()
     beats: Mapping[int, Beat] = field(default_factory=dict)
     padded_sha1: bool = False
+    log_digest: str = USUAL.digest
+    byte_order: str = USUAL.byte_order
 
 
 def fingerprint(key: Key) -> str:
@@ -194,6 +198,8 @@ def parse_state(data: bytes, where: str) -> State:
         measurer=_parts(top),
         beats=_beats(top),
         padded_sha1=top.truth("padded_sha1"),
+        log_digest=top.text("log_digest", "|".join(BANKS), f"one of {', '.join(BANKS)}"),
+        byte_order=top.text("byte_order", "little|big", "little or big"),
     )
     _check_sums(top, state)
     return state

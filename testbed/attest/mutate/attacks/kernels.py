@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 from testbed.attest.finding import FindingKind as Kind
-from testbed.attest.log.ima import Entry
+from testbed.attest.log.ima import Entry, LogFormat, encode
 from testbed.attest.mutate.engine.lines import (
     ForgedMachine,
     file_line,
+    flipped,
     grown,
     line,
     needs_containers,
@@ -41,6 +43,21 @@ def _plain(honest: Honest, declared: Mapping[int, bytes]) -> Forged:
 def _padded(honest: Honest, *, kernel: bool, declared: bool, more: tuple[Entry, ...] = ()) -> Forged:
     machine = ForgedMachine(lines=grown(honest, *more), padded=kernel)
     return replace(quote(honest, machine), padded_sha1=declared)
+
+
+def _of_bank(honest: Honest, *, declared: str | None, wrong: bool = False, claimed: str | None = None) -> Forged:
+    """Show the log that the kernel has for the bank sha256. ``wrong``: with one template digest changed."""
+    forged = quote(honest, ForgedMachine(lines=honest.covered()))
+    form, shown = LogFormat(_BANK), []
+    for number, entry in enumerate(honest.covered()):
+        digest = hashlib.new(_BANK, entry.data).digest() if any(entry.digest) else bytes(32)
+        changed = flipped(digest, 5) if wrong and number == 1 else digest
+        shown.append(encode(entry.pcr, changed, entry.template, entry.data, form))
+    files = {**forged.files, "ima.bin": b"".join(shown)}
+    if claimed is not None:
+        claims = json.loads(forged.files["bundle.json"])  # type: ignore[arg-type]
+        files["bundle.json"] = json.dumps(claims | {"log": {"digest": claimed}}).encode()
+    return replace(forged, files=files, log_digest=declared)
 
 
 def _banked(honest: Honest, bank: str, *, padded: bool = False) -> Forged:
@@ -79,6 +96,7 @@ def _first_eight(content: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(content).digest()[:8]).digest()
 
 
+_BANK = "sha256"
 _NAME = f"{_NAMESPACE}:/hello".encode()
 _IMAGE = f"{_NAMESPACE}".encode()
 _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
@@ -107,6 +125,33 @@ _PROTOTYPES: tuple[tuple[str, str, str, Entry, tuple[str, ...]], ...] = (
 
 
 _row = partial(by_root, applies=needs_containers)
+_BANK_LOGS: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
+    ("bank-log", "no attack: the log of the bank sha256, declared", partial(_of_bank, declared=_BANK), ()),
+    (
+        "bank-log-claimed",
+        "no attack: the log of the bank sha256, as the bundle says",
+        partial(_of_bank, declared=None, claimed=_BANK),
+        (),
+    ),
+    (
+        "bank-log-undeclared",
+        "the log of the bank sha256, not declared",
+        partial(_of_bank, declared=None),
+        (Kind.MALFORMED, Kind.REPLAY_MISMATCH),
+    ),
+    (
+        "bank-log-claimed-otherwise",
+        "the log of the bank sha256, declared, and the bundle says sha512",
+        partial(_of_bank, declared=_BANK, claimed="sha512"),
+        (Kind.MALFORMED,),
+    ),
+    (
+        "bank-log-edited",
+        "the log of the bank sha256 with one template digest changed",
+        partial(_of_bank, declared=_BANK, wrong=True),
+        (Kind.TEMPLATE_HASH,),
+    ),
+)
 _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] = (
     ("start-of-ones", "no attack: PCR 17 starts with all bits set", partial(_on_locality, declared={}), ()),
     (
@@ -168,6 +213,7 @@ _UKI: tuple[tuple[str, str, Callable[[Honest], Forged], tuple[str, ...]], ...] =
 
 ATTACKS = (
     *(_row(name, "T62", summary, forge, *expect) for name, summary, forge, expect in _UKI),
+    *(_row(name, "T61", summary, forge, *expect) for name, summary, forge, expect in _BANK_LOGS),
     _row(
         "padded-undeclared",
         "T61",

@@ -10,7 +10,8 @@ from typing import Any
 
 from testbed.attest.entries.parse import FileEntry, parse_payload
 from testbed.attest.finding import FindingKind as Kind
-from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, parse_fields
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import BOOT_AGGREGATES, Entry
 from testbed.attest.mutate.engine.lines import (
     DIGEST,
     PATH,

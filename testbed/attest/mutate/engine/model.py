@@ -88,6 +88,7 @@ class Forged:
     padded_sha1: bool = False
     firmware: int | None = None
     ima_pcr: int = IMA_PCR
+    log_digest: str | None = None
     resettable: Mapping[int, str] = field(default_factory=dict)
     rejudge: bool = False
 

@@ -106,7 +106,7 @@ def arguments(forged: Forged, scratch: Path) -> dict[str, Any]:
         name: getattr(forged, name)
         for name in (
             *("ak_parent", "starts", "padded_sha1", "firmware", "ima_pcr", "resettable"),
-            *("recheck", "rejudge"),
+            *("recheck", "rejudge", "log_digest"),
         )
     }
     if forged.policy is not None:
