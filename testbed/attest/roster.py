@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from testbed.attest.entries import parse
-from testbed.attest.entries.identity import Place, find_place, id_in
+from testbed.attest.entries.identity import Place, find_place, own_id
 from testbed.attest.finding import Container, Finding, FindingKind
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
@@ -181,9 +181,11 @@ class Roster:
 
     def doubted(self, reached: Collection[int]) -> Iterator[str]:
         """Yield a note on each container whose id is ignored because of where its cgroup is."""
+        if self.policy is None:
+            return
         for known in self.attested(reached):
             place, runtime_id = find_place(known.container.cgroup_path), known.container.runtime_id
-            if self.policy is None or place is None or runtime_id is None:
+            if place is None or runtime_id is None:
                 continue
             if self.policy.key_of(known.container, before=known.before) != runtime_id:
                 why = f"no engine uses the cgroup path {place.above or '/'!a}, and `cgroups` does not list it"
@@ -192,14 +194,22 @@ class Roster:
     def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
         """Return the container whose first entry this is."""
         who = payload.container
-        container = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started)
         if not isinstance(payload, parse.StartEntry):
+            container = Container(seq=who.seq, mntns=who.mntns, cgroup=who.cgroup, started=who.started)
             return self._placed(JudgedContainer(pcr=pcr, container=container, counts_as=who.seq), None)
         path = payload.cgroup_path.decode(errors="backslashreplace")
         place = find_place(path)
         inside = payload.parent != 0 or (place is not None and place.inside)
-        runtime_id = id_in(path, payload.parent)
-        container = replace(container, cgroup_path=path, parent=payload.parent, runtime_id=runtime_id)
+        runtime_id = own_id(place, payload.parent)
+        container = Container(
+            seq=who.seq,
+            mntns=who.mntns,
+            cgroup=who.cgroup,
+            started=who.started,
+            cgroup_path=path,
+            runtime_id=runtime_id,
+            parent=payload.parent,
+        )
         if runtime_id is not None:
             self._holders[runtime_id] = who.seq
         before = bool(payload.flags & parse.BEFORE)

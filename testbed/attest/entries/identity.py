@@ -74,11 +74,15 @@ def find_place(cgroup_path: str) -> Place | None:
 
 
 def id_in(cgroup_path: str, parent: int) -> str | None:
+    """Return the runtime's id of a container, as ``own_id`` does, by its cgroup's path."""
+    return own_id(find_place(cgroup_path), parent)
+
+
+def own_id(place: Place | None, parent: int) -> str | None:
     """Return the runtime's id of a container; ``None`` for one inside another, which can choose its cgroup's name.
 
     ``parent``: the ``seq`` of the container that started it, 0 for the host.
     """
-    place = find_place(cgroup_path)
     return None if place is None or place.inside or parent else place.id
 
 
