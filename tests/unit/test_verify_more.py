@@ -834,3 +834,11 @@ def test_a_state_is_for_a_log_of_one_form(tmp_path: Path) -> None:
     assert judged(later, since=state, log_digest="sha256").ok
     (malformed,) = judged(quoted(tmp_path / "3", LINES, clock=123457), since=state).findings
     assert "sha256 digests" in malformed.expected
+
+
+def test_the_verdict_is_printed_whatever_becomes_of_the_state(asked: list[object], tmp_path: Path) -> None:
+    """Before, a state that was too large or could not be written hid the verdict."""
+    done = call(*asked, "--save-state", tmp_path / "no/such/state")
+    assert done.output.startswith("trusted")
+    assert isinstance(done.exception, SpecError)
+    assert "expected a file that can be written" in done.exception.message
