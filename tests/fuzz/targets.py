@@ -32,7 +32,7 @@ from testbed.attest.hashes import HASHES, TPM_ALGS
 from testbed.attest.log import ascii as ascii_log
 from testbed.attest.log import rules
 from testbed.attest.log.fields import Fields, parse_fields
-from testbed.attest.log.ima import Entry, encode, extension, read_entries, template_digest
+from testbed.attest.log.ima import Entry, LogFormat, encode, extension, read_entries, template_digest
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy import reference as policy
 from testbed.attest.policy.log import from_entries
@@ -102,6 +102,13 @@ def logs() -> list[bytes]:
     return [*(log[: first_bytes(log, 12)] for log in whole), *whole[:1], *single, b"".join(b.sample_log(4, 2)), b""]
 
 
+def forms() -> list[bytes]:
+    """A log as other banks and big-endian machines have it."""
+    usual = [b.BOOT, *b.sample_log(3, 2), b.violation("/bin/v")]
+    return [b"".join(b.reformed(line, *form) for line in usual) for form in (("sha256", "<"), ("sha1", ">"))]
+
+
+FORMS = (LogFormat(), LogFormat("sha256"), LogFormat("sha512"), LogFormat("sha1", "big"))
 TREE = b"t" * 32
 LAUNCH = b.ctr_launch(TREE, (b"sh", b"-c", b":"), config=b"c" * 32, mounts=(b.mount(b"/proc", b"proc"), b.mount(b"/x")))
 # One of each kind that a log of containers alone (evidence.sample_log) has not; together they are one that is good.
@@ -151,18 +158,24 @@ def collect(found: Iterable[Entry]) -> tuple[list[Entry], str]:
     return kept, ""
 
 
-def streamed(log: bytes) -> Iterable[Entry]:
-    for item in read_runs(io.BytesIO(log), len(log)):
+def streamed(log: bytes, form: LogFormat) -> Iterable[Entry]:
+    for item in read_runs(io.BytesIO(log), len(log), form=form):
         yield from item.entries() if isinstance(item, Run) else [item]
 
 
 def run_log(data: bytes) -> None:
     """Both readers agree, what was read is written as it was, and no other log passes for the one that was quoted."""
-    found, error = collect(read_entries(data))
-    assert collect(streamed(data)) == (found, error)
-    end = found[-1].end if found else 0
-    assert b"".join(encode(one.pcr, one.digest, one.template, one.data) for one in found) == data[:end]
-    assert bool(error) == (end < len(data))
+    for form in FORMS:
+        found, error = collect(read_entries(data, form))
+        assert collect(streamed(data, form)) == (found, error)
+        end = found[-1].end if found else 0
+        assert b"".join(encode(one.pcr, one.digest, one.template, one.data, form) for one in found) == data[:end]
+        assert bool(error) == (end < len(data))
+        for entry in found:
+            template_digest(entry)
+            with suppress(BadEvidence):
+                parse_fields(entry)
+    found, _ = collect(read_entries(data))
     for entry in found:
         template_digest(entry)
         with suppress(BadEvidence):
@@ -228,6 +241,9 @@ def run_evidence(data: bytes) -> None:
             one for one in verdict.findings if one.kind in {FindingKind.REPLAY_MISMATCH, FindingKind.LOG_MISSING}
         ]
         assert bool(mismatch) == foreign
+        assert counts[10] or not verdict.ok
+        first = next((one for one in mine if one.pcr == 10), None)
+        assert not verdict.ok or (first is not None and b"boot_aggregate" in first.data)
         kinds.append(sorted(one.kind for one in verdict.findings))
     assert kinds[0] == kinds[1]
     plausible(verify(scratch() / "signed", ak=AK, nonce=NONCE, policy=golden_policy()))
@@ -392,6 +408,8 @@ def policies() -> list[bytes]:
         },
         "containers": {"*": ["one", "two"], "5f" * 32: ["one"]},
         "on": {"violation": "note", "unknown": "note"},
+        "require_measurer": True,
+        "resettable": {"23": "nobody else has access"},
     }
     return [json.dumps(one).encode() for one in (made, full, {"schema": 1})]
 
@@ -412,8 +430,14 @@ def files(name: str) -> Callable[[], list[bytes]]:
     return lambda: [path.read_bytes() for one in BUNDLES for path in sorted(one.glob(name))]
 
 
+def bundles() -> list[bytes]:
+    usual = files("bundle.json")()
+    log = {"digest": "sha256", "byte_order": "little", "offset": 5}
+    return [*usual, json.dumps(json.loads(usual[0]) | {"log": log}).encode()]
+
+
 TARGETS = {
-    "log": Target(run=run_log, seeds=logs),
+    "log": Target(run=run_log, seeds=lambda: [*logs(), *forms()]),
     "evidence": Target(run=run_evidence, seeds=logs, steps=(50_000, 900)),
     "ascii": Target(
         run=run_ascii,
@@ -425,7 +449,7 @@ TARGETS = {
     "quote": Target(run=run_quote, seeds=lambda: [*files("quote.attest")(), b.attest(NONCE, b"d" * 32)]),
     "signature": Target(run=run_signature, seeds=files("quote.sig")),
     "key": Target(run=run_key, seeds=files("ak.p*")),
-    "bundle": Target(run=run_bundle, seeds=files("bundle.json"), words=JSON_WORDS, is_json=True),
+    "bundle": Target(run=run_bundle, seeds=bundles, words=JSON_WORDS, is_json=True),
     "state": Target(run=run_state, seeds=states, words=JSON_WORDS, is_json=True),
     "policy": Target(
         run=run_policy,
