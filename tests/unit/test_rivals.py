@@ -420,7 +420,7 @@ def test_the_text_form_is_the_kernels() -> None:
 
 def test_the_text_form_of_a_template_that_keylime_has_not_is_a_line_all_the_same() -> None:
     assert verifiers.ascii_log(evidence.entry(10, b"ima-new", b"\1\2")).endswith(b" ima-new 0102\n")
-    unknown = evidence.entry(10, b"ima-ng", evidence.digest_field(bytes(32), "sm3") + evidence.field(b"x\0"))
+    unknown = evidence.entry(10, b"ima-ng", evidence.digest_field(bytes(32), "sha9") + evidence.field(b"x\0"))
     with pytest.raises(BadEvidence, match="entry 1"):
         verifiers.ascii_log(unknown)
 
