@@ -6,7 +6,6 @@ Look-ups use exactly the bytes that the kernel hashes, so a good entry costs one
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from testbed.attest.finding import Container, FindingKind
 from testbed.attest.log.fields import Fields
 from testbed.attest.log.ima import BOOT_AGGREGATES
 from testbed.attest.policy import file as policy_file
+from testbed.attest.policy.exclude import Excludes
 from testbed.attest.policy.image import (
     Complaint,
     ImageReference,
@@ -35,8 +35,8 @@ from testbed.attest.policy.image import (
     some,
 )
 from testbed.attest.policy.keys import KINDS, Document, On
-from testbed.attest.policy.lint import NAME_MAX, compile_pattern, lint
 from testbed.attest.policy.paths import is_host_name, path_bytes, shorten, wrong
+from testbed.attest.policy.steps import RefusedError
 from testbed.errors import SpecError
 
 _ANY = "*"
@@ -64,7 +64,7 @@ class Policy:
     accepted: frozenset[bytes]
     verity: frozenset[bytes]
     buffers: Mapping[bytes, frozenset[str]]
-    exclude: tuple[re.Pattern[bytes], ...]
+    exclude: Excludes
     images: Mapping[str, ImageReference]
     containers: Mapping[str, tuple[str, ...]]
     cgroups: tuple[str, ...]
@@ -85,7 +85,7 @@ class Policy:
         known = self._digests(name)
         if known:
             return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
-        if self._excluded(name):
+        if self.exclude.match(name):
             return None
         return self._unknown("a file that the policy lists for the host")
 
@@ -160,12 +160,6 @@ class Policy:
             kind=FindingKind.UNKNOWN_FILE, expected=expected, tolerated=self.tolerates(FindingKind.UNKNOWN_FILE)
         )
 
-    def _excluded(self, name: bytes) -> bool:
-        """Whether a pattern excuses a name. The kernel logs no name with a `..`: such a name is forged."""
-        if len(name) > NAME_MAX or b".." in name.split(b"/"):
-            return False
-        return any(pattern.fullmatch(name) for pattern in self.exclude)
-
     def _digests(self, name: bytes) -> list[str]:
         """Return what is accepted under a name. Honest evidence never needs it: the files are sorted on first use."""
         if not self._by_name:
@@ -196,7 +190,7 @@ def build_policy(document: Document, where: str) -> Policy:
         accepted=frozenset(accepted),
         verity=frozenset(verity),
         buffers=_buffers(document.host.buffers, where),
-        exclude=tuple(_patterns(document.host.exclude, where)),
+        exclude=_excludes(document.host.exclude, where),
         images={name: image_reference(image, where, f"images.{name}") for name, image in document.images.items()},
         containers={key: tuple(names) for key, names in document.containers.items()},
         cgroups=tuple(document.cgroups),
@@ -263,13 +257,16 @@ def _buffers(buffers: Mapping[str, list[str]], where: str) -> dict[bytes, frozen
     return digests_of
 
 
-def _patterns(exclude: list[str], where: str) -> Iterator[re.Pattern[bytes]]:
-    for at, pattern in enumerate(exclude):
-        reason = lint(pattern)
-        if reason is not None:
+def _excludes(patterns: list[str], where: str) -> Excludes:
+    excludes = Excludes()
+    for at, pattern in enumerate(patterns):
+        try:
+            excludes.add(pattern)
+        except RefusedError as refused:
             hint = "a pattern must name a location and match in linear time; docs/policy.md has the rules"
-            raise SpecError(f"{where}: key 'host.exclude.{at}': {shorten(pattern, 200)} is rejected: {reason}", hint)
-        yield compile_pattern(pattern)
+            rejected = f"{where}: key 'host.exclude.{at}': {shorten(pattern, 200)} is rejected: {refused}"
+            raise SpecError(rejected, hint) from None
+    return excludes
 
 
 def _template(kind: str, digest: bytes, name: bytes) -> bytes:
