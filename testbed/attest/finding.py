@@ -31,6 +31,7 @@ class FindingKind(enum.StrEnum):
     UNATTESTED = "unattested"
     UNKNOWN_FILE = "unknown-file"
     WRONG_DIGEST = "wrong-digest"
+    BAD_SIGNATURE = "bad-signature"
     WRONG_LAUNCH = "wrong-launch"
     NOT_BOUND = "not-bound"
     AMBIGUOUS_IDENTITY = "ambiguous-identity"

@@ -227,7 +227,7 @@ class Judge:
         images, complaint = judge(self.policy, self.roster.images(seq))
         self.roster.narrow(seq, images)
         if complaint is not None:
-            self._complain(complaint, entry, complaint.got, str(seq))
+            self._complain(complaint, entry, "", str(seq))
 
     def _broken_rule(self, entry: Entry, seq: int, expected: str, got: str) -> None:
         self._about(entry, seq, FindingKind.MALFORMED, expected, got)
@@ -249,7 +249,7 @@ class Judge:
         if complaint is not None and complaint.tolerated:
             self.tolerated[complaint.kind] += 1
         elif complaint is not None:
-            kind, expected = complaint.kind, complaint.expected
+            kind, expected, got = complaint.kind, complaint.expected, ", ".join(filter(None, (got, complaint.got)))
             self._add(Finding(kind=kind, where=entry.where, expected=expected, got=got, container=container))
 
     def _add(self, finding: Finding) -> None:

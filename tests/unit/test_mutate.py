@@ -23,6 +23,7 @@ from testbed.attest import beats, checked, judge, quote, registers, roster, whol
 from testbed.attest import verify as verifier
 from testbed.attest.checked import Checked, Task, check
 from testbed.attest.finding import FindingKind
+from testbed.attest.log import signatures
 from testbed.attest.log.stream import Run
 from testbed.attest.mutate.engine import standin
 from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest, Power
@@ -30,6 +31,7 @@ from testbed.attest.mutate.engine.trial import AttackOutcome, matrix, read_hones
 from testbed.attest.mutate.engine.trial import arguments as verify_arguments
 from testbed.attest.mutate.engine.trial import judge as judge_forged
 from testbed.attest.mutate.registry import ATTACKS, find, table
+from testbed.attest.policy import exclude
 from testbed.attest.policy import mounts as policy_mounts
 from testbed.attest.policy import reference as policy
 from testbed.attest.rivals import verifiers
@@ -213,7 +215,8 @@ BROKEN: dict[str, tuple[object, str, Any, set[str]]] = {
     "any program": (judge.Judge, "_program", allow, {"v2-program", "policy-v2-program-other"}),
     "any launch": (judge.Judge, "_launch", allow, {"launch-twice", "launch-without-image", "launch-over-the-limit"}),
     "no demand": (policy.Policy, "demands", lambda *_: "", {"policy-launch-config-no-launch"}),
-    "any exclude": (policy, "lint", lambda _: None, {"policy-exclude-all", "policy-exclude-catastrophic"}),
+    "any file signature": (signatures, "_made", lambda *_: True, {"signed-other-file", "signed-as-version-3"}),
+    "any exclude": (exclude, "heads", lambda _: (b"/",), {"policy-exclude-all", "policy-exclude-catastrophic"}),
     "no start value": (
         resume,
         "pcr_register",

@@ -351,9 +351,11 @@ def test_what_a_policy_cannot_have_is_left_out_and_said() -> None:
 
 def test_onto_adds_and_keeps_what_people_wrote(tmp_path: Path, rootfs: Path) -> None:
     base = tmp_path / "base.json"
+    key = json.loads((b.GOLDEN / "signatures" / "vectors.json").read_text())["keys"]["p256"]
+    host = {"files": {"/empty": [sha(b"other")]}, "boot_aggregate": [sha(b"b")], "exclude": ["/var/.*"]}
     written = {
         "schema": 1,
-        "host": {"files": {"/empty": [sha(b"other")]}, "boot_aggregate": [sha(b"b")], "exclude": ["/var/.*"]},
+        "host": host | {"signed-by": [{"key": key, "paths": [path]} for path in ("/usr/.*", "/opt/.*")]},
         "images": {"i": {"files": {"/x": [sha(b"x")]}, "mounts": ["usual", {"target": "/d", "options": ["ro"]}]}},
         "containers": {"*": ["i"]},
         "cgroups": ["/web.slice"],
@@ -365,6 +367,7 @@ def test_onto_adds_and_keeps_what_people_wrote(tmp_path: Path, rootfs: Path) -> 
     assert document["host"]["files"]["/empty"] == sorted([sha(b""), sha(b"other")])
     assert document["host"]["boot_aggregate"] == [sha(b"b")]
     assert document["host"]["exclude"] == ["/var/.*"]
+    assert [signer["paths"] for signer in document["host"]["signed-by"]] == [["/usr/.*"], ["/opt/.*"]]
     assert document["images"] == written["images"]
     assert document["on"] == {"unknown": "note", "violation": "reject", "not-bound": "note"}
     assert {key: document[key] for key in ("cgroups", "measurer")} == {

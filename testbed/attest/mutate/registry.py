@@ -24,6 +24,7 @@ from testbed.attest.mutate.attacks import (
     rooted,
     saved,
     selections,
+    signed,
     stretches,
     version_2,
 )
@@ -49,6 +50,7 @@ _MODULES = (
     bundles,
     saved,
     policies,
+    signed,
     images,
     registers,
     refusals,

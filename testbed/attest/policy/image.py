@@ -26,7 +26,7 @@ _LONG = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """Why an entry is not accepted. ``got``: what a launch has instead. ``tolerated``: the policy says `note`."""
+    """Why an entry is not accepted. ``got``: what else it has. ``tolerated``: the policy says `note`."""
 
     kind: FindingKind
     expected: str

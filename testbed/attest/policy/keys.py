@@ -39,6 +39,16 @@ class _Values(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class Signer(_Values):
+    """A key whose signatures accept files: a certificate or a public key, PEM or base64 of DER.
+
+    `paths`: patterns of whole paths, one of which must match; any path if left out.
+    """
+
+    key: Text
+    paths: Annotated[list[str], Field(min_length=1)] | None = None
+
+
 # The tables of files are not validated here, but in a plain loop where they are converted for look-ups (reference.py):
 # for a million files pydantic would take 1.2 s more, of 3 s in all.
 class Host(_Values):
@@ -46,13 +56,15 @@ class Host(_Values):
 
     `boot_aggregate`: digests of that entry, or of `boot_aggregate_late`. `buffers`: digests of what the kernel measures
     under an event name.
-    `exclude`: patterns of whole paths; a file that is in no list is not complained about if one matches.
+    `exclude`: patterns of whole paths; a file that is in no list is not complained about if one matches. `signed-by`:
+    keys that sign files; a file that is in no list is accepted if one of them signed it.
     """
 
     files: SkipValidation[dict[HostName, Annotated[list[FileDigest], Field(min_length=1)]]] = {}
     boot_aggregate: list[PlainDigest] = []
     buffers: dict[Annotated[str, Field(min_length=1)], Annotated[list[PlainDigest], Field(min_length=1)]] = {}
     exclude: list[str] = []
+    signed_by: list[Signer] = Field(default=[], alias="signed-by")
 
 
 class MountRule(_Values):

@@ -11,9 +11,11 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from testbed.attest.policy.paths import shorten
 from testbed.attest.policy.steps import Bound, Node, RefusedError, branches, flatten, parser, steps
+from testbed.errors import SpecError
 
 NAME_MAX = 4096  # PATH_MAX: a longer name is not that of a file and is never excused
 _PATTERN_MAX = 1000
@@ -35,10 +37,13 @@ _TEXT = r"((?:[A-Za-z0-9_/@%,:=~-](?![*+?{]))*)"
 _HEADS = re.compile(rf"{_TEXT}(?:\((?:\?:)?([A-Za-z0-9_/|-]+)\)(?![*+?{{]){_TEXT})?")
 
 
-def lint(pattern: str) -> str | None:
-    """Return why ``pattern`` is rejected and what to write instead; ``None`` if it is accepted."""
+def lint(pattern: str, *, anywhere: bool = False) -> str | None:
+    """Return why ``pattern`` is rejected and what to write instead; ``None`` if it is accepted.
+
+    ``anywhere``: it need not name a location, because it alone excuses nothing.
+    """
     try:
-        bound(pattern)
+        bound(pattern, anywhere=anywhere)
     except RefusedError as refused:
         return str(refused)
     return None
@@ -76,20 +81,42 @@ def _lint_shape(shape: str) -> str | None:
     return lint(shape)
 
 
+def compile_patterns(
+    patterns: Iterable[str], where: str, key: str, *, anywhere: bool = False
+) -> tuple[re.Pattern[bytes], ...]:
+    """Compile a policy's patterns, for ``fullmatch`` on the bytes of a name. Raises ``SpecError``."""
+    compiled = []
+    for at, pattern in enumerate(patterns):
+        reason = lint(pattern, anywhere=anywhere)
+        if reason is not None:
+            place = "" if anywhere else "name a location and "
+            hint = f"a pattern must {place}match in linear time; docs/policy.md has the rules"
+            raise SpecError(f"{where}: key '{key}.{at}': {shorten(pattern, 200)} is rejected: {reason}", hint)
+        compiled.append(compile_pattern(pattern))
+    return tuple(compiled)
+
+
 def compile_pattern(pattern: str) -> re.Pattern[bytes]:
     """Compile a pattern that ``lint`` accepts, for ``fullmatch`` on the bytes of a name."""
     return re.compile(pattern.encode("ascii"))
 
 
-def bound(pattern: str) -> Bound:
+def matches(patterns: Iterable[re.Pattern[bytes]], name: bytes) -> bool:
+    """Whether a pattern matches a name. The kernel logs no name with a `..`: such a name is forged."""
+    if len(name) > NAME_MAX or b".." in name.split(b"/"):
+        return False
+    return any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def bound(pattern: str, *, anywhere: bool = False) -> Bound:
     """Return how many steps a match of ``pattern`` takes at most. Raises ``RefusedError``."""
-    return _check(pattern)[1]
+    return _check(pattern, anywhere=anywhere)[1]
 
 
-def _check(pattern: str) -> tuple[tuple[bytes, ...], Bound]:
+def _check(pattern: str, *, anywhere: bool = False) -> tuple[tuple[bytes, ...], Bound]:
     """Return the heads and the bound of a pattern. Raises ``RefusedError``."""
     items = _parse(pattern)
-    begins = _heads(items)
+    begins = () if anywhere else _heads(items)
     for head, whole in begins:
         _check_head(head, whole=whole)
     _check_components(items)

@@ -102,17 +102,27 @@ def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     host = {key: union(base["host"][key], new["host"][key]) for key in ("files", "buffers")}
     aggregates = sorted({*base["host"]["boot_aggregate"], *new["host"]["boot_aggregate"]})
     cgroups = sorted({*base.get("cgroups", ()), *new.get("cgroups", ())})
+    host |= {"boot_aggregate": aggregates, "exclude": base["host"]["exclude"]} | _signers(base["host"], new["host"])
     return {
         **base,
-        "host": host | {"boot_aggregate": aggregates, "exclude": base["host"]["exclude"]},
+        "host": host,
         "images": base["images"] | new["images"],
         "containers": union(base["containers"], new["containers"]),
     } | ({"cgroups": cgroups} if cgroups else {})
 
 
+def _signers(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of both hosts; one that is in the base stays as it is there, with its paths."""
+    signers = base.get("signed-by", [])
+    known = {signer["key"] for signer in signers}
+    signers = [*signers, *(signer for signer in new.get("signed-by", ()) if signer["key"] not in known)]
+    return {"signed-by": signers} if signers else {}
+
+
 def as_json(document: Document) -> dict[str, Any]:
     """Return a document that was read in the form that can be merged and written."""
     host = document.host
+    signers = [signer.model_dump(exclude_none=True) for signer in host.signed_by]
     made = {
         "schema": 1,
         "host": {
@@ -120,7 +130,8 @@ def as_json(document: Document) -> dict[str, Any]:
             "boot_aggregate": host.boot_aggregate,
             "buffers": host.buffers,
             "exclude": host.exclude,
-        },
+        }
+        | ({"signed-by": signers} if signers else {}),
         "images": {name: _image_json(image) for name, image in document.images.items()},
         "containers": document.containers,
         "on": document.on.model_dump(by_alias=True, exclude_unset=True)

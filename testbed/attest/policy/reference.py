@@ -20,6 +20,7 @@ from testbed.attest.entries.mounts import MountsEntry
 from testbed.attest.finding import Container, FindingKind
 from testbed.attest.log.fields import Fields
 from testbed.attest.log.ima import BOOT_AGGREGATES
+from testbed.attest.log.signatures import Keyring, SignatureCheck, check
 from testbed.attest.policy import file as policy_file
 from testbed.attest.policy.exclude import Excludes
 from testbed.attest.policy.image import (
@@ -36,6 +37,7 @@ from testbed.attest.policy.image import (
 )
 from testbed.attest.policy.keys import KINDS, Document, On
 from testbed.attest.policy.paths import is_host_name, path_bytes, shorten, wrong
+from testbed.attest.policy.signers import keyring, why_not
 from testbed.attest.policy.steps import RefusedError
 from testbed.errors import SpecError
 
@@ -54,10 +56,10 @@ class Policy:
     ``accepted``: template data of the template `ima-ng` (`d-ng|n-ng`) of each file of the host and boot aggregate, as
     the kernel writes them (the latter under the first of its names); ``verity``: the same with `d-ngv2` of fs-verity
     digests, kept separate because no `ima-ng` entry has them. Names are as IMA logs them: with an underscore for each
-    space. ``cgroups``: paths that only the host makes cgroups at. ``measurer``: digests of its parts, by their names;
-    empty: any measurer. ``noted``: kinds of
-    findings that are noted; an unknown file, a violation, a file that is not bound, a second container of an id.
-    ``resettable``: PCRs that are relied on although they can be reset, with the reason. ``sha256``: of the policy's
+    space. ``signers``: keys; a file that is not listed is accepted if one of them signed it. ``cgroups``: paths that
+    only the host makes cgroups at. ``measurer``: digests of its parts, by their names; empty: any measurer. ``noted``:
+    kinds of findings that are noted; an unknown file, a violation, a file that is not bound, a second container of an
+    id. ``resettable``: PCRs that are relied on although they can be reset, with the reason. ``sha256``: of the policy's
     file, hex; empty for a policy that was not read from one.
     """
 
@@ -65,6 +67,7 @@ class Policy:
     verity: frozenset[bytes]
     buffers: Mapping[bytes, frozenset[str]]
     exclude: Excludes
+    signers: Keyring
     images: Mapping[str, ImageReference]
     containers: Mapping[str, tuple[str, ...]]
     cgroups: tuple[str, ...]
@@ -77,6 +80,10 @@ class Policy:
 
     def judge_host(self, fields: Fields) -> Complaint | None:
         """Judge an entry of a file on the host, in any template; ``None`` if it is accepted."""
+        checked = check(fields, self.signers) if self.signers else SignatureCheck()
+        if checked.bad:
+            expected = f"a signature of this file by key {checked.bad}, which it names"
+            return Complaint(kind=FindingKind.BAD_SIGNATURE, expected=expected, got=checked.why)
         typed = fields.digest_type == "verity"
         kind = f"verity:{fields.algorithm}" if typed else fields.algorithm
         name = BOOT_AGGREGATES[0] if fields.name in BOOT_AGGREGATES else fields.name
@@ -85,9 +92,11 @@ class Policy:
         known = self._digests(name)
         if known:
             return Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
-        if self.exclude.match(name):
+        unsigned = why_not(checked, fields.name)
+        if unsigned is None or self.exclude.match(name):
             return None
-        return self._unknown("a file that the policy lists for the host")
+        more = ", or that one of its keys signed" if self.signers else ""
+        return self._unknown(f"a file that the policy lists for the host{more}", got=unsigned)
 
     def judge_buffer(self, fields: Fields) -> Complaint | None:
         """Judge an `ima-buf` entry of the host that is not one of this project's; ``None`` if it is accepted."""
@@ -155,13 +164,12 @@ class Policy:
         """Whether a finding of this kind is only noted."""
         return kind in self.noted
 
-    def _unknown(self, expected: str) -> Complaint:
-        return Complaint(
-            kind=FindingKind.UNKNOWN_FILE, expected=expected, tolerated=self.tolerates(FindingKind.UNKNOWN_FILE)
-        )
+    def _unknown(self, expected: str, got: str = "") -> Complaint:
+        tolerated = self.tolerates(FindingKind.UNKNOWN_FILE)
+        return Complaint(kind=FindingKind.UNKNOWN_FILE, expected=expected, got=got, tolerated=tolerated)
 
     def _digests(self, name: bytes) -> list[str]:
-        """Return what is accepted under a name. Honest evidence never needs it: the files are sorted on first use."""
+        """Return what is accepted under a name. Few entries need it: the files are sorted on first use."""
         if not self._by_name:
             self._by_name.extend(sorted((*self.accepted, *self.verity), key=_name_of))
         first = bisect_left(self._by_name, name, key=_name_of)
@@ -191,6 +199,7 @@ def build_policy(document: Document, where: str) -> Policy:
         verity=frozenset(verity),
         buffers=_buffers(document.host.buffers, where),
         exclude=_excludes(document.host.exclude, where),
+        signers=keyring(document.host.signed_by, where),
         images={name: image_reference(image, where, f"images.{name}") for name, image in document.images.items()},
         containers={key: tuple(names) for key, names in document.containers.items()},
         cgroups=tuple(document.cgroups),
