@@ -19,7 +19,7 @@ from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy.file import parse_document, read_policy_file
 from testbed.attest.policy.keys import json_schema
 from testbed.attest.policy.log import from_entries
-from testbed.attest.policy.make import ANY, MadePolicy, as_json, from_images, from_rootfs, merge
+from testbed.attest.policy.make import ANY, MadePolicy, as_json, from_images, from_keys, from_rootfs, merge
 from testbed.attest.policy.reference import build_policy, load_policy, parse_policy
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
@@ -104,6 +104,14 @@ def from_log_command(
     _write(from_entries(entries), output, onto)
 
 
+@command.command("from-key")
+@click.argument("keys", nargs=-1, required=True, type=_FILE, metavar="FILE...")
+@_writes
+def from_key_command(keys: Sequence[Path], output: Path, onto: Path | None) -> None:
+    """Accept what certificates or public keys (PEM or DER, one in each file) have signed."""
+    _write(from_keys(keys), output, onto)
+
+
 @command.command("lint")
 @click.argument("file", type=click.Path(path_type=Path))
 def lint_command(file: Path) -> None:
@@ -111,7 +119,8 @@ def lint_command(file: Path) -> None:
     loaded = load_policy(file)
     listed = len(loaded.accepted) + len(loaded.verity)
     files = sum(len(image.files) for image in loaded.images.values())
-    click.echo(f"{file}: good; host: {listed} digests, {len(loaded.exclude)} excludes; ", nl=False)
+    keys = {id(key) for named in loaded.signers.values() for key in named}
+    click.echo(f"{file}: good; host: {listed} digests, {len(loaded.exclude)} excludes, {len(keys)} keys; ", nl=False)
     click.echo(f"images: {len(loaded.images)} with {files} files; containers: {len(loaded.containers)}")
 
 

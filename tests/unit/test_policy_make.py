@@ -404,7 +404,7 @@ def test_what_is_made_is_judged_by(tmp_path: Path, rootfs: Path) -> None:
 def test_lint_says_what_there_is_or_what_is_wrong(tmp_path: Path) -> None:
     done = run("lint", b.GOLDEN / "policy" / "every-key.json")
     assert done.exit_code == 0
-    assert done.stdout.endswith("good; host: 8 digests, 2 excludes; images: 2 with 4 files; containers: 2\n")
+    assert done.stdout.endswith("good; host: 8 digests, 2 excludes, 0 keys; images: 2 with 4 files; containers: 2\n")
     bad = tmp_path / "bad.json"
     bad.write_text('{"schema": 1, "host": {"exclude": ["/.*"]}}')
     done = run("lint", bad)

@@ -14,6 +14,7 @@ from typing import Any
 
 import evidence as b
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -35,6 +36,7 @@ from testbed.attest.log.ima import read_entries
 from testbed.attest.policy.image import Complaint
 from testbed.attest.policy.keys import Host, Signer
 from testbed.attest.policy.reference import Policy, parse_policy
+from testbed.commands import policy as policy_command
 from testbed.errors import SpecError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -739,3 +741,60 @@ def test_no_metadata_raise(parts: list[bytes]) -> None:
     data = b.digest_field(bytes(32)) + b.field(NAME.encode() + b"\0") + b"".join(map(b.field, parts))
     data += b.field(bytes(4)) + b.field(bytes(4)) + b.field(bytes(2))
     assert kind(ALL.judge_host(fields(b"evm-sig", data))) in {"unknown-file", "bad-signature"}
+
+
+# The command
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(policy_command.command, [str(word) for word in words])
+
+
+def test_keys_are_brought_into_a_policy(tmp_path: Path) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    ways = encoded(private)
+    for name, text in ways.items():
+        data = text.encode() if "DER" not in name else base64.b64decode(text)
+        (tmp_path / name).write_bytes(data)
+    done = run("from-key", *(tmp_path / name for name in ways))
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    # PEM and DER of one thing are one key.
+    assert made["host"]["signed-by"] == [{"key": ways["public key, PEM"]}, {"key": ways["certificate, PEM"]}]
+    assert made["host"]["files"] == {}
+    assert "no boot_aggregate is known" in done.stderr
+
+
+def test_keys_are_added_and_those_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "old.pem").write_text(KEYS["p256"])
+    (tmp_path / "new.pem").write_text(KEYS["p521"])
+    base = tmp_path / "base.json"
+    there = [{"key": KEYS["p256"], "paths": [path]} for path in ("/usr/.*", "/opt/.*")]
+    host = {"signed-by": there, "boot_aggregate": [sha256(b"boot")]}
+    base.write_text(json.dumps({"schema": 1, "host": host}))
+    for words, added in (
+        (["from-key", tmp_path / "old.pem", tmp_path / "new.pem"], [{"key": KEYS["p521"]}]),
+        (["from-rootfs", tmp_path], []),
+    ):
+        done = run(*words, "--onto", base)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["host"]["signed-by"] == [*there, *added]
+    assert "signed-by" not in json.loads(run("from-rootfs", tmp_path).stdout)["host"]
+
+
+def test_a_file_that_is_no_key_makes_no_policy(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    for content in (b"", b"x", PUBLIC.encode() * 2):
+        path.write_bytes(content)
+        error = run("from-key", path, "-o", tmp_path / "p.json").exception
+        assert isinstance(error, SpecError)
+        assert "expected one certificate or public key" in error.message
+    assert isinstance(run("from-key", tmp_path).exception, SpecError)
+    assert not (tmp_path / "p.json").exists()
+
+
+def test_lint_counts_the_keys(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    twice = [{"key": KEYS["p256"], "paths": ["/usr/.*"]}, {"key": KEYS["named"]}]
+    path.write_text(json.dumps({"schema": 1, "host": {"signed-by": twice}}))
+    assert "host: 0 digests, 0 excludes, 2 keys; " in run("lint", path).stdout

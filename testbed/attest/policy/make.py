@@ -19,6 +19,7 @@ from testbed.attest.image.tree import tree_digest
 from testbed.attest.policy.keys import Document
 from testbed.attest.policy.keys import Image as ImageValues
 from testbed.attest.policy.paths import escape_path
+from testbed.attest.policy.signers import key_text
 from testbed.errors import SpecError, TestbedError
 from testbed.files import NotPlainFile, open_plain, reason
 
@@ -93,6 +94,11 @@ def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = ite
     return MadePolicy(document=document(files=files), notes=notes)
 
 
+def from_keys(paths: Sequence[Path]) -> MadePolicy:
+    """Accept what the keys in some files, certificates or public keys, have signed. Raises ``SpecError``."""
+    return MadePolicy(document=document(keys=list(dict.fromkeys(key_text(path) for path in paths))))
+
+
 def merge(base: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """Add what ``new`` lists to ``base``. Raises ``SpecError`` for an image that has different content in the two."""
     for name in base["images"].keys() & new["images"].keys():
@@ -155,8 +161,10 @@ def document(
     images: Mapping[str, Any] | None = None,
     containers: Files | None = None,
     cgroups: Sequence[str] = (),
+    keys: Sequence[str] = (),
 ) -> dict[str, Any]:
-    host = {"files": files or {}, "boot_aggregate": [*boot_aggregate], "buffers": buffers or {}, "exclude": []}
+    host: dict[str, Any] = {"files": files or {}, "boot_aggregate": [*boot_aggregate], "buffers": buffers or {}}
+    host |= {"exclude": []} | ({"signed-by": [{"key": key} for key in keys]} if keys else {})
     on = {"violation": "reject", "unknown": "reject"}
     made = {"schema": 1, "host": host, "images": {**(images or {})}, "containers": containers or {}, "on": on}
     return made | ({"cgroups": [*cgroups]} if cgroups else {})

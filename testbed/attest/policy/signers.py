@@ -6,11 +6,13 @@ import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from testbed import files
 from testbed.attest.log.signatures import ID_SIZE, Keyring, SignatureCheck, SigningKey
 from testbed.attest.policy.lint import compile_patterns, matches
 from testbed.attest.policy.paths import is_host_name, shorten
@@ -20,8 +22,9 @@ from testbed.errors import SpecError
 if TYPE_CHECKING:
     from testbed.attest.policy.keys import Signer
 
+_SIZE_MAX = 1 << 16
 _EXPECTED = f"one certificate or public key, of RSA ({RSA_MIN} bits or more) or NIST P-256, P-384 or P-521"
-_HINT = "give the text of a PEM file, or the base64 of a DER file"
+_HINT = "`testbed policy from-key FILE` writes a key, PEM or DER, as a policy has it"
 _BEGIN = b"-----BEGIN "
 
 
@@ -31,6 +34,7 @@ class _Given:
 
     public: PublicKey
     ids: frozenset[bytes]
+    pem: str
 
 
 def keyring(signers: Sequence[Signer], where: str) -> Keyring:
@@ -59,6 +63,19 @@ def why_not(checked: SignatureCheck, name: bytes) -> str | None:
     return "signed by a key that the policy accepts for other paths"
 
 
+def key_text(path: Path) -> str:
+    """Return the certificate or public key in a file, PEM or DER, as PEM. Raises ``SpecError``."""
+    try:
+        with files.open_plain(path) as file:
+            return _read(file.read(_SIZE_MAX)).pem
+    except OSError as error:
+        raise SpecError(
+            f"{path}: expected a plain file, got: {files.reason(error)}", "give the path of a key"
+        ) from error
+    except ValueError as error:
+        raise SpecError(f"{path}: expected {_EXPECTED}, got {error}", "give one file for each key") from error
+
+
 def _bytes_of(text: str) -> bytes:
     if _BEGIN.decode() in text:
         return text.encode()
@@ -72,6 +89,7 @@ def _read(data: bytes) -> _Given:
     """Read a key. Raises ``ValueError``. Of a certificate only the key and its id count, as for IMA: not its dates."""
     # Imported only here: it loads every format of keys, and most policies have no key.
     from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
     if b" PRIVATE KEY-" in data:
         raise ValueError("a private key")
@@ -86,7 +104,9 @@ def _read(data: bytes) -> _Given:
         raise ValueError(f"one that cannot be used: {shorten(str(error))}") from error
     ids = [x509.SubjectKeyIdentifier.from_public_key(public).digest]
     ids += [value.digest for value in extensions if isinstance(value, x509.SubjectKeyIdentifier)]
-    return _Given(public=public, ids=frozenset(one[-ID_SIZE:] for one in ids))
+    pem = certificate.public_bytes(Encoding.PEM) if certificate else None
+    pem = pem or public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return _Given(public=public, ids=frozenset(one[-ID_SIZE:] for one in ids), pem=pem.decode())
 
 
 def _parse(data: bytes) -> object:
