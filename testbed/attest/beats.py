@@ -92,7 +92,8 @@ class Beats:
         elif last is not None and beat.time < last.time:
             yield _unknown(where, f"{last.time} ns or later", f"{beat.time} ns, at beat {beat.number}")
         elif last is not None and last.interval and beat.time - last.time > _PATIENCE * last.interval:
-            promised = f"{last.interval / _SECOND:.3f} s after beat {last.number}, as promised"
+            latest, once = _PATIENCE * last.interval / _SECOND, last.interval / _SECOND
+            promised = f"at most {latest:.3f} s after beat {last.number}, which promised the next in {once:.3f} s"
             yield _unknown(where, promised, f"beat {beat.number}, {(beat.time - last.time) / _SECOND:.3f} s after it")
         before = 0 if last is None else last.lost
         if beat.lost > before:
@@ -108,7 +109,7 @@ class Beats:
             return
         if beat.containers < self.last.containers:
             yield _unknown(
-                where, f"container {self.last.containers} or higher", f"{beat.containers}: fewer than before"
+                where, f"container {self.last.containers} or higher", f"{beat.containers}, a lower number than before"
             )
         elif beat.containers < self.last.started:
             expected = f"container {self.last.started} or higher, which started before the previous beat"

@@ -30,7 +30,7 @@ _PCR = re.compile(r"0|[1-9][0-9]?")
 class LogClaim:
     """The attester's claim about ``ima.bin``, ``digest`` and ``byte_order`` ``None`` if there is none.
 
-    ``digest``, ``byte_order``: as in ``LogFormat``. A false claim makes a log that does not fit the quote. ``offset``:
+    ``digest``, ``byte_order``: as in ``LogFormat``. If the claim is false, the log does not fit the quote. ``offset``:
     the byte of the whole log at which the file begins.
     """
 
@@ -127,7 +127,9 @@ def unchanged(log: Log) -> None:
     """Raise ``BadEvidence`` if the log was written while it was read: two passes would read different logs."""
     status = os.fstat(log.descriptor)
     if (log.begin + status.st_size, status.st_ctime_ns) != (log.size, log.changed):
-        raise BadEvidence("ima.bin", "a log that stays the same while it is read", "it changed")
+        raise BadEvidence(
+            "ima.bin", "a log that stays the same while it is read", "it changed; copy the bundle and verify the copy"
+        )
 
 
 def _open(directory: Path, name: str) -> BinaryIO:
@@ -173,7 +175,7 @@ def _pcr_values(raw: Mapping[str, Any]) -> dict[int, bytes] | None:
         return None
     values = raw["pcr_values"]
     good = isinstance(values, dict) and all(_PCR.fullmatch(pcr) and _is_hex(value) for pcr, value in values.items())
-    _check("bundle.json: pcr_values", good, "PCR numbers to lower-case hex", values)
+    _check("bundle.json: pcr_values", good, "an object from PCR numbers to lower-case hex", values)
     return {int(pcr): bytes.fromhex(value) for pcr, value in values.items()}
 
 

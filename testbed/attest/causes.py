@@ -10,7 +10,8 @@ from testbed.attest.verdict import Verdict
 _USUAL = {
     FindingKind.REPLAY_MISMATCH: (
         "the log was read before the quote, or is of another boot; "
-        "the kernel is older than 5.8 (--padded-sha1); "
+        "IMA or the measurer extends a PCR that was not quoted (--pcrs); "
+        "the kernel extends this bank with a padded SHA-1 (before 5.8: --padded-sha1); "
         "firmware or a boot loader extended the PCR before the log begins (--start)"
     ),
     FindingKind.LOG_MISSING: (
@@ -29,6 +30,6 @@ _USUAL = {
 def cause_notes(verdict: Verdict) -> Iterator[str]:
     """Yield a note for each kind of finding that has usual causes."""
     for kind in sorted(verdict.kinds & _USUAL.keys()):
-        yield f"usual causes of {kind}: {_USUAL[kind]}"
-    if verdict.entries and verdict.unattested == verdict.entries:
+        yield f"if nobody attacked, usual causes of {kind}: {_USUAL[kind]}"
+    if verdict.entries and not any(verdict.attested.values()):
         yield "no entry of the log is attested: is it the log of this machine and this boot?"

@@ -102,10 +102,10 @@ class Judge:
 
     def _file(self, entry: Entry, fields: Fields) -> None:
         """Judge IMA's own measurement of a file."""
-        if fields.name in BOOT_AGGREGATES and self._room(len(self.boots), MOST_BOOTS, "boot_aggregate entries"):
+        if fields.name in BOOT_AGGREGATES and self._room(entry, len(self.boots), MOST_BOOTS, "boot_aggregate entries"):
             self.boots.append(entry.where)
         if rules.is_namespaced(fields.name):
-            if not self._room(len(self.namespaced), MOST_NAMESPACED, "lines with a namespace"):
+            if not self._room(entry, len(self.namespaced), MOST_NAMESPACED, "lines with a namespace"):
                 return
             line = rules.Measured(
                 where=entry.where,
@@ -140,7 +140,7 @@ class Judge:
             return
         seq = payload.container.seq
         if not self.roster.has_room(seq):
-            self._room(MOST, MOST, "containers")
+            self._room(entry, MOST, MOST, "containers")
             return
         for expected, got in self.roster.count(entry.pcr, payload):
             self._broken_rule(entry, seq, expected, got)
@@ -175,9 +175,9 @@ class Judge:
             for finding in beats.step(entry.where, payload, started=roster.highest, lossy=roster.lossy):
                 self.found.add(finding, entry.pcr)
         elif isinstance(payload, parse.MeasurerEntry):
-            if self._room(len(self.parts), MOST_PARTS, "parts of the measurer"):
+            if self._room(entry, len(self.parts), MOST_PARTS, "parts of the measurer"):
                 self.parts.setdefault((entry.pcr, payload.part, payload.digest), entry.where)
-        elif not payload.outcome and self._room(len(self.trees), MOST_TREES, "digests of images"):
+        elif not payload.outcome and self._room(entry, len(self.trees), MOST_TREES, "digests of images"):
             self.trees.add((entry.pcr, payload.digest))
 
     def _container_file(self, entry: Entry, payload: parse.FileEntry) -> None:
@@ -255,13 +255,13 @@ class Judge:
     def _add(self, finding: Finding) -> None:
         self.found.add(finding)
 
-    def _room(self, have: int, most: int, what: str) -> bool:
+    def _room(self, entry: Entry, have: int, most: int, what: str) -> bool:
         """Whether one more can be kept. If not, this is a finding, and no further entry is judged."""
         if have < most:
             return True
         self.found.full = True
-        expected, got = f"at most {most} {what}", "more; the entries after them are not judged"
-        self._add(Finding(kind=FindingKind.TOO_MANY, where="ima.bin", expected=expected, got=got))
+        expected, got = f"at most {most} {what}", "one more; this entry and all later ones are not judged"
+        self._add(Finding(kind=FindingKind.TOO_MANY, where=entry.where, expected=expected, got=got))
         return False
 
 

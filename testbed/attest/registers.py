@@ -1,4 +1,4 @@
-"""The registers that a quote covers: what each holds at the start of the machine, and who can put that value back.
+"""The registers that a quote covers: what each holds at the start of the machine, and who can reset it.
 
 Source: TCG PC Client Platform TPM Profile, "PCR Attributes" and "PCR Initial and Reset Values". Only PCRs are known
 today. Other registers that can be extended and quoted (NV indices, the RTMRs of TDX) need a row of their own here.
@@ -27,7 +27,7 @@ _ONES = range(17, 23)
 class Register:
     """One register of a TPM bank.
 
-    ``start``: the bytes that it holds after a start of the machine. ``reset_by``: who can put it back while the machine
+    ``start``: the bytes that it holds after a start of the machine. ``reset_by``: who can reset it while the machine
     runs, so that it forgets its past; empty if nobody can.
     """
 
@@ -47,7 +47,7 @@ def pcr_register(index: int, bank: str) -> Register:
 
 
 def resettable_findings(registers: Iterable[Register], accepted: Mapping[int, str]) -> tuple[list[Finding], list[str]]:
-    """Return a finding for each register that can be put back, and a note for those that are accepted.
+    """Return a finding for each register that can be reset, and a note for those that are accepted.
 
     ``accepted``: by PCR, the reason why it is relied on nevertheless.
     """
@@ -59,6 +59,9 @@ def resettable_findings(registers: Iterable[Register], accepted: Mapping[int, st
             notes.append(f"{register} can be reset by {register.reset_by}; accepted: {accepted[register.index]}")
             continue
         expected = "a register that nobody can reset while the machine runs (PCRs 0 to 15)"
-        got = f"one that {register.reset_by} can reset: entries before a reset are forgotten"
+        got = (
+            f"one that {register.reset_by} can reset, so that entries can be left out; "
+            f"if this cannot happen here, give --allow-resettable {register.index}=REASON"
+        )
         findings.append(Finding(kind=FindingKind.REGISTER_RESETTABLE, where=f"{register}", expected=expected, got=got))
     return findings, notes

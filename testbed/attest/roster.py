@@ -59,11 +59,10 @@ class Roster:
     _unmet: dict[int, tuple[int, str, int]] = field(default_factory=dict)
 
     def adopt(self, saved: JudgedContainer) -> None:
-        """Add a container of a saved state, without the images that this policy does not have."""
-        listed = set() if self.policy is None else self.policy.images.keys()
+        """Add a container of a saved state. A state is continued only under the policy that it was saved under."""
         self.highest = max(self.highest, saved.container.seq)
         self._entries[saved.container.seq] = saved.container.entries
-        self._known[saved.container.seq] = replace(saved, images=tuple(name for name in saved.images if name in listed))
+        self._known[saved.container.seq] = saved
         if saved.container.runtime_id is not None:
             self._holders[saved.container.runtime_id] = saved.container.seq
 
@@ -113,11 +112,11 @@ class Roster:
         self.lossy = self.lossy or isinstance(payload, parse.LossEntry)
         if isinstance(payload, parse.StartEntry):
             self.highest = max(self.highest, who.seq)
-            self._name(pcr, payload.parent, "is the parent of", who.seq)
+            self._name(pcr, payload.parent, f"the parent of container {who.seq}", who.seq)
             if payload.parent >= who.seq:
-                yield "a parent with a lower seq: the measurer numbered it before", f"parent {payload.parent}"
+                yield f"a parent with a seq below {who.seq}, because a parent starts first", f"parent {payload.parent}"
         elif isinstance(payload, parse.JoinEntry):
-            self._name(pcr, payload.origin, "is where a task came from that joined", who.seq)
+            self._name(pcr, payload.origin, f"of which a task joined container {who.seq}", who.seq)
         self._entries[who.seq] += 1
         if known is None:
             self._known[who.seq] = self._first(pcr, payload)
@@ -138,7 +137,7 @@ class Roster:
                 yield Finding(
                     kind=FindingKind.MISSING,
                     where=f"ima.bin: container {other}",
-                    expected=f"a ctr-start of container {seq}, which {says} container {other}",
+                    expected=f"a ctr-start of container {seq}, {says}",
                     got="no entry",
                     container=str(other),
                 )

@@ -106,6 +106,7 @@ class Verdict:
                 }
                 for key, container in self.containers.items()
             },
+            "notes": list(self.notes),
         }
 
     def _of_containers(self) -> tuple[defaultdict[str, list[Finding]], defaultdict[str, dict[str, int]]]:

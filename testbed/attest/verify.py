@@ -100,8 +100,8 @@ def verify(
     the reason. ``since``: what an earlier verification attested; this one continues there. ``recheck``: hash the log
     before it too. ``rejudge``: judge the log before it again; the policy may differ from the earlier one.
     ``make_state``: whether the verdict has the state that a later verification needs; it costs one more hash of the
-    log. ``processes``: 1, or 2 to check entries during their replay. Raises ``SpecError`` for wrong arguments, never
-    for evidence.
+    log. ``processes``: how many check entries at once; ``None``: one for each 16 MiB of log, at most one for each
+    processor. Raises ``SpecError`` for wrong arguments, never for evidence.
     """
     key, demanded = load_key(ak), quote.parse_selection(pcrs)
     question = _Question(
@@ -149,7 +149,7 @@ def _judge_bundle(directory: Path, question: _Question) -> Verdict:
             findings=answer.findings, notes=("the log was not replayed: there is no quoted value to compare it with",)
         )
     if later := resume.quote_findings(question.since, answer.attest) if question.since is not None else []:
-        note = "the log was not replayed: this quote does not follow the saved state; verify without it"
+        note = "the log was not replayed: this quote does not follow the saved state; verify again without --since"
         return Verdict(findings=(*answer.findings, *later), notes=(note,))
     signed = _Signed(bundle=bundle, quote=answer, attest=answer.attest, selection=answer.selection)
     if missing := resume.chunk_findings(
@@ -186,7 +186,9 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
     )
     judge = resume.judge(question.policy, continued)
     past = resume.past_findings(log, since, recheck=question.recheck)
-    signature = any(finding.kind is FindingKind.QUOTE_SIGNATURE for finding in signed.quote.findings)
+    # With a hash that is not accepted a signature is not verified, as if it were wrong.
+    unsigned = {FindingKind.QUOTE_SIGNATURE, FindingKind.QUOTE_DIGEST_ALG}
+    signature = any(finding.kind in unsigned for finding in signed.quote.findings)
     walk(log, replay, None if signature else judge, question.processes)
     registers = (pcr_register(index, selection.bank) for index in question.demanded.pcrs)
     resettable, accepted = resettable_findings(registers, question.resettable)
@@ -200,7 +202,7 @@ def _judge_log(log: Log, question: _Question, signed: _Signed) -> Verdict:
     )
     notes = [*accepted, *notes, *register_notes(replay, ima_pcr=question.ima_pcr)]
     if signature:
-        notes.append("the entries were replayed and not judged: the quote's signature vouches for nothing")
+        notes.append("the entries were replayed but not judged, because the quote's signature is not good")
     verdict = _verdict(log, replay, judge, before, notes, judged=not signature)
     if not verdict.ok or not question.make_state:
         return verdict
@@ -263,11 +265,11 @@ def _judge_notes(judge: Judge, replay: Replay) -> Iterator[str]:
         buffers = counted(judge.unjudged[pcr], "buffer")
         yield f"not judged, because there is no policy: {buffers} of the kernel on PCR {pcr} (keys, critical data)"
     if any(judge.roster.attested(replay.reached)) and not judge.last_beats(replay.reached):
-        yield "the log has no ctr-beat: cannot tell whether the measurer was attached throughout"
+        yield "the log has no ctr-beat: nothing proves that the measurer was always attached"
     doubted = list(judge.roster.doubted(replay.reached))
     yield from doubted[:_DOUBTS_SHOWN]
     if len(doubted) > _DOUBTS_SHOWN:
-        yield f"{len(doubted) - _DOUBTS_SHOWN} more ids of containers ignored for the same reason"
+        yield f"{len(doubted) - _DOUBTS_SHOWN} more ids of containers were ignored"
     for where in judge.boots[1:_BOOTS_SHOWN]:
         yield f"the log was carried over a kexec: it has another boot_aggregate at {where}"
 

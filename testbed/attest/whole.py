@@ -16,8 +16,6 @@ from testbed.attest.registers import pcr_register
 from testbed.attest.replay import Replay, take
 from testbed.attest.walk import log_entries
 
-_FIRST = "its first entry in a boot is boot_aggregate"
-
 
 def ima_findings(replay: Replay, *, ima_pcr: int, continued: bool) -> Iterator[Finding]:
     """Yield a finding if the quote does not show that IMA ran since the start of the machine.
@@ -63,8 +61,8 @@ def register_notes(replay: Replay, *, ima_pcr: int) -> Iterator[str]:
     """Yield a note on each register that says nothing about IMA or containers."""
     if ima_pcr not in replay.values:
         yield (
-            f"PCR {ima_pcr} was not quoted: whether IMA ran, and what ran on the host, is not proven "
-            "(--ima-pcr names another PCR of IMA)"
+            f"PCR {ima_pcr} was not quoted: nothing proves that IMA ran, or what ran on the host; "
+            "if IMA extends another PCR, give --ima-pcr"
         )
     for pcr, count in replay.reached.items():
         if not count and pcr != ima_pcr:
@@ -79,8 +77,11 @@ def _nothing(replay: Replay, ima_pcr: int) -> Iterator[Finding]:
     quoted = replay.goal.quoted if replay.goal.quoted is not None else replay.values if replay.complete else {}
     start = pcr_register(ima_pcr, replay.bank).start
     if ima_pcr in quoted and (replay.reached.get(ima_pcr) == 0 or quoted[ima_pcr] in {start, bytes(len(start))}):
-        where, got = f"PCR {ima_pcr} of {replay.bank}", f"{quoted[ima_pcr].hex()}, the value before the first entry"
-        yield _unmeasured(where, f"a value that IMA has extended: {_FIRST}", f"{got}: no IMA ran")
+        where, got = (
+            f"PCR {ima_pcr} of {replay.bank}",
+            f"{quoted[ima_pcr].hex()}, the start value: IMA extended nothing",
+        )
+        yield _unmeasured(where, "a PCR that IMA has extended, with boot_aggregate before all else", got)
     elif replay.complete and not sum(replay.counts.values()):
         yield _unmeasured("ima.bin", "at least one entry that the quote covers", "none")
 

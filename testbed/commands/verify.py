@@ -1,4 +1,4 @@
-"""Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""
+"""Judge the evidence in BUNDLE: exit status 0 trusted, 1 untrusted, 2 wrong arguments, 4 malformed."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
 @click.option(
     "--log-digest",
     type=click.Choice(tuple(BANKS)),
-    help="The bank of the TPM whose hash the log's template digests are by, if not as the bundle says (or SHA-1).",
+    help="Hash of the log's template digests; by default what the bundle says, else sha1.",
 )
 @click.option(
     "--byte-order",
     type=click.Choice(("little", "big")),
-    help="Byte order of the log, if not as the bundle says (or little).",
+    help="Byte order of the log; by default what the bundle says, else little.",
 )
 @click.option(
     "--allow-resettable",
@@ -83,13 +83,13 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
 @click.option(
     "--rejudge",
     is_flag=True,
-    help="With --since: judge the log again from its beginning, by a policy that may be another one.",
+    help="With --since: judge the whole log again, by the policy that you give now.",
 )
 @click.option("--save-state", type=_OUT, help="Save what this verification attested, if it is trusted.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
-    help="Processes; by default as many as the log's length is worth and there are processors.",
+    help="Number of processes; by default one for each 16 MiB of log, at most one for each processor.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.pass_context
@@ -116,7 +116,7 @@ def command(
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Judge the evidence in BUNDLE: exit status 0 trusted, 1 not trusted, 2 wrong arguments, 4 malformed."""
+    """Judge the evidence in BUNDLE: exit status 0 trusted, 1 untrusted, 2 wrong arguments, 4 malformed."""
     for name, given in (("--recheck", recheck), ("--rejudge", rejudge)):
         if given and since is None:
             raise click.UsageError(
@@ -212,12 +212,14 @@ def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
         numbers[kind] += number
     for kind, number in sorted(numbers.items()):
         yield f"  {kind}: {number} more, which are only counted"
-    yield f"  log: {counted(verdict.entries, 'entry', 'entries')}, {verdict.unattested} of them unattested"
+    covered = sum(verdict.attested.values())
+    log = counted(verdict.entries, "entry", "entries")
+    yield f"  log: {log}, {covered} of them attested, {verdict.unattested} after the quoted state"
     for pcr, value in sorted(verdict.pcrs.items()):
         yield f"  PCR {pcr}: {value}, after {counted(verdict.attested[pcr], 'entry', 'entries')}"
     judgements = verdict.container_judgements(verdict.containers)
     for key, container in verdict.containers.items():
-        inside = f"inside container {container.parent}" if container.parent else "of an unknown runtime"
+        inside = f"inside container {container.parent}" if container.parent else "without a runtime's id"
         name = container.runtime_id or inside
         image = f", image {container.image}" if container.image else ""
         tree = f", tree {container.image_digest}" if container.image_digest else ""

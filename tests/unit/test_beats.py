@@ -54,7 +54,9 @@ def test_what_is_said_of_each() -> None:
     first = beat(1, 1, 5, interval=30)
     assert said([first, beat(4, 3, 6)]) == ["at 1: beat 2, one more than the previous beat; beat 4"]
     assert said([beat(2, 2, 6)]) == ["at 0: beat 1, the first of the boot; beat 2"]
-    assert said([first, beat(2, 2, 65.001)]) == ["at 1: 30.000 s after beat 1, as promised; beat 2, 60.001 s after it"]
+    assert said([first, beat(2, 2, 65.001)]) == [
+        "at 1: at most 60.000 s after beat 1, which promised the next in 30.000 s; beat 2, 60.001 s after it"
+    ]
     assert said([first, beat(2, 2, 4.5)]) == ["at 1: 5000000000 ns or later; 4500000000 ns, at beat 2"]
     assert said([first, beat(2, 2, 6, lost=2), beat(3, 2, 7, lost=2), beat(4, 2, 8, lost=5)]) == [
         "at 1: 0 events without an entry; 2, at beat 2",
@@ -86,7 +88,7 @@ def test_a_series_goes_on_from_what_was_saved() -> None:
     assert said([beat(8, 3, 101, lost=2)], last) == []
     assert said([beat(9, 3, 101, lost=2)], last) == ["at 0: beat 8, one more than the previous beat; beat 9"]
     assert said([beat(8, 2, 121, lost=2)], last) == [
-        "at 0: 10.000 s after beat 7, as promised; beat 8, 21.000 s after it"
+        "at 0: at most 20.000 s after beat 7, which promised the next in 10.000 s; beat 8, 21.000 s after it"
     ]
     assert said([beat(8, 3, 101, lost=3)], last) == ["at 0: 2 events without an entry; 3, at beat 8"]
 

@@ -85,7 +85,7 @@ def test_late_file_and_container_before() -> None:
 @given(st.integers(1, 2**64 - 1), st.sampled_from([1, 2, 3, 4]), st.integers(0, 2**64 - 1))
 def test_beat_round_trip(number: int, event: int, lost: int) -> None:
     number %= 2**63
-    parsed = parse_payload(b"ctr-beat", b.ctr_beat(number + 1, event, lost=lost, interval=5))
+    parsed = parse_payload(b"ctr-beat", b.ctr_beat(number + 1, event, lost=lost, interval=5, containers=7))
     assert isinstance(parsed, BeatEntry)
     assert (parsed.number, parsed.event, parsed.lost, parsed.interval) == (number + 1, event, lost, 5)
     assert (parsed.time, parsed.containers) == (40_000_000_001 + number, 7)

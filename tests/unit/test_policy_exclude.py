@@ -125,9 +125,9 @@ def test_many_patterns_are_checked_by_their_shape_and_compiled_when_they_are_nee
     compiled: list[str] = []
     check = lint._check
 
-    def noted_check(pattern: str) -> tuple[tuple[bytes, ...], Bound]:
+    def noted_check(pattern: str, *, anywhere: bool = False) -> tuple[tuple[bytes, ...], Bound]:
         checked.append(pattern)
-        return check(pattern)
+        return check(pattern, anywhere=anywhere)
 
     def noted_compile(pattern: str) -> re.Pattern[bytes]:
         compiled.append(pattern)

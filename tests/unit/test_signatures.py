@@ -154,7 +154,7 @@ def test_the_same_signature_of_another_digest_is_bad(name: str) -> None:
     complaint = ALL.judge_host(vector(name, digest=other))
     assert kind(complaint) == "bad-signature"
     assert complaint is not None
-    assert complaint.expected.startswith("a signature of this file by key ")
+    assert complaint.expected.startswith("a signature by key ")
     assert complaint.got == "a signature that does not verify with this key"
 
 
@@ -177,8 +177,8 @@ def test_without_its_key_a_file_is_as_unknown_as_before(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("p256-sha1", "a signature of a digest of sha1, which is not this one or not accepted"),
-        ("rsa2048-sha1", "a signature of a digest of sha1, which is not this one or not accepted"),
+        ("p256-sha1", "a signature over a digest of sha1, which is not accepted"),
+        ("rsa2048-sha1", "a signature over a digest of sha1, which is not accepted"),
         ("version-1", "a signature of version 1, which is not verified"),
     ],
 )
@@ -355,7 +355,7 @@ def test_a_signature_is_of_a_digest_of_its_own_algorithm() -> None:
         complaint = mine.judge_host(logged(sha256(b"x"), packed(raw, key_id, number)))
         assert kind(complaint) == "unknown-file"
         assert complaint is not None
-        assert "not this one" in complaint.got
+        assert "a digest of" in complaint.got
     long = hashlib.sha512(b"x")
     raw = private.sign(long.digest(), ec.ECDSA(Prehashed(hashes.SHA512())))
     assert mine.judge_host(logged(f"sha512:{long.hexdigest()}", packed(raw, key_id, 6))) is None
@@ -370,11 +370,14 @@ def test_a_descriptor_of_fs_verity_is_not_the_file_that_it_describes() -> None:
     assert complaint is not None
     assert (kind(complaint), complaint.got) == (
         "unknown-file",
-        "a signature of an fs-verity digest, not of this digest",
+        "a signature over an fs-verity digest, but the entry has another digest",
     )
     complaint = ALL.judge_host(vector("p256-sha256", digest="verity:" + FILES["p256-sha256"]["digest"]))
     assert complaint is not None
-    assert (kind(complaint), complaint.got) == ("unknown-file", "a signature of the content, not of this digest")
+    assert (kind(complaint), complaint.got) == (
+        "unknown-file",
+        "a signature over the content, but the entry has another digest",
+    )
 
 
 @given(st.sampled_from([b"\3", b"\5", b"\6"]), st.binary(max_size=120), st.sampled_from(["sha256", "verity:sha256"]))
@@ -616,7 +619,7 @@ def test_the_judge_says_file_digest_and_reason() -> None:
         FindingKind.BAD_SIGNATURE,
         f"'{NAME}', {hashlib.sha256(b'evil').hexdigest()}, a signature that does not verify with this key",
     )
-    assert bad.expected == "a signature of this file by key 513bed94, which it names"
+    assert bad.expected == "a signature by key 513bed94, which the entry names, over this file's digest"
     assert (unknown.kind, unknown.got) == (
         FindingKind.UNKNOWN_FILE,
         f"'{NAME}', {hashlib.sha256(b'evil').hexdigest()}, a signature of version 1, which is not verified",
@@ -661,7 +664,10 @@ def test_signed_metadata_are_of_one_digest() -> None:
     assert (kind(complaint), complaint.got) == ("bad-signature", "signed metadata of another digest")
     complaint = ALL.judge_host(portable("evm-hash-p256", digest="sha512:" + "ab" * 64))
     assert complaint is not None
-    assert (kind(complaint), complaint.got) == ("unknown-file", "an EVM signature of metadata without such a digest")
+    assert (kind(complaint), complaint.got) == (
+        "unknown-file",
+        "an EVM signature over metadata that contain no digest of this file",
+    )
     # There the metadata have a signature of IMA, which is of the digest too.
     assert kind(ALL.judge_host(portable("evm-sig-rsa2048", digest=sha256(b"x")))) == "bad-signature"
 

@@ -78,7 +78,7 @@ def test_good(edit: Edit, values: bool) -> None:
         "1": (f"{1:064x}", 4),
         "2": (f"{2:064x}", 5),
     }
-    assert verdict.notes == ("the log has no ctr-beat: cannot tell whether the measurer was attached throughout",)
+    assert verdict.notes == ("the log has no ctr-beat: nothing proves that the measurer was always attached",)
 
 
 @pytest.mark.parametrize("bundle", REAL, ids=lambda path: path.name)
@@ -437,7 +437,17 @@ def test_wrong_arguments(words: tuple[object, ...]) -> None:
 def test_json() -> None:
     done = call(REAL[0], "--ak", REAL[0] / "ak.pub", "--nonce", NONCE.hex(), "--json")
     said = json.loads(done.output)
-    assert list(said) == ["schema", "verdict", "findings", "omitted", "entries", "unattested", "pcrs", "containers"]
+    assert list(said) == [
+        "schema",
+        "verdict",
+        "findings",
+        "omitted",
+        "entries",
+        "unattested",
+        "pcrs",
+        "containers",
+        "notes",
+    ]
     assert (said["schema"], said["verdict"], said["entries"], said["unattested"]) == (2, "trusted", 23, AHEAD)
     assert set(said["findings"][0]) == {"kind", "where", "expected", "got"}
     assert set(said["pcrs"]) == {"10", "11"}

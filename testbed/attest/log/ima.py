@@ -161,8 +161,8 @@ def _hint(form: LogFormat, number: int, name_size: int = 0) -> str:
     if number > 1 or form != USUAL:
         return ""
     if 0 < swapped <= _NAME_MAX:
-        return f", which is {swapped} in the other byte order: declare a log of a big-endian machine (--byte-order big)"
-    return " (a log of another bank of the TPM must be declared: --log-digest)" if name_size else ""
+        return f"; it is {swapped} in the other byte order: for a log of a big-endian machine give --byte-order big"
+    return "; for the log of another bank of the TPM give --log-digest" if name_size else ""
 
 
 def encode(pcr: int, digest: bytes, template: bytes, data: bytes, form: LogFormat = USUAL) -> bytes:

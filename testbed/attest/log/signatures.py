@@ -99,7 +99,7 @@ def _of_digest(blob: bytes, fields: Fields, keyring: Keyring) -> SignatureCheck:
     of_verity = blob[0] == _VERITY
     if of_verity != (fields.digest_type == "verity"):
         what = "an fs-verity digest" if of_verity else "the content"
-        return SignatureCheck(why=f"a signature of {what}, not of this digest")
+        return SignatureCheck(why=f"a signature over {what}, but the entry has another digest")
     return _verify(blob, fields.digest, fields.algorithm, keyring)
 
 
@@ -111,17 +111,19 @@ def _of_metadata(blob: bytes, ima: bytes, fields: Fields, keyring: Keyring) -> S
     """
     owner = [fields.others.get(name, b"") for name in ("iuid", "igid", "imode")]
     algorithm = _ALGORITHMS.get(blob[2]) if len(blob) > 2 and blob[0] == _METADATA else None
-    if algorithm not in _PREHASHED or not ima or not all(owner):
-        return SignatureCheck(
-            why="an EVM signature that is not portable, not of SHA-2, or without the metadata that it is of"
-        )
+    if algorithm is None:
+        return SignatureCheck(why="an EVM signature that is not portable")
+    if algorithm not in _PREHASHED:
+        return SignatureCheck(why=f"a signature over a digest of {algorithm}, which is not accepted")
+    if not ima or not all(owner):
+        return SignatureCheck(why="an EVM signature, but the entry does not contain the signed metadata")
     signed = hashlib.new(algorithm, fields.others["xattrvalues"] + _OWNER.pack(*owner)).digest()
     checked = _verify(blob, signed, algorithm, keyring)
     if not checked.signers:
         return checked
     held = _ALGORITHMS.get(ima[1]) if len(ima) > 1 and ima[0] == _DIGEST else None
     if fields.digest_type == "verity" or held != fields.algorithm:
-        return SignatureCheck(why="an EVM signature of metadata without such a digest")
+        return SignatureCheck(why="an EVM signature over metadata that contain no digest of this file")
     return (
         checked
         if ima[2:] == fields.digest
@@ -149,8 +151,10 @@ def _verify(blob: bytes, digest: bytes, algorithm: str, keyring: Keyring) -> Sig
     if version not in _VERSIONS[kind]:
         return SignatureCheck(why=f"a signature of version {version}, which is not verified")
     named = _ALGORITHMS.get(number, f"algorithm {number}")
-    if named != algorithm or named not in _PREHASHED:
-        return SignatureCheck(why=f"a signature of a digest of {named}, which is not this one or not accepted")
+    if named not in _PREHASHED:
+        return SignatureCheck(why=f"a signature over a digest of {named}, which is not accepted")
+    if named != algorithm:
+        return SignatureCheck(why=f"a signature over a digest of {named}, but the entry has one of {algorithm}")
     keys = keyring.get(key_id, ())
     if not keys:
         return SignatureCheck(why=f"signed by key {key_id.hex()}, which the policy does not have")

@@ -82,7 +82,7 @@ class Policy:
         """Judge an entry of a file on the host, in any template; ``None`` if it is accepted."""
         checked = check(fields, self.signers) if self.signers else SignatureCheck()
         if checked.bad:
-            expected = f"a signature of this file by key {checked.bad}, which it names"
+            expected = f"a signature by key {checked.bad}, which the entry names, over this file's digest"
             return Complaint(kind=FindingKind.BAD_SIGNATURE, expected=expected, got=checked.why)
         typed = fields.digest_type == "verity"
         kind = f"verity:{fields.algorithm}" if typed else fields.algorithm

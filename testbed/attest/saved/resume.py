@@ -46,7 +46,8 @@ def begin(
     if since is not None:
         if starts:
             raise SpecError(
-                "start values and a saved state: expected one of them", "the saved state has the values of the PCRs"
+                "start values (--start) and a saved state (--since): expected one of them, got both",
+                "remove --start: the saved state has the values of the PCRs",
             )
         state.applies(since, state.fingerprint(key), demanded.bank, demanded.pcrs)
         if rejudge:
@@ -80,12 +81,12 @@ def quote_findings(state: State, attest: Attest) -> list[Finding]:
       after a resume. A lower one under the same ``resetCount`` is ``quote-reset``: an older quote, or a TPM whose old
       state was restored.
     - For a key outside the endorsement and platform hierarchies a TPM adds a number that depends on the key to both
-    counters
-      (modulo 2^32) and to ``firmwareVersion``. So "lower" is a property of the difference, in which that number
-      cancels.
-    - ``clock`` never goes back in one run; lower is ``quote-clock``. After a disorderly shutdown a TPM may have lost
-    the time since it last stored its clock (up to 2^22 ms), and reports that by ``safe``; but that is a reset too. -
-    ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
+      counters (modulo 2^32) and to ``firmwareVersion``. So "lower" is a property of the difference, in which that
+      number cancels.
+    - ``clock`` never goes back in one run: a lower one is ``quote-clock``. After a disorderly shutdown a TPM may have
+      lost the time since it last stored its clock (up to 2^22 ms), and reports that by ``safe``; but that is a reset
+      too.
+    - ``firmwareVersion`` does not change without a reset: another one is ``quote-signer``.
     """
     findings = []
     if attest.clock < state.clock:

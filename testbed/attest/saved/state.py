@@ -107,7 +107,8 @@ def applies(state: State, key_fingerprint: str, bank: str, pcrs: Collection[int]
         ("PCRs", _selection(state.bank, state.pcrs), _selection(bank, pcrs)),
     ):
         if saved != now:
-            raise SpecError(f"saved state: {what}: expected {now} (what you gave), got {saved}", _HINT)
+            hint = "give the key and the PCRs of the earlier verification, or verify once without --since"
+            raise SpecError(f"saved state: {what}: expected {saved}, as saved, got {now}", hint)
 
 
 def same_policy(state: State, policy: str | None) -> None:
@@ -116,7 +117,7 @@ def same_policy(state: State, policy: str | None) -> None:
         return
     saved, now = (digest or "no policy" for digest in (state.policy, policy))
     hint = "--rejudge judges the log again from its beginning, by the policy that you give now"
-    raise SpecError(f"saved state: policy (SHA-256 of its file): expected {now} (what you gave), got {saved}", hint)
+    raise SpecError(f"saved state: policy (SHA-256 of its file): expected {saved}, as saved, got {now}", hint)
 
 
 def load_state(path: Path) -> State:
@@ -243,8 +244,8 @@ def _check_sums(top: Object, state: State) -> None:
     seqs = [saved.container.seq for saved in state.containers]
     judges = {saved.counts_as for saved in state.containers}
     claimed = sum(saved.container.entries for saved in state.containers)
-    top.demand("starts", state.starts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.starts))
-    top.demand("counts", state.counts.keys() == state.pcrs.keys(), "the PCRs of pcrs", sorted(state.counts))
+    top.demand("starts", state.starts.keys() == state.pcrs.keys(), "the same PCRs as in `pcrs`", sorted(state.starts))
+    top.demand("counts", state.counts.keys() == state.pcrs.keys(), "the same PCRs as in `pcrs`", sorted(state.counts))
     for key, good, expected, got in (
         ("entries", state.entries == sum(state.counts.values()), "the sum of counts", state.entries),
         (
@@ -258,9 +259,9 @@ def _check_sums(top: Object, state: State) -> None:
         ("seen_bytes", state.seen_bytes >= state.offset, "offset or more", state.seen_bytes),
         ("seen_entries", state.seen_entries >= state.entries, "entries or more", state.seen_entries),
         ("containers", seqs == sorted(set(seqs)), "each seq once, in order", seqs),
-        ("containers", claimed <= state.entries, "entries of containers that are among entries", claimed),
-        ("containers", judges <= set(seqs), "containers that count as one of them", sorted(judges)),
-        ("beats", state.beats.keys() <= state.pcrs.keys(), "those of pcrs", sorted(state.beats)),
+        ("containers", claimed <= state.entries, "no more entries than `entries`", claimed),
+        ("containers", judges <= set(seqs), "`counts_as` of a container of this state", sorted(judges)),
+        ("beats", state.beats.keys() <= state.pcrs.keys(), "PCRs of `pcrs`", sorted(state.beats)),
     ):
         top.demand(key, good, expected, got)
 
