@@ -86,11 +86,13 @@ def tree_digest(nodes: Mapping[bytes, Node]) -> bytes:
     return measure_tree(nodes).digest
 
 
-def measure_tree(nodes: Mapping[bytes, Node]) -> Tree:
+def measure_tree(nodes: Mapping[bytes, Node], known: dict[Opener, tuple[bytes, int]] | None = None) -> Tree:
     """Digest a tree, given as path to node: ``b""`` is the root, ``b"usr/bin/true"`` a file.
 
     Every directory on the way to a node is a node. Raises ``EvidenceError`` if one is missing or not a directory.
+    ``known``: digests and sizes of contents that were read for another tree of the same image; new ones are added.
     """
+    known = {} if known is None else known
     children: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
     covered: dict[bytes, tuple[bytes, int]] = {}
     # Deepest first, so that children are digested before their directory, without recursion: trees may be very deep.
@@ -98,7 +100,7 @@ def measure_tree(nodes: Mapping[bytes, Node]) -> Tree:
         node, inside = nodes[path], children.pop(path, {}) if path else {}
         if inside and node.type != stat.S_IFDIR:
             raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is not a directory")
-        content, size = _content(node, inside) if path else (b"", 0)
+        content, size = _content(node, inside, known) if path else (b"", 0)
         if path and not _left_out(path, node, is_empty=not inside and not size):
             above, _, name = path.rpartition(b"/")
             children[above][name] = digest = node_digest(node, content)
@@ -127,18 +129,20 @@ def node_digest(node: Node, content: bytes) -> bytes:
 
 def content_digest(node: Node, inside: Mapping[bytes, bytes]) -> bytes:
     """Return the digest of a node's content. ``inside``: a directory's names and their node digests."""
-    return _content(node, inside)[0]
+    return _content(node, inside, {})[0]
 
 
-def _content(node: Node, inside: Mapping[bytes, bytes]) -> tuple[bytes, int]:
+def _content(node: Node, inside: Mapping[bytes, bytes], known: dict[Opener, tuple[bytes, int]]) -> tuple[bytes, int]:
     """Return the content digest, and a regular file's size."""
     if node.type == stat.S_IFDIR:
         return directory_digest(inside), 0
     if node.type == stat.S_IFLNK:
         return hashlib.sha256(node.target).digest(), 0
     if node.type == stat.S_IFREG and node.open is not None:
-        with node.open() as file:
-            return _verity(file)
+        if node.open not in known:
+            with node.open() as file:
+                known[node.open] = _verity(file)
+        return known[node.open]
     return _NO_CONTENT, 0
 
 
@@ -178,14 +182,16 @@ def read_directory(top: Path) -> dict[bytes, Node]:
         status = os.lstat(base + path)
         if status.st_dev != device:
             raise EvidenceError(f"tree: {os.fsdecode(path)!r} in {top} is on another file system", "unmount it")
-        nodes[path] = _read_node(base + path, status)
+        nodes[path] = read_node(base + path)
         if stat.S_ISDIR(status.st_mode):
             names = os.listdir(base + path)  # noqa: PTH208 - names are bytes, a Path is text
             waiting += [path + b"/" + name if path else name for name in names]
     return nodes
 
 
-def _read_node(path: bytes, status: os.stat_result) -> Node:
+def read_node(path: bytes) -> Node:
+    """Read one file, without following it if it is a symbolic link. Raises ``OSError``."""
+    status = os.lstat(path)
     names = os.listxattr(path, follow_symlinks=False)
     return Node(
         mode=status.st_mode,
