@@ -1,49 +1,57 @@
-"""An OCI image archive as the tree that its containers see: layers merged, whiteouts applied, nothing unpacked.
+"""A container image as the tree of its containers: layers unpacked in memory, each file read where it lies.
 
-Source: OCI Image Format Specification 1.0 (``layer.md``). Only temporary copies of compressed layers are written.
+Only temporary copies of compressed layers are written. ``choose`` says which formats are read, ``unpack`` by which
+rules layers are laid over each other.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import json
-import shutil
 import stat
-import tarfile
-import tempfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
 
-import pyarrow as pa
-
-from testbed.attest.image.tree import DIRECTORY, Node, Opener
+from testbed.attest.image.choose import ONE, Choice, choose, is_layout
+from testbed.attest.image.content import Piece
+from testbed.attest.image.filesystem import Refused
+from testbed.attest.image.packed import BadPacking, plain
+from testbed.attest.image.platform import Platform
+from testbed.attest.image.source import BadImage, open_source, sha
+from testbed.attest.image.tar import BadTar, read_entries
+from testbed.attest.image.tree import Node
+from testbed.attest.image.unpack import DRIVERS, Layer
 from testbed.errors import BuildError
 
-_WHITEOUT = b".wh."
-_OPAQUE = b".wh..wh..opq"
 _LINKS = 40  # as many symbolic links as the kernel follows
-_TYPES = {
-    tarfile.DIRTYPE: stat.S_IFDIR,
-    tarfile.SYMTYPE: stat.S_IFLNK,
-    tarfile.CHRTYPE: stat.S_IFCHR,
-    tarfile.BLKTYPE: stat.S_IFBLK,
-    tarfile.FIFOTYPE: stat.S_IFIFO,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenImage:
-    """An image while its archive is open. ``nodes``: by path without a leading slash, ``b""`` is the root."""
+    """An image while its archive is open. ``nodes``: by path without a leading slash, ``b""`` is the root.
+
+    ``driver``: the storage driver that makes this tree; ``reference``: the image's name in its archive, or nothing;
+    ``platform``: `OS/ARCHITECTURE`, empty if it names none; ``several``: whether it was chosen among several platforms;
+    ``layers``: what was unpacked, the lowest first; ``notes``: what the user must know.
+    """
 
     name: str
     nodes: Mapping[bytes, Node]
+    driver: str = ""
+    reference: str = ""
+    platform: str = ""
+    several: bool = False
+    layers: Sequence[Layer] = ()
+    notes: tuple[str, ...] = ()
+
+    def other_trees(self) -> Iterator[tuple[str, Mapping[bytes, Node]]]:
+        """Yield the trees that other storage drivers make of the image, where they differ."""
+        for driver, unpack in DRIVERS.items():
+            if driver != self.driver:
+                with suppress(Refused):
+                    nodes = unpack(self.layers)
+                    if nodes != self.nodes:
+                        yield driver, nodes
 
     def resolve(self, path: bytes) -> bytes | None:
         """Return the path of the node that ``path`` leads to, with links followed inside the image, or ``None``."""
@@ -89,142 +97,69 @@ class OpenImage:
         return sorted(p[len(head) :] for p in self.nodes if p and p.startswith(head) and b"/" not in p[len(head) :])
 
 
+def is_image_directory(path: Path) -> bool:
+    """Whether a directory holds an image's files, and not a tree. Raises ``HostError``."""
+    try:
+        with open_source(path) as source:
+            return is_layout(source)
+    except BadImage:
+        return False
+
+
 @contextmanager
-def open_image(archive: Path) -> Iterator[OpenImage]:
-    """Open an OCI archive of one image, its layers plain, gzip or zstd. Raises ``BuildError`` if it is not one."""
+def open_image(archive: Path, *, platform: Platform | None = None, driver: str | None = None) -> Iterator[OpenImage]:
+    """Open an image: an archive, or a directory that holds an image's files. Raises ``BuildError`` and ``HostError``.
+
+    ``platform``: which one, if there are several. ``driver``: storage driver whose tree it is; without one overlay, or
+    vfs for an image that overlay cannot unpack.
+    """
     with ExitStack() as stack:
         try:
-            outer = stack.enter_context(tarfile.open(archive, "r:"))
-            nodes: dict[bytes, Node] = {b"": DIRECTORY}
-            for descriptor in _layers(outer):
-                layer = stack.enter_context(_open_layer(outer, descriptor))
-                _apply(nodes, layer)
-        except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError) as error:
-            hint = "give one image as `podman save --format oci-archive` or the lab writes it"
-            raise BuildError(f"{archive}: not an OCI archive: {error}", hint) from error
-        yield OpenImage(name=archive.name, nodes=nodes)
+            choice = choose(stack.enter_context(open_source(archive)), platform)
+            layers = [_entries(stack, choice, number) for number in range(len(choice.layers))]
+            used, nodes, notes = _unpacked(layers, driver)
+        except (BadImage, BadPacking, Refused) as error:
+            hint = error.hint if isinstance(error, BadImage) else ""
+            raise BuildError(f"{archive}: the image cannot be read: {error}", hint or ONE) from error
+        yield OpenImage(
+            name=archive.name,
+            nodes=nodes,
+            driver=used,
+            reference=choice.reference,
+            platform=str(choice.platform or ""),
+            several=choice.several,
+            layers=layers,
+            notes=tuple(f"{archive}: {note}" for note in notes),
+        )
 
 
-def _layers(outer: tarfile.TarFile) -> list[dict[str, Any]]:
-    index = json.loads(_member(outer, "index.json").read())
-    (listed,) = index["manifests"]
-    blob = _blob(outer, listed["digest"]).read()
-    return list(json.loads(blob)["layers"])
+def _entries(stack: ExitStack, choice: Choice, number: int) -> Layer:
+    """Read a layer; a compressed one is copied, to be read at random."""
+    where = f"layer {number + 1}"
+    try:
+        layer = stack.enter_context(plain(choice.layers[number]))
+        if choice.diff_ids is not None:
+            _check(layer, choice.diff_ids[number], where)
+        return list(read_entries(layer))
+    except (BadTar, BadPacking) as error:
+        raise BadImage(f"{where}: {error}") from error
 
 
-def _member(outer: tarfile.TarFile, name: str) -> IO[bytes]:
-    file = outer.extractfile(name)
-    if file is None:
-        raise ValueError(f"{name} is not a plain file")
-    return file
+def _check(layer: Piece, stated: str, where: str) -> None:
+    """Compare a plain layer with the digest in the image's configuration."""
+    got = f"sha256:{sha(layer)}"
+    if got != stated:
+        raise BadImage(f"{where} is damaged: expected {ascii(stated)[:80]}, got {got}")
 
 
-def _blob(outer: tarfile.TarFile, digest: str) -> IO[bytes]:
-    """Return a blob whose content has been checked against its name."""
-    algorithm, _, value = digest.partition(":")
-    if algorithm != "sha256":
-        raise ValueError(f"digest {digest!r} is not of sha256")
-    file = _member(outer, f"blobs/sha256/{value}")
-    hashed = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
-    if hashed != value:
-        raise ValueError(f"blob {value} has SHA-256 {hashed}")
-    file.seek(0)
-    return file
-
-
-@contextmanager
-def _open_layer(outer: tarfile.TarFile, descriptor: Mapping[str, Any]) -> Iterator[tarfile.TarFile]:
-    """Open a layer by its first bytes, not its media type; a compressed one is copied, to be read at random."""
-    with ExitStack() as stack:
-        plain = stack.enter_context(_blob(outer, descriptor["digest"]))
-        magic = plain.read(4)
-        plain.seek(0)
-        packed: Any = None
-        if magic[:2] == b"\x1f\x8b":
-            packed = gzip.GzipFile(fileobj=plain)
-        elif magic == b"\x28\xb5\x2f\xfd":
-            packed = pa.CompressedInputStream(pa.PythonFile(plain, "r"), "zstd")
-        if packed is not None:
-            plain = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(packed, plain)
-            plain.seek(0)
-        yield stack.enter_context(tarfile.open(fileobj=plain, mode="r:", encoding="utf-8", errors="surrogateescape"))
-
-
-def _apply(nodes: dict[bytes, Node], layer: tarfile.TarFile) -> None:
-    """Put a layer over ``nodes``. Its whiteouts hide the files of lower layers, wherever in the layer they are."""
-    members = [(_path(member.name), member) for member in layer.getmembers()]
-    for path, _ in members:
-        above, _, name = path.rpartition(b"/")
-        if name == _OPAQUE:
-            _remove_below(nodes, above)
-        elif name.startswith(_WHITEOUT):
-            _remove(nodes, (above + b"/" if above else b"") + name.removeprefix(_WHITEOUT))
-    for path, member in members:
-        if path.rpartition(b"/")[2].startswith(_WHITEOUT):
-            continue
-        node = nodes[_path(member.linkname)] if member.islnk() else _node(layer, member)
-        if node.type != stat.S_IFDIR:
-            _remove(nodes, path)
-        _make_parents(nodes, path)
-        nodes[path] = node
-
-
-def _node(layer: tarfile.TarFile, member: tarfile.TarInfo) -> Node:
-    kind = stat.S_IFREG if member.isreg() else _TYPES[member.type]
-    prefix = "SCHILY.xattr."
-    xattrs = {
-        _bytes(name.removeprefix(prefix)): _bytes(value)
-        for name, value in member.pax_headers.items()
-        if name.startswith(prefix)
-    }
-    opener: Opener | None = partial(_open_member, layer, member) if kind == stat.S_IFREG else None
-    return Node(
-        mode=kind | member.mode & 0o7777,
-        uid=member.uid,
-        gid=member.gid,
-        rdev=(member.devmajor, member.devminor),
-        xattrs=xattrs,
-        target=_bytes(member.linkname) if kind == stat.S_IFLNK else b"",
-        open=opener,
-    )
-
-
-def _open_member(layer: tarfile.TarFile, member: tarfile.TarInfo) -> AbstractContextManager[BinaryIO]:
-    file = layer.extractfile(member)
-    if file is None:
-        raise BuildError(f"{member.name}: not a plain file in its layer")
-    return cast("BinaryIO", file)
-
-
-def _make_parents(nodes: dict[bytes, Node], path: bytes) -> None:
-    """Add the directories that a layer does not name; like a directory of an upper layer they replace anything else."""
-    parts = path.split(b"/")
-    for end in range(1, len(parts)):
-        above = b"/".join(parts[:end])
-        if above not in nodes or nodes[above].type != stat.S_IFDIR:
-            nodes[above] = replace(DIRECTORY)
-
-
-def _remove(nodes: dict[bytes, Node], path: bytes) -> None:
-    node = nodes.pop(path, None)
-    if node is not None and node.type == stat.S_IFDIR:
-        _remove_below(nodes, path)
-
-
-def _remove_below(nodes: dict[bytes, Node], path: bytes) -> None:
-    head = path + b"/" if path else b""
-    for below in [p for p in nodes if p and p.startswith(head)]:
-        del nodes[below]
-
-
-def _path(name: str) -> bytes:
-    parts = [part for part in _bytes(name).split(b"/") if part not in {b"", b"."}]
-    if b".." in parts:
-        raise ValueError(f"{name!r} leads out of its layer")
-    return b"/".join(parts)
-
-
-def _bytes(text: str) -> bytes:
-    """Return the bytes that ``tarfile`` read, whatever the locale is."""
-    return text.encode("utf-8", "surrogateescape")
+def _unpacked(layers: Sequence[Layer], driver: str | None) -> tuple[str, Mapping[bytes, Node], list[str]]:
+    """Return the driver that was used, the tree that it makes, and notes."""
+    refused: list[str] = []
+    for name in [driver] if driver else DRIVERS:
+        try:
+            nodes = DRIVERS[name](layers)
+        except Refused as error:
+            refused.append(f"the storage driver {name} cannot unpack it: {error}")
+        else:
+            return name, nodes, [f"{why}; this is the tree of {name}" for why in refused]
+    raise BadImage("; ".join(dict.fromkeys(refused)))
