@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from testbed.attest.bundle import open_log
+from testbed.attest.image.platform import Platform
 from testbed.attest.log.ima import Entry
 from testbed.attest.log.stream import Run, read_runs
 from testbed.attest.policy.file import parse_document, read_policy_file
@@ -23,6 +24,7 @@ from testbed.attest.policy.make import ANY, MadePolicy, as_json, from_images, fr
 from testbed.attest.policy.reference import build_policy, load_policy, parse_policy
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
+from testbed.commands._images import DRIVER, PLATFORM, Named, NamedImage
 from testbed.errors import SpecError
 from testbed.rundir import write_json
 
@@ -50,11 +52,20 @@ def command() -> None:
 
 
 @command.command("from-image")
-@click.argument("archives", nargs=-1, required=True, type=_FILE, metavar="OCI-ARCHIVE...")
+@click.argument("images", nargs=-1, required=True, type=NamedImage(), metavar="[NAME=]IMAGE...")
+@PLATFORM
+@DRIVER
 @_writes
-def from_image_command(archives: Sequence[Path], output: Path, onto: Path | None) -> None:
-    """List every regular file of container images; a container can have been started from any of them."""
-    _write(from_images(archives), output, onto)
+def from_image_command(
+    *, images: Named, platform: Platform | None, driver: str | None, output: Path, onto: Path | None
+) -> None:
+    """List every regular file of container images; a container can have been started from any of them.
+
+    IMAGE is an archive of one image (of OCI's or Docker's format), or a directory with an OCI layout. NAME is its name
+    in the policy; default: as the archive names it.
+    """
+    archives, names = [path for _, path in images], [name for name, _ in images]
+    _write(from_images(archives, names, platform=platform, driver=driver), output, onto)
 
 
 @command.command("from-rootfs")

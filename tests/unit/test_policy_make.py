@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import evidence as b
+import image_files
 import pytest
 from click.testing import CliRunner, Result
+from image_files import member
 
 from testbed.attest.finding import FindingKind
 from testbed.attest.image.archive import open_image
@@ -119,6 +121,51 @@ def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     assert isinstance(done.exception, SpecError)
     assert "image 'one' is in the policy already" in str(done.exception)
     assert made("from-image", one, "--onto", base) == json.loads(base.read_text())
+
+
+def latest(path: Path, layers: list[bytes]) -> Path:
+    return image_files.write_tar(path, image_files.oci(layers, annotations={image_files.REF_NAME: "latest"}))
+
+
+def test_images_that_are_both_called_latest_can_be_named(tmp_path: Path) -> None:
+    one, two = latest(tmp_path / "one.tar", [tar({"x": b"x"})]), latest(tmp_path / "a=b.tar", [tar({"y": b"y"})])
+    done = run("from-image", one, two)
+    assert isinstance(done.exception, SpecError)
+    assert f"NAME={two}" in done.exception.hint
+    images = made("from-image", f"web={one}", f"db={two}")["images"]
+    assert {name: list(image["files"]) for name, image in images.items()} == {"web": ["/x"], "db": ["/y"]}
+    assert list(made("from-image", two)["images"]) == ["latest"], "a path that exists is one, even with ="
+    for wrong in (f"w b={one}", f"{'n' * 256}={one}"):
+        assert "expected a name of at most 255" in str(run("from-image", wrong).exception)
+    assert run("from-image", f"web={tmp_path / 'absent'}").exit_code == 2
+
+
+def test_images_of_other_formats(tmp_path: Path) -> None:
+    layers = [tar({"x": b"x"})]
+    docker = image_files.write_tar(tmp_path / "d.tar", image_files.docker(layers, tag="registry/x:1"))
+    layout = image_files.write_dir(tmp_path / "layout", image_files.oci(layers))
+    images = made("from-image", docker, layout)["images"]
+    assert list(images) == ["layout", "registry/x:1"]
+    assert images["layout"] == images["registry/x:1"]
+
+
+def test_a_note_says_which_of_several_trees_a_policy_has(tmp_path: Path) -> None:
+    layers = [[member("d", "dir", mode=0o700), member("d/a")], [member("d/b")]]
+    path = image_files.write_tar(tmp_path / "a.tar", image_files.oci([image_files.tar(one) for one in layers]))
+    done = run("from-image", path)
+    with open_image(path, driver="vfs") as image:
+        vfs = tree_digest(image.nodes).hex()
+    assert f"vfs makes another tree, {vfs}; the policy has that of overlay" in done.stderr
+    assert made("from-image", "--driver", "vfs", path)["images"]["a"]["digest"] == vfs
+    layout = image_files.Layout()
+    several = [
+        layout.image([image_files.tar([member(arch)])], platform={"os": "linux", "architecture": arch})
+        for arch in ("amd64", "arm64")
+    ]
+    image_files.write_tar(path, layout.end(several))
+    done = run("from-image", path, "--platform", "linux/arm64")
+    assert list(json.loads(done.stdout)["images"]["a"]["files"]) == ["/arm64"]
+    assert "this is the image for linux/arm64" in done.stderr
 
 
 def test_what_is_no_image_is_a_wrong_argument(tmp_path: Path) -> None:

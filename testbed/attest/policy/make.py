@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import re
 import stat
-import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from testbed.attest.image.archive import OpenImage, open_image
+from testbed.attest.image.platform import Platform
 from testbed.attest.image.tree import tree_digest
 from testbed.attest.policy.keys import Document
 from testbed.attest.policy.keys import Image as ImageValues
 from testbed.attest.policy.paths import escape_path
 from testbed.attest.policy.signers import key_text
-from testbed.errors import SpecError, TestbedError
+from testbed.errors import BuildError, SpecError
 from testbed.files import NotPlainFile, open_plain, reason
 
 ANY = "*"
 _NESTED = "/*"
-_REF_NAME = "org.opencontainers.image.ref.name"
+_NAME_MAX = 255
 _NOT_IN_NAMES = re.compile(r"[^!-~]")
 _SHOWN = 5
 
@@ -40,31 +38,56 @@ class MadePolicy:
     notes: tuple[str, ...] = ()
 
 
-def from_images(archives: Sequence[Path]) -> MadePolicy:
-    """List every regular file of OCI archives, by image. Raises ``SpecError``."""
+def from_images(
+    archives: Sequence[Path],
+    names: Sequence[str] = (),
+    *,
+    platform: Platform | None = None,
+    driver: str | None = None,
+) -> MadePolicy:
+    """List every regular file of images. ``names``: theirs in the policy, empty: as the archive says.
+
+    ``platform`` and ``driver``: as for ``open_image``. Raises ``SpecError``, and ``HostError`` if this machine cannot
+    read an image.
+    """
     images: dict[str, Any] = {}
-    for archive in archives:
+    notes: list[str] = []
+    for archive, given in zip(archives, names or [""] * len(archives), strict=True):
         try:
-            with open_image(archive) as image:
-                name = image_name(archive)
+            with open_image(archive, platform=platform, driver=driver) as image:
+                name = _given_name(given, archive) if given else image_name(image, archive)
                 made = {"digest": tree_digest(image.nodes).hex(), "files": _image_files(image)}
-        except (TestbedError, OSError, EOFError, tarfile.TarError) as error:
-            raise SpecError(f"{archive}: the image cannot be read: {error}") from error
+                notes += [*image.notes, *_driver_notes(image, archive, driver)]
+        except BuildError as error:
+            raise SpecError(error.message, error.hint) from error
         if images.setdefault(name, made) != made:
-            hint = "make two policies, or give the archives different names"
+            hint = f"name the images yourself: NAME={archive}"
             raise SpecError(f"{archive}: expected another image's name, got {name!r} for a second image", hint)
-    return MadePolicy(document=document(images=images, containers={ANY: sorted(images)}))
+    return MadePolicy(document=document(images=images, containers={ANY: sorted(images)}), notes=tuple(notes))
 
 
-def image_name(archive: Path) -> str:
-    """Return the name that an archive's index gives its image, else that of the file."""
-    with tarfile.open(archive, "r:") as outer:
-        member = outer.extractfile("index.json")
-        index = json.load(member) if member else {}
-    name = (index["manifests"][0].get("annotations") or {}).get(_REF_NAME)
-    if not isinstance(name, str) or not name:
-        name = archive.name.removesuffix(".tar").removesuffix(".oci")
-    return _NOT_IN_NAMES.sub("_", name)[:255]
+def image_name(image: OpenImage, archive: Path) -> str:
+    """Return the name that an archive gives its image, else that of the file."""
+    name = image.reference or archive.name.removesuffix(".tar").removesuffix(".oci")
+    return _NOT_IN_NAMES.sub("_", name)[:_NAME_MAX]
+
+
+def _given_name(name: str, archive: Path) -> str:
+    if len(name) > _NAME_MAX or _NOT_IN_NAMES.search(name):
+        hint = "use letters, digits and punctuation of ASCII"
+        raise SpecError(f"{archive}: expected a name of at most {_NAME_MAX} such characters, got {name[:80]!r}", hint)
+    return name
+
+
+def _driver_notes(image: OpenImage, archive: Path, only: str | None) -> list[str]:
+    """Say which other trees the image can have: a policy has the digest of one."""
+    platform = [f"{archive}: this is the image for {image.platform}"] if image.several else []
+    others = [] if only else image.other_trees()
+    return platform + [
+        f"{archive}: the storage driver {driver} makes another tree, {tree_digest(nodes).hex()}; "
+        f"the policy has that of {image.driver} (--driver)"
+        for driver, nodes in others
+    ]
 
 
 def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = iter) -> MadePolicy:
@@ -215,7 +238,7 @@ def _hash(path: bytes) -> str | None:
 
 
 def _sha256(file: BinaryIO) -> str:
-    return f"sha256:{hashlib.file_digest(cast('io.BufferedReader', file), 'sha256').hexdigest()}"
+    return f"sha256:{hashlib.file_digest(cast('Any', file), 'sha256').hexdigest()}"
 
 
 def _failure(path: bytes, error: OSError) -> str:
