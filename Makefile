@@ -13,7 +13,7 @@ COVER_MIN := 92
 COVER_MIN_VERIFIER := 95
 
 # `make fuzz`: each of these for so many seconds, two at a time.
-FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy
+FUZZ_TARGETS := log evidence ascii quote signature key bundle state policy image
 SECONDS ?= 600
 
 # Tests that boot: number of machines at a time. tests/vm/conftest.py keeps the tests of one machine together.

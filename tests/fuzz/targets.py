@@ -7,10 +7,14 @@ are read from the golden bundles at run time.
 from __future__ import annotations
 
 import atexit
+import bz2
 import functools
+import gzip
 import io
 import json
+import lzma
 import shutil
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -19,16 +23,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric import ec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 import evidence as b
+import image_files
+from image_files import Layout, member
 
 from testbed.attest import bundle, quote, tpm
 from testbed.attest.entries import parse
 from testbed.attest.finding import BadEvidence, FindingKind
 from testbed.attest.hashes import HASHES, TPM_ALGS
+from testbed.attest.image.archive import open_image
+from testbed.attest.image.tree import Opener, tree_digest
+from testbed.attest.image.unpack import DRIVERS
 from testbed.attest.log import ascii as ascii_log
 from testbed.attest.log import rules
 from testbed.attest.log.fields import Fields, parse_fields
@@ -40,7 +50,7 @@ from testbed.attest.registers import pcr_register
 from testbed.attest.saved import resume, state
 from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify
-from testbed.errors import SpecError
+from testbed.errors import BuildError, SpecError
 
 BUNDLES = sorted(path.parent for path in b.GOLDEN.glob("*/quote.attest"))
 SYNTHETIC = b.GOLDEN / "bundle-synthetic"
@@ -383,6 +393,63 @@ def run_policy(data: bytes) -> None:
                 read.demands(images)
 
 
+READ_MOST = 1 << 20
+
+
+def run_image(data: bytes) -> None:
+    """An archive, or a layer alone, is refused or gives a tree: every name in it lies in a directory of the tree."""
+    for name, content in (("archive.tar", data), ("layer.tar", one_layer(data))):
+        (scratch() / name).write_bytes(content)
+        for driver in DRIVERS:
+            with suppress(BuildError), open_image(scratch() / name, driver=driver) as image:
+                for path, node in image.nodes.items():
+                    assert not path or image.nodes[path.rpartition(b"/")[0]].type == stat.S_IFDIR
+                    assert all(0 <= number < 1 << 32 for number in (node.uid, node.gid, *node.rdev))
+                # A sparse file may have any size.
+                if all(node.open is None or len(read_some(node.open)) < READ_MOST for node in image.nodes.values()):
+                    tree_digest(image.nodes)
+
+
+def read_some(opener: Opener) -> bytes:
+    with opener() as file:
+        return file.read(READ_MOST)
+
+
+def one_layer(data: bytes) -> bytes:
+    files = image_files.oci([data])
+    return image_files.tar(member(name, what=content) for name, content in files.items())
+
+
+def images() -> list[bytes]:
+    """Layers with every kind of entry, plain and compressed, and archives of every format."""
+    below = [
+        member("usr", "dir"),
+        member("usr/a", what="a"),
+        member("bin", "link", "usr"),
+        member("bin/b", "hard", "usr/a"),
+    ]
+    above = [member("usr/.wh.a"), member("usr/.wh..wh..opq"), member("c", "chr", rdev=(1, 3)), member("p", "fifo")]
+    above += [member("n" * 120, what="x" * 600, uid=-2, gid=1 << 40, xattrs={b"user.x": b"1", b"security.x": b"\0"})]
+    above += [member("g", "global", records={b"uid": b"7"}), member(".wh..wh.plnk/1", what="p"), member("d/../../e")]
+    sparse = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.realsize": b"9"}
+    above += [image_files.Member(name=b"s", content=b"1\n3\n2\n".ljust(512, b"\0") + b"xy", records=sparse)]
+    layers = [image_files.tar(below), image_files.tar(above)]
+    layout = Layout()
+    amd64 = layout.image(layers[:1]) | {"platform": {"os": "linux", "architecture": "amd64"}}
+    index = layout.end([layout.index([amd64, layout.image(layers[1:], arch="arm")])])
+    formats = (image_files.oci(layers), image_files.docker(layers[:1]), index)
+    archives = [image_files.tar(member(f"./{name}", what=one) for name, one in files.items()) for files in formats]
+    packed = [pack(layers[0]) for pack in (gzip.compress, bz2.compress, lzma.compress)]
+    return [
+        *layers,
+        *archives,
+        *packed,
+        bytes(pa.compress(layers[0], "zstd", asbytes=True)),
+        gzip.compress(archives[0]),
+        b"",
+    ]
+
+
 _attest = quote.parse_attest((SYNTHETIC / "quote.attest").read_bytes())
 assert _attest is not None
 GOLDEN_QUOTE = _attest
@@ -457,5 +524,21 @@ TARGETS = {
         words=(*JSON_WORDS, b".*", b"(a+)+", b"[^/]", b"{1,9}", b"\\\\", b"%2f", b"(?:", b"|", b"sha512:"),
         is_json=True,
         steps=(100_000, 1_000),
+    ),
+    "image": Target(
+        run=run_image,
+        seeds=images,
+        words=(
+            b".wh.",
+            b".wh..wh..opq",
+            b"../",
+            b"/",
+            b"\0" * 512,
+            b"ustar\0",
+            b"17 uid=4294967295\n",
+            b"\x80",
+            b"\xff" * 8,
+        ),
+        steps=(400_000, 600),
     ),
 }

@@ -151,10 +151,9 @@ def _verify(blob: bytes, digest: bytes, algorithm: str, keyring: Keyring) -> Sig
     if version not in _VERSIONS[kind]:
         return SignatureCheck(why=f"a signature of version {version}, which is not verified")
     named = _ALGORITHMS.get(number, f"algorithm {number}")
-    if named not in _PREHASHED:
-        return SignatureCheck(why=f"a signature over a digest of {named}, which is not accepted")
-    if named != algorithm:
-        return SignatureCheck(why=f"a signature over a digest of {named}, but the entry has one of {algorithm}")
+    if named != algorithm or named not in _PREHASHED:
+        but = f"but the entry has one of {algorithm}" if named in _PREHASHED else "which is not accepted"
+        return SignatureCheck(why=f"a signature over a digest of {named}, {but}")
     keys = keyring.get(key_id, ())
     if not keys:
         return SignatureCheck(why=f"signed by key {key_id.hex()}, which the policy does not have")
