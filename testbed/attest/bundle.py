@@ -15,7 +15,7 @@ from testbed import files
 from testbed.attest.finding import BadEvidence
 from testbed.attest.hashes import BANKS
 from testbed.attest.log.ima import USUAL, LogFormat
-from testbed.attest.log.stream import Source
+from testbed.attest.log.stream import LogSource
 from testbed.attest.registers import PCRS
 from testbed.attest.strict_json import read_json
 
@@ -57,7 +57,7 @@ class Log:
     ``form``: how it is written.
     """
 
-    file: Source
+    file: LogSource
     descriptor: int
     begin: int
     size: int
@@ -65,7 +65,7 @@ class Log:
     form: LogFormat = USUAL
 
     @contextmanager
-    def reopened(self) -> Iterator[Source]:
+    def reopened(self) -> Iterator[LogSource]:
         """Open the same file with a position of its own: an inherited descriptor would share it."""
         with open(f"/proc/self/fd/{self.descriptor}", "rb") as file:  # noqa: PTH123
             yield _Part(file, self.begin)

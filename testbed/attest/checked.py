@@ -19,7 +19,7 @@ from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
 from testbed.attest.hashes import BANKS, HASHES
 from testbed.attest.log.ima import Entry, extensions
-from testbed.attest.log.stream import Run, Source, read_runs, synchronize
+from testbed.attest.log.stream import Run, LogSource, read_runs, synchronize
 
 if TYPE_CHECKING:  # slow to import, and not needed without a policy and with one process
     from multiprocessing.connection import Connection
@@ -194,7 +194,7 @@ class _Workers:
         except (EOFError, OSError):
             self._answers.remove(answers)
 
-    def _check(self, file: Source, block: int) -> list[Checked]:
+    def _check(self, file: LogSource, block: int) -> list[Checked]:
         """Check the entries that lie in a block. Where the first one begins is a guess, except in the first block."""
         start = self._begin + block * BLOCK
         stop = min(start + BLOCK, self.task.log.size)

@@ -32,7 +32,7 @@ _GUESSES = 100
 _NAME = rb"(?!(?:%s)\0)[^\x000-9][^\0]*+\0" % b"|".join(map(re.escape, BOOT_AGGREGATES))
 
 
-class Source(Protocol):
+class LogSource(Protocol):
     """What a log is read from. Positions count from the log's first byte, also where a file has only a part of it."""
 
     def seek(self, offset: int, /) -> object: ...
@@ -86,7 +86,7 @@ class _Shape(NamedTuple):
 
 
 def read_runs(
-    file: Source,
+    file: LogSource,
     size: int,
     *,
     offset: int = 0,
@@ -127,7 +127,7 @@ def read_runs(
         number, at = entry.number, entry.end - base
 
 
-def synchronize(file: Source, start: int, stop: int, form: LogFormat = USUAL) -> int | None:
+def synchronize(file: LogSource, start: int, stop: int, form: LogFormat = USUAL) -> int | None:
     """Return where the first run between two bytes of a log seems to begin; ``None`` if there is none."""
     file.seek(start)
     piece = file.read(stop - start)
