@@ -35,7 +35,7 @@ from image_files import (
 from test_tree import parse
 from test_truth import archive, layer
 
-from testbed import cli
+from testbed import cli, shell
 from testbed.attest.image.tree import measure_tree, tree_digest
 from testbed.commands import image_digest
 from testbed.errors import EvidenceError
@@ -242,6 +242,16 @@ def test_the_samples_of_formats_are_read_by_skopeo(tmp_path: Path, wanted: str) 
                 continue  # some versions know SHA-256 alone
             assert unpacked.top is not None, (name, unpacked.said)
             assert printed(unpacked.top, "--tree") == wanted, name
+
+
+@pytest.mark.parametrize("transport", ["oci-archive", "docker-archive", "oci", "dir"])
+def test_what_skopeo_writes(tmp_path: Path, wanted: str, transport: str) -> None:
+    storage.needs("skopeo")
+    source, target = write_tar(tmp_path / "a.tar", oci(LAYERS)), tmp_path / "copy"
+    copy = ["skopeo", "--insecure-policy", "copy", "--quiet", f"oci-archive:{source}"]
+    name = ":name:latest" if transport == "docker-archive" else ""
+    shell.run([*copy, f"{transport}:{target}{name}"], timeout=120)
+    assert printed(target) == wanted
 
 
 def test_the_tree_in_a_layout_if_it_is_asked_for(tmp_path: Path, wanted: str) -> None:

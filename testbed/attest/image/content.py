@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 from testbed.errors import HostError
 from testbed.files import reason
 
-_MOST = 1 << 20
+_MOST, _BUFFER = 1 << 20, 1 << 17
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -42,7 +42,9 @@ class Piece:
         return Piece(file=self.file, start=self.start + at, size=size, where=self.where)
 
     def open(self) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_Reader(self), 1 << 16))
+        if self.size <= _BUFFER:
+            return io.BytesIO(self.read(0, self.size))
+        return cast("BinaryIO", io.BufferedReader(_Reader(self), _BUFFER))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -66,7 +68,7 @@ class Holes:
         return bytes(read)
 
     def open(self) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_Reader(self), 1 << 16))
+        return cast("BinaryIO", io.BufferedReader(_Reader(self), _BUFFER))
 
 
 Content = Piece | Holes

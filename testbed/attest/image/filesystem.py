@@ -91,8 +91,16 @@ class Filesystem:
 
     def lookup(self, path: Path, *, follow: bool) -> Inode:
         """Return the file at a path; ``follow``: also follow a symbolic link that is the path's last name."""
-        if sum(map(len, path)) + len(path) >= _PATH_MAX:
-            raise Refused("the path is too long")
+        # Most paths have no link in them, and there are many.
+        found: Inode | None = self.root
+        for name in path:
+            found = found.children.get(name) if found is not None else None
+            if found is None or found.target:
+                return self._resolve(path, follow=follow)
+        assert found is not None
+        return found
+
+    def _resolve(self, path: Path, *, follow: bool) -> Inode:
         above: list[Inode] = []
         here, links = self.root, 0
         waiting = list(reversed(path))
@@ -103,8 +111,6 @@ class Filesystem:
             if name == b"..":
                 here = above.pop() if above else self.root
                 continue
-            if len(name) > _NAME_MAX:
-                raise Refused("a name is too long")
             found = here.children.get(name)
             if found is None:
                 raise Missing("no such file or directory")
@@ -134,8 +140,6 @@ class Filesystem:
         above = self.lookup(path[:-1], follow=True)
         if not above.is_directory:
             raise NotDirectory("a file where a directory is needed")
-        if len(path[-1]) > _NAME_MAX or sum(map(len, path)) + len(path) >= _PATH_MAX:
-            raise Refused("a name or a path is too long")
         return above
 
     def add(self, path: Path, inode: Inode) -> Inode:
@@ -147,15 +151,11 @@ class Filesystem:
         if b"system.posix_acl_default" in above.xattrs:
             # New files inherit the list, each in its own way.
             raise Refused("a default access control list is not supported for a directory with files")
-        return self.link(path, inode)
+        return _named(above, path, inode)
 
     def link(self, path: Path, inode: Inode) -> Inode:
         """Give a file another name, which must be free."""
-        above = self.directory_of(path)
-        if path[-1] in above.children:
-            raise Refused("the file exists")
-        above.children[path[-1]] = inode
-        return inode
+        return _named(self.directory_of(path), path, inode)
 
     def make_directories(self, path: Path) -> list[Inode]:
         """Make a directory and those above it, as ``os.MkdirAll`` does; return those that were made."""
@@ -176,6 +176,17 @@ class Filesystem:
             self.directory_of(path).children.pop(path[-1], None)
         except Missing:
             return
+
+
+def _named(above: Inode, path: Path, inode: Inode) -> Inode:
+    name = path[-1]
+    if name in above.children:
+        raise Refused("the file exists")
+    # As long as a path has few names, none of which is too long, it is not too long.
+    if len(name) > _NAME_MAX or (len(path) >= _PATH_MAX // (_NAME_MAX + 1) and len(b"/".join(path)) >= _PATH_MAX - 1):
+        raise Refused("a name or a path is too long")
+    above.children[name] = inode
+    return inode
 
 
 def walk(root: Inode) -> Iterable[tuple[bytes, Inode]]:

@@ -6,6 +6,7 @@ early, it is an error; a global header applies to no entry; names, numbers and a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -143,6 +144,7 @@ def _text(field: bytes) -> bytes:
     return field.partition(b"\0")[0]
 
 
+@functools.lru_cache(1 << 12)
 def _number(field: bytes) -> int:
     """Read octal digits, or a signed number of base 256, which GNU tar and others write if it is large or negative."""
     if not field[0] & 0x80:
