@@ -48,6 +48,7 @@ REFUSED = ("p256-sha1", "rsa2048-sha1", "version-1")
 ACCEPTED = sorted(FILES.keys() - set(REFUSED))
 NUMBERS = {"sha1": 2, "sha256": 4, "sha384": 5, "sha512": 6}
 NAME = "/opt/tool"
+EVM_VERITY = b"d-ngv2|n-ng|evmsig|xattrnames|xattrlengths|xattrvalues|iuid|igid|imode"
 
 
 def policy(*keys: str, host: dict[str, Any] | None = None, **others: Any) -> Policy:
@@ -84,7 +85,7 @@ def portable(name: str, **changes: Any) -> Fields:
     values = [bytes.fromhex(value) for value in one["xattrs"].values()]
     names = "|".join(one.get("names", one["xattrs"])).encode()
     data = [
-        one["digest"] and kind.encode() + b":\0" + bytes.fromhex(value),
+        kind.encode() + b":\0" + bytes.fromhex(value),
         NAME.encode() + b"\0",
         bytes.fromhex(one["evmsig"]),
         names + b"\0" if names else b"",
@@ -94,7 +95,7 @@ def portable(name: str, **changes: Any) -> Fields:
         struct.pack("<I", one["gid"]),
         struct.pack("<H", one["mode"]),
     ]
-    return fields(b"evm-sig", b"".join(map(b.field, data)))
+    return fields(EVM_VERITY if kind.startswith("verity") else b"evm-sig", b"".join(map(b.field, data)))
 
 
 def kind(complaint: Complaint | None) -> str | None:
@@ -662,12 +663,13 @@ def test_signed_metadata_are_of_one_digest() -> None:
     complaint = ALL.judge_host(portable("evm-hash-p256", digest=sha256(b"x")))
     assert complaint is not None
     assert (kind(complaint), complaint.got) == ("bad-signature", "signed metadata of another digest")
-    complaint = ALL.judge_host(portable("evm-hash-p256", digest="sha512:" + "ab" * 64))
-    assert complaint is not None
-    assert (kind(complaint), complaint.got) == (
-        "unknown-file",
-        "an EVM signature over metadata that contain no digest of this file",
-    )
+    for other in ("sha512:" + "ab" * 64, "verity:" + EVM["evm-hash-p256"]["digest"]):
+        complaint = ALL.judge_host(portable("evm-hash-p256", digest=other))
+        assert complaint is not None
+        assert (kind(complaint), complaint.got) == (
+            "unknown-file",
+            "an EVM signature over metadata that contain no digest of this file",
+        )
     # There the metadata have a signature of IMA, which is of the digest too.
     assert kind(ALL.judge_host(portable("evm-sig-rsa2048", digest=sha256(b"x")))) == "bad-signature"
 

@@ -73,7 +73,8 @@ def key_text(path: Path) -> str:
             f"{path}: expected a plain file, got: {files.reason(error)}", "give the path of a key"
         ) from error
     except ValueError as error:
-        raise SpecError(f"{path}: expected {_EXPECTED}, got {error}", "give one file for each key") from error
+        hint = "give certificates or public keys, one in each file"
+        raise SpecError(f"{path}: expected {_EXPECTED}, got {error}", hint) from error
 
 
 def _bytes_of(text: str) -> bytes:
