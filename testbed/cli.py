@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import ast
-import errno
 import importlib
 import logging
+import os
 import signal
 import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from testbed import __version__
-from testbed.errors import HostError, TestbedError
+from testbed import __version__, streams
+from testbed.errors import HostError, SpecError, TestbedError, host_error
 
 COMMANDS = Path(__file__).with_name("commands")
+# docs/architecture.md explains every status. 1 is a verdict and nothing else: Python's own 1 for an exception and
+# click's for a closed pipe are replaced by these.
+_DEFECT = os.EX_SOFTWARE
 _INTERRUPTED = 128 + signal.SIGINT
+_CLOSED = 128 + signal.SIGPIPE
 
 
 class _Commands(click.Group):
@@ -43,26 +50,12 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, _short_help(name, limit)) for name in names])
 
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except TestbedError as error:
-            _complain(error)
-        except KeyboardInterrupt as error:
-            # Not click's own status 1, which here means that a verdict is not the expected one.
-            click.echo("interrupted: what is complete is kept; give the same command again to go on", err=True)
-            raise SystemExit(_INTERRUPTED) from error
-        except ModuleNotFoundError as error:
-            if error.name != "libvirt":
-                raise
-            hint = "run `make setup`, which installs what boots machines; verify, report and figures work without it"
-            _complain(HostError("this command boots machines, and the Python module libvirt is not installed", hint))
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            where = f" at {error.filename}" if error.filename else ""
-            hint = "free some and give the same command again: what is complete is kept; `testbed images gc` frees more"
-            _complain(HostError(f"the disk is full{where}", hint))
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command. Raises ``SystemExit``, with a status of docs/architecture.md, and nothing else."""
+        streams.settle()
+        status = _status(lambda: super(_Commands, self).main(*args, **kwargs | {"standalone_mode": False}))
+        streams.finish()
+        sys.exit(status)
 
 
 def summary(name: str) -> str:
@@ -75,9 +68,62 @@ def _short_help(name: str, limit: int) -> str:
     return click.Command(name, help=summary(name)).get_short_help_str(limit)
 
 
-def _complain(error: TestbedError) -> NoReturn:
-    click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-    raise SystemExit(error.exit_status) from error
+def _status(run: Callable[[], object]) -> int:
+    """Run a command to its end; print what went wrong; return its exit status."""
+    try:
+        try:
+            ended = run()
+        except SystemExit as end:
+            if isinstance(end.code, str):
+                raise
+            ended = end.code
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 - Python would end with 1, which is a verdict
+        return _explain(error)
+    return ended if isinstance(ended, int) else 0
+
+
+def _explain(error: BaseException) -> int:
+    """Print what ended a command, and return the exit status of that."""
+    if isinstance(error, click.Abort):  # click's name for an interrupt, and for an ``EOFError``
+        error = error.__cause__ or KeyboardInterrupt()
+    if isinstance(error, KeyboardInterrupt):
+        _tell("interrupted: what is complete is kept; give the same command again to go on")
+        return _INTERRUPTED
+    if isinstance(error, streams.Closed):
+        return _CLOSED
+    if isinstance(error, click.ClickException):
+        with suppress(OSError, streams.Closed):
+            error.show()
+        return SpecError.exit_status
+    known = _known(error)
+    if known is None:
+        _tell("".join(traceback.format_exception(error)) + "this is a defect of the testbed: please report these lines")
+        return _DEFECT
+    if known is not error:
+        logging.getLogger("testbed").debug("the error as Python reports it:", exc_info=error)
+    _tell(f"error: {known}", red=True)
+    return known.exit_status
+
+
+def _known(error: BaseException) -> TestbedError | None:
+    """Return an error in the user's terms; ``None`` if it is a defect of the testbed."""
+    if isinstance(error, TestbedError):
+        return error
+    if isinstance(error, ImportError) and error.name and not error.name.startswith("testbed"):
+        hint = "run `make setup`, which installs what boots machines; verify, report and figures work without it"
+        if error.name.startswith("libvirt"):
+            return HostError("this command boots machines, and the Python module libvirt is not installed", hint)
+        return HostError(f"the Python module {error.name} cannot be used: {error}", "run `make setup`")
+    if isinstance(error, OSError | UnicodeError | MemoryError):
+        return host_error(error)
+    return None
+
+
+def _tell(text: str, *, red: bool = False) -> None:
+    # Where even this cannot be written, the exit status is all that is left.
+    with suppress(OSError, streams.Closed):
+        click.secho(text, err=True, fg="red" if red and sys.stderr.isatty() else None)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -35,10 +36,50 @@ def test_an_error_of_ours_is_its_message_and_its_status(
     assert (done.exit_code, done.stderr) == (status, "error: s\n  hint: h\n")
 
 
-def test_a_full_disk_is_the_hosts_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = _failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "/somewhere/file"))
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "the disk quota of this user is used up"),
+        (errno.EROFS, "the file system is read-only"),
+        (errno.EACCES, "permission denied"),
+        (errno.EEXIST, "it exists already"),
+        (errno.EIO, "the device reports an error"),
+        (errno.EMFILE, "too many files are open in this process"),
+        (errno.ETXTBSY, os.strerror(errno.ETXTBSY)),
+    ],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "",
+)
+def test_what_the_system_says_has_a_path_and_a_remedy(monkeypatch: pytest.MonkeyPatch, number: int, said: str) -> None:
+    done = _failing(monkeypatch, OSError(number, os.strerror(number), "/somewhere/file"))
     assert done.exit_code == 3
-    assert "the disk is full at /somewhere/file" in done.stderr
+    assert done.stderr.startswith(f"error: /somewhere/file: {said}\n  hint: ")
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_of_two_paths_the_written_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "/source", None, b"/t\xff")
+    assert _failing(monkeypatch, error).stderr.startswith("error: /t\\xff: the disk is full")
+
+
+def test_places_that_can_be_changed_are_named_together() -> None:
+    for number in (errno.EROFS, errno.EACCES, errno.ENOTDIR):
+        hint = errors.host_error(OSError(number, "")).hint
+        assert all(name in hint for name in ("--results", "TESTBED_CACHE", "TESTBED_STATE", "TMPDIR"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "no memory is left"),
+        (UnicodeEncodeError("ascii", "δ", 0, 1, "ordinal not in range"), "cannot be encoded"),
+        (ModuleNotFoundError("No module named 'pandas'", name="pandas"), "the Python module pandas cannot be used"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_else_a_machine_does_not_have(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+    done = _failing(monkeypatch, error)
+    assert (done.exit_code, said in done.stderr, "hint: " in done.stderr) == (3, True, True), done.stderr
 
 
 def test_an_interrupt_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,9 +88,18 @@ def test_an_interrupt_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "what is complete is kept" in done.stderr
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(_failing(monkeypatch, OSError(errno.EIO, "bad disk")).exception, OSError)
-    assert isinstance(_failing(monkeypatch, ZeroDivisionError()).exception, ZeroDivisionError)
+@pytest.mark.parametrize("error", [ZeroDivisionError(), EOFError(), SystemExit("text"), AssertionError()], ids=repr)
+def test_a_defect_keeps_its_traceback_and_is_no_verdict(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    done = _failing(monkeypatch, error)
+    assert done.exit_code == 70
+    assert "Traceback" in done.stderr
+    assert type(error).__name__ in done.stderr
+    assert done.stderr.endswith("this is a defect of the testbed: please report these lines\n")
+
+
+def test_only_wrong_arguments_end_in_clicks_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its status is 1, which is a verdict here.
+    assert _failing(monkeypatch, click.FileError("f", "no")).exit_code == 2
 
 
 def test_every_command_is_found_and_explains_itself() -> None:

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 BASE = ("errors", "record")
-TOOLS = ("files", "kernel_complaints")  # small, and without imports of this package
+TOOLS = ("files", "kernel_complaints", "streams")  # small, and without imports of this package
 FAMILIES = ("measurers", "runtimes", "workloads", "attacks")
 STAGES = ("spec", "plan", "rundir", "plugins", "estimate", "progress")
 BELOW_DESK = (*BASE, *TOOLS, "guest", "shell", *FAMILIES, *STAGES)
@@ -35,7 +35,7 @@ MAY_SEE: dict[str, tuple[str, ...]] = {
     "analysis": (*BELOW_DESK, "attest"),
     "lab": (*BELOW_DESK, "attest"),
     "commands": (*BELOW_DESK, "attest", "analysis", "lab"),  # the one place that sees both lab and desk
-    "cli": ("errors",),  # it finds commands by the names of their files
+    "cli": ("errors", "streams"),  # it finds commands by the names of their files
 }
 
 # Modules of others that only some modules may import, and why.
