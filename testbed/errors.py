@@ -100,6 +100,7 @@ _SYSTEM: Mapping[int, tuple[str, str]] = {
     errno.EACCES: ("permission denied", _ALLOW),
     errno.EPERM: ("this is not allowed to this user", _ALLOW),
     errno.EEXIST: ("it exists already", "remove it, or name another place; another `testbed` process may have made it"),
+    errno.ENOTEMPTY: ("it exists already and has files in it", "remove it, or name another place"),
     errno.ENOENT: ("no such file or directory", "correct the path; another process may have removed the file"),
     errno.ENOTDIR: ("a part of this path is a file, not a directory", _ELSEWHERE),
     errno.EISDIR: ("it is a directory, not a file", "correct the path"),

@@ -6,6 +6,7 @@ Only plain files are read; a new file appears whole or not at all; a tree has on
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 # Prefix of the name of a file, or of a directory, that is still being written.
 SPARE = ".part-"
+_NAMED = 40  # so many characters of a file's name are in that of its spare: a name has at most 255 bytes
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -59,32 +61,73 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; on a normal end that file replaces ``path``, otherwise it is removed.
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in an error of the system that names no path: a write to an open file does not say which it is.
 
-    ``shared``: other processes may write the same file, so the path beside it has a name of its own each time. Without
-    it, the next process overwrites what a killed process left there.
+    Also in one that names what is still being written beside it, which the user does not know.
     """
-    own = f"{os.urandom(6).hex()}-" if shared else ""
-    spare = path.with_name(f"{SPARE}{own}{path.name[:200]}")
     try:
-        yield spare
-        spare.replace(path)
+        yield
+    except OSError as error:
+        named = [os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None]
+        if not named or any(name.startswith(f"{path.parent / SPARE}") for name in named):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """Yield a new file beside ``path`` to write to; on a normal end it replaces ``path``, otherwise it is removed.
+
+    It is on disk before it replaces ``path``. It has a name of its own each time, so several processes may write one
+    file: the last one wins. ``mode`` is less the umask. Errors of the system name ``path``. Raises ``NotPlainFile`` if
+    a directory or a device is there: a rename would replace a device by a file.
+    """
+    if path.exists() and not path.is_file():
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode), "something else")
+        raise NotPlainFile(errno.EINVAL, f"expected a plain file or none, got {kind}", str(path))
+    end = f"-{path.name[:_NAMED]}"
+    spare = path.with_name(f"{SPARE}{os.urandom(6).hex()}{end}")
+    _remove_left(path.parent, end)
+    try:
+        with naming(path):
+            descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            with open(descriptor, "wb") as held:  # noqa: PTH123 - a descriptor
+                _lock(descriptor)
+                yield spare
+                os.fsync(held)
+            spare.replace(path)
     finally:
         with suppress(OSError):
             spare.unlink()
 
 
-def write_plain(path: Path, data: bytes, *, mode: int = 0o666, shared: bool = False) -> None:
+def write_plain(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a whole file beside ``path`` and put it in its place; it is on disk then. ``mode`` is less the umask."""
-    with replacing(path, shared=shared) as spare:
-        # A file that a killed process left is not written through: its mode and its owner may be others.
-        spare.unlink(missing_ok=True)
-        descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+    with replacing(path, mode=mode) as spare, spare.open("wb") as file:
+        file.write(data)
+
+
+def _remove_left(directory: Path, end: str) -> None:
+    """Remove what killed writers of one file left. A writer that is alive holds the lock of its file.
+
+    One that is still empty stays: its writer may not have the lock yet.
+    """
+    with suppress(OSError):
+        for name in os.listdir(directory):  # noqa: PTH208 - names are enough
+            if name.startswith(SPARE) and name.endswith(end):
+                with suppress(OSError), open_plain(directory / name, follow=False) as file:
+                    if os.fstat(file.fileno()).st_size and _lock(file.fileno()):
+                        (directory / name).unlink()
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file if nobody holds it; some network file systems have no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def file_digest(path: Path) -> str:

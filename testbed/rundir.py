@@ -125,13 +125,14 @@ def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
     """Yield an empty directory beside the run's; on a normal end it takes the run's place, else it goes."""
     final = campaign.run_path(cell, block)
     final.parent.mkdir(parents=True, exist_ok=True)
-    spare = Path(tempfile.mkdtemp(prefix=f"{files.SPARE}{final.name}-", dir=final.parent))
-    try:
-        yield spare
-        spare.chmod(0o755)
-        spare.rename(final)
-    finally:
-        shutil.rmtree(spare, ignore_errors=True)
+    with files.naming(final):
+        spare = Path(tempfile.mkdtemp(prefix=f"{files.SPARE}{final.name}-", dir=final.parent))
+        try:
+            yield spare
+            spare.chmod(0o755)
+            spare.rename(final)
+        finally:
+            shutil.rmtree(spare, ignore_errors=True)
 
 
 def retire(path: Path) -> int:

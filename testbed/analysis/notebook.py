@@ -14,7 +14,7 @@ import jupytext
 import nbclient
 import nbformat
 
-from testbed.files import replacing
+from testbed.files import write_plain
 
 _SECONDS = 600
 _VARIABLE = "TESTBED_RESULTS"
@@ -44,8 +44,8 @@ def main() -> None:
         # Names of cells are random; their positions make equal runs equal files.
         for place, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{place}"
-        with replacing(source.with_suffix(".ipynb")) as spare:
-            nbformat.write(notebook, spare)  # type: ignore[no-untyped-call]
+        text = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
+        write_plain(source.with_suffix(".ipynb"), f"{text}\n".encode())
 
 
 if __name__ == "__main__":

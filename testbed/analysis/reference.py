@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed import files
 from testbed.analysis.tables import events, frames
 from testbed.analysis.tables.ladder import climb
 from testbed.errors import SpecError
@@ -54,7 +55,8 @@ def make(loaded: LoadedCampaign, target: Path) -> ReferenceData:
     if target.exists() and not is_reference(Campaign(path=target)):
         raise SpecError(f"{target}: exists and is not a reference data set", "give another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-reference-", dir=target.parent) as spare:
+    prefix = f"{files.SPARE}reference-"
+    with files.naming(target), tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as spare:
         made = _fill(loaded, Path(spare) / "whole")
         if made.size > LARGEST:
             hint = "use a smaller campaign: fewer workloads or fewer blocks"

@@ -19,7 +19,7 @@ from testbed.attest.bundle import Log
 from testbed.attest.finding import BadEvidence
 from testbed.attest.hashes import BANKS, HASHES
 from testbed.attest.log.ima import Entry, extensions
-from testbed.attest.log.stream import Run, LogSource, read_runs, synchronize
+from testbed.attest.log.stream import LogSource, Run, read_runs, synchronize
 
 if TYPE_CHECKING:  # slow to import, and not needed without a policy and with one process
     from multiprocessing.connection import Connection

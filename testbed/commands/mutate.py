@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from testbed import files
 from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest
 from testbed.attest.mutate.engine.trial import beside, read_honest, saved_state, write_files
 from testbed.attest.mutate.registry import ATTACKS, find
@@ -47,7 +48,7 @@ def _apply(attack: EvidenceAttack, honest: Honest, output: Path) -> list[str]:
     if reason := attack.applies(honest):
         raise SpecError(f"{attack.name}: cannot be made from this bundle: {reason}", "--list shows which can")
     forged = attack.forge(honest)
-    with beside(output) as new:
+    with files.naming(output), beside(output) as new:
         write_files(forged, new)
         (new / _key_name(forged)).write_bytes(forged.ak)
         if forged.policy is not None:

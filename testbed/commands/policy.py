@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +24,6 @@ from testbed.attest.policy.reference import build_policy, load_policy, parse_pol
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
 from testbed.commands._images import DRIVER, PLATFORM, Named, NamedImage
-from testbed.errors import SpecError
 from testbed.rundir import write_json
 
 _KEY_MAX = 1 << 16
@@ -168,12 +166,7 @@ def _write(made: MadePolicy, output: Path, onto: Path | None) -> None:
     if output == _STDOUT:
         click.echo(text)
         return
-    try:
-        write_json(output, document)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        raise SpecError(f"{output}: cannot be written: {error.strerror}", "give another path to -o") from error
+    write_json(output, document)
 
 
 def _track(paths: list[bytes]) -> Iterable[bytes]:

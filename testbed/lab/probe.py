@@ -116,7 +116,7 @@ def kvm(image: Path | None) -> Capability:
     if known is None:
         known = boot_kernel(image, ("-accel", "kvm", "-cpu", "host"), _KVM_SECONDS)
         notes.parent.mkdir(parents=True, exist_ok=True)
-        write_plain(notes, json.dumps({"asked": asked, "failure": known}).encode(), shared=True)
+        write_plain(notes, json.dumps({"asked": asked, "failure": known}).encode())
     if known:
         return _kvm(ok=False, found=f"unusable: /dev/kvm opens, but a stock kernel {known}", remedy="")
     return _kvm(ok=True, found="runs a stock kernel", remedy="")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -47,38 +50,82 @@ def test_a_reason_is_the_words_alone(tmp_path: Path) -> None:
     assert files.reason(ValueError("bad")) == "bad"
 
 
-def give_up(path: Path, *, shared: bool) -> None:
-    with files.replacing(path, shared=shared) as spare:
+def give_up(path: Path) -> None:
+    with files.replacing(path) as spare:
         spare.write_bytes(b"half")
         raise RuntimeError
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_file_is_replaced_whole(tmp_path: Path, shared: bool) -> None:
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for data in (b"old", b"new"):
-        files.write_plain(path, data, mode=0o600, shared=shared)
+        files.write_plain(path, data, mode=0o600)
         assert path.read_bytes() == data
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(RuntimeError):
-        give_up(path, shared=shared)
+        give_up(path)
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_each_writer_of_a_shared_file_has_a_path_of_its_own(tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 240)
-    with files.replacing(path, shared=True) as one, files.replacing(path, shared=True) as other:
-        assert one != other
+@pytest.mark.parametrize("name", ["x" * 250, "δ" * 120])
+def test_each_writer_of_a_file_has_a_path_of_its_own(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with files.replacing(path) as one:
         one.write_bytes(b"1")
-        other.write_bytes(b"2")
+        # While it is being written, another process writes all of it, and removes nothing of the first.
+        files.write_plain(path, b"2")
+        assert path.read_bytes() == b"2"
     assert path.read_bytes() == b"1"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_is_not_written_through(tmp_path: Path) -> None:
+def _killed(path: Path) -> None:
+    with files.replacing(path) as spare:
+        spare.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    for name in ("file", "other"):
+        process = multiprocessing.get_context("fork").Process(target=_killed, args=(tmp_path / name,))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(f"{files.SPARE}*"))) == 2
+    files.write_plain(tmp_path / "file", b"new")
+    assert [path.name.rpartition("-")[2] for path in tmp_path.glob(f"{files.SPARE}*")] == ["other"]
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_what_lies_there_under_such_a_name_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"kept")
-    (tmp_path / f"{files.SPARE}file").symlink_to("elsewhere")
+    (tmp_path / f"{files.SPARE}{'0' * 12}-file").symlink_to("elsewhere")
     files.write_plain(tmp_path / "file", b"new")
     assert (tmp_path / "elsewhere").read_bytes() == b"kept"
     assert not (tmp_path / "file").is_symlink()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "file"]
+
+
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "device").symlink_to("/dev/null")
+    (tmp_path / "directory").mkdir()
+    for name, said in (("device", "got a device"), ("directory", "got a directory")):
+        with pytest.raises(files.NotPlainFile, match=said):
+            files.write_plain(tmp_path / name, b"")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_error_names_the_file_and_not_the_one_beside_it(tmp_path: Path) -> None:
+    for error in (OSError(errno.ENOSPC, "full"), OSError(errno.EACCES, "no", f"{tmp_path}/{files.SPARE}x/in")):
+        with (
+            pytest.raises(OSError, match=r"full|no") as caught,
+            files.naming(tmp_path / "f"),
+        ):
+            raise error
+        assert caught.value.filename == f"{tmp_path / 'f'}"
+    with pytest.raises(FileNotFoundError) as absent, files.naming(tmp_path / "f"):
+        (tmp_path / "another").read_bytes()
+    assert absent.value.filename == f"{tmp_path / 'another'}"
+    with pytest.raises(FileNotFoundError) as missing:
+        files.write_plain(tmp_path / "none/file", b"")
+    assert missing.value.filename == f"{tmp_path / 'none/file'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from testbed.analysis import words
 from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import rung_of
-from testbed.files import replacing
+from testbed.files import write_plain
 from testbed.record import Tier
 
 STYLE = Path(__file__).parents[1] / "style.mplstyle"
@@ -158,7 +159,10 @@ def write(figure: Figure, directory: Path, name: str) -> tuple[Path, ...]:
     for kind in ("pdf", "png"):
         path = directory / f"{name}.{kind}"
         metadata = {"CreationDate": None} if kind == "pdf" else None
-        with replacing(path) as spare, mpl.rc_context(fname=STYLE):
-            figure.savefig(spare, format=kind, metadata=metadata)
+        # In memory first: at a full disk the writer of PDF raises an error that does not say so.
+        drawn = io.BytesIO()
+        with mpl.rc_context(fname=STYLE):
+            figure.savefig(drawn, format=kind, metadata=metadata)
+        write_plain(path, drawn.getvalue())
         written.append(path)
     return tuple(written)

@@ -142,7 +142,7 @@ def save_state(path: Path, state: State) -> None:
         # A rename would replace a device by a file.
         if target.exists() and not target.is_file():
             raise SpecError(f"{path}: expected a plain file or none, got something else", hint)
-        files.write_plain(target, data, mode=0o600, shared=True)
+        files.write_plain(target, data, mode=0o600)
     except (OSError, ValueError, RuntimeError) as error:
         raise SpecError(f"{path}: expected a file that can be written, got {files.reason(error)}", hint) from error
 

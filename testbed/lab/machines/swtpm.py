@@ -163,5 +163,5 @@ def _write_config(authority: CertificateAuthority) -> Path:
     for name, text in files.items():
         path = home / name
         if not path.exists() or path.read_text() != text:
-            write_plain(path, text.encode(), shared=True)
+            write_plain(path, text.encode())
     return home / "swtpm_setup.conf"
