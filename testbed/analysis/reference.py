@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from testbed import files
-from testbed.analysis.tables import events, frames
+from testbed.analysis.tables import events, frames, stored, worst_check
 from testbed.analysis.tables.ladder import climb
 from testbed.errors import SpecError
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, LoadedCampaign, write_json
+from testbed.rundir import LoadedCampaign, write_json
 
-MARK = "reference.json"
 # Bytes, by the sizes of files, because git keeps them forever.
 LARGEST = 20_000_000
-_DERIVED = ("rows.parquet", "checks.parquet", events.FILE)
+_DERIVED = (frames.FILE, worst_check.FILE, events.FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def make(loaded: LoadedCampaign, target: Path) -> ReferenceData:
             f"{campaign.path}: expected tables, and {', '.join(missing)} is missing",
             f"run `testbed report {campaign.path}` first",
         )
-    if target.exists() and not is_reference(Campaign(path=target)):
+    if target.exists() and not stored.is_reference(target):
         raise SpecError(f"{target}: exists and is not a reference data set", "give another directory, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f"{files.SPARE}reference-"
@@ -65,11 +64,6 @@ def make(loaded: LoadedCampaign, target: Path) -> ReferenceData:
             shutil.rmtree(target)
         made.path.rename(target)
     return ReferenceData(path=target, size=made.size, records=made.records, evidence=made.evidence)
-
-
-def is_reference(campaign: Campaign) -> bool:
-    """Whether a campaign's directory is a reference data set, which has only a part of the evidence."""
-    return (campaign.path / MARK).exists()
 
 
 def _fill(loaded: LoadedCampaign, whole: Path) -> ReferenceData:
@@ -88,7 +82,7 @@ def _fill(loaded: LoadedCampaign, whole: Path) -> ReferenceData:
     for path, record in chosen:
         _keep_evidence(path, record, whole / "runs" / path.name)
     names = tuple(path.name for path, _ in chosen)
-    write_json(whole / MARK, {"schema": 1, "campaign": loaded.plan.campaign, "evidence": list(names)})
+    write_json(whole / stored.MARK, {"schema": 1, "campaign": loaded.plan.campaign, "evidence": list(names)})
     size = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     return ReferenceData(path=whole, size=size, records=len(loaded.records), evidence=names)
 

@@ -12,7 +12,7 @@ from fake_campaign import Change, build, failed
 
 from testbed import rundir
 from testbed.analysis.statistics.effect import Conclusion
-from testbed.analysis.tables import frames, ladder
+from testbed.analysis.tables import frames, ladder, stored
 from testbed.analysis.tables.ladder import Question
 from testbed.errors import EvidenceError, IncompatibleRuns
 from testbed.plan import Cell
@@ -51,7 +51,7 @@ def test_one_row_a_sample(tmp_path: Path) -> None:
 
 def test_columns_keep_their_types_through_parquet(tmp_path: Path) -> None:
     rows = frames.rows(load(build(tmp_path, change=_fails("ima-exec", 0))))
-    frames.write_parquet(rows, tmp_path / "rows.parquet")
+    stored.write(rows, tmp_path / frames.FILE)
     back = pd.read_parquet(tmp_path / "rows.parquet")
     assert back["block"].dtype == "Int64"
     assert back["warmup"].dtype == "boolean"

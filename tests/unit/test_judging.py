@@ -19,6 +19,7 @@ from fake_campaign import build
 from testbed import plugins, rundir
 from testbed.analysis.judged import checks, judging
 from testbed.analysis.report import report
+from testbed.analysis.tables import stored
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.image import ground_truth
 from testbed.measurers import Executed
@@ -235,7 +236,7 @@ def test_expected_and_found(
 
 def test_checks_keep_their_schema_through_parquet(tmp_path: Path) -> None:
     table = checks.checks(load(_judged(tmp_path)), judging.judge_of(_judged(tmp_path / "b")))
-    checks.write_parquet(table, tmp_path / "checks.parquet")
+    stored.write(table, tmp_path / "checks.parquet", checks.SCHEMA)
     back = pd.read_parquet(tmp_path / "checks.parquet")
     assert list(back.columns) == checks.SCHEMA.names
     assert back["run"].tolist() == table["run"].tolist()
@@ -243,5 +244,5 @@ def test_checks_keep_their_schema_through_parquet(tmp_path: Path) -> None:
     empty = checks.checks(
         load(build(tmp_path / "c", change=lambda _, __: None)), judging.judge_of(_judged(tmp_path / "d"))
     )
-    checks.write_parquet(empty, tmp_path / "checks.parquet")
+    stored.write(empty, tmp_path / "checks.parquet", checks.SCHEMA)
     assert pd.read_parquet(tmp_path / "checks.parquet").empty

@@ -11,7 +11,7 @@ from fake_campaign import RUNGS, WORKLOADS, build
 from test_attribution import truth
 
 from testbed.analysis.notebook import execute
-from testbed.analysis.tables import events, frames
+from testbed.analysis.tables import events, stored
 from testbed.rundir import load
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def results(tmp_path: Path) -> Path:
         return REFERENCE
     few = {name: WORKLOADS[name] for name in ("archive", "compile", "exec-30", "nginx", "start-warm")}
     campaign = build(tmp_path, arms=RUNGS, workloads=few)
-    frames.write_parquet(events.events(load(campaign), truth(few)), campaign.path / events.FILE)
+    stored.write(events.events(load(campaign), truth(few)), campaign.path / events.FILE)
     return campaign.path
 
 

@@ -14,11 +14,11 @@ from test_judging import _judged, _one_program  # noqa: F401 - the fixture has i
 from testbed import rundir
 from testbed.analysis import reference
 from testbed.analysis.report import report
-from testbed.analysis.tables import frames, tables
+from testbed.analysis.tables import frames, stored, tables
 from testbed.commands.figures import command as figures_command
 from testbed.commands.reference import command as reference_command
 from testbed.commands.report import command as report_command
-from testbed.errors import SpecError
+from testbed.errors import EvidenceError, SpecError
 from testbed.rundir import Campaign, load
 
 
@@ -42,7 +42,7 @@ def test_records_and_tables_are_whole_and_evidence_is_once_a_measurer(tmp_path: 
     assert not list(made.path.rglob("*.jsonl"))
     assert not list(made.path.rglob("*.oci.tar"))
     assert made.size == sum(path.stat().st_size for path in made.path.rglob("*") if path.is_file())
-    assert json.loads((made.path / reference.MARK).read_text())["evidence"] == sorted(made.evidence)
+    assert json.loads((made.path / stored.MARK).read_text())["evidence"] == sorted(made.evidence)
 
 
 def test_the_same_numbers_come_of_it(tmp_path: Path, campaign: Campaign) -> None:
@@ -69,6 +69,39 @@ def test_its_report_keeps_the_verdicts_and_says_so(tmp_path: Path, campaign: Cam
     assert "a reference data set" not in (campaign.path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["checks.parquet", "events.parquet"])
+@pytest.mark.parametrize("damage", [None, b"", b"PAR1 not a table PAR1"], ids=["missing", "empty", "damaged"])
+def test_what_cannot_be_made_again_is_named(
+    tmp_path: Path, campaign: Campaign, name: str, damage: bytes | None
+) -> None:
+    made = reference.make(load(campaign), tmp_path / "reference")
+    (made.path / name).unlink()
+    if damage is not None:
+        (made.path / name).write_bytes(damage)
+    for work in (report.write, tables.read):
+        with pytest.raises(EvidenceError) as caught:
+            work(load(Campaign(path=made.path)))
+        assert caught.value.message.startswith(f"{made.path / name}: ")
+        assert caught.value.hint
+
+
+def test_derived_tables_that_were_removed_are_made_again(tmp_path: Path, campaign: Campaign) -> None:
+    small = Campaign(path=reference.make(load(campaign), tmp_path / "reference").path)
+    for one, names in ((campaign, ("rows", "checks", "events")), (small, ("rows",))):
+        before = {name: pd.read_parquet(one.path / f"{name}.parquet") for name in names}
+        for name in names:
+            (one.path / f"{name}.parquet").unlink()
+        report.write(load(one))
+        for name, table in before.items():
+            pd.testing.assert_frame_equal(pd.read_parquet(one.path / f"{name}.parquet"), table)
+
+
+def test_a_table_without_its_columns_is_named(campaign: Campaign) -> None:
+    stored.write(pd.DataFrame({"run": ["x"]}), campaign.path / "checks.parquet")
+    with pytest.raises(EvidenceError, match=r"checks\.parquet: .* expected columns run, verdict, no verdict"):
+        tables.read(load(campaign))
+
+
 def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Path, campaign: Campaign) -> None:
     target = tmp_path / "reference"
     reference.make(load(campaign), target)
@@ -78,7 +111,7 @@ def test_it_is_made_again_in_place_and_nothing_else_is_overwritten(tmp_path: Pat
     assert "8 records, 4 evidence bundles" in done.output
     assert not (target / "old").exists()
     assert not list(tmp_path.glob(".part-*"))
-    (target / reference.MARK).unlink()
+    (target / stored.MARK).unlink()
     with pytest.raises(SpecError, match="not a reference data set"):
         reference.make(load(campaign), target)
 

@@ -22,8 +22,8 @@ from test_truth import archive, layer
 from testbed import cli, errors, rundir
 from testbed.analysis.bench.log_growth import Length, Lookup
 from testbed.analysis.bench.prices import EventCost, Ratio
-from testbed.analysis.reference import is_reference, make
-from testbed.analysis.tables import frames
+from testbed.analysis.reference import make
+from testbed.analysis.tables import frames, stored
 from testbed.attest import mutate
 from testbed.attest.bundle import read_bundle
 from testbed.attest.entries.parse import parse_payload
@@ -122,7 +122,7 @@ def facts(path: Path) -> object:
 
 
 def reference(path: Path) -> object:
-    return is_reference(Campaign(path=path.parent)), len(json.loads(path.read_text())["evidence"])
+    return stored.is_reference(path.parent), len(json.loads(path.read_text())["evidence"])
 
 
 def survey(path: Path) -> object:

@@ -9,13 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from testbed import plugins
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
-from testbed.files import replacing
 from testbed.plan import Cell
 from testbed.record import Record, Status
 from testbed.rundir import LoadedCampaign
@@ -69,12 +67,6 @@ def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
         if record.status is Status.OK
     ]
     return pd.DataFrame(listed, columns=SCHEMA.names)
-
-
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write beside, then rename; the schema is given, because empty lists have no type of their own."""
-    with replacing(path) as spare:
-        pq.write_table(pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False), spare)
 
 
 def compare(expect: Iterable[str], findings: Iterable[Finding]) -> tuple[CheckVerdict, list[str], list[str]]:

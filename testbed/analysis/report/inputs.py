@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from testbed.analysis import reference
 from testbed.analysis.judged import attacked, checks
 from testbed.analysis.judged.attacked import Attacked
 from testbed.analysis.judged.checks import Judge
-from testbed.analysis.tables import events, frames, tables, worst_check
+from testbed.analysis.tables import events, frames, stored, tables, worst_check
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.tables import Tables
 from testbed.rundir import LoadedCampaign
@@ -42,15 +41,19 @@ class ReportInputs:
 def gather(
     loaded: LoadedCampaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None
 ) -> ReportInputs:
-    """Judge a campaign's runs and compute all tables. ``truth``: of events; by its images if not given."""
+    """Judge a campaign's runs and compute all tables. ``truth``: of events; by its images if not given.
+
+    Raises ``EvidenceError`` if a reference data set does not have the tables that cannot be made again.
+    """
     campaign, runs = loaded.campaign, frames.runs(loaded)
-    if reference.is_reference(campaign):
-        # Most of its evidence is elsewhere, so the stored verdicts are used, and the report says so.
-        judged, known = worst_check.read(campaign.path), tables.read(loaded)
-    else:
+    kept = stored.is_reference(campaign.path)
+    # Of a reference data set most evidence is elsewhere, so the stored verdicts are used, and the report says so.
+    judged = stored.read(campaign.path, worst_check.FILE, checks.SCHEMA.names) if kept else None
+    if judged is None:
         judged = checks.checks(loaded, judge)
         known = tables.read(loaded, judged, truth or events.truth_of(campaign))
-    assert judged is not None, "a reference data set has its checks"
+    else:
+        known = tables.read(loaded, judged)
     return ReportInputs(
         facts=loaded.facts,
         tables=known,
@@ -59,5 +62,5 @@ def gather(
         shown_path=str(campaign.path),
         attacked=attacked.attack(campaign, runs),
         tpm_ms=tpm_ms,
-        reference=reference.is_reference(campaign),
+        reference=kept,
     )

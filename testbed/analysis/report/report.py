@@ -13,7 +13,7 @@ from testbed.analysis.judged import attacked, checks, judging
 from testbed.analysis.judged.checks import Judge
 from testbed.analysis.report import correctness, draw, event_costs, how_it_went, inputs, overhead, runs_and_facts, tpm
 from testbed.analysis.report.inputs import ReportInputs
-from testbed.analysis.tables import events, frames
+from testbed.analysis.tables import events, frames, stored, worst_check
 from testbed.files import write_plain
 from testbed.record import Status
 from testbed.rundir import LoadedCampaign
@@ -35,10 +35,12 @@ def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | No
     """
     campaign = loaded.campaign
     material = inputs.gather(loaded, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
+    rows = campaign.path / frames.FILE
     if not material.reference:
-        frames.write_parquet(material.tables.rows, campaign.path / "rows.parquet")
-        frames.write_parquet(material.tables.events, campaign.path / events.FILE)
-        checks.write_parquet(material.checks, campaign.path / "checks.parquet")
+        stored.write(material.tables.events, campaign.path / events.FILE)
+        stored.write(material.checks, campaign.path / worst_check.FILE, checks.SCHEMA)
+    if not (material.reference and rows.exists()):
+        stored.write(material.tables.rows, rows)
     drawn = draw.write(material.tables, campaign.path / "figures")
     pictures = {name: str(paths[-1].relative_to(campaign.path)) for name, paths in drawn.items()}
     text = render(dataclasses.replace(material, figures=pictures))

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from testbed import plugins
+from testbed.analysis.tables import stored
 from testbed.attest.image import ground_truth
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import measure_tree
@@ -117,9 +118,12 @@ def _filled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read(loaded: LoadedCampaign) -> pd.DataFrame:
-    """Return ``events.parquet`` if ``testbed report`` wrote it, else the events by the measurers' counters alone."""
-    path = loaded.campaign.path / FILE
-    return pd.read_parquet(path) if path.exists() else events(loaded, nothing())
+    """Return ``events.parquet`` if ``testbed report`` wrote it, else the events by the measurers' counters alone.
+
+    Raises ``EvidenceError`` as ``stored.read`` does.
+    """
+    written = stored.read(loaded.campaign.path, FILE, COLUMNS)
+    return events(loaded, nothing()) if written is None else written
 
 
 def disagreements(table: pd.DataFrame) -> list[str]:

@@ -15,7 +15,6 @@ import pandas as pd
 from testbed.analysis.tables import worst_check
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, IncompatibleRuns
-from testbed.files import replacing
 from testbed.plan import Cell, Plan
 from testbed.record import Record, Status
 from testbed.rundir import LoadedCampaign, retired
@@ -24,6 +23,7 @@ from testbed.rundir import LoadedCampaign, retired
 CHECKED_FACTS = ("tier", "qemu_version", "cpu_model", "images")
 # Facts that become columns; further ones stay in the record.
 FACT_COLUMNS = ("tier", "boot_id", "clone_id", "kernel_release", "qemu_version", "cpu_model")
+FILE = "rows.parquet"
 _AXES = ("kernel", "runtime", "measurer", "workload", "attack")
 _TYPES = {
     **dict.fromkeys(("campaign", "cell", "run", *_AXES, "previous", "status", "reason", "metric", "unit"), "string"),
@@ -87,12 +87,6 @@ def runs(loaded: LoadedCampaign) -> pd.DataFrame:
             path, record = by_cell.get((cell.id, block.index), (loaded.campaign.run_path(cell, block), None))
             listed.append(_axes(cell) | {"cell": cell.id, "block": block.index, "path": path} | _state(record))
     return pd.DataFrame(listed)
-
-
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write beside, then rename."""
-    with replacing(path) as spare:
-        table.to_parquet(spare, engine="pyarrow", index=False)
 
 
 def check_facts(plan: Plan, recorded: Iterable[tuple[Path, Record]], *, clones: bool = True) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from testbed.analysis.tables import stored
+
+FILE = "checks.parquet"
 # The verdict on a run that is not in the table of checks.
 UNJUDGED = "unjudged"
 
@@ -23,9 +26,11 @@ _BY_WORTH = tuple(str(verdict) for verdict in CheckVerdict)
 
 
 def read(campaign: Path) -> pd.DataFrame | None:
-    """Return a campaign's ``checks.parquet``; ``None`` if ``testbed report`` has not written it."""
-    path = campaign / "checks.parquet"
-    return pd.read_parquet(path) if path.exists() else None
+    """Return a campaign's ``checks.parquet``; ``None`` if ``testbed report`` has not written it.
+
+    Raises ``EvidenceError`` as ``stored.read`` does.
+    """
+    return stored.read(campaign, FILE, ("run", "verdict"))
 
 
 def worst(checks: pd.DataFrame) -> dict[str, str]:
