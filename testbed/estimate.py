@@ -59,7 +59,7 @@ def history(results: Path) -> History:
             names = _names(campaign)
             for _, record in records(campaign):
                 _learn(record, names, runs, boots)
-        except EvidenceError:
+        except (EvidenceError, OSError):  # also what another process moves meanwhile
             continue
     return History(
         runs={key: median(values) for key, values in runs.items()},
@@ -96,8 +96,16 @@ def _makespan(loads: Iterable[float], machines: int) -> float:
 
 
 def _newest(results: Path) -> list[Campaign]:
-    plans = sorted(results.glob("*/plan.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    plans = sorted(results.glob("*/plan.json"), key=_written, reverse=True)
     return [Campaign(path=path.parent) for path in plans[:_CAMPAIGNS]]
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written, 0 if it is gone by now."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _names(campaign: Campaign) -> dict[str, tuple[str, str]]:

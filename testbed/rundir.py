@@ -8,7 +8,7 @@
                        runs/<cell>-<block>/record.json  raw, never edited; exists = complete
                                            evidence/ console.log dmesg.txt domain.xml events.jsonl
                        rows.parquet checks.parquet figures/ report.md    derived, can be deleted
-    results/<survey>.json                               which kernels were tried: a campaign each
+    results/<survey>.json                               which kernels were tried: a campaign each (``surveys``)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from testbed.record import SCHEMA as RECORD_SCHEMA
 from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
 
 SCHEMA = 1
-"""Of ``plan.json``, ``campaign.json`` and a survey's file. ``record.json`` has a number of its own."""
+"""Of ``plan.json``, ``campaign.json`` and of a survey's file. ``record.json`` has a number of its own."""
 
 _RETIRED = "~"
 _LOCK = ".lock"
@@ -66,7 +66,7 @@ class Campaign:
     def record_of(self, cell: Cell, block: Block) -> Record | None:
         """Return that run's record; ``None`` if there is none. A run is renamed into place, so it is never partial."""
         path = self.run_path(cell, block) / "record.json"
-        return read_record(path) if path.exists() else None
+        return read_record(path) if _exists(path) else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,34 +90,6 @@ class LoadedCampaign:
     def cells(self) -> dict[str, Cell]:
         """The planned cells by their id."""
         return {cell.id: cell for cell in self.plan.cells}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One kernel of a survey.
-
-    ``version``: of its Debian package; ``seconds``: what compiling the measurer took, ``None`` if that failed.
-    ``campaign``: name of the directory of its runs, none if ``problem`` says why there are none. ``refused``: why the
-    guest refused a measurer, by name.
-    """
-
-    kernel: str
-    release: str = ""
-    version: str = ""
-    seconds: float | None = None
-    campaign: str = ""
-    problem: str = ""
-    refused: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """Kernels and measurers that were tried with each other. ``host``: what emulated the machines, and how."""
-
-    name: str
-    measurers: tuple[str, ...]
-    host: dict[str, str]
-    kernels: tuple[Tried, ...]
 
 
 @contextmanager
@@ -185,8 +157,8 @@ def write_plan(campaign: Campaign, plan: Plan) -> None:
 
 def read_plan(campaign: Campaign) -> Plan:
     """Read ``plan.json``. Raises ``EvidenceError``."""
-    raw = _read_object(campaign.plan_file)
-    with _shape(campaign.plan_file):
+    raw = read_object(campaign.plan_file)
+    with shaped(campaign.plan_file):
         return Plan(
             campaign=raw["campaign"],
             tier=Tier(raw["tier"]),
@@ -202,26 +174,7 @@ def read_plan(campaign: Campaign) -> Plan:
 
 def read_facts(campaign: Campaign) -> dict[str, Any]:
     """Read ``campaign.json``. Raises ``EvidenceError``."""
-    return _read_object(campaign.facts_file)
-
-
-def write_survey(results: Path, survey: Survey) -> Path:
-    """Write a survey; return the file."""
-    path = results / f"{survey.name}.json"
-    write_json(path, {"schema": SCHEMA} | dataclasses.asdict(survey))
-    return path
-
-
-def read_survey(path: Path) -> Survey:
-    """Read a survey's file. Raises ``EvidenceError``."""
-    raw = _read_object(path)
-    with _shape(path):
-        return Survey(
-            name=raw["name"],
-            measurers=tuple(raw["measurers"]),
-            host=raw["host"],
-            kernels=tuple(Tried(**tried) for tried in raw["kernels"]),
-        )
+    return read_object(campaign.facts_file)
 
 
 def write_record(directory: Path, record: Record) -> None:
@@ -231,8 +184,8 @@ def write_record(directory: Path, record: Record) -> None:
 
 def read_record(path: Path) -> Record:
     """Read a ``record.json``. Raises ``EvidenceError`` naming the file and what is wrong with it."""
-    raw = _read_object(path, range(1, RECORD_SCHEMA + 1))
-    with _shape(path):
+    raw = read_object(path, range(1, RECORD_SCHEMA + 1))
+    with shaped(path):
         return Record(
             **raw
             | {
@@ -247,9 +200,11 @@ def read_record(path: Path) -> Record:
 
 def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
     """Yield every complete run's directory and record, by name; earlier attempts (``NAME~1``) among them."""
-    for path in sorted(campaign.path.glob("runs/*/record.json")):
-        if not path.parent.name.startswith(files.SPARE):
-            yield path.parent, read_record(path)
+    runs = campaign.path / "runs"
+    # Not by a pattern: that leaves out what this user may not read, and then these runs would count as missing.
+    for path in sorted(runs.iterdir()) if _exists(runs) else ():
+        if not path.name.startswith(files.SPARE) and _exists(path / "record.json"):
+            yield path, read_record(path / "record.json")
 
 
 def load(campaign: Campaign) -> LoadedCampaign:
@@ -263,12 +218,27 @@ def _made_by(raw: dict[str, Any]) -> MadeBy | None:
     return None if made is None else MadeBy(**made | {"command": tuple(made["command"])})
 
 
-def _read_object(path: Path, known: Sequence[int] = (SCHEMA,)) -> dict[str, Any]:
+def _exists(path: Path) -> bool:
+    """Whether there is such a path. Raises ``OSError`` where this user may not know."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+_MISSING = "give the directory of a campaign: `testbed run` makes one below `results`"
+
+
+def read_object(path: Path, known: Sequence[int] = (SCHEMA,), *, missing: str = _MISSING) -> dict[str, Any]:
+    """Read a JSON object. Raises ``EvidenceError``, and ``OSError`` for a file that exists and cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise EvidenceError(f"{path}: no such file", missing) from error
+    except (ValueError, RecursionError) as error:
         raise EvidenceError(
-            f"{path}: cannot be read: {error}", "remove that run's directory and run the campaign again"
+            f"{path}: expected JSON, got: {error}", "remove that run's directory and run the campaign again"
         ) from error
     if not isinstance(value, dict) or value.get("schema", SCHEMA) not in known:
         schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
@@ -280,7 +250,8 @@ def _read_object(path: Path, known: Sequence[int] = (SCHEMA,)) -> dict[str, Any]
 
 
 @contextmanager
-def _shape(path: Path) -> Iterator[None]:
+def shaped(path: Path) -> Iterator[None]:
+    """Raise ``EvidenceError`` naming the file if what was read from it does not have the expected shape."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:

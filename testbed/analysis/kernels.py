@@ -17,7 +17,8 @@ from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.files import write_plain
 from testbed.kernel_complaints import complaints
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, Survey, Tried, load, read_survey
+from testbed.rundir import Campaign, load
+from testbed.surveys import Survey, Tried, read_survey
 
 YES, NO, NOTHING, UNKNOWN = "yes", "**no**", "-", "not tried"
 _HASH = re.compile(r"testbed_measurer: hashing with (\S+)")

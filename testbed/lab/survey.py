@@ -6,14 +6,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from testbed import plan, rundir
+from testbed import plan
 from testbed.errors import BuildError, DeployError, LabError
 from testbed.lab import campaign, facts, repository
 from testbed.lab.build import cache, kernel
 from testbed.lab.build.measurer import build_bundle, build_seconds
 from testbed.plan import Cell
-from testbed.rundir import Survey, Tried
 from testbed.spec import Experiment
+from testbed.surveys import Survey, Tried, write_survey
 
 
 def survey(experiment: Experiment, *, results: Path, tier: str | None, connect: str | None) -> Path:
@@ -28,7 +28,7 @@ def survey(experiment: Experiment, *, results: Path, tier: str | None, connect: 
         done.append(_try(name, experiment, results=results, tier=tier, connect=connect))
         known = {"tier": str(tier or experiment.tier)} | facts.emulator()
         tried = Survey(name=experiment.name, measurers=experiment.measurers, host=known, kernels=tuple(done))
-        path = rundir.write_survey(results, tried)
+        path = write_survey(results, tried)
     return path
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
@@ -170,6 +172,28 @@ def test_absent_evidence_is_malformed_and_no_pass(tmp_path: Path, missing: str) 
         rows = _checks(campaign, arm)
         assert _words(rows, "verdict") == {"unexpected"}
         assert _words(rows, "judgement") == {"malformed"}
+
+
+@pytest.mark.parametrize("name", ["ak.pem", "evidence/ima.bin"])
+def test_evidence_that_this_user_may_not_read_has_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    campaign = _judged(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK or not f"{path}".endswith(name))
+    with pytest.raises(PermissionError) as caught:
+        _checks(campaign)
+    assert str(caught.value.filename).endswith(name)
+
+
+def test_an_image_that_this_user_may_not_read_has_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = _judged(tmp_path)
+
+    def refuse(path: Path, _mode: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{path}")
+
+    monkeypatch.setattr(tarfile, "open", refuse)
+    with pytest.raises(PermissionError):
+        _checks(campaign)
 
 
 @pytest.mark.parametrize(

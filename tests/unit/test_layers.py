@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BASE = ("errors", "record")
 TOOLS = ("files", "kernel_complaints", "streams")  # small, and without imports of this package
 FAMILIES = ("measurers", "runtimes", "workloads", "attacks")
-STAGES = ("spec", "plan", "rundir", "plugins", "estimate", "progress")
+STAGES = ("spec", "plan", "rundir", "surveys", "plugins", "estimate", "progress")
 BELOW_DESK = (*BASE, *TOOLS, "guest", "shell", *FAMILIES, *STAGES)
 
 # What each part of the package may import of it. A part may always import itself, and everyone the version.

@@ -81,6 +81,48 @@ def refuse(monkeypatch: pytest.MonkeyPatch, place: Path, number: int) -> None:
         guarded(os, name, lambda *_, **__: True)
 
 
+def forbid(monkeypatch: pytest.MonkeyPatch, hidden: Path) -> None:
+    """Let the system refuse to show something, as it does to a user without permission."""
+
+    def guarded(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def guard(path: Any = ".", *args: Any, **options: Any) -> Any:
+            if isinstance(path, str | bytes | Path) and Path(os.fsdecode(path)).is_relative_to(hidden):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+            return real(path, *args, **options)
+
+        monkeypatch.setattr(module, name, guard)
+
+    for name in ("open", "stat", "lstat", "listdir", "scandir"):
+        guarded(os, name)
+    guarded(io, "open")
+
+
+@pytest.mark.parametrize("words", [("report",), ("pilot",), ("compare", "PLACE/campaign")], ids=lambda words: words[0])
+@pytest.mark.parametrize("hidden", ["plan.json", "runs/RUN", "runs/RUN/record.json"])
+def test_what_may_not_be_read_is_named_and_not_taken_as_missing(
+    monkeypatch: pytest.MonkeyPatch, place: Path, words: tuple[str, ...], hidden: str
+) -> None:
+    run = min((place / "campaign/runs").iterdir()).name
+    path = place / "campaign" / hidden.replace("RUN", run)
+    forbid(monkeypatch, path)
+    done = CliRunner().invoke(cli.main, [word.replace("PLACE", f"{place}") for word in (*words, "PLACE/campaign")])
+    assert done.exit_code == 3, done.stderr
+    assert done.stderr.startswith(f"error: {path}"), done.stderr
+    assert "permission denied" in done.stderr
+    # Not what a damaged file gets: the runs are good.
+    assert "remove" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("report", "PLACE/out"), ("kernels", "--again", "--results", "PLACE/out")], ids=str)
+def test_a_file_that_is_missing_is_not_called_damaged(place: Path, words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli.main, [word.replace("PLACE", f"{place}") for word in words])
+    assert done.exit_code == 4
+    assert ": no such file\n  hint: " in done.stderr
+    assert "remove" not in done.stderr
+
+
 @pytest.mark.parametrize("name", WRITING)
 def test_a_write_that_does_not_fit_has_its_path_and_leaves_nothing(name: str, place: Path) -> None:
     with small_files(256):

@@ -24,8 +24,9 @@ from testbed.lab.build import cache, kernel
 from testbed.lab.campaign import saves
 from testbed.plan import Cell
 from testbed.record import Record, Status
-from testbed.rundir import Campaign, Survey, Tried
+from testbed.rundir import Campaign
 from testbed.spec import Experiment
+from testbed.surveys import Survey, Tried, read_survey, write_survey
 
 ARMS = {"none": 0.0, "hooks-only": 0.0, "container-file": 0.1}
 QUIET = "[    1.0] Linux\n[   60.2] testbed_measurer: hashing with sha256-avx2\n"
@@ -54,7 +55,7 @@ def judge_of(judged: Judged) -> Callable[[Campaign], Any]:
 
 def rows_of(tmp_path: Path, *tried: Tried, judged: Judged = GOOD) -> tuple[dict[tuple[str, str], list[str]], int]:
     """Return the columns of each kernel and measurer of the page, and its exit status."""
-    path = rundir.write_survey(tmp_path, Survey(name="s", measurers=tuple(ARMS), host={"tier": "tcg"}, kernels=tried))
+    path = write_survey(tmp_path, Survey(name="s", measurers=tuple(ARMS), host={"tier": "tcg"}, kernels=tried))
     written = kernels.write(path, tmp_path / "page.md", judge_of(judged))
     lines = [line.strip("| ").split(" | ") for line in (tmp_path / "page.md").read_text().splitlines()]
     found = [columns for columns in lines if len(columns) == 6 and columns[0].startswith("`")]
@@ -199,7 +200,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
 
 def surveyed(tmp_path: Path) -> tuple[Tried, ...]:
-    return rundir.read_survey(survey.survey(WISH, results=tmp_path, tier=None, connect=None)).kernels
+    return read_survey(survey.survey(WISH, results=tmp_path, tier=None, connect=None)).kernels
 
 
 def test_a_survey_is_a_campaign_a_kernel(lab: SimpleNamespace, tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_a_kernel_that_does_not_exist_is_the_files_fault(lab: SimpleNamespace, t
 
 def test_the_command_writes_the_page_of_what_is_there(tmp_path: Path) -> None:
     made = Survey(name="kernels", measurers=("none",), host={}, kernels=(Tried(kernel="k", problem="no"),))
-    rundir.write_survey(tmp_path, made)
+    write_survey(tmp_path, made)
     page = tmp_path / "kernels.md"
     done = CliRunner().invoke(cli.main, ["kernels", "--again", "--results", str(tmp_path), "--page", str(page)])
     assert done.exit_code == 1

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from test_truth import archive, layer
 
-from testbed import cli, errors, rundir
+from testbed import cli, errors, rundir, surveys
 from testbed.analysis.bench.log_growth import Length, Lookup
 from testbed.analysis.bench.prices import EventCost, Ratio
 from testbed.analysis.reference import make
@@ -126,7 +126,7 @@ def reference(path: Path) -> object:
 
 
 def survey(path: Path) -> object:
-    found = rundir.read_survey(path)
+    found = surveys.read_survey(path)
     return found.name, [(one.kernel, one.seconds, bool(one.refused), one.problem) for one in found.kernels]
 
 

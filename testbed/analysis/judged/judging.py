@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,8 @@ from testbed.plan import Cell
 from testbed.record import Record
 from testbed.rundir import Campaign
 
+# The file is not what it should be. Any other error is of this machine, and no finding.
+_ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 # Of an image, a workload and the container's role in it.
 Executions = Callable[[str, str, int], frozenset[Executed]]
 # Of the same: the digest of the image's tree, and the arguments that the first program finds.
@@ -84,11 +88,16 @@ def archive_digest(archive: Path) -> str:
             (manifest,) = json.loads(file.read() if file else b"")["manifests"]
             return str(manifest["digest"])
     except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _ABSENT:
+            raise
         raise BadEvidence(f"images/{archive.name}", "an OCI archive of one image", str(error)) from error
 
 
 def authentic(path: Path, record: Record) -> Verdict:
-    """Verify a run's evidence; what was not collected is malformed, never a pass."""
+    """Verify a run's evidence; what was not collected is malformed, never a pass.
+
+    Raises ``PermissionError`` if this user may not read it: that says nothing about the evidence.
+    """
     evidence, nonce = record.evidence, record.facts.get("nonce")
     if not evidence.bundle or not (path / evidence.bundle).is_dir():
         return absent(str(evidence.bundle or "evidence"), "an evidence bundle")
@@ -96,6 +105,8 @@ def authentic(path: Path, record: Record) -> Verdict:
         return absent(str(evidence.ak or "the attestation key"), "the public attestation key")
     if not isinstance(nonce, str):
         return absent("record.json: facts.nonce", "the nonce that was sent")
+    for file in (path / evidence.ak, *(path / evidence.bundle).iterdir()):
+        _may_read(file)
     try:
         return verify(path / evidence.bundle, ak=(path / evidence.ak).read_bytes(), nonce=parse_nonce(nonce))
     except TestbedError as error:
@@ -103,6 +114,11 @@ def authentic(path: Path, record: Record) -> Verdict:
         where = f"{evidence.ak}, record.json: facts.nonce"
         finding = Finding(kind=FindingKind.MALFORMED, where=where, expected="a key and a nonce", got=error.message)
         return Verdict(findings=(finding,))
+
+
+def _may_read(path: Path) -> None:
+    if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
@@ -152,6 +168,8 @@ def _own_log(path: Path, record: Record) -> bytes:
     try:
         return (path / name).read_bytes() if name else b""
     except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
         raise BadEvidence(str(name), "the measurer's own log", str(error)) from error
 
 
