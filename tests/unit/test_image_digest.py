@@ -365,6 +365,15 @@ def damaged_docker() -> dict[str, bytes]:
     return docker(LAYERS) | {"1/layer.tar": OTHER[0]}
 
 
+def saved(*changes: dict[str, Any]) -> dict[str, bytes]:
+    """An archive by ``docker save`` of as many images as there are changes of their entries."""
+    files = docker(LAYERS)
+    (entry,) = json.loads(files["manifest.json"])
+    copies = {f"{number}.json": files[entry["Config"]] for number, _ in enumerate(changes)}
+    listed = [entry | {"Config": name} | change for name, change in zip(copies, changes, strict=True)]
+    return files | copies | {"manifest.json": json.dumps(listed).encode()}
+
+
 def artifact() -> dict[str, bytes]:
     layout = Layout()
     config = layout.put(b"{}") | {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
@@ -388,6 +397,14 @@ BAD: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
         "not encrypted",
     ),
     "layer of docker save": (damaged_docker, "layer 2 is damaged"),
+    "two images of docker save": (
+        lambda: saved({"RepoTags": ["a:1"]}, {"RepoTags": None}),
+        r"expected one image for linux/amd64, got 2: \['a:1'\], '1.json'",
+    ),
+    "no configuration of docker save": (lambda: saved({"Config": "x"}), "the configuration 'x' is missing"),
+    "no layer of docker save": (lambda: saved({"Layers": ["0/layer.tar", "\ud800"]}), "layer 2, .* is missing in it"),
+    "fewer layers of docker save": (lambda: saved({"Layers": ["0/layer.tar"]}), "expected 2 layers, .* got 1"),
+    "schema 1": (lambda: {"manifest.json": b'{"schemaVersion": 1, "fsLayers": []}'}, "schema 1"),
     "artifact": (artifact, "got an artifact of type .application/vnd.cncf.helm"),
 }
 
