@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from testbed import files
 from testbed.errors import SpecError
 from testbed.measurers import _policy
 from testbed.measurers._policy import ImaPolicy
@@ -35,11 +36,12 @@ def _is_word(text: str) -> str:
 
 
 KernelArg = Annotated[str, StringConstraints(max_length=200), AfterValidator(_is_word)]
-Names = Annotated[tuple[Name, ...], Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
 
 
 class _Values(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    # Strict: otherwise `blocks = true` would be 1, and the text "yes" a boolean. TOML has no tuples: its lists are.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Shape(_Values):
@@ -50,7 +52,7 @@ class Shape(_Values):
 
     vcpus: int = Field(default=1, ge=1, le=64)
     memory_mib: int = Field(default=1024, ge=512, le=65536)
-    pcr_banks: tuple[Bank, ...] = ("sha256",)
+    pcr_banks: tuple[Bank, ...] = Field(default=("sha256",), strict=False)
 
     @field_validator("pcr_banks")
     @classmethod
@@ -106,7 +108,7 @@ class Experiment(_Values):
     measurers: Names
     workloads: Names
     attacks: Names = ("none",)
-    exclude: tuple[Exclude, ...] = ()
+    exclude: tuple[Exclude, ...] = Field(default=(), strict=False)
     baseline: Name = "none"
     duplicate: Name = "none2"
     blocks: int = Field(default=6, ge=1, le=1000)
@@ -115,8 +117,8 @@ class Experiment(_Values):
     machine: Shape = Shape()
     start: Literal["restore", "boot"] = "restore"
     bpf_stats: bool = False
-    ima_policies: tuple[ImaPolicy, ...] = ()
-    kernel_args: tuple[KernelArg, ...] = Field(default=(), max_length=40)
+    ima_policies: tuple[ImaPolicy, ...] = Field(default=(), strict=False)
+    kernel_args: tuple[KernelArg, ...] = Field(default=(), max_length=40, strict=False)
     limits: Limits = Limits()
     seed: int = Field(default=1, ge=0)
     delta: float | None = Field(default=None, gt=0, lt=1)
@@ -156,16 +158,7 @@ def load(
     result is checked as a whole. Raises ``SpecError`` with one line for each thing that is wrong, which names the
     file, or the override.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(
-            f"{path}: cannot be read: {error}", "give the path of a TOML file; `experiments/` has some"
-        ) from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: not TOML: {error}", "fix that line") from error
+    table = _toml(_read(path), f"{path}: not TOML", "fix that line")
     wishes = [_override(option) for option in overrides]
     for at, wish in enumerate(wishes):
         if other := next((one for one in wishes[:at] if one.key == wish.key and one.value != wish.value), None):
@@ -181,6 +174,34 @@ def load(
         raise SpecError("\n".join(lines), _hint(error)) from error
 
 
+def _read(path: Path) -> str:
+    try:
+        with files.open_plain(path) as file:
+            text = file.read().decode()
+    except OSError as error:
+        hint = "give the path of a TOML file; `experiments/` has some"
+        raise SpecError(f"{path}: cannot be read: {files.reason(error)}", hint) from error
+    except UnicodeDecodeError as error:
+        byte, place = error.object[error.start], error.start
+        raise SpecError(
+            f"{path}: expected UTF-8, got byte 0x{byte:02x} at {place}", "save the file as plain text in UTF-8"
+        ) from error
+    if text.startswith("\ufeff"):
+        raise SpecError(
+            f"{path}: expected TOML, got a byte order mark (U+FEFF) before it", "save the file as UTF-8 without a mark"
+        )
+    return text
+
+
+def _toml(text: str, what: str, hint: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise SpecError(f"{what}: nested too deeply", hint) from error
+    except ValueError as error:  # also a number of too many digits
+        raise SpecError(f"{what}: {error}", hint) from error
+
+
 def named(path: Path, overrides: Iterable[str]) -> str:
     """Return what to call an experiment in a message: its file, and what was given instead of its keys."""
     return " ".join((str(path), *(f"--set {option}" for option in overrides)))
@@ -192,12 +213,7 @@ def _override(text: str) -> _Override:
     key = tuple(part.strip() for part in name.split("."))
     if not given or not all(key):
         raise SpecError(f"{option}: expected KEY=VALUE", "for example --set machine.vcpus=2")
-    try:
-        parsed = tomllib.loads(f"value = {value}")
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(
-            f"{option}: the value is not TOML: {error}", f"text is quoted: --set '{name}=\"...\"'"
-        ) from error
+    parsed = _toml(f"value = {value}", f"{option}: the value is not TOML", f"text is quoted: --set '{name}=\"...\"'")
     if parsed.keys() != {"value"}:
         raise SpecError(f"{option}: more than one value", "give --set once for each key")
     return _Override(option=option, key=key, value=parsed["value"])
@@ -227,7 +243,7 @@ def _add_policies(table: dict[str, Any], path: Path, given: Sequence[Path]) -> N
         raise SpecError(f"{path}: key 'ima_policies': expected paths of files, got {listed!r}", "quote each path")
     policies = [_policy.read(file) for file in (*(path.parent / name for name in listed), *given)]
     if policies:
-        table["ima_policies"] = [asdict(policy) for policy in policies]
+        table["ima_policies"] = policies
         table["measurers"] = [*_list(table, path, "measurers"), *(policy.name for policy in policies)]
 
 

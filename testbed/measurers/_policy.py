@@ -37,11 +37,12 @@ def read(path: Path) -> ImaPolicy:
         raise SpecError(f"{path}: no name for a measurer can be made of {path.stem!r}", hint)
     try:
         text = path.read_bytes().decode()
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}", "give the path of a file of IMA rules") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: expected UTF-8, got byte 0x{error.object[error.start]:02x} at {error.start}",
                         "save the policy as plain text") from error  # fmt: skip
+    except (OSError, ValueError) as error:  # a zero byte in the path is a ``ValueError``
+        why = (error.strerror if isinstance(error, OSError) else None) or f"{error}"
+        raise SpecError(f"{path}: cannot be read: {why}", "give the path of a file of IMA rules") from error
     rules = {number: line.strip() for number, line in enumerate(text.splitlines(), 1)}
     kept = {number: line for number, line in rules.items() if line and not line.startswith("#")}
     for number, line in kept.items():

@@ -129,7 +129,52 @@ def test_an_empty_file_misses_its_keys(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    assert "cannot be read" in refusal(tmp_path, b"name = '\xff\xfe'").message
+    assert "expected UTF-8, got byte 0xff at 8" in refusal(tmp_path, b"name = '\xff\xfe'").message
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    assert "a byte order mark (U+FEFF)" in refusal(tmp_path, b"\xef\xbb\xbf" + GOOD.encode()).message
+
+
+@pytest.mark.parametrize("text", [f"x = {'[' * 100_000}", f"x = {'9' * 10_000}"], ids=["deep", "long"])
+def test_what_no_reader_takes_is_not_toml(tmp_path: Path, text: str) -> None:
+    assert "not TOML: " in refusal(tmp_path, text).message
+    with pytest.raises(SpecError, match="the value is not TOML"):
+        overridden(tmp_path, f"seed{text.removeprefix('x ')}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blocks", "true"),
+        ("blocks", '"6"'),
+        ("blocks", "6.0"),
+        ("seed", "false"),
+        ("bpf_stats", '"yes"'),
+        ("bpf_stats", "1"),
+        ("bpf_stats", '"true"'),
+        ("delta", '"0.01"'),
+        ("delta", "nan"),
+        ("limits.tries", "true"),
+        ("limits.host_steal", "true"),
+        ("limits.guest_steal", "nan"),
+        ("machine.vcpus", '"2"'),
+        ("machine.memory_mib", "1024.0"),
+        ("machine.pcr_banks", '"sha256"'),
+        ("kernel_args", '"quiet"'),
+        ("name", "1"),
+        ("start", "true"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_its_key(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        overridden(tmp_path, f"{key}={value}")
+    assert f"--set {key}={value}: key '{key}" in caught.value.message
+
+
+def test_a_path_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot be read: embedded null byte"):
+        load(tmp_path, GOOD + 'ima_policies = ["a\\u0000/b"]\n')
 
 
 def test_no_file_and_a_directory_are_refused(tmp_path: Path) -> None:
