@@ -11,8 +11,8 @@ import click
 from testbed.attest.image.platform import DEFAULT, Platform
 from testbed.attest.image.unpack import DRIVERS
 
-# Whether a file can be read is found out when it is read: it is no fault of the arguments.
-IMAGE_PATH = click.Path(exists=True, readable=False, path_type=Path)
+# Whether a file is there and can be read is found out when it is read: only the first is a fault of the arguments.
+IMAGE_PATH = click.Path(readable=False, path_type=Path)
 
 
 def _parsed_platform(_: click.Context, __: click.Parameter, value: str | None) -> Platform | None:

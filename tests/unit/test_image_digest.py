@@ -432,7 +432,9 @@ def test_what_cannot_be_read_is_a_wrong_argument(tmp_path: Path) -> None:
         assert done.exit_code == 2, path
         assert f"{path}: the image cannot be read" in done.stderr
         assert "hint: " in done.stderr
-    assert call(tmp_path / "absent").exit_code == 2
+    for path in (tmp_path / "absent", tmp_path / "junk/below"):
+        done = call(path)
+        assert (done.exit_code, f"{path}: the image cannot be read: no such file" in done.stderr) == (2, True)
 
 
 def test_a_directory_on_two_file_systems_is_a_wrong_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,6 +476,22 @@ def test_a_file_that_cannot_be_read_is_the_hosts_trouble(
     assert done.exit_code == 3
     assert f"{path}: cannot be read on this machine: {os.strerror(number)}" in done.stderr
     assert "archive" not in done.stderr
+
+
+def test_a_directory_that_cannot_be_entered_is_the_hosts_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path.name == "a.tar":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    for command in (["image-digest"], ["policy", "from-image"]):
+        done = CliRunner().invoke(cli.main, [*command, str(tmp_path / "a.tar")])
+        assert (done.exit_code, "a.tar: cannot be read on this machine" in done.stderr) == (3, True)
 
 
 @pytest.mark.skipif(storage.ROOT, reason="root may read everything")
