@@ -5,7 +5,11 @@ BIN := .venv/bin
 PYTHON_FILES := testbed tests benchmarks notebooks examples
 
 # The newest campaign, else the small reference data of the repository.
-RESULTS ?= $(or $(patsubst %/plan.json,%,$(firstword $(shell ls -t results/*/plan.json 2>/dev/null))),results/reference)
+RESULTS ?= $(or $(shell ls -t results/*/plan.json 2>/dev/null | grep -vx results/reference/plan.json | \
+	sed -n '1s,/plan.json$$,,p'),results/reference)
+
+# What a user's PYTHONPATH holds (plugins of pytest, other versions of packages) is not of .venv.
+unexport PYTHONPATH PYTHONHOME
 
 # Line and branch coverage in percent: less is a failure. The verifier has a floor of its own. Parts of the package need
 # a machine, so only tests/vm reaches them.
@@ -39,10 +43,10 @@ VCPU_TIER ?= tcg
 .PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
-	@setup/setup.sh lab
+	@bash setup/setup.sh lab
 
 desk:
-	@setup/setup.sh desk
+	@bash setup/setup.sh desk
 
 evaluate: setup ## the smoke experiment: machines, verification, figures, report
 	@$(BIN)/testbed evaluate
@@ -100,8 +104,10 @@ kasan: export TESTBED_KASAN_EXECS = $(EXECS)
 kasan: setup ## compile a kernel that looks for memory and lock errors, once, and soak the measurer in it (MODE=file EXECS=20000)
 	$(BIN)/pytest tests/kasan -v -s
 
+# By the environment, where no character of a path has a meaning; but for a leading ~/, which no shell has expanded.
+figures: export TESTBED_DRAWN = $(RESULTS)
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
-	@$(BIN)/testbed figures $(RESULTS)
+	@$(BIN)/testbed figures "$${TESTBED_DRAWN/#\~\//$$HOME/}"
 
 notebooks: desk ## execute the notebooks again (TESTBED_RESULTS=...: on a campaign other than results/reference)
 	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)
@@ -115,7 +121,8 @@ shell: setup ## a shell in a booted guest
 clean: ## remove files that tools leave here
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find testbed tests -name __pycache__ -type d -prune -exec rm -rf {} +
-	@echo 'Left: results/ (yours), .venv/ (rm -r .venv), the cache of images and kernels ($${TESTBED_CACHE:-~/.cache/container-testbed}).'
+	@echo 'Left: results/ (yours), .venv/ (rm -r .venv), the cache of images and kernels ($${TESTBED_CACHE:-~/.cache/container-testbed}),'
+	@echo 'and the state directory ($${TESTBED_STATE:-~/.local/state/container-testbed}).'
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

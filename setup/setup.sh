@@ -8,14 +8,18 @@
 # Environment: PYTHON (interpreter to use), TESTBED_SKIP_APT=1 (you install the distribution's packages).
 # Exit status: 0 ready, 3 something is missing that only you can install.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# The user's settings for other work: `cd` would look in CDPATH first; what PYTHONPATH holds would count as installed, and
+# its plugins would be loaded; PIP_PYTHON would install for another Python.
+unset CDPATH PYTHONPATH PYTHONHOME PIP_PYTHON
+cd -P -- "$(dirname "$0")/.."
 
 lab_or_desk=${1:-lab}
 stamp=.venv/setup-stamp
 
 say() { echo "setup: $*" >&2; }
 
-key() { cat setup/setup.sh setup/*.lock setup/apt-packages.txt pyproject.toml | sha256sum | cut -d' ' -f1; }
+# The directory too: the programs of .venv name it, so a tree that was moved or copied needs another .venv.
+key() { { pwd; cat setup/setup.sh setup/*.lock setup/apt-packages.txt pyproject.toml; } | sha256sum | cut -d' ' -f1; }
 
 wanted_packages() { sed -e 's/#.*//' -e '/^ *$/d' setup/apt-packages.txt; }
 
@@ -34,8 +38,9 @@ sys.exit(not (sys.version_info >= (3, 11) and $header))" 2>/dev/null
 }
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 /usr/bin/python3}; do
+  local candidate candidates=(python3 /usr/bin/python3)
+  [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     usable_python "$candidate" && command -v "$candidate" && return
   done
   return 1
@@ -66,17 +71,20 @@ install_packages() {
 
 make_venv() {
   local python=$1 pip=".venv/bin/python -m pip -qq --disable-pip-version-check"
-  if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+  # A pip.conf or PIP_* may send packages elsewhere (user, target, prefix, root). Its index settings must stay.
+  local here=(--no-user --target= --prefix="$PWD/.venv" --root=/)
+  if ! .venv/bin/python -c 'import pip' 2>/dev/null || ! grep -qsF "$PWD/.venv/bin/" .venv/bin/pip; then
     say "making .venv with $python"
     "$python" -m venv --clear .venv
   fi
   say "installing the pinned Python packages into .venv"
   # No build isolation: it would fetch an unpinned setuptools to compile libvirt-python.
-  $pip install -r setup/build.lock
+  $pip install "${here[@]}" -r setup/build.lock
   # No dependencies: the lock has them all. An older pip asks the index for a name with extras that is pinned without them
   # (pytest-cov wants coverage[toml]), finds a newer release than the pinned one, and refuses it.
-  $pip install --no-build-isolation --use-pep517 --no-deps -r <(pinned)
-  $pip install --no-build-isolation --no-deps -e .
+  $pip install "${here[@]}" --no-build-isolation --use-pep517 --no-deps -r <(pinned)
+  # It needs no index, so no setting: `require-hashes` would refuse a directory.
+  PIP_CONFIG_FILE=/dev/null $pip --isolated install --no-build-isolation --no-deps -e .
 }
 
 pinned() {
@@ -94,12 +102,14 @@ lock() {
   "${compile[@]}" --upgrade -o setup/build.lock - <<<"setuptools>=77"
 }
 
-# A stamp of the lab is valid for the desk too. The imports notice a Python that the distribution replaced.
-up_to_date() {
+importable() {
   local imports=testbed,pydantic,pytest
   [ "$lab_or_desk" = desk ] || imports+=,libvirt
-  [ -f "$stamp" ] && grep -qxE "(lab|$lab_or_desk) $1" "$stamp" && .venv/bin/python -c "import $imports" 2>/dev/null
+  .venv/bin/python -c "import $imports" 2>/dev/null
 }
+
+# A stamp of the lab is valid for the desk too. The imports notice a Python that the distribution replaced.
+up_to_date() { [ -f "$stamp" ] && grep -qxE "(lab|$lab_or_desk) $1" "$stamp" && importable; }
 
 main() {
   local missing="" now python
@@ -122,6 +132,10 @@ main() {
     exit 3
   fi
   make_venv "$python"
+  importable || {
+    say "pip ended well, but .venv lacks packages. Your settings of pip: .venv/bin/python -m pip config list"
+    exit 3
+  }
   echo "$lab_or_desk $now" >"$stamp"
   say "ready ($lab_or_desk)"
 }

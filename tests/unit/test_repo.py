@@ -118,7 +118,7 @@ def test_help_lists_every_target_and_each_exists() -> None:
 def test_evaluate_and_test_set_the_machine_up_first() -> None:
     for target in ("evaluate", "test"):
         lines = [line for line in make("-n", target).stdout.splitlines() if line and not line.startswith("make")]
-        assert lines[0] == "setup/setup.sh lab"
+        assert lines[0] == "bash setup/setup.sh lab"
 
 
 def test_vm_tests_are_part_of_test_and_only_a_person_can_leave_them_out() -> None:

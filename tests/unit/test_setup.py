@@ -6,7 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +22,10 @@ FAKES = {
     "sudo": "exit 1",
     "apt-get": 'echo "apt-get $*" >>"$NOTES"; case "$*" in *install*) : >"$LACKING" ;; esac',
     "python3": """echo "python $*" >>"$NOTES"
+env | grep '^PYTHON[PH]' >>"$NOTES"
 case "$*" in
   -c*) exit "${FAKE_PYTHON_STATUS:-0}" ;;
-  *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo "#!$PWD/.venv/bin/python" >.venv/bin/pip ;;
   *requirements*|*/dev/fd/*) cat "${@: -1}" >>"$INSTALLED" ;;
 esac""",
 }
@@ -33,7 +37,7 @@ class Machine:
 
     path: Path
 
-    def setup(self, what: str = "lab", **env: str) -> subprocess.CompletedProcess[str]:
+    def setup(self, what: str = "lab", *, script: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         settings = {
             "PATH": f"{self.path / 'bin'}:{os.environ['PATH']}",
             "LACKING": str(self.path / "lacking"),
@@ -42,9 +46,16 @@ class Machine:
             "FAKE_UID": "0",
             "PYTHON": "python3",
         }
-        script = self.path / "repo/setup/setup.sh"
+        # By bash, as make starts it: an unpacked archive may have lost the bit that lets it run by itself.
+        argv = ["bash", script or f"{self.path / 'repo/setup/setup.sh'}", what]
         return subprocess.run(
-            [script, what], env=settings | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            argv,
+            cwd=self.path / "repo",
+            env=settings | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def lack(self, *packages: str) -> None:
@@ -158,6 +169,129 @@ def test_the_packages_can_be_left_to_the_person(machine: Machine) -> None:
     machine.lack("swtpm")
     assert machine.setup(FAKE_UID="1000", TESTBED_SKIP_APT="1").returncode == 0
     assert "apt-get" not in machine.notes()
+
+
+def test_the_directories_that_cd_prefers_are_not_searched(machine: Machine) -> None:
+    elsewhere = machine.path / "elsewhere/setup"
+    elsewhere.mkdir(parents=True)
+    done = machine.setup(script="setup/setup.sh", CDPATH=f"{elsewhere.parent}")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert (machine.path / "repo/.venv/setup-stamp").exists()
+
+
+def test_packages_of_other_work_are_not_seen(machine: Machine) -> None:
+    assert machine.setup(PYTHONPATH="/plugins", PYTHONHOME="/other").returncode == 0
+    notes = machine.notes()
+    assert "-m pip" in notes
+    assert "/plugins" not in notes
+    assert "/other" not in notes
+
+
+def test_a_python_may_have_blanks_in_its_path(machine: Machine) -> None:
+    python = machine.path / "my python"
+    shutil.copy(machine.path / "bin/python3", python)
+    assert machine.setup(PYTHON=f"{python}").returncode == 0
+    assert machine.setup(PYTHON="no such python").returncode == 0, "there is a .venv"
+
+
+def test_a_tree_that_was_moved_gets_another_venv(machine: Machine) -> None:
+    assert machine.setup().returncode == 0
+    machine.notes()
+    (machine.path / "repo").rename(machine.path / "moved")
+    (machine.path / "repo").symlink_to("moved")
+    assert machine.setup().returncode == 0
+    assert "-m venv --clear .venv" in machine.notes()
+    assert machine.setup().returncode == 0
+    assert machine.notes().count(" -m ") == 0, "a link leads to the same tree"
+
+
+def test_pip_that_installs_elsewhere_is_no_success(machine: Machine) -> None:
+    python = machine.path / "bin/python3"
+    python.write_text(python.read_text().replace("-c*)", '-c*"import testbed"*) exit 1 ;;\n  -c*)'))
+    done = machine.setup()
+    assert done.returncode == 3
+    assert "pip config list" in done.stderr
+    assert not (machine.path / "repo/.venv/setup-stamp").exists()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package that pip can install without network."""
+    path = tmp_path_factory.mktemp("wheel") / "nothing_at_all-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("nothing_at_all.py", "")
+        info = "nothing_at_all-1.dist-info"
+        out.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: nothing-at-all\nVersion: 1\n")
+        out.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        out.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.mark.parametrize("setting", ["user = true", "target = {}", "prefix = {}", "root = {}"])
+def test_a_pip_that_is_told_to_install_elsewhere_installs_here(tmp_path: Path, wheel: Path, setting: str) -> None:
+    (here,) = re.findall(r"^ *local (here=\(.*\))$", (ROOT / "setup/setup.sh").read_text(), re.MULTILINE)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    (tmp_path / "pip.conf").write_text(f"[global]\n{setting.format(tmp_path / 'elsewhere')}\n")
+    install = f'{here}; .venv/bin/python -m pip install "${{here[@]}}" --no-index --no-deps "$0"'
+    # The pip of this Python, run by the other one, so that nothing is fetched.
+    env = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": "pip.conf", "PYTHONPATH": sysconfig.get_path("purelib")}
+    subprocess.run(["bash", "-c", install, wheel], cwd=tmp_path, env=env, check=True, capture_output=True)
+    (found,) = tmp_path.rglob("nothing_at_all.py")
+    assert found.is_relative_to(tmp_path / ".venv/lib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A directory with the Makefile, a set-up that has nothing to do, and a testbed that prints its arguments."""
+
+    path: Path
+
+    def make(self, *words: str, **env: str) -> str:
+        argv = ["make", "-s", *words]
+        settings = {"PATH": os.environ["PATH"], "HOME": "/the home"}
+        return subprocess.run(
+            argv, cwd=self.path, env=settings | env, capture_output=True, text=True, check=True
+        ).stdout.rstrip("\n")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    for directory in ("setup", ".venv/bin", "results/reference"):
+        (tmp_path / directory).mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "results/reference/plan.json").touch()
+    (tmp_path / "setup/setup.sh").write_text("true\n")  # no bit lets it run by itself
+    testbed = tmp_path / ".venv/bin/testbed"
+    testbed.write_text('#!/bin/bash\nprintf "<%s>" "$@"; env | grep "^PYTHON"\ntrue\n')
+    testbed.chmod(0o755)
+    return Made(path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "drawn"),
+    [
+        ("a b", "a b"),
+        ("a'b\"c", "a'b\"c"),
+        ("a;b&c,(d)*", "a;b&c,(d)*"),
+        ("~/a b", "/the home/a b"),
+        ("a/~/b", "a/~/b"),
+    ],
+)
+def test_a_path_that_make_is_given_stays_one_path(made: Made, given: str, drawn: str) -> None:
+    assert made.make("figures", f"RESULTS={given}") == f"<figures><{drawn}>"
+    assert made.make("figures", RESULTS=given) == f"<figures><{drawn}>"
+
+
+def test_figures_are_of_the_newest_campaign_else_of_the_reference(made: Made) -> None:
+    assert made.make("figures") == "<figures><results/reference>"
+    (made.path / "results/a b").mkdir()
+    (made.path / "results/a b/plan.json").touch()
+    os.utime(made.path / "results/reference/plan.json")
+    assert made.make("figures") == "<figures><results/a b>"
+
+
+def test_make_runs_without_the_packages_of_other_work(made: Made) -> None:
+    assert made.make("doctor", PYTHONPATH="/plugins", PYTHONHOME="/other") == "<doctor>"
 
 
 def pinned() -> dict[str, str]:
