@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -136,8 +136,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree_digest(tree: Path) -> str:
-    """Return SHA-256 over names, kinds, execute bits and contents in a tree, names with a leading dot left out."""
+def tree_digest(tree: Path, programs: Collection[str] | None = None) -> str:
+    """Return SHA-256 over names, kinds, execute bits and contents in a tree, names with a leading dot left out.
+
+    ``programs``: the files that count as executable, by their path in the tree; else their modes on disk say it.
+    """
     total = hashlib.sha256()
     for path in walk(tree):
         name = path.relative_to(tree).as_posix()
@@ -146,9 +149,14 @@ def tree_digest(tree: Path) -> str:
         elif path.is_dir():
             line = f"d {name}\0"
         else:
-            line = f"{'x' if path.stat().st_mode & 0o100 else 'f'} {name} {file_digest(path)}\0"
+            line = f"{'x' if is_program(path, name, programs) else 'f'} {name} {file_digest(path)}\0"
         total.update(line.encode())
     return total.hexdigest()
+
+
+def is_program(path: Path, name: str, programs: Collection[str] | None) -> bool:
+    """Whether a file is executable: its path in a tree, ``name``, is among ``programs``, else by its mode on disk."""
+    return bool(path.stat().st_mode & 0o100) if programs is None else name in programs
 
 
 def walk(tree: Path) -> list[Path]:

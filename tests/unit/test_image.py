@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +16,10 @@ import pytest
 
 from testbed.errors import BuildError, CommandError, HostError, SpecError
 from testbed.files import file_digest, tree_digest
+from testbed.lab import repository
 from testbed.lab.build import cache, debian, ext4, image, recipes, tarball
 from testbed.lab.build.kernel import Kernel
+from testbed.lab.build.recipes import IMAGES
 
 EPOCH = 1000
 
@@ -214,6 +218,45 @@ def test_the_digest_of_a_tree_sees_names_contents_and_the_execute_bit(tmp_path: 
     assert len(set(seen)) == len(seen)
     (tmp_path / ".swp").write_text("an editor's")
     assert tree_digest(tmp_path) == seen[-1]
+
+
+TREES = sorted(path for kind in ("containers", "guests") for path in (IMAGES / kind).iterdir() if path.is_dir())
+TREES += [IMAGES / "initramfs", repository.BPF]
+
+
+def test_the_list_of_programs_is_what_git_says() -> None:
+    git = ["git", "-C", f"{repository.ROOT}", "ls-files", "-s", "images", "bpf", "benchmarks"]
+    said = subprocess.run(git, capture_output=True, text=True, check=False).stdout.splitlines()
+    if not said:
+        pytest.skip("no git here: an unpacked archive")
+    listed = {path for path in repository.PROGRAMS.read_text().splitlines() if not path.startswith("#")}
+    assert {line.partition("\t")[2] for line in said if line.startswith("100755")} == listed
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755], ids=["no program", "all programs"])
+def test_an_archive_that_lost_its_modes_gives_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    digests = [tree_digest(tree, repository.programs(tree)) for tree in TREES]
+    modes = _modes(tmp_path / "one.tar", IMAGES / "containers/pod")
+    root, unpacked = repository.ROOT, tmp_path / "unpacked"
+    for name in ("images", "bpf"):
+        shutil.copytree(root / name, unpacked / name)
+    for path in unpacked.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else mode)
+    monkeypatch.setattr(repository, "ROOT", unpacked)
+    moved = [unpacked / tree.relative_to(root) for tree in TREES]
+    assert [tree_digest(tree, repository.programs(tree)) for tree in moved] == digests
+    assert _modes(tmp_path / "two.tar", unpacked / "images/containers/pod") == modes
+    assert modes["opt/client"] == 0o755
+    # Somebody else's tree has the modes that it has.
+    assert repository.programs(root / "images/containers/pod") is None
+
+
+def _modes(target: Path, tree: Path) -> dict[str, int]:
+    tarball.merge(target, [], tree=tree, programs=repository.programs(tree))
+    with tarfile.open(target) as tar:
+        return {info.name: info.mode for info in tar}
 
 
 GUEST = recipes.GuestRecipe(name="trixie", summary="", suite="trixie", packages=("a",), tools=("t",), disk_mib=64)

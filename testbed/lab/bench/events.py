@@ -10,7 +10,7 @@ from testbed import plugins
 from testbed.errors import DeployError
 from testbed.files import tree_digest
 from testbed.guest import Guest
-from testbed.lab import block
+from testbed.lab import block, repository
 from testbed.lab.build import cache, debian
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.machines.lab import Lab
@@ -52,7 +52,7 @@ def build_tools(kernel: Kernel, progress: cache.Progress = cache.silent) -> Path
         debian.enter(kernel.build_root, argv, read={SOURCE: "/src"}, write={at: "/out"})
         cache.write_meta(at, {"digest": tree_digest(at)})
 
-    parts = {"builder": BUILDER, "source": tree_digest(SOURCE), "kernel": kernel.digest}
+    parts = {"builder": BUILDER, "source": tree_digest(SOURCE, repository.programs(SOURCE)), "kernel": kernel.digest}
     key = cache.content_key(parts | {"root": kernel.build_digest})
     return cache.entry(KIND, key, build, needed=_NEEDED)
 

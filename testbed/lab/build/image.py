@@ -9,6 +9,7 @@ from pathlib import Path
 
 from testbed.errors import BuildError, CommandError
 from testbed.files import file_digest, tree_digest
+from testbed.lab import repository
 from testbed.lab.build import cache, debian, ext4, oci, tarball
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.build.recipes import IMAGES, ContainerRecipe, GuestRecipe, Prepare, load_containers, load_guests
@@ -99,7 +100,11 @@ def _tree(name: str, kind: str) -> Path | None:
 
 def _tree_digest(name: str, kind: str) -> str:
     path = _tree(name, kind)
-    return tree_digest(path) if path else ""
+    return tree_digest(path, repository.programs(path)) if path else ""
+
+
+def _programs(tree: Path | None) -> frozenset[str] | None:
+    return repository.programs(tree) if tree else None
 
 
 def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
@@ -115,10 +120,12 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
     packages = _packages(recipe.suite, recipe.packages, progress)
     tools = ext4.tools(recipe.suite, recipe.tools, progress)
     progress(f"guest {recipe.name}: disk with the modules of {kernel.name}")
+    tree = _tree(recipe.name, "guests")
     content = tarball.merge(
         at / "disk.tar",
         [packages / "root.tar", kernel.modules],
-        tree=_tree(recipe.name, "guests"),
+        tree=tree,
+        programs=_programs(tree),
         links=recipe.links | wanted(recipe.wants),
         drop=recipe.drop,
         epoch=debian.EPOCH,
@@ -182,6 +189,7 @@ def _build_container(recipe: ContainerRecipe, at: Path, progress: cache.Progress
         [archive],
         keep=recipe.keep,
         tree=tree,
+        programs=_programs(tree),
         made=made,
         blobs=recipe.blob_files(),
         links=recipe.links,
@@ -202,7 +210,8 @@ def _prepared(recipe: ContainerRecipe, prepare: Prepare, at: Path, progress: cac
     """Return what the recipe's command makes inside the files of the packages and of this repository."""
     progress(f"container {recipe.name}: {prepare.argv[0]} makes {prepare.makes}")
     root, out, all_files = at / "root", at / "made", at / "all.tar"
-    tarball.merge(all_files, [at / "root.tar"], tree=_tree(recipe.name, "containers"))
+    tree = _tree(recipe.name, "containers")
+    tarball.merge(all_files, [at / "root.tar"], tree=tree, programs=_programs(tree))
     debian.unpack(all_files, root)
     all_files.unlink()
     (root / prepare.makes).mkdir(parents=True, exist_ok=True)

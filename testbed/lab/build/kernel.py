@@ -11,6 +11,7 @@ from typing import Any
 
 from testbed.errors import BuildError
 from testbed.files import file_digest, tree_digest
+from testbed.lab import repository
 from testbed.lab.build import cache, debian, local, tarball
 from testbed.lab.build.recipes import IMAGES, KernelRecipe, Recipe, load_kernels
 
@@ -77,17 +78,24 @@ def check_options(recipe: KernelRecipe, release: str, config: str) -> None:
 def initramfs_hooks(modules: Sequence[str]) -> tuple[str, ...]:
     """Return what mmdebstrap does so that the initramfs carries ``modules`` and no others, and no udev."""
     settings = " ".join(shlex.quote(str(path)) for path in sorted(INITRAMFS.iterdir()))
+    programs = " ".join(f'"$1{_CONFIGURATION}/{name}"' for name in sorted(_initramfs_programs()))
     return (
         f'mkdir -p "$1{_CONFIGURATION}"',
         f"copy-in {settings} {_CONFIGURATION}",
+        # mkinitramfs ignores a hook without this bit.
+        f"chmod 0755 {programs}",
         f"printf '%s\\n' {shlex.join(modules)} > \"$1{_CONFIGURATION}/modules\"",
     )
+
+
+def _initramfs_programs() -> frozenset[str]:
+    return repository.programs(INITRAMFS) or frozenset()
 
 
 def _key(recipe: KernelRecipe) -> str:
     # The machine that it boots on does not change what is built, nor does the location of a user's own files.
     wish = {name: value for name, value in recipe.canonical().items() if name not in ("processor", "debs", "tree")}
-    parts = {"builder": BUILDER, "recipe": wish, "initramfs": tree_digest(INITRAMFS)}
+    parts = {"builder": BUILDER, "recipe": wish, "initramfs": tree_digest(INITRAMFS, _initramfs_programs())}
     if recipe.local:
         parts["local"] = local.digest(recipe)
     return cache.content_key(parts)

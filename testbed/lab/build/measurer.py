@@ -49,7 +49,11 @@ def build_seconds(bundle: MeasurerBundle) -> float:
 
 
 def _key(kernel: Kernel, source: Path, **more: str) -> str:
-    digests = {"source": tree_digest(source), "kernel": kernel.digest, "root": kernel.build_digest}
+    digests = {
+        "source": tree_digest(source, repository.programs(source)),
+        "kernel": kernel.digest,
+        "root": kernel.build_digest,
+    }
     return cache.content_key({"builder": BUILDER} | digests | more)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import stat
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -68,6 +68,7 @@ def merge(
     only: str = "",
     keep: Sequence[str] = (),
     tree: Path | None = None,
+    programs: Collection[str] | None = None,
     made: MadeTree | None = None,
     blobs: Sequence[Blob] = (),
     links: Mapping[str, str] | None = None,
@@ -77,9 +78,9 @@ def merge(
     """Write one tar of ``archives``, then ``tree``, then symbolic ``links``; a later file replaces an earlier one.
 
     Of ``archives`` ``only`` takes what is at or below this path, ``keep``, if not empty, what one of these patterns of
-    paths covers, and ``drop`` leaves such out of that; a pattern covers what is below a path, too. ``made`` comes after
-    ``tree``, then ``blobs``. Times are cut to ``epoch``. Hard links become copies, as a link may come before its target
-    in sorted order. Returns SHA-256 of the result in hex.
+    paths covers, and ``drop`` leaves such out of that; a pattern covers what is below a path, too. ``programs``: of
+    ``tree``, see ``files.tree_digest``. ``made`` comes after ``tree``, then ``blobs``. Times are cut to ``epoch``. Hard
+    links become copies, as a link may come before its target in sorted order. Returns SHA-256 of the result in hex.
     """
     with ExitStack() as stack:
         members: dict[str, _Member] = {}
@@ -91,7 +92,7 @@ def merge(
             members = {name: member for name, member in members.items() if _matches(name, keep)}
         members = {name: member for name, member in members.items() if not _matches(name, drop)}
         if tree:
-            _add(members, _from_tree(tree))
+            _add(members, _from_tree(tree, programs))
         if made:
             _add(members, _from_made(made))
         _add(members, [_from_blob(blob) for blob in blobs])
@@ -135,11 +136,11 @@ def _from_tar(tar: tarfile.TarFile) -> list[_Member]:
     return members
 
 
-def _from_tree(tree: Path) -> list[_Member]:
-    return [_member(path, path.relative_to(tree).as_posix()) for path in files.walk(tree)]
+def _from_tree(tree: Path, programs: Collection[str] | None) -> list[_Member]:
+    return [_member(path, path.relative_to(tree).as_posix(), programs) for path in files.walk(tree)]
 
 
-def _member(path: Path, name: str) -> _Member:
+def _member(path: Path, name: str, programs: Collection[str] | None = None) -> _Member:
     info = tarfile.TarInfo(name)
     if path.is_symlink():
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
@@ -147,7 +148,7 @@ def _member(path: Path, name: str) -> _Member:
         info.type, info.mode = tarfile.DIRTYPE, 0o755
     else:
         # git keeps only the execute bit of the permissions, and the user's umask may have changed the others.
-        info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+        info.mode = 0o755 if files.is_program(path, name, programs) else 0o644
         info.size = path.stat().st_size
     return _Member(info=info, content=lambda: path.open("rb"))
 
