@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 
+from testbed.attest.log import content
 from testbed.cli import main
 from testbed.commands import semantics as semantics_command
 from testbed.commands.semantics import command as semantics
@@ -53,13 +55,22 @@ def test_the_slides() -> None:
     assert [one["kind"] for one in found["findings"]].count("no-content") == 1
 
 
+PAGE = (GOLDEN.parents[1] / "docs" / "semantics.md").read_text(encoding="utf-8")
+
+
+def block_of(first: str) -> list[str]:
+    """Return the lines of the page's block of output that begins so, without those that stand for others."""
+    (block,) = [
+        one for one in re.findall(r"^```[a-z]*\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if one.startswith(first)
+    ]
+    return [line for line in block.splitlines() if line != "..."]
+
+
 def test_the_page_shows_a_real_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/semantics.md shows what is printed for the slides."""
     monkeypatch.chdir(GOLDEN / "slides")
     printed = run(*(path.name for path in SLIDES)).output.splitlines()
-    page = (GOLDEN.parents[1] / "docs" / "semantics.md").read_text(encoding="utf-8")
-    block = page.split("\n```\n")[2].splitlines()
-    kept = [line for line in block if line != "..."]
+    kept = block_of("container-files-unreadable")
     assert len(kept) > 20
     assert [line for line in printed if line in kept] == kept
 
@@ -91,18 +102,23 @@ def test_a_binary_log_with_a_prototypes_line(tmp_path: Path) -> None:
     assert log["damaged_lines"][0]["entry"] == 4
     assert [one["kind"] for one in found["findings"]] == ["unsupported", "template-hash", "weak-binding", "no-content"]
     text = run(tmp_path / "log").output
-    assert "1 violations" in text
-    assert "damaged: entry 4 at byte" in text
+    assert "1 violation\n" in text
+    assert "not read: entry 4 at byte" in text
 
 
 def test_findings_and_damage_are_shown_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(semantics_command, "SHOWN", 2)
-    monkeypatch.setattr(semantics_command, "_KEPT", 2)
+    for module in (semantics_command, content):
+        monkeypatch.setattr(module, "SHOWN", 2)
+        monkeypatch.setattr(module, "KEPT", 2)
     head = "10 " + "1" * 40
     lines = [f"{head} ima-ng sha256:00 /x", f"{head} strange x"] * 3
     (tmp_path / "log").write_text("\n".join(lines))
     found = said(tmp_path / "log")
-    assert [one["kind"] for one in found["findings"]] == ["unsupported"] * 2
+    assert [one["kind"] for one in found["findings"]] == ["unsupported"] * 3
+    assert (found["findings"][2]["where"], found["findings"][2]["got"]) == (
+        f"{tmp_path / 'log'}: further lines",
+        "1 more",
+    )
     assert found["logs"][0]["damaged"] == 3
     assert len(found["logs"][0]["damaged_lines"]) == 2
     assert "... and 1 more; --json has the first 2" in run(tmp_path / "log").output
@@ -117,9 +133,35 @@ def test_what_is_no_log(tmp_path: Path, data: bytes) -> None:
     assert str(tmp_path / "log") in done.output
 
 
-def test_a_cut_binary_log_is_malformed(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b.ima_ng("/x", b"") + b.ima_ng("/y", b"")[:-1])
-    assert run(tmp_path / "log").exit_code == 4
+@pytest.mark.parametrize(
+    ("rest", "said_of_it"),
+    [
+        (b"\n", "1 byte that"),
+        (b"\r\n", "2 bytes that"),
+        (bytes(6), "6 bytes that cannot be read as one: expected 28 bytes of header, got 6 bytes to the end"),
+        (bytes(500), "500 bytes that cannot be read as one: expected a template name of 1 to 255 bytes, got 0"),
+        (b.ima_ng("/y", b"")[:-1], "that cannot be read as one: expected at most 50 bytes of template data, got 51"),
+        (b"10 text " * 20, "160 bytes that"),
+    ],
+)
+def test_the_rest_of_a_binary_log_is_reported_after_its_entries(tmp_path: Path, rest: bytes, said_of_it: str) -> None:
+    log = b.ima_ng("/x", b"") + b.ima_ng("4026532981", b"")
+    (tmp_path / "log").write_bytes(log + rest)
+    found = said(tmp_path / "log")
+    assert found["logs"][0]["entries"] == 2
+    assert [one["name"] for one in found["lines"]] == ["4026532981"]
+    (first, *_) = found["findings"]
+    assert first["kind"] == "malformed"
+    assert first["where"] == f"{tmp_path / 'log'}: byte {len(log)}, after 2 entries"
+    assert said_of_it in first["got"]
+    assert run(tmp_path / "log").exit_code == 1
+
+
+def test_a_binary_log_without_one_entry_is_malformed(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b.ima_ng("/y", b"")[:-1])
+    done = run(tmp_path / "log")
+    assert done.exit_code == 4
+    assert "not from a screen" in done.output
 
 
 def test_files_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
