@@ -13,6 +13,7 @@ import click
 from testbed import files
 from testbed.attest.finding import Finding, counted
 from testbed.attest.log.content import GIVE, KEPT, Content, read_content
+from testbed.attest.log.pasted import decode
 from testbed.attest.log.rules import SHOWN, Audit, Group, Measured, audit, infer, path_of
 
 SCHEMA = 1
@@ -29,7 +30,8 @@ _REPAIRS = 64
 def command(context: click.Context, *, logs: tuple[Path, ...], as_json: bool) -> None:
     """Report what the digests in each LOG bind: the rule that made them, how many bits, which container.
 
-    LOG is an IMA log as the kernel shows it, binary or text; damaged lines of a copied text are reported. The plain
+    LOG is an IMA log as the kernel shows it, binary or text. In a text that was pasted, quoted or numbered, what was
+    added is left out if the template digest of the line confirms that; other damaged lines are reported. The plain
     digests of all logs are used for each log. Nothing is verified: there is no quote.
 
     Exit status: 0 nothing found; 1 something found, or a damaged line; 2 wrong arguments; 4 a file without an entry.
@@ -53,11 +55,11 @@ def _plain(logs: Iterable[Content], path: bytes) -> list[bytes]:
 
 
 def _read(path: Path) -> Content:
-    data = _bytes(path)
+    data, encoding = decode(_bytes(path))
     # A binary log may have any number of these bytes.
     if b"\0" not in data[:4] and data.count(b"\n") > _LINES_MAX:
         raise click.UsageError(f"{path}: expected a log of at most {_LINES_MAX} lines, got more")
-    return read_content(str(path), data, repairs=_REPAIRS)
+    return read_content(str(path), data, encoding, repairs=_REPAIRS)
 
 
 def _bytes(path: Path) -> bytes:
@@ -95,11 +97,15 @@ def _json(
             {
                 "path": log.path,
                 "form": log.form,
+                "encoding": log.encoding,
                 "entries": log.entries,
                 "violations": log.violations,
                 "other_lines": log.others,
                 "damaged": log.damaged,
                 "damaged_lines": log.damaged_lines,
+                "cleaned": [
+                    {"what": what, "lines": count, "first": first} for what, (count, first) in log.cleaned.items()
+                ],
             }
             for log in logs
         ],
@@ -131,12 +137,15 @@ def _text(logs: Iterable[Content], judged: Audit, findings: Iterable[Finding]) -
 
 
 def _of_log(log: Content) -> Iterator[str]:
+    form = ", ".join(filter(None, (log.form, log.encoding)))
     other = f", {counted(log.others, 'other line')}" if log.others else ""
     violations = f", {counted(log.violations, 'violation')}" if log.violations else ""
     parts = ((log.repaired, "repaired"), (log.unread, "not read"))
     fates = f" ({', '.join(f'{count} {fate}' for count, fate in parts if count)})" if log.damaged else ""
     entries = counted(log.entries, "entry", "entries")
-    yield f"{log.path} ({log.form}): {entries}, {log.damaged} damaged{fates}{violations}{other}"
+    yield f"{log.path} ({form}): {entries}, {log.damaged} damaged{fates}{violations}{other}"
+    for what, (count, first) in log.cleaned.items():
+        yield f"  cleaned: {counted(count, 'line')}, the first is line {first}: {what}"
     for line in log.damaged_lines[:SHOWN]:
         place = f"line {line['line']}" if "line" in line else f"entry {line['entry']}"
         kind = "repaired" if line["repair"] else "not read"

@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import shutil
 import stat
 import sys
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 import evidence as b
 import image_files
+import pastes
 from image_files import Layout, member
 
 from testbed.attest import bundle, quote, tpm
@@ -40,7 +42,8 @@ from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import Opener, tree_digest
 from testbed.attest.image.unpack import DRIVERS
 from testbed.attest.log import ascii as ascii_log
-from testbed.attest.log import rules
+from testbed.attest.log import pasted, rules, text
+from testbed.attest.log.content import read_content
 from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import Entry, LogFormat, encode, extension, read_entries, template_digest
 from testbed.attest.log.stream import Run, read_runs
@@ -50,7 +53,7 @@ from testbed.attest.registers import pcr_register
 from testbed.attest.saved import resume, state
 from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify
-from testbed.errors import BuildError, SpecError
+from testbed.errors import BuildError, EvidenceError, SpecError
 
 BUNDLES = sorted(path.parent for path in b.GOLDEN.glob("*/quote.attest"))
 SYNTHETIC = b.GOLDEN / "bundle-synthetic"
@@ -287,26 +290,48 @@ def as_text(log: bytes) -> bytes:
     return b"".join(lines)
 
 
+def pasted_logs() -> list[bytes]:
+    """Logs in text, and a short one after everything that people and programs do to it."""
+    short = as_text(
+        b.ima_sig("/bin/a b", b"") + b.ima_ng("/lib/x", b"") + b.ima_sig("/bin/s", b"", b"\3\2\4" + bytes(99))
+    )
+    changes = pastes.WHOLE | pastes.LOSSY | pastes.PCR_LOST
+    return [*map(as_text, logs()), *(change(short) for change in changes.values()), as_text(b.violation("/v")) + short]
+
+
+KERNEL = re.compile(rb"(?: [0-9]|[1-9][0-9]) [0-9a-f]{40} (?:ima|ima-ng|ima-sig|ima-buf|evm-sig) ")
+
+
 def run_ascii(data: bytes) -> None:
-    """Lines are pieces of the text in order; an entry that fits its digest is one in binary too."""
-    at = 0
-    for line in ascii_log.read_lines(data):
+    """Lines are pieces of the text in order; an entry that fits its digest is one in binary too; the rest is named."""
+    at = unread = 0
+    read, encoding = pasted.decode(data)
+    for line in text.read_lines(read):
         assert line.offset >= at
         at = line.offset + len(line.raw)
-        assert data[line.offset : at] == line.raw
+        assert read[line.offset : at] == line.raw
         assert line.where.isprintable()
-        ascii_log.damaged(line)
+        unread += line.problem is not None
+        assert ascii_log.damaged(line) <= (line.problem is not None)
         if line.entry is None:
+            assert line.problem is not None or not KERNEL.match(line.raw)
             continue
         one = line.entry
         (same,) = read_entries(encode(one.pcr, one.digest, one.template, one.data))
         assert (same.pcr, same.digest, same.template, same.data) == (one.pcr, one.digest, one.template, one.data)
+        assert line.fits != (line.problem is not None)
         if line.fits and not one.violation:
             assert template_digest(same) == one.digest
+        assert not line.cleaned or not one.violation
         with suppress(BadEvidence):
             fields = parse_fields(same)
             if rules.is_namespaced(fields.name):
                 rules.path_of(fields.name)
+    with suppress(EvidenceError):
+        log = read_content("log", read, encoding)
+        assert bool(log.damaged or log.findings) >= bool(unread)
+        said = [f"{finding.where}{finding.expected}{finding.got}" for finding in log.findings]
+        assert all(words.isprintable() for words in (*said, *(line["why"] for line in log.damaged_lines)))
 
 
 def run_quote(data: bytes) -> None:
@@ -508,9 +533,25 @@ TARGETS = {
     "evidence": Target(run=run_evidence, seeds=logs, steps=(50_000, 900)),
     "ascii": Target(
         run=run_ascii,
-        seeds=lambda: [as_text(log) for log in logs()],
-        words=(b" ", b"\n", b":", b"sha256:", b"ima-ng", b"ima-buf", b"10 ", b"0" * 40, b"4026531840:/"),
-        # Lines that do not fit are tried together with those behind them: see WORK.
+        seeds=pasted_logs,
+        words=(
+            *(b" ", b"\n", b":", b"sha256:", b"ima-ng", b"ima-buf", b"10 ", b"0" * 40, b"4026531840:/"),
+            *(
+                b"\t",
+                b"\r",
+                b"> ",
+                b"12:",
+                b"|",
+                b"=\n",
+                b"&gt;",
+                b"...",
+                b"\0",
+                b"\x1b[0m",
+                b"\xc2\xa0",
+                b"\xe2\x80\x8b",
+            ),
+        ),
+        # Lines that do not fit are tried together with those behind them, and with changes undone: see `log/text.py`.
         steps=(3_000_000, 3_000),
     ),
     "quote": Target(run=run_quote, seeds=lambda: [*files("quote.attest")(), b.attest(NONCE, b"d" * 32)]),

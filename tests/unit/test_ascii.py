@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from testbed.attest.finding import UnsupportedEvidence
 from testbed.attest.log import fields as log_fields
-from testbed.attest.log import ima
-from testbed.attest.log.ascii import JOINED, Line, damaged, read_lines
+from testbed.attest.log import ima, pasted
+from testbed.attest.log.ascii import Line, damaged, read_line
 from testbed.attest.log.repair import repair
+from testbed.attest.log.text import JOINED, read_lines
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SLIDES = GOLDEN / "slides"
@@ -151,8 +152,19 @@ def test_separators_as_the_kernel_writes_them() -> None:
     (sig,) = ima.read_entries(b.entry(10, b"ima-sig", b.digest_field(bytes(32)) + NAME + b.field(b"")))
     text = as_text(b.entry(10, b"ima-sig", sig.data))
     assert text == b"10 %s ima-sig sha256:%s /bin/x \n" % (sig.digest.hex().encode(), zeros)
-    (line,) = read_lines(text.replace(b" \n", b"\n"))
-    assert damaged(line)
+    assert read_line(text[:-1]).fits
+    assert damaged(read_line(text[:-2]))
+
+
+def test_a_pcr_has_two_columns() -> None:
+    """No digest covers it. What is read of a line that lost its first character would be another PCR."""
+    for pcr in (0, 9, 10, 23, 99, 100):
+        line = as_text(b.ima_ng("/x", b"", pcr=pcr))[:-1]
+        assert read_line(line).fits
+        shorter = read_line(line[1:])
+        assert damaged(shorter) or (shorter.entry is not None and pcr == 100)
+    assert "expected two columns" in str(read_line(b"0 " + HASH + b" ima-ng sha256:00 /x").problem)
+    assert damaged(read_line(b"00 " + HASH + b" ima-ng sha256:00 /x"))
 
 
 names = st.binary(max_size=60).map(lambda name: name.replace(b"\0", b"\n"))
@@ -213,11 +225,33 @@ def test_tries_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
         return parse(template)
 
     monkeypatch.setattr("testbed.attest.log.ascii.fields_of", counted)
-    monkeypatch.setattr("testbed.attest.log.ascii._WORK_LEAST", 0)
+    monkeypatch.setattr("testbed.attest.log.text._WORK_LEAST", 0)
+    monkeypatch.setattr("testbed.attest.log.text.FAILURES", 0)
     text = (b"10 " + b"1" * 40 + b" ima-ng sha256:00 /x\n") * 2000
     lines = list(read_lines(text))
     assert (len(lines), all(map(damaged, lines))) == (2000, True)
-    assert 2000 < tries < 2000 + 64 * 2000 // 40
+    # Each line once by itself, once more to say what is wrong with it, and with those behind it.
+    assert 2 * 2000 < tries <= 4 * 2000 + 64 * 2000 // 40
+
+
+def test_lines_on_which_everything_was_tried_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some, the rest is not searched; but what was undone before is still undone."""
+    searched = 0
+    attempts = pasted.attempts
+
+    def counted(line: str) -> Iterator[tuple[str, pasted.Recipe]]:
+        nonlocal searched
+        searched += 1
+        return attempts(line)
+
+    monkeypatch.setattr("testbed.attest.log.pasted.attempts", counted)
+    monkeypatch.setattr("testbed.attest.log.text.FAILURES", 3)
+    bad = b"10 " + HASH + b" ima-ng sha256:00 /x\n"
+    good = as_text(b.ima_sig("/x", b"")).replace(b" \n", b"\n")
+    lines = list(read_lines(bad * 10 + good + bad + b"> " + as_text(b.ima_ng("/y", b""))))
+    assert [damaged(line) for line in lines] == [True] * 10 + [False, True, True]
+    assert searched == 4
+    assert "expected fewer damaged lines" in str(lines[-1].problem)
 
 
 def test_a_violation_is_never_joined() -> None:
@@ -231,6 +265,7 @@ def test_a_violation_is_never_joined() -> None:
 
 def sole(text: bytes) -> Line:
     (line,) = read_lines(text)
+    assert damaged(line) == damaged(read_line(text))
     return line
 
 
@@ -258,8 +293,8 @@ HASH = b"1" * 40
     ],
 )
 def test_a_line_that_is_none(text: bytes, what: str) -> None:
-    line = sole(text)
-    assert damaged(line)
+    assert damaged(sole(text))
+    line = read_line(text)
     assert line.problem is not None
     assert what in str(line.problem)
     good = as_text(b.ima_ng("/x", b""))
@@ -345,3 +380,11 @@ def test_repair_of_each_kind(at: int) -> None:
 @pytest.mark.parametrize("raw", [b"", b"10 748", LINE[:-2], LINE[:4] + LINE[6:], LINE + b"x" * 500, LINE + b"\nx"])
 def test_what_one_character_cannot_repair(raw: bytes) -> None:
     assert repair(raw) is None
+
+
+def test_a_violation_is_not_repaired() -> None:
+    """It has no digest: it would fit with any character that is put in."""
+    line = as_text(b.violation("/v"))[:-1]
+    at = line.index(b" /v")
+    assert damaged(read_line(line[: at - 1] + line[at:]))
+    assert repair(line[: at - 1] + line[at:]) is None

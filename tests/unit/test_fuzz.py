@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
 guard, inputs = importlib.import_module("guard"), importlib.import_module("inputs")
 TARGETS = importlib.import_module("targets").TARGETS
 
-EXAMPLES = {"log": 1200, "evidence": 600, "ascii": 1200, "policy": 1200, "image": 300}
+EXAMPLES = {"log": 1200, "evidence": 600, "ascii": 200, "policy": 1200, "image": 300}
 OTHERS = 1500
 
 

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.attest.finding import FindingKind
-from testbed.attest.log.ascii import read_lines
 from testbed.attest.log.fields import parse_fields
 from testbed.attest.log.ima import Entry, read_entries
 from testbed.attest.log.rules import (
@@ -30,6 +29,7 @@ from testbed.attest.log.rules import (
     prototype_file,
     split_name,
 )
+from testbed.attest.log.text import read_lines
 from testbed.attest.verify import verify
 
 GOLDEN = Path(__file__).parents[1] / "golden"

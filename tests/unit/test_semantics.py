@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import evidence as b
+import pastes
 import pytest
 from click.testing import CliRunner, Result
+from test_ascii import as_text
 
 from testbed.attest.log import content
+from testbed.attest.log.pasted import UNDOS
 from testbed.cli import main
 from testbed.commands import semantics as semantics_command
 from testbed.commands.semantics import command as semantics
@@ -73,6 +76,34 @@ def test_the_page_shows_a_real_run(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = block_of("container-files-unreadable")
     assert len(kept) > 20
     assert [line for line in printed if line in kept] == kept
+
+
+def test_the_page_shows_real_runs_of_pasted_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = as_text(
+        b"".join(
+            (
+                b.ima_ng("boot_aggregate", b"a"),
+                b.ima_sig("/usr/bin/id", b"1") + b.ima_sig("/usr/bin/tail", b"2"),
+                *(b.ima_ng(f"/usr/bin/{name}", b"3") for name in "xyz"),
+            )
+        )
+    )
+    mail = pastes.WHOLE["quoted"](pastes.WHOLE["blanks lost at the end"](log))
+    Path("mail.txt").write_bytes(b"On Monday, somebody wrote:\n" + mail + b"\n")
+    one, other = as_text(b.ima_ng("/usr/bin/x", b"x")), as_text(b.ima_ng("/usr/bin/yy", b"y"))
+    shortened = one[:30] + b"... ima-ng sha256:5dd8db... /usr/bin/x\n"
+    Path("issue.txt").write_bytes(one[:30] + one[31:] + other + shortened + one[1:])
+    for name in ("mail.txt", "issue.txt"):
+        printed = run(name)
+        shown = block_of(name)
+        assert printed.output.splitlines()[: len(shown)] == shown
+        assert printed.exit_code == (name == "issue.txt")
+
+
+def test_the_page_has_everything_that_is_undone() -> None:
+    table = re.findall(r"^\| ([a-zA-Z -]+) \| ", PAGE, re.MULTILINE)
+    assert {undo.words for undo in UNDOS} | {"line breaks removed", "line breaks added"} <= set(table)
 
 
 def test_each_log_alone() -> None:

@@ -1,17 +1,12 @@
-"""The IMA log as text (``ascii_runtime_measurements``), turned back into the bytes that were hashed.
+"""How the kernel shows an entry as text (``ascii_runtime_measurements``), turned back into the bytes that were hashed.
 
 Source of the format: ``ima_ascii_measurements_show`` (security/integrity/ima/ima_fs.c) and
 ``ima_show_template_data_ascii`` (ima_template_lib.c). A line is the PCR in two columns, the SHA-1 template digest, the
 template, then a space *before each field*, and nothing after that space if the field is empty: a line of `ima-sig`
 without a signature ends with a space. The zero byte in a digest field and the one that ends a name are not shown.
 
-The kernel escapes nothing, so the text is ambiguous where a name contains a newline. Only the template digest can
-decide: a line that does not fit its digest is tried together with the lines after it, and the joined text that fits is
-the entry. The work is bounded: a joined entry has at most ``JOINED`` bytes, and all tries of one text together hash at
-most ``WORK`` times its size and 32 MiB. So if very many lines of a text are damaged, or made to look so, an entry with
-a newline may be called damaged. An entry that does not fit is never accepted. A violation has no digest, so its name
-ends at the end of its line: the rest of a name with a newline cannot be distinguished from lines of the log. Evidence
-is better kept in binary.
+The kernel escapes nothing, so a name may contain what looks like another line. Only the template digest can decide
+where a line ends (``text.read_lines``). It covers the template data: not the PCR, and not the template's name.
 """
 
 from __future__ import annotations
@@ -19,7 +14,6 @@ from __future__ import annotations
 import binascii
 import re
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,12 +22,10 @@ from testbed.attest.hashes import BANKS
 from testbed.attest.log.fields import fields_of
 from testbed.attest.log.ima import Entry, template_digest
 
-# A path has up to 4095 bytes, the fields beside it a few hundred.
-JOINED = 1 << 13
-WORK = 64
-_WORK_LEAST = 1 << 25
 _BEGIN = re.compile(rb" *[0-9]+ [0-9a-f]")
-_HEAD = re.compile(rb" ?([0-9]{1,10}) ([0-9a-f]+) ([^ \n]+) ")
+# A PCR of one digit has a blank before it. Without the blank, it may be the rest of a PCR of two digits.
+_HEAD = re.compile(rb"( [0-9]|[1-9][0-9]{1,9}) ([0-9a-f]+) ([^ \n]+) ")
+_ONE_DIGIT = re.compile(rb"[0-9] [0-9a-f]")
 _SHA1 = BANKS["sha1"]
 _NAME_MAX = 255
 _NUMBER = re.compile(rb"0|[1-9][0-9]{0,9}")
@@ -48,7 +40,7 @@ class Line(NamedTuple):
 
     ``number`` counts lines of the text from 1, ``offset`` its bytes; ``raw`` has no final newline. Without ``entry``
     and ``problem`` it does not look like a line of a log (a prompt, an empty line). ``fits``: the template digest is
-    that of the template data, or the entry is a violation.
+    that of the template data, or the entry is a violation. ``cleaned``: what was undone before it fitted, in words.
     """
 
     number: int
@@ -57,6 +49,7 @@ class Line(NamedTuple):
     entry: Entry | None
     problem: BadEvidence | None
     fits: bool
+    cleaned: str = ""
 
     @property
     def where(self) -> str:
@@ -73,48 +66,8 @@ def damaged(line: Line) -> bool:
     return not line.fits
 
 
-def read_lines(text: bytes) -> Iterator[Line]:
-    """Yield every line of a text, joined where an entry has a newline in its name. Never raises."""
-    at = number = entries = 0
-    left = max(WORK * len(text), _WORK_LEAST)
-    while at < len(text):
-        number += 1
-        end = _line_end(text, at)
-        line = _read(text[at:end], number, at, entries + 1)
-        if not line.fits and left > 0:
-            joined, work = _join(text, end, line, entries + 1)
-            left -= work
-            line = joined or line
-        entries += line.entry is not None
-        yield line
-        at += len(line.raw) + 1
-        number += line.raw.count(b"\n")
-
-
-def _line_end(text: bytes, at: int) -> int:
-    end = text.find(b"\n", at)
-    return len(text) if end < 0 else end
-
-
-def _join(text: bytes, end: int, line: Line, number: int) -> tuple[Line | None, int]:
-    """Return the entry that begins with this line and ends with a later one, if there is one, and the bytes tried."""
-    work = 0
-    head = _HEAD.match(line.raw)
-    # A violation fits with anything that it is joined with.
-    if head is None or len(head[2]) != 2 * _SHA1 or not head[2].strip(b"0"):
-        return None, work
-    while end + 1 < len(text):
-        end = _line_end(text, end + 1)
-        if end - line.offset > JOINED:
-            break
-        work += end - line.offset
-        joined = _read(text[line.offset : end], line.number, line.offset, number)
-        if joined.entry is not None and joined.fits:
-            return joined, work
-    return None, work
-
-
-def _read(raw: bytes, line_number: int, offset: int, number: int) -> Line:
+def read_line(raw: bytes, line_number: int = 1, offset: int = 0, number: int = 1) -> Line:
+    """Read one line exactly as the kernel prints it. ``number``: that of the entry, if it is one. Never raises."""
     if not _BEGIN.match(raw):
         return Line(line_number, offset, raw, None, None, fits=True)
     try:
@@ -130,6 +83,8 @@ def _read(raw: bytes, line_number: int, offset: int, number: int) -> Line:
 
 def _parse(raw: bytes) -> tuple[int, bytes, bytes, bytes]:
     """Return PCR, template digest, template and template data. Raises ``BadEvidence`` without number and byte."""
+    if _ONE_DIGIT.match(raw):
+        raise BadEvidence("PCR", "two columns: no digest covers it, so it is not guessed", ascii(raw[:1]))
     head = _HEAD.match(raw)
     if head is None or int(head[1]) >= 1 << 32:
         raise BadEvidence("", "PCR, template digest, template and fields", ascii(raw[:80]))

@@ -10,15 +10,20 @@ from typing import Any
 
 from testbed.attest import hashes
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, counted
-from testbed.attest.log.ascii import Line, damaged, read_lines
+from testbed.attest.log.ascii import Line, damaged
 from testbed.attest.log.fields import parse_fields
 from testbed.attest.log.ima import Entry, read_entries, template_digest
 from testbed.attest.log.repair import repair
 from testbed.attest.log.rules import CANDIDATES, SHOWN, Measured, is_namespaced
+from testbed.attest.log.text import read_lines
 from testbed.errors import EvidenceError
 
 # Damaged lines that are listed.
 KEPT = 10_000
+# A TPM of a PC has no other. Numbers of lines that stand before the PCR without a blank make larger ones.
+_PCRS = 24
+# In so many entries after each other, PCRs that rise as fast as the numbers of the lines are numbers of lines.
+_RISING = 3
 GIVE = "copy binary_runtime_measurements or ascii_runtime_measurements as a file, not from a screen or a page"
 
 
@@ -26,16 +31,19 @@ GIVE = "copy binary_runtime_measurements or ascii_runtime_measurements as a file
 class Content:
     """The content of one log, from entries that fit their digest: ``namespaced`` lines, ``plain`` digests by path.
 
+    ``cleaned``: what was undone in lines, how many there are, and the number of the first.
     ``counted``: the other lines: the first one of each PCR, kind and size of digest, and how many there are.
     """
 
     path: str
     binary: bool
+    encoding: str = ""
     entries: int = 0
     violations: int = 0
     others: int = 0
     damaged: int = 0
     repaired: int = 0
+    cleaned: dict[str, tuple[int, int]] = field(default_factory=dict)
     damaged_lines: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unlisted: int = 0
@@ -52,15 +60,15 @@ class Content:
         return self.damaged - self.repaired
 
 
-def read_content(path: str, data: bytes, *, repairs: int = 0) -> Content:
-    """Read a log, binary or text. ``path``: for messages.
+def read_content(path: str, data: bytes, encoding: str = "", *, repairs: int = 0) -> Content:
+    """Read a log, binary or text. ``path``: for messages; ``encoding``: what a text was converted from, if it was.
 
     ``repairs``: of how many damaged lines the one character that was changed is searched. It takes thousands of tries.
 
     Raises ``EvidenceError`` if there is no entry, and no line that looks like one.
     """
     # A binary log begins with a PCR in four bytes, little-endian; text has no zero byte there.
-    log = Content(path=path, binary=b"\0" in data[:4])
+    log = Content(path=path, binary=b"\0" in data[:4], encoding=encoding)
     if log.binary:
         _read_binary(log, data)
     else:
@@ -102,6 +110,7 @@ def _read_binary(log: Content, data: bytes) -> None:
 
 
 def _read_text(log: Content, data: bytes, repairs: int) -> None:
+    before, rising = (0, 0), 1
     for line in read_lines(data):
         where = f"{log.path}: {line.where}"
         if damaged(line):
@@ -111,14 +120,20 @@ def _read_text(log: Content, data: bytes, repairs: int) -> None:
             _note(log, line.problem.finding(log.path))
         elif line.entry is not None:
             _take(log, line.entry, where)
+            if line.cleaned:
+                count, first = log.cleaned.get(line.cleaned, (0, line.number))
+                log.cleaned[line.cleaned] = count + 1, first
+            steps, before = (line.number - before[0], line.entry.pcr - before[1]), (line.number, line.entry.pcr)
+            rising = rising + 1 if steps[0] == steps[1] > 0 else 1
+            if rising == _RISING:
+                got = f"{line.entry.pcr - 1} and {line.entry.pcr} in the lines before and here: numbers of lines"
+                _note(log, Finding(kind=FindingKind.MALFORMED, where=where, expected="a PCR in each line", got=got))
         else:
             log.others += 1
 
 
 def _read_damaged(log: Content, line: Line, where: str, repaired: tuple[Line, str] | None) -> None:
-    why = "the template digest is not that of the line"
-    if line.problem is not None:
-        why = str(line.problem).removeprefix(line.where).lstrip(": ")
+    why = str(line.problem).removeprefix(line.where).lstrip(": ")
     log.damaged += 1
     if log.damaged <= KEPT:
         log.damaged_lines.append(
@@ -134,6 +149,10 @@ def _read_damaged(log: Content, line: Line, where: str, repaired: tuple[Line, st
 def _take(log: Content, entry: Entry, where: str) -> None:
     """Add an entry that fits its template digest to the plain digests or to the audited lines."""
     log.entries += 1
+    if entry.pcr >= _PCRS:
+        expected = f"a PCR below {_PCRS}, with nothing before it"
+        _note(log, Finding(kind=FindingKind.MALFORMED, where=where, expected=expected, got=f"{entry.pcr}"))
+        return
     if entry.violation:
         log.violations += 1
         return

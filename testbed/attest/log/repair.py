@@ -10,7 +10,8 @@ import string
 from collections.abc import Iterator
 
 from testbed.attest.hashes import BANKS
-from testbed.attest.log.ascii import Line, read_lines
+from testbed.attest.log import pasted
+from testbed.attest.log.ascii import Line, read_line
 from testbed.attest.log.ima import template_digest
 
 _HEX = string.digits.encode() + b"abcdef"
@@ -21,8 +22,21 @@ _LONGEST = 512
 
 
 def repair(raw: bytes) -> tuple[Line, str] | None:
-    """Return the line that a damaged one was, and the difference in words; ``None`` if one character is not enough."""
-    head, _, rest = raw.partition(b" ")
+    """Return the line that a damaged one was, and the difference in words; ``None`` if one character is not enough.
+
+    Columns count from 1 in the line without the text before its PCR.
+    """
+    shown = pasted.neat(raw.decode("utf-8", "surrogateescape"))
+    for shape in (shown, *pasted.follow(shown, pasted.USUAL[0])):
+        if found := _one_character(shape.encode("utf-8", "surrogateescape")):
+            return found
+    return None
+
+
+def _one_character(raw: bytes) -> tuple[Line, str] | None:
+    # A PCR of one digit has a blank before it.
+    head, _, rest = raw[1:].partition(b" ")
+    head = raw[:1] + head
     digest, _, rest = rest.partition(b" ")
     if len(raw) > _LONGEST or not rest or b"\n" in raw:
         return None
@@ -33,8 +47,9 @@ def repair(raw: bytes) -> tuple[Line, str] | None:
     # The damage cannot be in the template: such a line is not called damaged.
     begin = len(raw) - len(rest) + rest.find(b" ") + 1
     for candidate, words in _neighbours(raw, begin, raw.rfind(b" ")):
-        (line,) = read_lines(candidate)
-        if line.entry is not None and line.fits:
+        line = read_line(candidate)
+        # A violation has no digest: it would fit with any character changed.
+        if line.entry is not None and line.fits and not line.entry.violation:
             return line, words
     return None
 
@@ -42,13 +57,13 @@ def repair(raw: bytes) -> tuple[Line, str] | None:
 def _of_digest(head: bytes, digest: bytes, rest: bytes) -> tuple[Line, str] | None:
     """Compute the expected template digest, and check whether the shown one differs by one character."""
     # Not that of a violation, which fits everything.
-    (line,) = read_lines(b"%b %b %b" % (head, b"f" * _DIGITS, rest))
+    line = read_line(b"%b %b %b" % (head, b"f" * _DIGITS, rest))
     if line.entry is None:
         return None
     true = template_digest(line.entry).hex().encode()
     for candidate, words in _neighbours(digest, 0, len(digest)):
         if candidate == true:
-            (line,) = read_lines(b"%b %b %b" % (head, true, rest))
+            line = read_line(b"%b %b %b" % (head, true, rest))
             return line, f"template digest: {words}"
     return None
 
