@@ -37,6 +37,8 @@ _TAIL = 20
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of every program that the testbed starts."""
     env = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    if not os.path.isdir(env.get("TMPDIR", "")):  # noqa: PTH112 - it may be any text; without it programs use /tmp
+        env.pop("TMPDIR", None)
     env |= {key: value for key, value in os.environ.items() if key.lower().endswith("_proxy")}
     env["PATH"] = f"{env.get('PATH', '/usr/bin:/bin')}:/usr/sbin:/sbin"
     return env | {"LC_ALL": "C.UTF-8"} | dict(extra or {})

@@ -13,6 +13,7 @@ import click
 from testbed import progress, spec
 from testbed.analysis.bench import log_growth, prices
 from testbed.commands._options import CONNECT, OneOf
+from testbed.lab import places
 from testbed.lab.build.recipes import load_kernels
 from testbed.lab.machines.domain import MachineSpec
 from testbed.record import Tier
@@ -43,6 +44,7 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     from testbed.lab.bench import events as benchmark  # noqa: PLC0415
     from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
+    places.check(*places.always())
     arms = benchmark.arms()
     rows = []
     with (
@@ -96,6 +98,7 @@ def log_command(kernel: str, connect: str | None, to: int, banks: tuple[str, ...
     from testbed.lab.bench import filled_log  # noqa: PLC0415
     from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
+    places.check(*places.always())
     steps = sum(length <= to for length in filled_log.LENGTHS)
     with (
         progress.reporter("bench log", steps) as reporter,

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed.errors import SpecError
+from testbed.lab import places
 from testbed.lab.build import cache
 from testbed.lab.build.image import build_container_image, build_image, cached_container_image, cached_image
 from testbed.lab.build.kernel import build_kernel, cached_kernel
@@ -47,6 +48,7 @@ def build(names: Sequence[str]) -> None:
 
     A guest's disk is built for each kernel.
     """
+    places.check(places.cache(), places.temporary())
     console = Console()
     for row in choose(rows(), names):
         digest = row.build(lambda step: console.print(step, style="dim", markup=False, highlight=False))

@@ -9,7 +9,7 @@ import click
 
 from testbed import progress, shell, spec
 from testbed.commands._options import CONNECT, OneOf
-from testbed.lab import probe
+from testbed.lab import places, probe
 from testbed.lab.build.recipes import load_containers, load_kernels
 from testbed.measurers import DEPLOYED
 
@@ -28,6 +28,7 @@ def command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]
     from testbed.lab.build.image import build_container_image  # noqa: PLC0415
     from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
+    places.check(*places.always())
     wish = spec.Experiment(name="shell", question="?", kernels=(kernel,), measurers=("none",), workloads=("tools",))
     with progress.reporter("shell", 0) as reporter:
         chosen, why = probe.choose_tier(tier, kernel, reporter.say)

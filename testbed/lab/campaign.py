@@ -13,7 +13,7 @@ from typing import Any
 from testbed import estimate, plan, plugins, progress, rundir
 from testbed.errors import SpecError
 from testbed.files import replacing
-from testbed.lab import block, facts, iterate, probe, provenance, repository, runner
+from testbed.lab import block, facts, iterate, places, probe, provenance, repository, runner
 from testbed.lab.block import Parts
 from testbed.lab.build import cache, local
 from testbed.lab.build.image import ContainerImage, build_container_image, build_image, load_containers, load_guests
@@ -56,6 +56,7 @@ def conduct(
     # Now, so that nothing is built on a desk, which has no libvirt. A desk imports this module to plan.
     from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
 
+    places.check(*places.always(), places.results(results))
     made_by = provenance.made_by()
     with progress.reporter(experiment.name, 0) as reporter:
         wish = experiment.kernels[0] if kernel_path is None else local.PATTERN

@@ -6,15 +6,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from testbed import shell
-from testbed.errors import DeadlineExceeded, HostError
+from testbed.errors import DeadlineExceeded, HostError, TestbedError, host_error
 from testbed.files import write_plain
-from testbed.lab import facts
+from testbed.lab import facts, places
 from testbed.lab.build import cache, kernel
 from testbed.lab.machines import reap
 from testbed.record import Tier
@@ -63,8 +64,18 @@ _PROGRAMS = (
 
 def capabilities() -> list[Capability]:
     """Look at everything; some seconds, half a minute the first time in a boot of a host whose KVM hangs."""
-    programs = [_program(program) for program in _PROGRAMS]
-    return [*programs, _libvirt(), _emulation(), kvm(known_kernel()), disk(), memory(Path("/proc/meminfo").read_text())]
+    looks: dict[str, Callable[[], Capability]] = {
+        **{program.name: partial(_program, program) for program in _PROGRAMS},
+        "libvirt": _libvirt,
+        "tcg, icount": _emulation,
+        "kvm": lambda: kvm(known_kernel()),
+        "disk": disk,
+        "memory": lambda: memory(Path("/proc/meminfo").read_text(encoding="ascii")),
+        "cache": lambda: _directory("cache", places.cache()),
+        "state directory": lambda: _directory("state directory", places.state()),
+        "temporary files": lambda: _directory("temporary files", places.temporary()),
+    }
+    return [_tried(name, look) for name, look in looks.items()]
 
 
 def choose_tier(
@@ -115,8 +126,9 @@ def kvm(image: Path | None) -> Capability:
     known = _remembered(notes, asked)
     if known is None:
         known = boot_kernel(image, ("-accel", "kvm", "-cpu", "host"), _KVM_SECONDS)
-        notes.parent.mkdir(parents=True, exist_ok=True)
-        write_plain(notes, json.dumps({"asked": asked, "failure": known}).encode())
+        with suppress(OSError):  # then it is tried again the next time
+            notes.parent.mkdir(parents=True, exist_ok=True)
+            write_plain(notes, json.dumps({"asked": asked, "failure": known}).encode())
     if known:
         return _kvm(ok=False, found=f"unusable: /dev/kvm opens, but a stock kernel {known}", remedy="")
     return _kvm(ok=True, found="runs a stock kernel", remedy="")
@@ -181,6 +193,20 @@ def _remembered(notes: Path, asked: Sequence[object]) -> str | None:
 
 def _used_gib() -> int:
     return sum(entry.size for entry in cache.entries()) >> 30
+
+
+def _tried(name: str, look: Callable[[], Capability]) -> Capability:
+    """Return what was found; an error there is what was found, and the others are looked at too."""
+    try:
+        return look()
+    except (TestbedError, OSError) as error:
+        told = host_error(error) if isinstance(error, OSError) else error
+        return Capability(name=name, ok=False, found=told.message, needed=name != "kvm", remedy=told.hint)
+
+
+def _directory(name: str, place: places.WorkDirectory) -> Capability:
+    places.check(place)
+    return Capability(name=name, ok=True, found=f"{place.path}")
 
 
 def _program(program: Program) -> Capability:

@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from testbed.errors import BuildError, HostError, TestbedError
+from testbed.errors import BuildError, HostError, TestbedError, host_error
+from testbed.lab import places
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +51,8 @@ def silent(_: str) -> None:
 
 
 def root() -> Path:
-    """Return the directory of the cache: ``$TESTBED_CACHE``, else one in the user's cache directory."""
-    chosen = os.environ.get("TESTBED_CACHE")
-    return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("container-testbed")
+    """Return the directory of the cache (``places.cache``)."""
+    return places.cache().path
 
 
 def content_key(parts: Mapping[str, Any]) -> str:
@@ -81,9 +79,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HostError(
-            f"cannot write to the cache {root()}: {error.strerror}", "set TESTBED_CACHE to another directory"
-        ) from error
+        raise host_error(error, places.cache().remedy) from error
     with _locked(home / f".{key}.lock"):
         return find(kind, key) or _build(kind, home / key, build, needed)
 

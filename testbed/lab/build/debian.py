@@ -184,4 +184,5 @@ def _scratch(beside: Path) -> str:
     """
     if os.geteuid() == 0:
         return str(beside)
-    return os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108 - mmdebstrap makes a private directory in it
+    chosen = os.environ.get("TMPDIR", "")
+    return chosen if os.path.isdir(chosen) else "/var/tmp"  # noqa: S108, PTH112 - mmdebstrap makes a private directory in it

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from testbed.errors import HostError
 from testbed.lab.build import cache
@@ -44,7 +45,7 @@ def connection(uri: str | None) -> Iterator[libvirt.virConnect]:
     """Hold a connection to ``uri``; ``None`` is the embedded driver. Raises ``HostError``."""
     start_event_loop()
     try:
-        opened = libvirt.open(uri or f"qemu:///embed?root={embedded_root()}")
+        opened = libvirt.open(uri or f"qemu:///embed?root={quote(bytes(embedded_root()))}")
     except libvirt.libvirtError as error:
         raise HostError(f"libvirt: cannot open {uri or 'the embedded driver'}: {error}", INSTALL) from error
     try:
@@ -98,6 +99,10 @@ def embedded_root() -> Path:
 def short_directory() -> Path:
     """Return a directory for directories with sockets: their paths have 108 bytes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and len(runtime) <= _LONGEST_ROOT - len(reap.private_name()) and os.access(runtime, os.W_OK):
+    if (
+        Path(runtime).is_absolute()
+        and len(runtime) <= _LONGEST_ROOT - len(reap.private_name())
+        and os.access(runtime, os.W_OK | os.X_OK)
+    ):
         return Path(runtime)
     return Path("/tmp" if len(tempfile.gettempdir()) > _LONGEST_ROOT else tempfile.gettempdir())  # noqa: S108 -- short

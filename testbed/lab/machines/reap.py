@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
-
+from testbed.errors import host_error
 from testbed.files import write_plain
+from testbed.lab import places
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,8 @@ def private_name() -> str:
 
 
 def state_directory() -> Path:
-    """Return where this program keeps what is neither a result nor a cache: ``$TESTBED_STATE``, or the user's own."""
-    base = os.environ.get("TESTBED_STATE")
-    return Path(base).absolute() if base else platformdirs.user_state_path("container-testbed")
+    """Return where this program keeps what is neither a result nor a cache (``places.state``)."""
+    return places.state().path
 
 
 def record_directory() -> Path:
@@ -87,11 +86,13 @@ def record_directory() -> Path:
 @contextmanager
 def holding(directory: Path, *, uri: str = "", domain: str = "") -> Iterator[Path]:
     """Make ``directory`` (its name from ``private_name``) and hold it with a record; both are gone afterwards."""
-    home = record_directory()
-    home.mkdir(parents=True, exist_ok=True)
     record = Holding(owner=ourselves(), directory=directory.absolute(), uri=uri, domain=domain)
-    path = home / f"{directory.name}-{os.getpid()}.json"
-    write_plain(path, json.dumps(asdict(record), default=str).encode())
+    path = record_directory() / f"{directory.name}-{os.getpid()}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_plain(path, json.dumps(asdict(record), default=str).encode())
+    except OSError as error:
+        raise host_error(error, places.state().remedy) from error
     try:
         directory.mkdir(parents=True)
         yield directory
