@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -180,6 +181,45 @@ def test_gc_of_everything_leaves_what_others_keep_there(home: Path) -> None:
     assert cache.entries() == []
     assert (home / "saves" / "campaign").is_dir()
     assert (home / "libvirt" / ".qemu.lock").exists()
+
+
+def test_gc_of_everything_goes_on_where_another_was_killed(home: Path) -> None:
+    cache.entry("kind", KEY, fill)
+    half = home / "kind" / f".{KEY}.removed.tmp"
+    half.mkdir()
+    (half / "file").touch()
+    (home / "kind" / f".{KEY}.lock").touch()
+    assert cache.gc(everything=True) == [half, half]
+    assert left(home) == []
+
+
+def test_what_goes_while_sizes_are_added_takes_no_space(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.entry("kind", KEY, fill)
+    real = os.lstat
+
+    def lstat(path: str | Path) -> os.stat_result:
+        if f"{path}".endswith("file"):
+            raise FileNotFoundError(errno.ENOENT, "gone", f"{path}")
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert [entry.size for entry in cache.entries()] == [0]
+
+
+def test_a_cache_that_is_removed_while_one_waits_is_made_again(home: Path) -> None:
+    built: list[Path] = []
+    waiting = threading.Thread(target=lambda: built.append(cache.entry("kind", KEY, fill)))
+
+    def build(at: Path) -> None:
+        waiting.start()
+        shutil.rmtree(home)
+        fill(at)
+
+    with pytest.raises(FileNotFoundError):
+        cache.entry("kind", KEY, build)
+    waiting.join()
+    assert built == [home / "kind" / KEY]
+    assert (home / "kind" / KEY / "file").read_text() == "content"
 
 
 def test_gc_without_a_cache_has_nothing_to_do() -> None:

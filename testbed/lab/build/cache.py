@@ -76,10 +76,6 @@ def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0
     if done:
         return done
     home = root() / kind
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise host_error(error, places.cache().remedy) from error
     with _locked(home / f".{key}.lock"):
         return find(kind, key) or _build(kind, home / key, build, needed)
 
@@ -108,7 +104,13 @@ def entries() -> list[CacheEntry]:
 
 def used(path: Path) -> int:
     """Return the bytes that a directory takes on disk (holes in sparse files take none)."""
-    return sum(file.lstat().st_blocks * 512 for file in path.rglob("*"))
+    total = 0
+    # What another process removes meanwhile takes nothing.
+    for directory, names, others in os.walk(path):
+        for name in (*names, *others):
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(directory, name)).st_blocks * 512  # noqa: PTH118 - os.walk speaks str
+    return total
 
 
 def gc(*, everything: bool = False) -> list[Path]:
@@ -122,12 +124,14 @@ def gc(*, everything: bool = False) -> list[Path]:
         keys |= {path.name for path in home.iterdir() if everything and _is_entry(path)}
         for key in sorted(filter(_KEY.fullmatch, keys)):
             with suppress(BlockingIOError), _locked(home / f".{key}.lock", wait=False):
-                if everything and (home / key).is_dir():
-                    # Renamed first, so that a half-removed entry never looks complete.
-                    (home / key).rename(home / f".{key}.removed.tmp")
                 left = list(home.glob(f".{key}.*.tmp"))
                 for path in left:
                     _remove(path)
+                if everything and (home / key).is_dir():
+                    # Renamed first, so that a half-removed entry never looks complete.
+                    gone = (home / key).rename(home / f".{key}.removed.tmp")
+                    _remove(gone)
+                    left.append(gone)
                 removed += left
     return removed
 
@@ -156,7 +160,7 @@ def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -
 
 def _is_full(error: BaseException) -> bool:
     """Return whether a disk was full, for this process or a program that it ran (which only its message can show)."""
-    said_so = isinstance(error, TestbedError) and os.strerror(errno.ENOSPC) in error.message
+    said_so = isinstance(error, TestbedError) and any(os.strerror(number) in error.message for number in _FULL)
     return said_so or (isinstance(error, OSError) and error.errno in _FULL)
 
 
@@ -183,7 +187,12 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 def _lock(path: Path, *, wait: bool) -> int:
     while True:
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            # Each time: a user may have removed the whole cache while this process waited.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise host_error(error, places.cache().remedy) from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
