@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import files
-from testbed.errors import EvidenceError, LabError
+from testbed.errors import EvidenceError, HostError
 from testbed.plan import Block, Cell, Plan
 from testbed.record import SCHEMA as RECORD_SCHEMA
 from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
@@ -125,14 +125,14 @@ def retired(path: Path) -> bool:
 
 @contextmanager
 def alone(campaign: Campaign) -> Iterator[None]:
-    """Own the campaign: no other process may run it meanwhile. Raises ``LabError`` if another does."""
+    """Own the campaign: no other process may run it meanwhile. Raises ``HostError`` if another does."""
     campaign.path.mkdir(parents=True, exist_ok=True)
     with (campaign.path / _LOCK).open("w") as file:
         try:
             # The kernel lets go of it when we end, however that happens.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LabError(
+            raise HostError(
                 f"{campaign.path}: another process runs this campaign", "wait for it, or name another --results"
             ) from error
         yield

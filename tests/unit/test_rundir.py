@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from testbed import rundir
-from testbed.errors import EvidenceError, LabError
+from testbed.errors import EvidenceError, HostError
 from testbed.plan import Block, Cell, Plan
 from testbed.record import Evidence, MadeBy, Record, Sample, Started, Status, Tier
 
@@ -187,7 +187,7 @@ def test_a_campaign_is_run_by_one_at_a_time(tmp_path: Path) -> None:
     campaign = rundir.Campaign(path=tmp_path / "c")
     with (
         rundir.alone(campaign),
-        pytest.raises(LabError, match="another process runs this campaign"),
+        pytest.raises(HostError, match="another process runs this campaign"),
         rundir.alone(campaign),
     ):
         pass

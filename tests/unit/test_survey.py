@@ -17,7 +17,7 @@ from testbed.analysis import kernels
 from testbed.analysis.judged.checks import Judged
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
-from testbed.errors import BuildError, DeployError, LostMachine, SpecError
+from testbed.errors import BuildError, DeployError, HostError, LostMachine, SpecError
 from testbed.lab import campaign as lab_campaign
 from testbed.lab import facts, survey
 from testbed.lab.build import cache, kernel
@@ -247,6 +247,16 @@ def test_a_kernel_that_does_not_exist_is_the_files_fault(lab: SimpleNamespace, t
     wish = WISH.model_copy(update={"kernels": ("debian-0.1",)})
     with pytest.raises(SpecError, match=r"no kernel 'debian-0\.1'"):
         survey.survey(wish, results=tmp_path, tier=None, connect=None)
+
+
+def test_a_survey_that_runs_already_is_no_row_of_the_page(lab: SimpleNamespace, tmp_path: Path) -> None:
+    campaign = Campaign(path=tmp_path / "campaign")
+    with rundir.alone(campaign), pytest.raises(HostError, match="another process") as caught, rundir.alone(campaign):
+        pass
+    lab.run["debian-6.1"] = caught.value
+    with pytest.raises(HostError):
+        surveyed(tmp_path)
+    assert not list(tmp_path.glob("*.json"))
 
 
 def test_the_command_writes_the_page_of_what_is_there(tmp_path: Path) -> None:
