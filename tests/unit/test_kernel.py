@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -281,6 +282,16 @@ def test_the_initramfs_gets_the_modules_and_our_files() -> None:
     (chmod,) = [hook for hook in hooks if hook.startswith("chmod 0755 ")]
     assert made
     assert all(f'"$1/etc/initramfs-tools/{name}"' in chmod for name in made)
+
+
+def test_a_clock_that_is_behind_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise CommandError("E: Release file for trixie/InRelease is not valid yet (invalid for another 3h 2min)")
+
+    monkeypatch.setattr("testbed.shell.run", refuse)
+    with pytest.raises(BuildError, match="trixie") as error:
+        debian.bootstrap("trixie", ("a",), tmp_path / "root.tar")
+    assert error.value.hint.startswith("the clock of this machine is behind")
 
 
 def test_a_missing_program_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,8 @@ def bootstrap(
         hint = (
             "check that this machine reaches a Debian mirror; on another distribution, install debian-archive-keyring"
         )
+        if "is not valid yet" in error.message:
+            hint = "the clock of this machine is behind: set it (`date` shows it)"
         raise BuildError(f"cannot make a root file system of {suite}: {error.message}", hint) from error
 
 
