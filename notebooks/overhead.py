@@ -26,6 +26,7 @@ import pandas as pd
 from matplotlib import style
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+import testbed
 from testbed.analysis.figures.canvas import STYLE
 from testbed.analysis.report import draw, overhead
 from testbed.analysis.tables import tables
@@ -34,8 +35,8 @@ from testbed.rundir import Campaign, load
 # %%
 style.use(STYLE)
 set_matplotlib_formats("png")
-root = next(path for path in (Path.cwd(), *Path.cwd().parents) if (path / "pyproject.toml").exists())
-campaign = Campaign(path=root / os.environ.get("TESTBED_RESULTS", "results/reference"))
+root = Path(testbed.__file__).parents[1]
+campaign = Campaign(path=root / Path(os.environ.get("TESTBED_RESULTS", "results/reference")).expanduser())
 known = tables.read(load(campaign))
 known.plan.campaign, str(known.plan.tier), len(known.plan.cells), len(known.plan.blocks)
 

@@ -40,7 +40,7 @@ def main() -> None:
     results = os.environ.get(_VARIABLE)
     for name in sys.argv[1:]:
         source = Path(name)
-        notebook = execute(source, Path(results) if results else None)
+        notebook = execute(source, Path(results).expanduser() if results else None)
         # Names of cells are random; their positions make equal runs equal files.
         for place, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{place}"
