@@ -59,8 +59,7 @@ def _add(directory: Path) -> None:
             raise SpecError(f"{path}: MEASURER: expected a Measurer named {name!r}, got {got}", "name it as its file")
         if name in names("measurers"):
             raise SpecError(f"{path}: there is a measurer {name!r} already", "rename the file and its MEASURER")
-        if measurer.source is not None and not (measurer.source / "Makefile").is_file():
-            raise SpecError(f"{path}: source: {measurer.source} has no Makefile", "its goal `all` writes to $(O)")
+        _check_source(path, measurer.source)
         _FOREIGN[name] = module
         count += 1
     if not count:
@@ -68,6 +67,16 @@ def _add(directory: Path) -> None:
             f"{directory}: no measurer",
             "expected a file NAME.py with MEASURER = Measurer(name=...), see CONTRIBUTING.md",
         )
+
+
+def _check_source(path: Path, source: object) -> None:
+    if source is None:
+        return
+    if not isinstance(source, Path) or not source.is_absolute():
+        hint = 'for example Path(__file__).with_name("src")'
+        raise SpecError(f"{path}: source: expected an absolute Path or none, got {source!r}", hint)
+    if not (source / "Makefile").is_file():
+        raise SpecError(f"{path}: source: {source} has no Makefile", "its goal `all` writes to $(O)")
 
 
 def _import(path: Path) -> ModuleType:
@@ -80,7 +89,7 @@ def _import(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(f"{path}: it cannot be imported: {error!r}", "correct it, or name another directory") from error
     return module
 

@@ -77,6 +77,13 @@ def test_a_measurer_of_a_directory_is_there_until_the_end() -> None:
         ({"mine": FILE.format(name="yours")}, "expected a Measurer named 'mine', got a Measurer named 'yours'"),
         ({"mine": "MEASURER = 3"}, "expected a Measurer named 'mine', got 3"),
         ({"mine": "import nothing_of_this_name"}, "cannot be imported"),
+        # Its status would be a verdict.
+        ({"mine": "import sys; sys.exit(1)"}, "cannot be imported: SystemExit(1)"),
+        ({"mine": FILE.format(name="mine").replace('"x"', '"x", source="src"')}, "an absolute Path or none, got 'src'"),
+        (
+            {"mine": FILE.format(name="mine").replace('"x"', '"x", source=__import__("pathlib").Path("src")')},
+            "an absolute Path or none, got PosixPath('src')",
+        ),
         ({"none": FILE.format(name="none")}, "a measurer 'none' already"),
         (
             {"mine": FILE.format(name="mine").replace('"x"', '"x", source=__import__("pathlib").Path("/nowhere")')},
