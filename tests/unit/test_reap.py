@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -168,3 +170,26 @@ def test_a_file_that_is_no_record_is_told_and_left(state: Path) -> None:
     (line,) = reap.collect(never)
     assert "is not a record" in line
     assert (state / "live" / "x.json").exists()
+
+
+def test_a_program_may_have_any_bytes_as_its_name() -> None:
+    argv = [sys.executable, "-c", "open('/proc/self/comm', 'wb').write(b'\\xff)'); print(flush=True); input()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = reap.read_process(process.pid)
+        assert found is not None
+        assert found.argv[0] == sys.executable
+        process.communicate(b"\n")
+
+
+def test_processes_that_are_hidden_belong_to_nobody_and_may_be_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = reap.ourselves()
+    assert owner.pid in {process.pid for process in reap._processes()}
+
+    def hidden(_pid: int) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(reap, "read_process", hidden)
+    assert list(reap._processes()) == []
+    assert reap.alive(owner)

@@ -125,7 +125,7 @@ def collect(destroy: Destroy, home: Path | None = None) -> list[str]:
 
 def read_record(path: Path) -> Holding:
     """Read a record. Raises ``ValueError``, ``KeyError`` or ``TypeError`` if it is not one."""
-    fields = json.loads(path.read_text())
+    fields = json.loads(path.read_text(encoding="utf-8"))
     return Holding(**fields | {"owner": Owner(**fields["owner"]), "directory": Path(fields["directory"])})
 
 
@@ -144,7 +144,7 @@ def ourselves() -> Owner:
 
 def host_boot_id() -> str:
     """Return the random id of this boot of the host."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
 
 
 def elsewhere(owner: Owner) -> bool:
@@ -154,16 +154,23 @@ def elsewhere(owner: Owner) -> bool:
 
 
 def alive(owner: Owner) -> bool:
-    """Return whether exactly that process still runs."""
-    process = read_process(owner.pid)
+    """Return whether exactly that process still runs, as far as this user may know."""
+    try:
+        process = read_process(owner.pid)
+    except PermissionError:
+        return True
     return owner.boot_id == host_boot_id() and process is not None and process.start == owner.start
 
 
 def read_process(pid: int) -> Process | None:
-    """Return what /proc says about a process, ``None`` if it does not exist (any more)."""
+    """Return what /proc says about a process, ``None`` if it does not exist (any more).
+
+    Raises ``PermissionError`` where /proc shows only one's own (``hidepid``).
+    """
     proc = Path(f"/proc/{pid}")
     try:
-        stat = (proc / "stat").read_text()
+        # The program's name in it is any bytes.
+        stat = (proc / "stat").read_text(encoding="utf-8", errors="backslashreplace")
         argv = (proc / "cmdline").read_bytes().split(b"\0")
         uid = proc.stat().st_uid
     except (FileNotFoundError, ProcessLookupError):
@@ -187,16 +194,24 @@ def _clean(record: Holding, destroy: Destroy) -> tuple[list[str], bool]:
         if not destroy(record.uri, record.domain):
             return [f"left in place: machine {record.domain}, because {record.uri} cannot be reached"], False
         done.append(f"machine {record.domain} at {record.uri} is gone")
-    for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
-        process = read_process(pid)
-        if process and belongs(process, record.directory):
+    for process in _processes():
+        if belongs(process, record.directory):
             if not _end(process):
-                return [*done, f"left running: {process.argv[0]} (process {pid}) does not end"], False
-            done.append(f"ended {process.argv[0]} (process {pid}), whose owner {record.owner.pid} is gone")
+                return [*done, f"left running: {process.argv[0]} (process {process.pid}) does not end"], False
+            done.append(f"ended {process.argv[0]} (process {process.pid}), whose owner {record.owner.pid} is gone")
     if _OUR_NAME.fullmatch(record.directory.name) and record.directory.is_dir():
         _remove(record.directory)
         done.append(f"removed {record.directory}")
     return done, True
+
+
+def _processes() -> Iterator[Process]:
+    """Yield every process that this user may see; one of another user does not belong to a record."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with suppress(PermissionError):
+                if process := read_process(int(path.name)):
+                    yield process
 
 
 def _remove(directory: Path) -> None:
