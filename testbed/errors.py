@@ -122,7 +122,10 @@ def host_error(error: OSError | UnicodeError | MemoryError, hint: str = "", *, w
     if isinstance(error, MemoryError):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if isinstance(error, UnicodeError):
-        words, remedy = f"a text or a name cannot be encoded: {error}", "set LC_ALL=C.UTF-8, or rename the file"
+        words, remedy = (
+            f"a name or a text does not fit its encoding: {error}",
+            "set LC_ALL=C.UTF-8; files must be UTF-8",
+        )
     else:
         words, remedy = _SYSTEM.get(error.errno or 0, (error.strerror or f"{error}", _ELSEWHERE))
         # Of two paths, of a copy or a rename, the second is the one that is written.

@@ -127,7 +127,7 @@ def retired(path: Path) -> bool:
 def alone(campaign: Campaign) -> Iterator[None]:
     """Own the campaign: no other process may run it meanwhile. Raises ``HostError`` if another does."""
     campaign.path.mkdir(parents=True, exist_ok=True)
-    with (campaign.path / _LOCK).open("w") as file:
+    with (campaign.path / _LOCK).open("wb") as file:
         try:
             # The kernel lets go of it when we end, however that happens.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

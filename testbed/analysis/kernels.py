@@ -97,7 +97,7 @@ def _ran(campaign: Campaign, judge_of: Callable[[Campaign], Judge]) -> dict[str,
     by_measurer: dict[str, _Run] = {}
     for path, record in loaded.current:
         log = path / str(record.evidence.dmesg)
-        said = log.read_text(errors="backslashreplace") if record.evidence.dmesg else ""
+        said = log.read_text(encoding="utf-8", errors="backslashreplace") if record.evidence.dmesg else ""
         by_measurer[cells[record.cell_id].measurer] = _Run(record=record, dmesg=said, check=table.get(path.name, {}))
     return by_measurer
 

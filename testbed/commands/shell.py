@@ -47,7 +47,7 @@ def command(kernel: str, tier: str, connect: str | None, images: tuple[str, ...]
             block.load(machine.guest, "podman", image)
         key = Path(directory) / "key"
         key.touch(mode=0o600)
-        key.write_text(machine.private_key)
+        key.write_text(machine.private_key, encoding="utf-8")
         click.echo(f"{kernel} is up after {machine.ready_seconds:.0f} s; the measurer is in {DEPLOYED}")
         door = ("ssh", "-i", key, "-p", str(machine.port), "-o", "StrictHostKeyChecking=no")
         shell.interact([*door, "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "root@127.0.0.1"])

@@ -61,7 +61,7 @@ def host() -> dict[str, Any]:
         "memory_mib": int(_first_match(Path("/proc/meminfo"), r"^MemTotal:\s*(\d+)") or 0) >> 10,
         "load": list(os.getloadavg()),
         "pressure": pressure(),
-        "steal_ticks": steal(Path("/proc/stat").read_text()),
+        "steal_ticks": steal(Path("/proc/stat").read_text(encoding="utf-8")),
     } | emulator()
 
 
@@ -113,7 +113,7 @@ def taint(machine: Guest) -> int:
 
 def _first_match(path: Path, pattern: str) -> str | None:
     try:
-        match = re.search(pattern, path.read_text(), re.MULTILINE)
+        match = re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return match[1] if match else None

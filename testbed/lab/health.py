@@ -36,9 +36,9 @@ class HostCounters:
     @classmethod
     def now(cls, stat: Path = _STAT, pressure: Path = _PRESSURE) -> HostCounters:
         """Read the counters; without pressure information (an old kernel, or off) ``waited`` is ``None``."""
-        figures = [int(figure) for figure in stat.read_text().splitlines()[0].split()[1:]]
+        figures = [int(figure) for figure in stat.read_text(encoding="utf-8").splitlines()[0].split()[1:]]
         try:
-            match = re.search(r"^some .*total=(\d+)", pressure.read_text(), re.MULTILINE)
+            match = re.search(r"^some .*total=(\d+)", pressure.read_text(encoding="utf-8"), re.MULTILINE)
         except OSError:
             match = None
         return cls(

@@ -152,7 +152,7 @@ def boot_kernel(image: Path, accelerator: tuple[str, ...], seconds: float) -> st
             ending = f"did not finish booting in {seconds:g} s"
         else:
             ending = "ended before it finished booting"
-        said = console.read_text(errors="backslashreplace") if console.exists() else ""
+        said = console.read_text(encoding="utf-8", errors="backslashreplace") if console.exists() else ""
     return "" if _KERNEL_STARTED in said else f"{ending} ({len(said.splitlines())} lines on its console)"
 
 
@@ -185,7 +185,7 @@ def _kvm(*, ok: bool, found: str, remedy: str) -> Capability:
 
 def _remembered(notes: Path, asked: Sequence[object]) -> str | None:
     try:
-        remembered = json.loads(notes.read_text())
+        remembered = json.loads(notes.read_text(encoding="utf-8"))
         return str(remembered["failure"]) if remembered["asked"] == asked else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

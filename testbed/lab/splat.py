@@ -54,7 +54,7 @@ class KnownReport(BaseModel):
 def load_known(path: Path) -> tuple[KnownReport, ...]:
     """Read the reports that are known, ``[[report]]`` each. Raises ``SpecError``, naming file and key."""
     try:
-        rows = tomllib.loads(path.read_text()).get("report", [])
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("report", [])
         return TypeAdapter(tuple[KnownReport, ...]).validate_python(rows)
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise SpecError(f"{path}: {error}") from error

@@ -72,7 +72,7 @@ def test_places_that_can_be_changed_are_named_together() -> None:
     ("error", "said"),
     [
         (MemoryError(), "no memory is left"),
-        (UnicodeEncodeError("ascii", "δ", 0, 1, "ordinal not in range"), "cannot be encoded"),
+        (UnicodeEncodeError("ascii", "δ", 0, 1, "ordinal not in range"), "does not fit its encoding"),
         (ModuleNotFoundError("No module named 'pandas'", name="pandas"), "the Python module pandas cannot be used"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -230,3 +230,27 @@ def test_a_command_of_the_desk_needs_no_libvirt(command: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def unencoded(source: str) -> list[int]:
+    """Return the lines that read or write text in the encoding of the locale, whatever that is."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and not any(word.arg == "encoding" for word in node.keywords):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            if name in ("read_text", "write_text") or (name in ("open", "fdopen") and {"r", "w", "a"} & set(modes)):
+                lines.append(node.lineno)
+    return lines
+
+
+def test_text_is_the_same_in_every_locale() -> None:
+    # What runs in the guest has its locale, in which Python uses UTF-8.
+    here = {module: path for module, path in modules() if not module.startswith("testbed.lab.in_guest.")}
+    found = {module: unencoded(path.read_text(encoding="utf-8")) for module, path in here.items()}
+    assert {module: lines for module, lines in found.items() if lines} == {}
+
+
+def test_text_without_an_encoding_is_seen() -> None:
+    assert unencoded("p.read_text()\np.open('w')\nopen(p, 'a')\np.write_text(x)") == [1, 2, 3, 4]
+    assert unencoded("p.read_text(encoding='utf-8')\np.open('rb')\ntarfile.open(p, 'r:')\nos.open(p, 1)") == []

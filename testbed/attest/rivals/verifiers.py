@@ -176,7 +176,7 @@ def _ask_evmctl(case: _Case) -> tuple[Says, str]:
     if not set(case.demanded.pcrs) <= case.values.keys():
         raise _NoSuchForm("no PCR values: neither in bundle.json nor given")
     pcrs = case.scratch / "pcrs"
-    pcrs.write_text(evmctl_pcrs(case.values, BANKS[case.demanded.bank]))
+    pcrs.write_text(evmctl_pcrs(case.values, BANKS[case.demanded.bank]), encoding="ascii")
     argv = ["evmctl", "ima_measurement", "--pcrs", f"{case.demanded.bank},{pcrs}", str(_file(case, "ima.bin"))]
     return _read(_limited(argv))
 
@@ -201,7 +201,7 @@ def _ask_keylime(case: _Case) -> tuple[Says, str]:
     try:
         data = _file(case, "ima.bin").read_bytes()
         log.write_bytes(ascii_log(data))
-        policy.write_text(json.dumps(keylime_policy(data)))
+        policy.write_text(json.dumps(keylime_policy(data)), encoding="ascii")
     except BadEvidence as error:
         raise _NoSuchForm(f"it reads only the text form, which this log does not have: {error}") from error
     done = _limited(keylime_argv(case.python, case.demanded.bank, case.values[KEYLIME_PCR], log, policy))

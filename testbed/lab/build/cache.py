@@ -83,7 +83,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0
 def read_meta(path: Path) -> dict[str, Any]:
     """Return the notes of a builder about its entry. Raises ``BuildError`` if they cannot be read."""
     try:
-        meta: dict[str, Any] = json.loads((path / META).read_text())
+        meta: dict[str, Any] = json.loads((path / META).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BuildError(
             f"{path}: damaged cache entry: {error}", "`testbed images gc --all` empties the cache"
@@ -93,7 +93,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def write_meta(path: Path, meta: Mapping[str, Any]) -> None:
     """Write notes about an entry that its files do not contain."""
-    (path / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+    (path / META).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def entries() -> list[CacheEntry]:

@@ -75,7 +75,11 @@ def _asked(recipe: BuiltRecipe) -> Path:
 
 def _key(recipe: BuiltRecipe) -> str:
     # Comments do not change a kernel.
-    parts = {"builder": BUILDER, "recipe": recipe.canonical(), "config": options(_asked(recipe).read_text())}
+    parts = {
+        "builder": BUILDER,
+        "recipe": recipe.canonical(),
+        "config": options(_asked(recipe).read_text(encoding="utf-8")),
+    }
     return cache.content_key(parts | {"script": file_digest(ROWS / _SCRIPT)})
 
 
@@ -87,10 +91,12 @@ def _build(recipe: BuiltRecipe, at: Path, progress: cache.Progress) -> None:
     out.mkdir()
     progress(f"kernel {recipe.name}: configure")
     _run(recipe, root, out, ("configure", "/out", f"/src/{recipe.name}.config"), _CONFIGURE_SECONDS)
-    check(recipe.name, options(_asked(recipe).read_text()), (out / "config").read_text())
+    check(
+        recipe.name, options(_asked(recipe).read_text(encoding="utf-8")), (out / "config").read_text(encoding="utf-8")
+    )
     progress(f"kernel {recipe.name}: compile (up to half an hour)")
     _run(recipe, root, out, ("compile", "/out"), _COMPILE_SECONDS)
-    release = (out / "release").read_text().strip()
+    release = (out / "release").read_text(encoding="utf-8").strip()
     _install(out, root, release)
     for name in ("vmlinuz", "initrd", "config"):
         (out / name).rename(at / name)

@@ -124,7 +124,7 @@ def _build(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> None:
     progress(f"kernel {recipe.name}: unpack the build root")
     debian.unpack(packed, unpacked)
     release = _release(recipe, unpacked / "boot")
-    check_options(recipe, release, (unpacked / "boot" / f"config-{release}").read_text())
+    check_options(recipe, release, (unpacked / "boot" / f"config-{release}").read_text(encoding="utf-8"))
     for name, source in (("vmlinuz", "vmlinuz"), ("initrd", "initrd.img"), ("config", "config")):
         shutil.copyfile(unpacked / "boot" / f"{source}-{release}", at / name)
     modules = f"usr/lib/modules/{release}"
@@ -158,8 +158,8 @@ def _stage(recipe: KernelRecipe, at: Path, progress: cache.Progress) -> _Staged:
         raise BuildError(
             f"kernel {recipe.name}: no boot/config-{release} in its files", "give the package of its image"
         )
-    local.check_options(recipe, release, config.read_text())
-    initramfs = local.settle_initramfs(tree, release, config.read_text())
+    local.check_options(recipe, release, config.read_text(encoding="utf-8"))
+    initramfs = local.settle_initramfs(tree, release, config.read_text(encoding="utf-8"))
     local.pack(tree, packed, debian.EPOCH)
     shutil.rmtree(tree)
     return _Staged(packed=packed, release=release, initramfs=initramfs)

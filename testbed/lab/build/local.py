@@ -84,7 +84,9 @@ def check_tree(recipe: KernelRecipe, tree: Path) -> None:
     if not any((place / _HEADERS).is_file() for place in (tree, source)):
         hint = "run `make bindeb-pkg` in it and give the directory of the .deb files"
         raise SpecError(f"{tree}: its kernel has no {_HEADERS} (Linux 6.6 and later do)", hint)
-    check_options(recipe, (tree / _RELEASE).read_text().strip(), (tree / ".config").read_text())
+    check_options(
+        recipe, (tree / _RELEASE).read_text(encoding="utf-8").strip(), (tree / ".config").read_text(encoding="utf-8")
+    )
 
 
 def unmet_options(recipe: KernelRecipe, config: str) -> list[str]:
@@ -146,7 +148,7 @@ def _files(recipe: KernelRecipe) -> list[Path]:
 
 def _tree_files(tree: Path) -> Iterable[Path]:
     yield from (tree / name for name in _BUILT)
-    for line in (tree / "modules.order").read_text().split():
+    for line in (tree / "modules.order").read_text(encoding="utf-8").split():
         yield tree / f"{line.removesuffix('.ko').removesuffix('.o')}.ko"
 
 
@@ -173,7 +175,7 @@ def _merge_usr(to: Path) -> None:
 
 
 def _stage_tree(tree: Path, to: Path) -> None:
-    release = (tree / _RELEASE).read_text().strip()
+    release = (tree / _RELEASE).read_text(encoding="utf-8").strip()
     headers, modules = f"usr/src/linux-headers-{release}", f"usr/lib/modules/{release}"
     make = ("make", "-s", "-C", tree)
     # The kernel's own list of what code for it is built with; make expands $(srctree), also of a tree with O=.

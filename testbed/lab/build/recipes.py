@@ -208,9 +208,9 @@ def _load(directory: Path, kind: type[_Row]) -> dict[str, _Row]:
 
 def _read(path: Path, kind: type[_Row]) -> _Row:
     try:
-        return kind.model_validate({"name": path.stem} | tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: not TOML: {error}") from error
+        return kind.model_validate({"name": path.stem} | tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not TOML (UTF-8): {error}") from error
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
         raise SpecError(f"{path}: {'; '.join(wrong)}", f"the keys are described in {Path(__file__).name}") from error

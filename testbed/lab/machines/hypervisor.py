@@ -88,7 +88,7 @@ def embedded_root() -> Path:
     atexit.register(stack.close)
     root.chmod(0o700)
     (root / "etc").mkdir()
-    (root / "etc" / "qemu.conf").write_text(_QEMU_CONF + (_AS_ROOT if os.getuid() == 0 else ""))
+    (root / "etc" / "qemu.conf").write_text(_QEMU_CONF + (_AS_ROOT if os.getuid() == 0 else ""), encoding="utf-8")
     # What QEMU can do takes a while to find out. libvirt checks that its notes fit the QEMU: all processes share them.
     notes = cache.root() / "libvirt"
     notes.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ class Lab:
 
             def run(wiring: Wiring) -> None:
                 xml = domain_xml(spec, wiring, command_line(spec, public))
-                (place.directory / "domain.xml").write_text(xml)
+                (place.directory / "domain.xml").write_text(xml, encoding="utf-8")
                 self._connection.createXML(xml)
 
             start = _Start(spec=spec, place=place, key=private, timeout=timeout, prepare=prepare, run=run)
@@ -120,7 +120,7 @@ class Lab:
 
             def run(wiring: Wiring) -> None:
                 rewired = rewire(xml, wiring)
-                (place.directory / "domain.xml").write_text(rewired)
+                (place.directory / "domain.xml").write_text(rewired, encoding="utf-8")
                 save.copy_with_xml(saved.memory, memory, rewired)
                 self._connection.restore(str(memory))
                 memory.unlink()

@@ -67,7 +67,7 @@ class Saved:
     @property
     def private_key(self) -> str:
         """The ssh key that opens the guest."""
-        return (self.directory / "key").read_text()
+        return (self.directory / "key").read_text(encoding="utf-8")
 
     @property
     def spec(self) -> MachineSpec:
@@ -115,7 +115,7 @@ def write_saved(directory: Path, notes: Notes, key: str, fill: Callable[[Path], 
     try:
         fill(beside)
         descriptor = os.open(beside / "key", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(key)
         (beside / _NOTES).write_bytes(_ADAPTER.dump_json(notes, indent=1))
         beside.rename(directory)

@@ -162,6 +162,6 @@ def _write_config(authority: CertificateAuthority) -> Path:
     }
     for name, text in files.items():
         path = home / name
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_plain(path, text.encode())
     return home / "swtpm_setup.conf"
