@@ -307,6 +307,22 @@ def test_a_violation_is_read_only_as_the_kernel_prints_it() -> None:
         assert (log.violations, log.damaged, log.repaired) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("rest", [GOOD, as_text(b.ima_ng("/x", b"", pcr=9)), GOOD[3:], b"10 74\n", b"10\n", b"1\n"])
+def test_a_violation_does_not_hide_what_follows_in_its_line(rest: bytes) -> None:
+    """No digest says where its name ends, so it would take the rest of the line for its name."""
+    data = VIOLATION[:-1] + b" " + rest
+    assert read_content("log", VIOLATION).violations == 1
+    assert (read_content("log", data).violations, named(data)) == (0, True)
+
+
+@pytest.mark.parametrize("rest", [GOOD, GOOD[3:50], b"10 748ab\n", b"10 7\n", b"1\n", b"see " + GOOD[3:43] + b"\n"])
+def test_no_part_of_an_entry_is_left_out_as_a_remark(rest: bytes) -> None:
+    data = GOOD[:-1] + b"  " + rest
+    assert len(found(data)[1]) == (2 if rest == GOOD else 0)
+    assert named(data) == (rest != GOOD)
+    assert not named(GOOD[:-1] + b"  see here\n")
+
+
 def inner(name: str) -> bytes:
     """An entry whose name has another entry, which is consistent in itself."""
     return as_text(b.ima_ng(f"/tmp/{GOOD[:-1].decode()}{name}", b""))
