@@ -315,7 +315,13 @@ def test_a_violation_does_not_hide_what_follows_in_its_line(rest: bytes) -> None
     assert (read_content("log", data).violations, named(data)) == (0, True)
 
 
-@pytest.mark.parametrize("rest", [GOOD, GOOD[3:50], b"10 748ab\n", b"10 7\n", b"1\n", b"see " + GOOD[3:43] + b"\n"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(GOOD, GOOD[3:50], b"10 748ab\n", b"10 7\n", b"1\n", b"see " + GOOD[3:43] + b"\n"),
+        *(b"\r1\r\n", b"\r10\r\n", b"| 1 |\n", b"|1\n", b",1\n", b"\t1\n", b"\xc2\xa01\n", b"> 1\n", b"(10)\n"),
+    ],
+)
 def test_no_part_of_an_entry_is_left_out_as_a_remark(rest: bytes) -> None:
     data = GOOD[:-1] + b"  " + rest
     assert len(found(data)[1]) == (2 if rest == GOOD else 0)

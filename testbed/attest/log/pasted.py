@@ -41,7 +41,8 @@ _OTHER_BLANKS = re.compile(f"(?! ){BLANK}")
 _UPPER = re.compile(r"(?:(?<![\w-])(?:[A-Za-z0-9-]{1,16}:){1,2})?[0-9A-Fa-f]{32,}|(?<= )[0-9A-F]+$")
 _DECORATION = re.compile(r"""(?:<br ?/?>|\\r|\\n|\^M|["'`,;|\u2502$\\=)}\]])$""")
 _ENDINGS, _REMARK = 6, 80
-_NUMBER = re.compile(r"[0-9]{1,2}")
+# What may be left of a PCR, whatever stands beside it.
+_NUMBER = re.compile(r"(?<![0-9A-Za-z])[0-9]{1,2}(?![0-9A-Za-z])")
 
 
 class Undo(NamedTuple):
@@ -116,7 +117,7 @@ def _remark(line: str) -> Iterator[str]:
     words = line.rstrip(_ENDS).split(" ")
     for count in range(1, min(_ENDINGS, len(words) - 1) + 1):
         remark = " ".join(words[-count:])
-        if len(remark) > _REMARK or LONG_HEX.search(remark) or _NUMBER.fullmatch(words[-count]):
+        if len(remark) > _REMARK or LONG_HEX.search(remark) or _NUMBER.search(remark):
             return
         yield " ".join(words[:-count])
 
