@@ -269,6 +269,13 @@ def test_what_stands_around_a_log_is_no_damage(line: bytes) -> None:
         assert not any(map(damaged, lines))
 
 
+@pytest.mark.parametrize("change", sorted(pastes.WHOLE))
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4])
+def test_a_cut_line_is_named_after_every_change(change: str, place: int) -> None:
+    text = GOOD * 2
+    nothing_in_silence(text, pastes.WHOLE[change](pastes.cut(place)(text)), 1 + (change == "two logs"))
+
+
 def test_a_pcr_of_one_digit_needs_its_blank_or_a_tab_before_it() -> None:
     nine = as_text(b.ima_sig("/usr/bin/nine", b"9", pcr=9))
     for data in (nine, b"     1\t" + nine, nine.replace(b" \n", b"\r\n"), b"\xef\xbb\xbf" + nine):
@@ -319,6 +326,7 @@ def test_a_violation_does_not_hide_what_follows_in_its_line(rest: bytes) -> None
     "rest",
     [
         *(GOOD, GOOD[3:50], b"10 748ab\n", b"10 7\n", b"1\n", b"see " + GOOD[3:43] + b"\n"),
+        *(b"\\n1\\n\n", b"\\r\\n10\\r\\n\n", b"^M1^M\n", b"<br>1<br>\n"),
         *(b"\r1\r\n", b"\r10\r\n", b"| 1 |\n", b"|1\n", b",1\n", b"\t1\n", b"\xc2\xa01\n", b"> 1\n", b"(10)\n"),
     ],
 )

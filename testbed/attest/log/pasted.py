@@ -42,7 +42,7 @@ _UPPER = re.compile(r"(?:(?<![\w-])(?:[A-Za-z0-9-]{1,16}:){1,2})?[0-9A-Fa-f]{32,
 _DECORATION = re.compile(r"""(?:<br ?/?>|\\r|\\n|\^M|["'`,;|\u2502$\\=)}\]])$""")
 _ENDINGS, _REMARK = 6, 80
 # What may be left of a PCR, whatever stands beside it.
-_NUMBER = re.compile(r"(?<![0-9A-Za-z])[0-9]{1,2}(?![0-9A-Za-z])")
+_NUMBER = re.compile(r"(?:(?<![0-9A-Za-z])|(?<=\\[nrNR])|(?<=\^[Mm]))[0-9]{1,2}(?![0-9A-Za-z])")
 
 
 class Undo(NamedTuple):

@@ -36,8 +36,8 @@ _TRIED = 1 << 20
 _RECIPES = 8
 # A line of the kernel that is no violation.
 _KERNEL = re.compile(rb"(?: [0-9]|[1-9][0-9]{1,9}) (?!0{40} )[0-9a-f]{40} [^ \n]+ ")
-_CUT = re.compile(r" ?[0-9]{1,2}(?: [0-9a-f]*)?")
-_MARKS = re.compile(r"[^0-9a-z]+$")
+# A prompt or a remark may follow; a time of day is no PCR.
+_CUT = re.compile(r" ?[0-9]{1,2}(?![0-9A-Za-z:])")
 
 _Found = tuple[Line, pasted.Recipe]
 
@@ -261,5 +261,5 @@ def _is_cut(reader: _Reader, line: Line, shown: str) -> bool:
     """Whether the text ends within the first columns of a line."""
     if not line.offset < reader.last <= line.offset + len(line.raw):
         return False
-    rest = _MARKS.sub("", pasted.tidy(shown))
-    return any(_CUT.fullmatch(without(front, rest)) for front in (None, *reader.fronts))
+    rest = pasted.tidy(shown)
+    return any(_CUT.match(without(front, rest)) for front in (None, *reader.fronts))
