@@ -537,7 +537,8 @@ VECTORS = [name for name in b.page_vectors() if name.startswith("ctr-")]
 
 def shown(parsed: Payload) -> dict[str, str]:
     """What the page writes of an entry, field by field."""
-    told = {slot: getattr(parsed, slot) for slot in parsed.__slots__ if slot != "version"}
+    slots = parsed._fields if isinstance(parsed, FileEntry | JoinEntry) else parsed.__slots__
+    told = {slot: getattr(parsed, slot) for slot in slots if slot != "version"}
     if not hasattr(parsed, "flags"):
         told |= {"flags": 0}
     if isinstance(parsed, ImageEntry):
@@ -553,7 +554,7 @@ def shown(parsed: Payload) -> dict[str, str]:
     for name in {"reasons", "proved"} & told.keys():
         told[name] = None if told[name] is None else f"0x{told[name]:x}"
     if who := told.pop("container", None):
-        told |= {slot: getattr(who, slot) for slot in Identity.__slots__}
+        told |= who._asdict()
     binary = {"digest", "image", "environment", "runtime", "config", "root_xattrs"}
     return {
         name: (value.hex() if name in binary else value.decode()) if isinstance(value, bytes) else str(value)

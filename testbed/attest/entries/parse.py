@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from testbed.attest.entries.identity import find_place
 from testbed.attest.entries.integrity import (
@@ -74,6 +75,7 @@ OPEN_WRITERS, TOMTOU, CHANGED, TAIL, UNSETTLED = 1, 2, 3, 4, 5
 # Routes on which code is always measured late, and those on which it may be, by version.
 _LATE_ROUTES = frozenset({MPROTECT, RUNNING})
 _MAY_BE_LATE = {1: _LATE_ROUTES, 2: _LATE_ROUTES | {MMAP}}
+_NEVER_LATE = frozenset(range(EXECVE, MPROTECT))
 _VIOLATIONS = {1: TOMTOU, 2: UNSETTLED}
 _FILE = struct.Struct("<HHIQ32s")
 _START = struct.Struct("<QIIII")
@@ -81,8 +83,7 @@ _VIOLATION = struct.Struct("<HHIQQ")
 _JOIN = struct.Struct("<QQ")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """``ctr-file``: code that a container got. ``size`` in bytes, ``digest`` SHA-256 of the whole content."""
 
     container: Identity
@@ -120,8 +121,7 @@ class ViolationEntry:
     path: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinEntry:
+class JoinEntry(NamedTuple):
     """``ctr-join``: a task created at ``joined`` came from container ``origin`` (0: the host) into this one."""
 
     container: Identity
@@ -153,14 +153,14 @@ def _file(header: Header, payload: bytes) -> FileEntry:
     flags = header.flags
     if not EXECVE <= route <= RUNNING:
         raise BadEvidence("route", f"{EXECVE} to {RUNNING}", f"{route}")
-    late = _MAY_BE_LATE[header.version] if flags & LATE else frozenset(range(EXECVE, MPROTECT))
+    late = _MAY_BE_LATE[header.version] if flags & LATE else _NEVER_LATE
     if route not in late:
         may = sorted(_MAY_BE_LATE[header.version] - _LATE_ROUTES)
         expected = f"LATE with routes {MPROTECT} and {RUNNING}, {f'perhaps with {may}, ' if may else ''}with no others"
         raise BadEvidence("flags", expected, f"0x{flags:x}, route {route}")
     sha256_only(hash_alg)
     path = text("path", rest, path_len, absent=bool(flags & NO_PATH))
-    return FileEntry(container=header.container, flags=flags, route=route, size=size, digest=digest, path=path)
+    return FileEntry(header.container, flags, route, size, digest, path)
 
 
 def _start(header: Header, payload: bytes) -> StartEntry:
@@ -196,7 +196,7 @@ def _join(header: Header, payload: bytes) -> JoinEntry:
     joined, origin = _JOIN.unpack(body(payload, _JOIN))
     if origin == header.container.seq:
         raise BadEvidence("from", "another container", f"{origin}, itself")
-    return JoinEntry(container=header.container, joined=joined, origin=origin)
+    return JoinEntry(header.container, joined, origin)
 
 
 _PARSERS: Mapping[int, Callable[[Header, bytes], Payload]] = {

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.hashes import DIGESTS
@@ -106,7 +106,22 @@ def _layout(template: bytes) -> _Layout:
 
 
 def _split(data: bytes, names: tuple[str, ...], length: struct.Struct) -> list[bytes]:
-    values, at, whole = [], 0, len(data)
+    values, at, unpack = [], 0, length.unpack_from
+    try:
+        for _ in names:
+            start = at + length.size
+            at = start + unpack(data, at)[0]
+            values.append(data[start:at])
+    except struct.error:
+        _say_why(data, names, length)
+    if at != len(data):  # then a field ends beyond the data, or the last one before
+        _say_why(data, names, length)
+    return values
+
+
+def _say_why(data: bytes, names: tuple[str, ...], length: struct.Struct) -> NoReturn:
+    """Raise what is wrong with template data that are not exactly these fields."""
+    at, whole = 0, len(data)
     for name in names:
         if whole - at < length.size:
             raise BadEvidence(f"field {name}", "4 bytes of length", f"{whole - at} bytes to the end")
@@ -114,11 +129,8 @@ def _split(data: bytes, names: tuple[str, ...], length: struct.Struct) -> list[b
         at += length.size
         if size > whole - at:
             raise BadEvidence(f"field {name}", f"at most {whole - at} bytes", f"{size}")
-        values.append(data[at : at + size])
         at += size
-    if at != whole:
-        raise BadEvidence("template data", f"an end after field {names[-1]}", f"{whole - at} bytes more")
-    return values
+    raise BadEvidence("template data", f"an end after field {names[-1]}", f"{whole - at} bytes more")
 
 
 def _check_sizes(values: Mapping[str, bytes]) -> None:
@@ -147,21 +159,26 @@ def _digest(value: bytes, field: str, *, violation: bool = False) -> tuple[str, 
             raise BadEvidence("digest field", "16 bytes of md5 or 20 of sha1", f"{len(value)}")
         return "ima", bare.decode(), value
     head, _, digest = value.partition(b"\0")
+    kind, algorithm = _kind_and_algorithm(head, field)
+    if len(digest) != (size := DIGESTS[algorithm]) and not (violation and digest == bytes(IMA_DIGEST_SIZE)):
+        raise BadEvidence("digest field", f"{size} bytes of {algorithm}", f"{len(digest)}")
+    return kind, algorithm, digest
+
+
+@lru_cache(maxsize=64)
+def _kind_and_algorithm(head: bytes, field: str) -> tuple[str, str]:
     kind, _, name = head.partition(b":") if field == "d-ngv2" else (b"ima", b"", head)
     if kind not in _DIGEST_TYPES or name[-1:] != b":":
         raise BadEvidence("digest field", "'ALGORITHM:' and a zero byte", ascii(head[:40]))
-    size = _DIGESTS.get(name[:-1])
-    if size is None:
+    if name[:-1] not in _DIGESTS:
         known = ", ".join(sorted(map(bytes.decode, _DIGESTS)))
         raise UnsupportedEvidence("digest field", f"one of {known}", ascii(name[:40]))
-    if len(digest) != size and not (violation and digest == bytes(IMA_DIGEST_SIZE)):
-        raise BadEvidence("digest field", f"{size} bytes of {name[:-1].decode()}", f"{len(digest)}")
-    return kind.decode(), name[:-1].decode(), digest
+    return kind.decode(), name[:-1].decode()
 
 
 def _name(field: bytes, *, terminated: bool) -> bytes:
     name = field.removesuffix(b"\0") if terminated else field
-    if b"\0" in name or len(name) != len(field) - terminated:
+    if len(name) != len(field) - terminated or b"\0" in name:
         expected = "text with one zero byte, at its end" if terminated else "text without a zero byte"
         raise BadEvidence("name field", expected, ascii(field[-80:]))
     return name
