@@ -81,7 +81,12 @@ def digest(name: str, data: bytes) -> bytes:
 
     Raises ``UnsupportedEvidence`` where this Python and its OpenSSL do not have it.
     """
-    if (made := _COMPUTED.get(name)) is None:
+    if (value := computed(name, data)) is None:
         raise UnsupportedEvidence("field d-ng", "a digest that this machine's OpenSSL can compute", name)
-    value: bytes = made(data).digest()
     return value
+
+
+def computed(name: str, data: bytes) -> bytes | None:
+    """Return the same, and ``None`` where this Python and its OpenSSL do not have it."""
+    made = _COMPUTED.get(name)
+    return None if made is None else made(data).digest()

@@ -12,6 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
+from testbed.attest import hashes
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.hashes import DIGESTS
 from testbed.attest.log.ima import IMA_DIGEST_SIZE, TEMPLATES, Entry
@@ -27,6 +28,7 @@ _DIGEST_TYPES = {b"ima", b"verity"}
 # What the kernel puts into `sig`: EVM_IMA_XATTR_DIGSIG, EVM_XATTR_PORTABLE_DIGSIG, IMA_VERITY_DIGSIG. The template's
 # name is in no hash, so this is what keeps an `ima-buf` entry from being passed off as a signed file.
 _SIGNATURES = (3, 5, 6)
+_FIELDS_OF_BUF = len(TEMPLATES[b"ima-buf"])
 
 
 class Fields(NamedTuple):
@@ -90,6 +92,9 @@ def parse_fields(entry: Entry) -> Fields:
         raise BadEvidence("field sig", f"nothing or a signature (first byte one of {_SIGNATURES})", f"{sig[0]}")
     if modsig := others.get("d-modsig"):
         _digest(modsig, "d-ng")
+    if len(names) == _FIELDS_OF_BUF and values[-1] and hashes.computed(algorithm, values[-1]) == digest:
+        expected = "nothing of which the entry's digest is the digest: only ima-buf has that"
+        raise BadEvidence(f"field {names[-1]}", expected, f"{len(values[-1])} such bytes")
     return Fields(algorithm, digest, name, digest_type, sig, buf, others)
 
 
@@ -102,6 +107,10 @@ def _layout(template: bytes) -> _Layout:
     name = next((names.index(field) for field in _NAME_FIELDS if field in names), None)
     if digest is None or name is None or len(set(names)) != len(names):
         raise UnsupportedEvidence("template", "a digest and a name, each field once", ascii(template.decode()))
+    # No hash covers a template's name: under a list of this order, the digest without the signature in an `ima-modsig`
+    # entry would be read as that of the file.
+    if "d-modsig" in names[:digest]:
+        raise UnsupportedEvidence("template", "d-modsig after the digest of the file", ascii(template.decode()))
     return _Layout(names, digest, name, names.index("buf") if "buf" in names else -1)
 
 
