@@ -6,6 +6,7 @@ the log: so other processes take blocks of it, and this one does too while it ha
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import struct
@@ -220,6 +221,9 @@ def _workers(task: Task, begin: int, count: int) -> Iterator[_Workers]:
     with ExitStack() as stack:
         for _ in range(count):
             ours, theirs = context.Pipe(duplex=False)
+            # An answer is larger than a pipe usually is: its sender would wait until this process reads it.
+            with suppress(OSError):
+                fcntl.fcntl(theirs.fileno(), fcntl.F_SETPIPE_SZ, BLOCK)
             process = context.Process(target=_serve, args=(workers, theirs, ours), daemon=True)
             # A signal before the new process has its own handlers would run those of this one.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)

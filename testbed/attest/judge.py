@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
 Narrowed = tuple[tuple[str, ...], Complaint | None]
 
 # What root of the attested machine could log without end; what comes after is counted as a finding, not judged.
-MOST_TREES = MOST_NAMESPACED = 1 << 16
+MOST_TREES = MOST_NAMESPACED = MOST_BUFFERS = 1 << 16
 MOST_PARTS = 1000
 MOST_BOOTS = 1000
 
@@ -37,7 +37,8 @@ class Judge:
     ``found``: the findings about entries. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR,
     ``None`` if in an earlier verification; ``parts``: likewise the parts of the measurer, and where they were seen.
     ``beats``: by PCR. ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each
-    boot aggregate is. ``unjudged``: number of kernel buffers, by PCR.
+    boot aggregate is. ``unjudged``: number of kernel buffers, by PCR. ``stopped``: the byte from which on no entry was
+    judged, because there were too many findings or other things to keep.
     """
 
     policy: Policy | None = None
@@ -50,6 +51,7 @@ class Judge:
     unjudged: Counter[int] = field(default_factory=Counter)
     tolerated: Counter[FindingKind] = field(default_factory=Counter)
     found: Findings = field(default_factory=Findings)
+    stopped: int | None = None
 
     def __post_init__(self) -> None:
         self.roster.policy = self.policy
@@ -74,6 +76,8 @@ class Judge:
     def step(self, entry: Entry) -> None:
         """Judge one entry."""
         if self.found.full:
+            if self.stopped is None:
+                self.stopped = entry.offset
             return
         if entry.violation:
             # No PCR covers its template data, so not even the name is proven.
@@ -129,7 +133,8 @@ class Judge:
         if fields.name.startswith(parse.PREFIX):
             raise UnsupportedEvidence("event", f"one of {b', '.join(parse.KINDS).decode()}", ascii(fields.name))
         if self.policy is None:
-            self.unjudged[entry.pcr] += 1
+            if self._room(entry, self.unjudged.total(), MOST_BUFFERS, "buffers of the kernel that are not judged"):
+                self.unjudged[entry.pcr] += 1
         else:
             self._complain(self.policy.judge_buffer(fields), entry, _said(fields.name, fields.digest))
 

@@ -45,7 +45,7 @@ def rule_findings(log: Log, replay: Replay, judge: Judge) -> tuple[Finding, ...]
     wanted = {rules.path_of(line.name) for line in lines}
     # In the log's order: for a path with very many digests, the first ones are tried.
     known: defaultdict[bytes, dict[bytes, None]] = defaultdict(dict)
-    for entry in take(log_entries(log), replay.reached):
+    for entry in take(log_entries(log, stop=judge.stopped), replay.reached):
         try:
             fields = parse_fields(entry)
         except BadEvidence:

@@ -606,6 +606,11 @@ def test_after_very_many_findings_entries_are_only_replayed(tmp_path: Path, monk
             (judge, "MOST_PARTS"),
             lambda n: b.ima_buf("ctr-measurer", b.ctr_measurer(1, b"%d" % n)),
         ),
+        (
+            "buffers of the kernel that are not judged",
+            (judge, "MOST_BUFFERS"),
+            lambda n: b.ima_buf("kexec-cmdline", b"%d" % n, pcr=10),
+        ),
         ("boot_aggregate entries", (judge, "MOST_BOOTS"), lambda n: b.ima_ng("boot_aggregate", b"%d" % n)),
     ],
 )

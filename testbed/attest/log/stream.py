@@ -26,6 +26,8 @@ _U32 = struct.Struct("<I")
 _CHUNK = 1 << 20
 # Bytes that are split at once: doubled if all of them had one shape, else twice the part that had.
 _SMALLEST, _LARGEST = 1 << 11, 1 << 17
+# Runs of fewer entries are not worth their search; after one, up to so many entries are read one by one.
+_WORTH, _PAUSE = 4, 15
 # How often the middle of a log is searched for an entry's template before giving up.
 _GUESSES = 100
 # A run has no boot aggregate, and no name that begins with a digit, which may be a namespace.
@@ -102,9 +104,15 @@ def read_runs(
     stop = size if stop is None else stop
     if offset < stop:
         file.seek(offset)
-    base, piece, at, window = offset, b"", 0, _SMALLEST
+    base, piece, at, window, pause, singly = offset, b"", 0, _SMALLEST, 0, 0
     while base + at < stop:
-        run = _run(piece, at, min(window, stop - base - at), base, number + 1, form)
+        # Where runs are short or there are none, to look for them costs more than they save.
+        run = None if singly else _run(piece, at, min(window, stop - base - at), base, number + 1, form)
+        if singly:
+            singly -= 1
+        else:
+            pause = 0 if run is not None and len(run.data) >= _WORTH else min(2 * pause + 1, _PAUSE)
+            singly = pause
         if run is not None:
             yield run
             taken = run.end - base - at
@@ -121,7 +129,7 @@ def read_runs(
                 raise BadEvidence(
                     where, f"{size} bytes of log", f"{base + len(piece)}: it was cut while it was read"
                 ) from None
-            base, piece, at = base + at, piece[at:] + more, 0
+            base, piece, at, pause, singly = base + at, piece[at:] + more, 0, 0, 0
             continue
         yield entry
         number, at = entry.number, entry.end - base
@@ -155,7 +163,9 @@ def _run(  # noqa: PLR0917 - called for each run, and by position that is faster
         return None
     # The field `d-ng`: its length, and the algorithm up to a zero byte.
     field = name + name_size + 4
-    shape = _shape(template, piece[field : piece.find(0, field + 4, field + 16) + 1], form)
+    head = piece[field : piece.find(0, field + 4, field + 16) + 1]
+    # By texts, whose hashes Python keeps: those of a dataclass take longer than the search itself.
+    shape = _shape(template, head, form.digest, form.byte_order)
     if shape is None:
         return None
     found = shape.several.match(piece, at, at + size)
@@ -185,13 +195,13 @@ def _regular(columns: list[tuple[bytes, ...]], around: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _shape(template: bytes, field: bytes, form: LogFormat) -> _Shape | None:
+def _shape(template: bytes, field: bytes, log_digest: str, byte_order: str) -> _Shape | None:
     """Return the shape of entries whose digest field begins so; ``None`` if such entries are in no run."""
     digest = _DIGESTS.get(field[4:])
-    if digest is None or form.byte_order != "little" or field[:4] != _U32.pack(len(field) - 4 + digest):
+    if digest is None or byte_order != "little" or field[:4] != _U32.pack(len(field) - 4 + digest):
         return None
     around = len(field) + digest + 4 + len(_ENDS[template])
-    end, size = re.escape(_ENDS[template]), BANKS[form.digest]
+    end, size = re.escape(_ENDS[template]), BANKS[log_digest]
     mark, field = re.escape(_U32.pack(len(template)) + template), re.escape(field)
 
     def entry(group: bytes) -> bytes:
