@@ -1,0 +1,1 @@
+"""An IMA log decoded for people: the report, `testbed log`, the notebooks."""
