@@ -98,7 +98,7 @@ pinned() {
 lock() {
   local compile=(uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --generate-hashes
     --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "setup/setup.sh lock")
-  "${compile[@]}" --upgrade --extra notebooks --extra dev -o setup/requirements.lock pyproject.toml
+  "${compile[@]}" --upgrade --extra notebooks --extra docs --extra dev -o setup/requirements.lock pyproject.toml
   "${compile[@]}" --upgrade -o setup/build.lock - <<<"setuptools>=77"
 }
 
