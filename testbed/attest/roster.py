@@ -186,9 +186,12 @@ class Roster:
             place, runtime_id = find_place(known.container.cgroup_path), known.container.runtime_id
             if place is None or runtime_id is None:
                 continue
-            if self.policy.key_of(known.container, before=known.before) != runtime_id:
-                why = f"no engine uses the cgroup path {place.above or '/'!a}, and `cgroups` does not list it"
-                yield f"container {known.container.seq}: id {runtime_id} ignored: {why}"
+            if self.policy.key_of(known.container, before=known.before) == runtime_id:
+                continue
+            why = f"no engine uses the cgroup path {place.above or '/'!a}, and `cgroups` does not list it"
+            if known.before and self.policy.key_of(known.container) == runtime_id:
+                why = "it started before the measurer, so its id counts only directly below a path in `cgroups`"
+            yield f"container {known.container.seq}: id {runtime_id} ignored: {why}"
 
     def _first(self, pcr: int, payload: parse.OfContainer) -> JudgedContainer:
         """Return the container whose first entry this is."""

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.attest.entries.mounts import OTHER_ROOT
-from testbed.attest.entries.parse import LaunchEntry, MountsEntry, ProgramEntry, parse_payload
+from testbed.attest.entries.parse import BEFORE, LaunchEntry, MountsEntry, ProgramEntry, StartEntry, parse_payload
 from testbed.attest.finding import Container, FindingKind
 from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import read_entries
@@ -26,6 +26,7 @@ from testbed.attest.policy import file as policy_file
 from testbed.attest.policy import keys as policy_keys
 from testbed.attest.policy.paths import escape_path, unescape_path
 from testbed.attest.policy.reference import Policy, load_policy, parse_policy
+from testbed.attest.roster import Roster
 from testbed.errors import SpecError
 
 EXAMPLE = b.GOLDEN / "policy" / "every-key.json"
@@ -425,6 +426,26 @@ def test_an_id_is_believed_where_its_engine_puts_it() -> None:
     # Nobody saw who started it: only where no container can make cgroups.
     ran = container(b.CONTAINER, "/other/{}")
     assert policy.key_of(ran, before=True) == "*"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "flags", "why"),
+    [
+        ("/other.slice/libpod-{}.scope", 0, "no engine uses the cgroup path '/other.slice'"),
+        ("/other/{}", BEFORE, "it started before the measurer"),
+        ("/other/{}", 0, ""),
+    ],
+)
+def test_a_note_says_why_an_id_is_ignored(cgroup: str, flags: int, why: str) -> None:
+    policy = parse(images={"a": {}}, containers={b.CONTAINER: ["a"]})
+    roster = Roster(policy=policy)
+    payload = b.ctr_start(cgroup.format(b.CONTAINER).encode(), flags=flags)
+    started = parse_payload(b"ctr-start", payload)
+    assert isinstance(started, StartEntry)
+    assert not list(roster.count(11, started))
+    notes = list(roster.doubted({11}))
+    assert len(notes) == bool(why)
+    assert all(f"id {b.CONTAINER} ignored: {why}" in note for note in notes)
 
 
 def test_many_good_digests_are_not_all_said() -> None:
