@@ -39,9 +39,17 @@ def one_by_one(log: bytes) -> tuple[list[Entry], str]:
     return found, ""
 
 
+def in_buf(path: str, content: bytes, pcr: int = 10) -> bytes:
+    """A file under a rule with `template=ima-buf`, whose buffer is empty."""
+    data = b.digest_field(hashlib.sha256(content).digest()) + b.field(path.encode() + b"\0") + b.field(b"")
+    return b.entry(pcr, b"ima-buf", data)
+
+
+MAKERS = {b"ima-ng": b.ima_ng, b"ima-sig": b.ima_sig, b"ima-buf": in_buf}
+
+
 def plain(count: int, template: bytes = b"ima-ng") -> list[bytes]:
-    make = b.ima_sig if template == b"ima-sig" else b.ima_ng
-    return [make(f"/usr/bin/{n}", b"%d" % n, pcr=10 + n % 2) for n in range(count)]
+    return [MAKERS[template](f"/usr/bin/{n}", b"%d" % n, pcr=10 + n % 2) for n in range(count)]
 
 
 SPECIAL = [
@@ -50,6 +58,9 @@ SPECIAL = [
     b.ima_ng("boot_aggregate_late", b""),
     b.ima_old("/bin/old", b""),
     b.ima_buf("ctr-start", b.ctr_start(b.libpod())),
+    in_buf("ctr-start", b""),
+    in_buf("4026532900", b""),
+    b.ima_ng("ctr-file", b""),
     b.ima_sig("/bin/signed", b"", b"\x03" + bytes(30)),
     b.ima_sig("/bin/signed", b"", bytes(4)),
     b.entry(11, b"dep", b"?"),
@@ -76,7 +87,7 @@ SPECIAL = [
 ]
 
 
-@given(st.lists(st.sampled_from([*plain(20), *plain(5, b"ima-sig"), *SPECIAL]), max_size=60), st.integers(0, 2**32))
+@given(st.lists(st.sampled_from([*plain(20), *plain(5, b"ima-sig"), *plain(5, b"ima-buf"), *SPECIAL]), max_size=60), st.integers(0, 2**32))
 def test_runs_are_the_same_entries(parts: list[bytes], seed: int) -> None:
     log = bytearray(b"".join(parts))
     assert streamed(bytes(log)) == one_by_one(bytes(log))
@@ -96,7 +107,7 @@ def test_hostile_bytes_behind_a_run(tail: bytes, marks: int) -> None:
     assert streamed(log) == one_by_one(log)
 
 
-@pytest.mark.parametrize("template", [b"ima-ng", b"ima-sig"])
+@pytest.mark.parametrize("template", MAKERS)
 def test_ordinary_entries_come_in_runs(template: bytes) -> None:
     log = b"".join(plain(5000, template))
     items = list(read_runs(io.BytesIO(log), len(log)))

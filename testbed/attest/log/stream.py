@@ -19,8 +19,8 @@ from testbed.attest.hashes import BANKS, DIGESTS
 from testbed.attest.log.ima import BOOT_AGGREGATES, USUAL, Cut, Entry, LogFormat, entry_at
 
 # Templates whose entries are split in runs, and what their template data end with beside `d-ng|n-ng`: nothing, or
-# the field of a signature that is not there.
-_ENDS = {b"ima-ng": b"", b"ima-sig": bytes(4)}
+# the field of a signature or a buffer that is not there.
+_ENDS = {b"ima-ng": b"", b"ima-sig": bytes(4), b"ima-buf": bytes(4)}
 _DIGESTS = {f"{name}:\0".encode(): size for name, size in DIGESTS.items()}
 _U32 = struct.Struct("<I")
 _CHUNK = 1 << 20
@@ -30,8 +30,8 @@ _SMALLEST, _LARGEST = 1 << 11, 1 << 17
 _WORTH, _PAUSE = 4, 15
 # How often the middle of a log is searched for an entry's template before giving up.
 _GUESSES = 100
-# A run has no boot aggregate, and no name that begins with a digit, which may be a namespace.
-_NAME = rb"(?!(?:%s)\0)[^\x000-9][^\0]*+\0" % b"|".join(map(re.escape, BOOT_AGGREGATES))
+# A run has no boot aggregate, no name that begins with a digit, which may be a namespace, and none of the measurer's.
+_NAME = rb"(?!(?:%s)\0|ctr-)[^\x000-9][^\0]*+\0" % b"|".join(map(re.escape, BOOT_AGGREGATES))
 
 
 class LogSource(Protocol):
@@ -45,8 +45,8 @@ class LogSource(Protocol):
 class Run(NamedTuple):
     """Successive ordinary entries of one template and one digest algorithm, in columns.
 
-    Ordinary: a measured file with a digest of the right size, a name that is no namespace's, and no signature; no
-    violation and no ``boot_aggregate``. Only whether the template digests fit is not known.
+    Ordinary: a measured file with a digest of the right size, a name that is no namespace's, and no signature or
+    buffer; no violation and no ``boot_aggregate``. Only whether the template digests fit is not known.
 
     ``number`` and ``offset`` are those of the first; ``end`` is where the last ends. ``pcrs``: the PCR of each entry,
     one byte each. ``shown``: the template digests as logged. ``data``: template data. ``form``: how the log is written.
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
     @property
     def fields(self) -> tuple[bytes, ...]:
-        """The template data without the field of an absent signature: `d-ng|n-ng`."""
+        """The template data without the field of an absent signature or buffer: `d-ng|n-ng`."""
         end = len(_ENDS[self.template])
         return tuple([data[:-end] for data in self.data]) if end else self.data
 
