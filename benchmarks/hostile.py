@@ -42,7 +42,9 @@ LOGS = {
         summary="lines with a namespace", entry=lambda number: b.ima_ng(f"4026532981:/x{number}", b"")
     ),
     "containers": Hostile(summary="containers", entry=_started),
-    "buffers": Hostile(summary="files with the template of a buffer", entry=lambda number: b.ima_buf(f"x{number}", b"", pcr=10)),
+    "buffers": Hostile(
+        summary="files with the template of a buffer", entry=lambda number: b.ima_buf(f"x{number}", b"", pcr=10)
+    ),
     "images": Hostile(
         summary="digests of images",
         entry=lambda number: b.ima_buf("ctr-image", b.ctr_image(hashlib.sha256(b"%d" % number).digest())),

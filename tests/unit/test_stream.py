@@ -87,7 +87,10 @@ SPECIAL = [
 ]
 
 
-@given(st.lists(st.sampled_from([*plain(20), *plain(5, b"ima-sig"), *plain(5, b"ima-buf"), *SPECIAL]), max_size=60), st.integers(0, 2**32))
+@given(
+    st.lists(st.sampled_from([*plain(20), *plain(5, b"ima-sig"), *plain(5, b"ima-buf"), *SPECIAL]), max_size=60),
+    st.integers(0, 2**32),
+)
 def test_runs_are_the_same_entries(parts: list[bytes], seed: int) -> None:
     log = bytearray(b"".join(parts))
     assert streamed(bytes(log)) == one_by_one(bytes(log))
