@@ -16,6 +16,8 @@ from testbed import cli, shell
 from testbed.errors import HostError, SpecError
 from testbed.lab import campaign, places, probe
 from testbed.lab.build import cache, debian
+
+pytest.importorskip("libvirt")
 from testbed.lab.machines import hypervisor, reap
 
 ROOT = Path(__file__).parents[2]

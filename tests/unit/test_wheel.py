@@ -33,7 +33,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (place / "source").mkdir(exist_ok=True)
             shutil.copyfile(source, place / "source" / name)
     pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
-    offline = os.environ | {"PIP_NO_INDEX": "1"}
+    # A pip.conf or PIP_* of the user may send packages elsewhere, and nothing here comes from an index.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    offline = own | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
     build = (*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", place, place / "source")
     done = subprocess.run(build, capture_output=True, text=True, check=False, env=offline)
     assert done.returncode == 0, done.stderr
