@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +11,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from testbed.attest.mutate.engine.forge import stated_key, stated_nonce
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS
 from testbed.errors import SpecError
 
-_KEYS = ("ak.pub", "ak.pem")
-_JSON_MAX = 1 << 20
 _NOTHING = "nothing"
 
 BUNDLE = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -41,27 +39,15 @@ def usage(work: Callable[[], Any]) -> Any:
 
 
 def key_of(bundle: Path, given: Path | None) -> bytes:
-    if given is not None:
-        return given.read_bytes()
-    for name in _KEYS:
-        if (bundle / name).is_file():
-            return (bundle / name).read_bytes()
-    raise SpecError(f"{bundle}: expected the attestation key as {' or '.join(_KEYS)}, got neither", "give --ak")
+    return stated_key(bundle) if given is None else given.read_bytes()
 
 
 def nonce_of(bundle: Path, given: str | None) -> bytes:
-    """Return the nonce. The bundle's own claim is good enough to attack the bundle, never to trust it."""
+    """Return the nonce; say so if it is the bundle's own claim."""
     if given is not None:
         return parse_nonce(given)
-    try:
-        with (bundle / "bundle.json").open("rb") as file:
-            claimed = json.loads(file.read(_JSON_MAX))["nonce"]
-        nonce = parse_nonce(claimed)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SpecError(
-            f"{bundle}: expected a nonce in bundle.json, got none that can be read", "give --nonce"
-        ) from error
-    click.echo(f"note: nonce {claimed} is the bundle's own claim; a verifier never trusts it", err=True)
+    nonce = stated_nonce(bundle)
+    click.echo(f"note: nonce {nonce.hex()} is the bundle's own claim; a verifier never trusts it", err=True)
     return nonce
 
 

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from testbed.attest.image.archive import OpenImage, is_image_directory, open_image
-from testbed.attest.image.content import unreadable
+from testbed.attest.image.digested import Digested, measure
 from testbed.attest.image.platform import DEFAULT, Platform
-from testbed.attest.image.tree import VERSION, Opener, Tree, measure_tree, read_directory
+from testbed.attest.image.tree import VERSION, Tree
 from testbed.attest.policy.paths import escape_path
 from testbed.commands._images import DRIVER, IMAGE_PATH, PLATFORM
-from testbed.errors import BuildError, EvidenceError, SpecError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Digested:
-    """Trees of one image by storage driver (``""`` for a directory that holds a tree), the one that counts first."""
-
-    path: Path
-    trees: Mapping[str, Tree]
-    platform: str = ""
-    several: bool = False
-    notes: Sequence[str] = field(default=())
 
 
 @click.command("image-digest")
@@ -59,46 +44,6 @@ def command(
         return
     for one in digested:
         _print(one, nodes=nodes)
-
-
-def measure(
-    path: Path, *, as_tree: bool = False, platform: Platform | None = None, driver: str | None = None
-) -> Digested:
-    """Digest an image. Raises ``SpecError`` if it is not one, ``HostError`` if this machine cannot read it."""
-    with _errors(path):
-        if path.is_dir() and (as_tree or not is_image_directory(path)):
-            return Digested(path=path, trees={"": measure_tree(read_directory(path))})
-        if as_tree:
-            raise SpecError(f"{path}: --tree expects a directory, got a file", "leave out --tree for an archive")
-        with open_image(path, platform=platform, driver=driver) as image:
-            return Digested(
-                path=path,
-                trees=_trees(image, only=driver),
-                platform=image.platform,
-                several=image.several,
-                notes=image.notes,
-            )
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BuildError as error:
-        raise SpecError(error.message, error.hint) from error
-    except EvidenceError as error:
-        raise SpecError(f"{path}: the image cannot be read: {error.message}", error.hint) from error
-    except OSError as error:
-        raise unreadable(f"{path}: the image cannot be read: {error.filename or path}", error) from error
-
-
-def _trees(image: OpenImage, only: str | None) -> dict[str, Tree]:
-    """Return the trees that differ, by driver; ``only``: the one driver that was asked for."""
-    known: dict[Opener, tuple[bytes, int]] = {}
-    trees = {image.driver: measure_tree(image.nodes, known)}
-    trees |= {driver: measure_tree(nodes, known) for driver, nodes in (() if only else image.other_trees())}
-    first = trees[image.driver].digest
-    return {driver: tree for driver, tree in trees.items() if driver == image.driver or tree.digest != first}
 
 
 def _print(one: Digested, *, nodes: bool) -> None:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from testbed import files
+from testbed.attest.mutate.engine.forge import key_name, write_forged
 from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest
-from testbed.attest.mutate.engine.trial import beside, read_honest, saved_state, write_files
+from testbed.attest.mutate.engine.trial import read_honest
 from testbed.attest.mutate.registry import ATTACKS, find
-from testbed.attest.saved.state import save_state
 from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
-from testbed.errors import SpecError
 
 
 @click.command("mutate")
@@ -44,17 +42,8 @@ def command(
 
 
 def _apply(attack: EvidenceAttack, honest: Honest, output: Path) -> list[str]:
-    """Write the forged evidence, and the files to judge it with, into a new directory."""
-    if reason := attack.applies(honest):
-        raise SpecError(f"{attack.name}: cannot be made from this bundle: {reason}", "--list shows which can")
-    forged = attack.forge(honest)
-    with files.naming(output), beside(output) as new:
-        write_files(forged, new)
-        (new / _key_name(forged)).write_bytes(forged.ak)
-        if forged.policy is not None:
-            (new / "policy.json").write_bytes(forged.policy)
-        if forged.since is not None:
-            save_state(new / "state.json", saved_state(forged.since, new.with_name("first")))
+    """Write the forged evidence into a new directory; return what a user must know of it."""
+    forged = write_forged(attack, honest, output)
     said = "the verifier rejects its own argument (exit 2)" if attack.expect == {REFUSED} else kinds(attack.expect)
     return [
         f"{attack.name} ({attack.catalogue}): {attack.summary}",
@@ -63,13 +52,9 @@ def _apply(attack: EvidenceAttack, honest: Honest, output: Path) -> list[str]:
     ]
 
 
-def _key_name(forged: Forged) -> str:
-    return "ak.pem" if forged.ak.startswith(b"-----BEGIN") else "ak.pub"
-
-
 def command_line(forged: Forged, directory: Path) -> list[str]:
     """Return the `testbed verify` command that judges the evidence in ``directory``."""
-    argv = ["testbed", "verify", f"{directory}", "--ak", f"{directory / _key_name(forged)}"]
+    argv = ["testbed", "verify", f"{directory}", "--ak", f"{directory / key_name(forged)}"]
     argv += ["--nonce", forged.nonce.hex(), "--pcrs", forged.pcrs]
     if forged.ak_parent is not None:
         argv += ["--ak-parent", forged.ak_parent.hex()]

@@ -36,8 +36,8 @@ from test_tree import parse
 from test_truth import archive, layer
 
 from testbed import cli, shell
+from testbed.attest.image import digested
 from testbed.attest.image.tree import measure_tree, tree_digest
-from testbed.commands import image_digest
 from testbed.errors import EvidenceError
 
 VECTORS = {name: fields for name, fields in b.page_vectors().items() if name.startswith("tree: ")}
@@ -441,7 +441,7 @@ def test_a_directory_on_two_file_systems_is_a_wrong_argument(tmp_path: Path, mon
     def refuse(_: Path) -> None:
         raise EvidenceError("x is on another file system", "unmount it")
 
-    monkeypatch.setattr(image_digest, "read_directory", refuse)
+    monkeypatch.setattr(digested, "read_directory", refuse)
     done = call(tmp_path)
     assert done.exit_code == 2
     assert f"{tmp_path}: the image cannot be read" in done.stderr
@@ -454,7 +454,7 @@ def test_a_directory_that_the_user_may_not_read_is_the_hosts_trouble(
     def refuse(_: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/shadow")
 
-    monkeypatch.setattr(image_digest, "read_directory", refuse)
+    monkeypatch.setattr(digested, "read_directory", refuse)
     done = call(tmp_path)
     assert done.exit_code == 3
     assert f"{tmp_path}/shadow: cannot be read on this machine: Permission denied" in done.stderr

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from test_ascii import as_text
 
 from testbed.attest.log import content
+from testbed.attest.log import semantics as reading
 from testbed.attest.log.pasted import UNDOS
 from testbed.cli import main
 from testbed.commands import semantics as semantics_command
@@ -198,8 +199,8 @@ def test_a_binary_log_without_one_entry_is_malformed(tmp_path: Path) -> None:
 def test_files_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(bytes(100))
-    monkeypatch.setattr(semantics_command, "_LOG_MAX", 99)
-    monkeypatch.setattr(semantics_command, "_LINES_MAX", 9)
+    monkeypatch.setattr(reading, "_LOG_MAX", 99)
+    monkeypatch.setattr(reading, "_LINES_MAX", 9)
     (tmp_path / "many").write_bytes(b"\n" * 10)
     for name in ("fifo", "large", "many", "", "absent"):
         done = run(tmp_path / name)
@@ -220,7 +221,7 @@ def test_a_file_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_damage_alone_is_something_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first damaged lines are repaired; the work for a text of nothing else has a bound."""
-    monkeypatch.setattr(semantics_command, "_REPAIRS", 1)
+    monkeypatch.setattr(reading, "_REPAIRS", 1)
     good = next(line for line in SLIDES[1].read_text().splitlines() if line.endswith("/usr/bin/id"))
     (tmp_path / "log").write_text(f"{good[:-1]}\n" * 2)
     assert run(tmp_path / "log").exit_code == 1

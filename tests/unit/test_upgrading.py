@@ -30,6 +30,7 @@ from testbed.attest.entries.parse import parse_payload
 from testbed.attest.entries.payload import KINDS, parse_header
 from testbed.attest.finding import UnsupportedEvidence
 from testbed.attest.image.tree import DIRECTORY, Node, measure_tree
+from testbed.attest.log.semantics import read_semantics
 from testbed.attest.policy.keys import Document
 from testbed.attest.policy.make import as_json as policy_as_json
 from testbed.attest.policy.reference import load_policy
@@ -39,8 +40,7 @@ from testbed.commands import claim
 from testbed.commands.audit import command as audit_command
 from testbed.commands.bench import command as bench
 from testbed.commands.bench import measurer as bench_measurer
-from testbed.commands.image_digest import measure
-from testbed.commands.semantics import command as semantics
+from testbed.commands.image_digest import command as image_digest
 from testbed.lab.attestation import collect
 from testbed.lab.campaign import conduct
 from testbed.lab.machines.save import Saved
@@ -77,12 +77,12 @@ HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (Saved, ("saved.json",)),
     (Verdict, (VERDICT,)),
     (audit_command.callback, (AUDIT,)),
-    (semantics.callback, (SEMANTICS,)),
+    (read_semantics, (SEMANTICS,)),
     (doctor_json, (DOCTOR,)),
-    (measure, (IMAGE_DIGEST,)),
+    (image_digest.callback, (IMAGE_DIGEST,)),
     (bench.callback, (BENCH_MEASURER, BENCH_LOG)),
     (bench_measurer.callback, (BENCH_MEASURER, BENCH_LOG)),
-    (claim.truth_of, (CLAIM,)),
+    (claim.command.callback, (CLAIM,)),
 )
 
 

@@ -1,0 +1,61 @@
+"""What a measurer must log when a workload runs, from the workload's image alone: ground truth, and the claim on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from testbed.attest.image import ground_truth
+from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Measurer, Ran
+from testbed.workloads import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """One start of a workload under a measurer. A container is named by its role's number: ``container-0``.
+
+    ``truth``: each file whose code runs, by which route, and each launch. ``claimed``: what must be in the log.
+    """
+
+    truth: tuple[Ran, ...]
+    claimed: frozenset[Claimed]
+
+    def truth_rows(self) -> list[dict[str, Any]]:
+        """Return ``truth`` as rows for a table, in a fixed order."""
+        return sorted(map(_row, self.truth), key=_order)
+
+    def claimed_rows(self) -> list[dict[str, Any]]:
+        """Return ``claimed`` as rows for a table, in a fixed order."""
+        return sorted(map(asdict, self.claimed), key=_order)
+
+
+def claims(measurer: Measurer, workload: Workload, archive: Path) -> Claims:
+    """Compute what runs in one start of a workload, and what a measurer promises to log of it.
+
+    Raises ``BuildError`` if the archive cannot be read or does not have an executed file.
+    """
+    truth = tuple(_truth(workload, archive, launches=measurer.mode in LAUNCHING))
+    return Claims(truth=truth, claimed=measurer.claim(truth))
+
+
+def _truth(workload: Workload, archive: Path, *, launches: bool) -> Iterator[Ran]:
+    tree = ground_truth.image_tree(archive) if launches else ""
+    for number, role in enumerate(workload.roles):
+        name = f"container-{number}"
+        yield from ground_truth.executed(archive, name, role.executes)
+        if launches:
+            yield Launched(container=name, image=tree, argv=ground_truth.arguments(archive, role.argv))
+
+
+def _row(fact: Ran) -> dict[str, Any]:
+    if isinstance(fact, Executed):
+        row = {"route": str(fact.route), "path": str(fact.path), "digest": fact.digest, "size": fact.size}
+        return {"container": fact.container} | row
+    return {"container": fact.container, "route": "launch", "path": " ".join(fact.argv or ()), "digest": fact.image}
+
+
+def _order(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    # Containers first, then the image, which belongs to none.
+    return str(row["container"]), str(row.get("route", row.get("what"))), row["path"], row["digest"]
