@@ -112,5 +112,7 @@ def _keep_evidence(source: Path, record: Record, target: Path) -> None:
     bundle, ak = record.evidence.bundle, record.evidence.ak
     assert bundle, "only runs with a bundle are chosen"
     shutil.copytree(source / bundle, target / bundle)
-    if ak:
-        shutil.copyfile(source / ak, target / ak)
+    # The log of a measurer that has its own is evidence too, though no PCR vouches for it.
+    for name in (ak, record.evidence.measurer_log):
+        if name:
+            shutil.copyfile(source / name, target / name)

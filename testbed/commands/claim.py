@@ -19,7 +19,6 @@ from testbed.lab.build.image import cached_container_image
 from testbed.lab.build.recipes import load_containers
 from testbed.workloads import Workload
 
-SCHEMA = 1
 _DIGEST = 16
 _PLAIN = 160
 
@@ -45,8 +44,7 @@ def command(*, measurer: str, workload: str, image: Path | None, as_json: bool) 
     said = claims(chosen, program, image or _built(program))
     truth, claimed = said.truth_rows(), said.claimed_rows()
     if as_json:
-        document = {"schema": SCHEMA, "measurer": measurer, "workload": workload, "truth": truth, "claim": claimed}
-        click.echo(json.dumps(document, indent=1))
+        click.echo(json.dumps(said.as_json(measurer, workload), indent=1))
         return
     console = Console(soft_wrap=True, highlight=False, width=None if Console().is_terminal else _PLAIN)
     console.print(f"ground truth of {workload}: {len(truth)} facts", markup=False)

@@ -34,6 +34,8 @@ MAY_SEE: dict[str, tuple[str, ...]] = {
     "attest": BELOW_DESK,
     "analysis": (*BELOW_DESK, "attest"),
     "lab": (*BELOW_DESK, "attest"),
+    "api": (*BELOW_DESK, "attest", "analysis"),  # beside the commands, and without the lab: it needs no machine
+    "": ("api",),  # its names, imported when they are used
     "commands": (*BELOW_DESK, "attest", "analysis", "lab"),  # the one place that sees both lab and desk
     "cli": ("errors", "streams"),  # it finds commands by the names of their files
 }

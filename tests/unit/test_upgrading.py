@@ -29,6 +29,7 @@ from testbed.attest.bundle import read_bundle
 from testbed.attest.entries.parse import parse_payload
 from testbed.attest.entries.payload import KINDS, parse_header
 from testbed.attest.finding import UnsupportedEvidence
+from testbed.attest.image.claims import parse_claims
 from testbed.attest.image.tree import DIRECTORY, Node, measure_tree
 from testbed.attest.log.semantics import read_semantics
 from testbed.attest.policy.keys import Document
@@ -36,7 +37,6 @@ from testbed.attest.policy.make import as_json as policy_as_json
 from testbed.attest.policy.reference import load_policy
 from testbed.attest.saved.state import load_state
 from testbed.attest.verdict import Verdict
-from testbed.commands import claim
 from testbed.commands.audit import command as audit_command
 from testbed.commands.bench import command as bench
 from testbed.commands.bench import measurer as bench_measurer
@@ -82,7 +82,7 @@ HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (image_digest.callback, (IMAGE_DIGEST,)),
     (bench.callback, (BENCH_MEASURER, BENCH_LOG)),
     (bench_measurer.callback, (BENCH_MEASURER, BENCH_LOG)),
-    (claim.command.callback, (CLAIM,)),
+    (parse_claims, (CLAIM,)),
 )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from testbed.attest.image import ground_truth
-from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Measurer, Ran
+from testbed.errors import SpecError
+from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Measurer, Ran, Route, What
 from testbed.workloads import Workload
+
+SCHEMA = 1
+_HINT = "run `testbed claim MEASURER WORKLOAD --json` again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,11 @@ class Claims:
         """Return ``truth`` as rows for a table, in a fixed order."""
         return sorted(map(_row, self.truth), key=_order)
 
+    def as_json(self, measurer: str, workload: str) -> dict[str, Any]:
+        """Return the JSON object of ``testbed claim --json``, schema 1."""
+        rows = {"truth": self.truth_rows(), "claim": self.claimed_rows()}
+        return {"schema": SCHEMA, "measurer": measurer, "workload": workload} | rows
+
     def claimed_rows(self) -> list[dict[str, Any]]:
         """Return ``claimed`` as rows for a table, in a fixed order."""
         return sorted(map(asdict, self.claimed), key=_order)
@@ -38,6 +48,31 @@ def claims(measurer: Measurer, workload: Workload, archive: Path) -> Claims:
     """
     truth = tuple(_truth(workload, archive, launches=measurer.mode in LAUNCHING))
     return Claims(truth=truth, claimed=measurer.claim(truth))
+
+
+def parse_claims(data: bytes, where: str) -> Claims:
+    """Read what ``testbed claim --json`` printed; ``where`` names it in errors. Raises ``SpecError``.
+
+    The arguments of a launch are not read back: they were printed as one text.
+    """
+    try:
+        raw = json.loads(data)
+        if raw["schema"] != SCHEMA:
+            raise SpecError(
+                f"{where}: expected schema {SCHEMA}, got {raw['schema']!r}", "use the version that wrote it"
+            )
+        truth = tuple(_fact(row) for row in raw["truth"])
+        claimed = frozenset(Claimed(**row | {"what": What(row["what"])}) for row in raw["claim"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SpecError(f"{where}: expected the output of `testbed claim --json`, got: {error!r}", _HINT) from error
+    return Claims(truth=truth, claimed=claimed)
+
+
+def _fact(row: dict[str, Any]) -> Ran:
+    if row["route"] == "launch":
+        return Launched(container=row["container"], image=row["digest"])
+    route, path = Route(row["route"]), PurePosixPath(row["path"])
+    return Executed(container=row["container"], path=path, digest=row["digest"], size=row["size"], route=route)
 
 
 def _truth(workload: Workload, archive: Path, *, launches: bool) -> Iterator[Ran]:

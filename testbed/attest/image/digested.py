@@ -24,6 +24,11 @@ class Digested:
     several: bool = False
     notes: Sequence[str] = field(default=())
 
+    @property
+    def digest(self) -> str:
+        """The digest of the tree that counts, hex."""
+        return next(iter(self.trees.values())).digest.hex()
+
 
 def measure(
     path: Path, *, as_tree: bool = False, platform: Platform | None = None, driver: str | None = None
