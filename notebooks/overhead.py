@@ -13,99 +13,105 @@
 # %% [markdown]
 # # What measuring containers costs
 #
-# From a campaign's directory to every figure, in a few lines a cell. Nothing is computed here: every number comes from
-# `testbed.analysis`, as in `report.md`. The default is the small reference campaign of the repository; name another:
+# From a campaign's directory to every figure, in a few lines a cell. Every number comes from `import testbed`
+# ([docs/api.md](../docs/api.md)), and `report.md` of the campaign has the same ones.
 #
-#     TESTBED_RESULTS=results/overhead-icount-... jupyter lab notebooks/overhead.ipynb
+# The default is the reference data of the repository. `make jupyter` opens the newest campaign instead. For another
+# one, set `TESTBED_RESULTS=results/NAME`.
 
 # %%
-import os
-from pathlib import Path
-
-import pandas as pd
-from matplotlib import style
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-
 import testbed
-from testbed.analysis.figures.canvas import STYLE
-from testbed.analysis.report import draw, overhead
-from testbed.analysis.tables import tables
-from testbed.rundir import Campaign, load
 
-# %%
-style.use(STYLE)
-set_matplotlib_formats("png")
-root = Path(testbed.__file__).parents[1]
-campaign = Campaign(path=root / Path(os.environ.get("TESTBED_RESULTS", "results/reference")).expanduser())
-known = tables.read(load(campaign))
-known.plan.campaign, str(known.plan.tier), len(known.plan.cells), len(known.plan.blocks)
+testbed.use_style()
+campaign = testbed.load()
+campaign
 
 # %% [markdown]
-# ## One row per sample
+# ## One row for each sample
 #
-# `oracle` is `ok` if the run's evidence was as expected. A number counts only then.
+# A *block* is one boot, and each cell runs once in it. `oracle` is `ok` if the log of that run had exactly the
+# entries that it must have. Only then its numbers count.
 
 # %%
-known.rows[["workload", "measurer", "block", "metric", "value", "operations", "oracle"]].head()
+campaign.rows[["workload", "measurer", "block", "metric", "value", "unit", "operations", "oracle"]].head()
 
 # %% [markdown]
 # ## Overhead by workload
 #
-# The estimate with its 95 % interval, the noise (A/A: the baseline against itself), the verdict.
+# A ratio of 1.05 means 5 % more than without measurement. `low` and `high` are its 95 % interval, and `floor_low` and
+# `floor_high` are the interval of the baseline against itself (A/A). That is the noise of the experiment: an effect
+# within it cannot be seen.
 
 # %%
 columns = ["workload", "treatment", "ratio", "low", "high", "n", "verdict", "floor_low", "floor_high"]
-known.ladder.reindex(columns=columns)
+table = testbed.overhead(campaign)
+table[columns].round(4)
 
 # %%
-draw.overhead(known)
+testbed.figure(campaign, "overhead")
+
+# %% [markdown]
+# One number for each measurer is the geometric mean over the workloads. It says how the measurers compare. It does
+# not say what *your* workload pays, because the workloads differ more than the measurers do.
 
 # %%
-known.overall
+campaign.tables.overall.round(4)
+
+# %% [markdown]
+# ## What one operation pays
+#
+# A percentage of a short run and of a long one mean different things. So here is the absolute cost of one operation:
+# a start, a request, a compiled file. On the tier `icount` the unit is guest instructions, not time.
+
+# %%
+table.pivot_table(index="workload", columns="treatment", values="cost", sort=False).map("{:,.0f}".format)
 
 # %% [markdown]
 # ## Where the added instructions go
 
 # %%
-known.parts.pivot_table(index="workload", columns="part", values="share").round(4)
+campaign.tables.parts.pivot_table(index="workload", columns="part", values="share").round(3)
 
 # %%
-draw.stack(known)
+testbed.figure(campaign, "ladder-stack")
 
 # %% [markdown]
-# ## What an event costs, and a test on workloads that were not fitted
+# ## What one event costs
+#
+# The counted events (bytes, files, launches...) explain what each step of the ladder adds. The model is fitted on one
+# half of the workloads and predicts the other half. The figure shows how well it does.
 
 # %%
-prices = [
-    {"step": fit.step.name, "event": name, "price": price.center, "interval": price.interval, "unit": fit.unit}
-    for fit in known.fits
-    for name, price in fit.prices.items()
-]
-pd.DataFrame(prices)
+testbed.prices(campaign).drop(columns=["kernel", "n"])
 
 # %%
-known.predictions.drop(columns=["kernel", "runtime", "fitted_on"])
-
-# %%
-draw.model(known)
+testbed.figure(campaign, "cost-model")
 
 # %% [markdown]
 # ## Starts of containers, and curves
+#
+# The first start after a boot hashes every file. Later starts find most files known. A curve appears here if the
+# campaign varies a number, as `experiments/scaling.toml` does.
 
 # %%
-draw.starts(known)
+testbed.figure(campaign, "starts")
 
 # %%
-draw.scaling(known)
+testbed.figure(campaign, "scaling")
 
 # %% [markdown]
 # ## Extends and waiting for an emulated TPM
+#
+# The TPM of this machine is software. The number of extends is real; the time that they took says nothing about a
+# chip.
 
 # %%
-known.waiting
+campaign.tables.waiting
 
 # %% [markdown]
 # ## Reasons for doubt
+#
+# Read these before you quote a number.
 
 # %%
-overhead.doubts(known)
+testbed.doubts(campaign)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         read_claim,
         rules,
         semantics,
+        use_style,
         verify,
         write_figures,
     )
@@ -61,6 +62,7 @@ __all__ = [
     "read_claim",
     "rules",
     "semantics",
+    "use_style",
     "verify",
     "write_figures",
 ]

@@ -23,6 +23,7 @@ from testbed.api.campaigns import (
     load,
     overhead,
     prices,
+    use_style,
     write_figures,
 )
 from testbed.api.evidence import containers, decode, findings, forge, quote, verify
@@ -49,6 +50,7 @@ __all__ = [
     "read_claim",
     "rules",
     "semantics",
+    "use_style",
     "verify",
     "write_figures",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,20 +27,37 @@ from testbed.rundir import Campaign, LoadedCampaign
 if TYPE_CHECKING:  # matplotlib is slow to import, and most calls draw nothing
     from matplotlib.figure import Figure
 
+VARIABLE = "TESTBED_RESULTS"
+_REPOSITORY = Path(__file__).parents[2]
+_REFERENCE = "results/reference"
 _AXES = {"kernel": "kernel", "runtime": "runtime", "workload": "workload", "measurer": "treatment"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CampaignResults:
     """A campaign, read once.
 
-    ``loaded``: plan, facts and records. ``tables``: everything that is computed from them (``analysis.tables``).
-    ``verdicts``: one row for each judged run, as ``checks.parquet`` has it; empty if no report was written yet.
+    ``loaded``: plan, facts and records. ``checks``: ``checks.parquet``, ``None`` if no report was written yet.
     """
 
     loaded: LoadedCampaign
-    tables: Tables
-    verdicts: pd.DataFrame
+    checks: pd.DataFrame | None
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Everything that is computed from the records (``analysis.tables``); it takes seconds, once.
+
+        Raises ``IncompatibleRuns`` if the runs must not be pooled, ``EvidenceError`` for a record of no planned cell.
+        """
+        return tables.read(self.loaded, self.checks)
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One row for each judged run, as in ``checks.parquet``; empty if no report was written yet.
+
+        ``verdict`` is ``ok``, ``unexpected`` or ``missed``. ``promised``: how many entries ground truth demands.
+        """
+        return pd.DataFrame(columns=["run", "verdict"]) if self.checks is None else self.checks
 
     @property
     def path(self) -> Path:
@@ -68,21 +87,22 @@ class CampaignResults:
         return f"<campaign {plan.campaign}: tier {plan.tier}, {len(plan.cells)} cells, {runs}>"
 
 
-def load(campaign: PathLike) -> CampaignResults:
-    """Read a campaign's directory and compute all its tables. Nothing is judged again.
+def load(campaign: PathLike | None = None) -> CampaignResults:
+    """Read a campaign's directory. Its tables are computed when they are first used. Nothing is judged again.
 
-    Raises ``SpecError`` if there is no such directory, ``EvidenceError`` if it is no campaign or a record is malformed,
-    ``IncompatibleRuns`` if its runs must not be pooled. Source: ``testbed figures`` reads the same.
+    Without ``campaign``: the one that the environment variable ``TESTBED_RESULTS`` names, which ``make jupyter`` sets,
+    else ``results/reference``; both are relative to the repository.
+
+    Raises ``SpecError`` if there is no such directory, ``EvidenceError`` if it is no campaign or a record is malformed.
+    Source: ``testbed figures`` reads the same.
 
     >>> load("results/reference")
     <campaign overhead-icount-f7069a6d: tier icount, 72 cells, 432 runs in 6 blocks>
     """
+    if campaign is None:
+        campaign = _REPOSITORY / Path(os.environ.get(VARIABLE) or _REFERENCE).expanduser()
     path = directory("campaign", campaign)
-    loaded = rundir.load(Campaign(path=path))
-    checks = worst_check.read(path)
-    known = tables.read(loaded, checks)
-    empty = pd.DataFrame(columns=["run", "verdict"])
-    return CampaignResults(loaded=loaded, tables=known, verdicts=empty if checks is None else checks)
+    return CampaignResults(loaded=rundir.load(Campaign(path=path)), checks=worst_check.read(path))
 
 
 def overhead(
@@ -101,7 +121,7 @@ def overhead(
     interval of the baseline against itself (A/A). ``verdict``: in words. ``metric``: ``cpu`` is the primary one.
 
     Empty on a tier without a meaningful clock. Raises ``SpecError`` for a name that the campaign does not have, and as
-    ``load``. Source: ``analysis.tables.ladder``, docs/statistics.md.
+    ``load`` and ``tables``. Source: ``analysis.tables.ladder``, docs/statistics.md.
 
     >>> nginx = overhead("results/reference", workload="nginx", measurer="container-file")
     >>> nginx[["ratio", "low", "high"]].round(4).to_numpy().tolist()
@@ -230,6 +250,24 @@ def write_figures(campaign: CampaignResults | PathLike, directory: PathLike) -> 
     from testbed.analysis.report import draw  # noqa: PLC0415
 
     return draw.write(_results(campaign).tables, Path(directory).expanduser())
+
+
+def use_style(kind: str = "png") -> None:
+    """Have a notebook show figures in the style of the report: ``png``, or ``svg`` for vectors.
+
+    Raises ``SpecError`` for another kind, ``ImportError`` outside Jupyter.
+    """
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib import style  # noqa: PLC0415
+    from matplotlib_inline.backend_inline import set_matplotlib_formats  # noqa: PLC0415
+
+    from testbed.analysis.figures.canvas import STYLE  # noqa: PLC0415
+
+    one_of("kind", kind, ("png", "svg"))
+    style.use(STYLE)
+    # The same figure has the same bytes each time: no date, and names that do not depend on chance.
+    mpl.rcParams["svg.hashsalt"] = "testbed"
+    set_matplotlib_formats(kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _results(campaign: CampaignResults | PathLike) -> CampaignResults:
