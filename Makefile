@@ -40,7 +40,7 @@ VCPU_TIER ?= tcg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks doctor shell clean help
+.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks jupyter doctor shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@bash setup/setup.sh lab
@@ -111,6 +111,13 @@ figures: desk ## draw the figures of RESULTS=... again (the newest campaign, els
 
 notebooks: desk ## execute the notebooks again (TESTBED_RESULTS=...: on a campaign other than results/reference)
 	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)
+
+# The newest campaign is in the environment, from which the notebooks take it. Nothing is fetched: no news, no extensions.
+jupyter: export TESTBED_RESULTS = $(RESULTS)
+jupyter: desk ## JupyterLab in notebooks/ on the newest campaign (RESULTS=...), on this machine only and with a token
+	@$(BIN)/jupyter lab --notebook-dir=notebooks --ServerApp.ip=127.0.0.1 --ServerApp.allow_remote_access=False \
+		--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+		--LabApp.extension_manager=readonly $(if $(filter 0,$(shell id -u)),--allow-root) $(JUPYTER_ARGS)
 
 doctor: desk ## what this machine can do, and what is missing
 	@$(BIN)/testbed doctor

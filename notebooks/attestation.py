@@ -19,6 +19,7 @@
 
 # %%
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import testbed
 
 testbed.use_style()
 pd.set_option("display.max_colwidth", 90)
-root = Path(testbed.__file__).parents[1]
+os.chdir(Path(testbed.__file__).parents[1])  # all paths are those of the repository
 
 # %% [markdown]
 # ## The four files
@@ -38,7 +39,7 @@ root = Path(testbed.__file__).parents[1]
 # launches. `nonce` is what the lab sent to the machine, from its own record.
 
 # %%
-evidence = testbed.bundles(root / "results/reference").set_index("measurer")
+evidence = testbed.bundles("results/reference").set_index("measurer")
 run = evidence.loc["container-image"]
 {path.name: f"{path.stat().st_size} bytes" for path in sorted(run["bundle"].iterdir())}
 
@@ -129,7 +130,7 @@ list(verdict.notes)
 # column is one entry; the colour says how the file came to run.
 
 # %%
-bundle = root / "tests/golden/bundle-debian-6.12"
+bundle = Path("tests/golden/bundle-debian-6.12")
 honest = {"bundle": bundle, "ak": bundle / "ak.pub", "nonce": testbed.quote(bundle)["nonce"]}
 verdict = testbed.verify(**honest)
 log = testbed.decode(bundle, verdict)
@@ -195,6 +196,6 @@ pd.DataFrame(map(judge, names)).set_index("attack")
 # execute. `promised` is how many entries that demands, and `missed` and `unexpected` are the differences.
 
 # %%
-judged = testbed.load(root / "results/reference").verdicts
+judged = testbed.load("results/reference").verdicts
 counts = judged.assign(runs=1, missed=judged["missed"].map(len), unexpected=judged["unexpected"].map(len))
 counts.groupby("measurer")[["runs", "promised", "missed", "unexpected"]].sum()

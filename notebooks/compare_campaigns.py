@@ -28,11 +28,11 @@ from matplotlib import pyplot as plt
 import testbed
 
 testbed.use_style()
-root = Path(testbed.__file__).parents[1]
+os.chdir(Path(testbed.__file__).parents[1])  # all paths are those of the repository
 
 # %%
-second = None if os.environ.get("TESTBED_RESULTS") else root / "examples/measurer/reference"
-campaigns = [testbed.load(root / "results/reference"), testbed.load(second)]
+second = None if os.environ.get("TESTBED_RESULTS") else "examples/measurer/reference"
+campaigns = [testbed.load("results/reference"), testbed.load(second)]
 campaigns
 
 # %% [markdown]

@@ -20,6 +20,7 @@
 # program of 70 lines that logs each `execve` in a container, in a file of its own.
 
 # %%
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -28,8 +29,7 @@ import testbed
 
 testbed.use_style()
 pd.set_option("display.max_colwidth", 80)
-root = Path(testbed.__file__).parents[1]
-ours = root / "examples/measurer"
+os.chdir(Path(testbed.__file__).parents[1])  # all paths are those of the repository
 
 # %% [markdown]
 # ## 1. What do the digests bind?
@@ -38,7 +38,7 @@ ours = root / "examples/measurer"
 # was made. These are the logs of two public prototypes, as text that was copied from slides. Some lines are damaged.
 
 # %%
-said = testbed.semantics(*sorted((root / "tests/golden/slides").glob("*.txt")))
+said = testbed.semantics(*sorted(Path("tests/golden/slides").glob("*.txt")))
 testbed.rules(said)
 
 # %% [markdown]
@@ -52,11 +52,11 @@ testbed.findings(said).head(3)
 # ## 2. What must the log contain?
 #
 # A measurer states its promise in Python: `claim` takes what really ran and returns what must be in the log. Ground
-# truth comes from the image, never from the log. `testbed claim execlog start-warm` computes both, without a machine.
+# truth comes from the image, never from the log. `testbed claim execlog shell-script` computes both, without a machine.
 # This is its output, because the repository does not hold the image.
 
 # %%
-claimed = testbed.read_claim(ours / "reference/claim.json")
+claimed = testbed.read_claim("examples/measurer/reference/claim-shell-script.json")
 pd.DataFrame(claimed.truth_rows())[["container", "route", "path", "size"]]
 
 # %% [markdown]
@@ -69,26 +69,27 @@ pd.DataFrame(claimed.claimed_rows())[["container", "path", "digest"]]
 # %% [markdown]
 # With the image at hand it is one call:
 #
-#     testbed.claim("execlog", "start-warm", "results/NAME/images/base.oci.tar", measurer_path="examples/measurer")
+#     testbed.claim("execlog", "shell-script", "results/NAME/images/script.oci.tar", measurer_path="examples/measurer")
 #
 # ## 3. Is everything in the log?
 #
 # The lab ran the workload with `execlog` and kept its log.
 
 # %%
-campaign = testbed.load(ours / "reference")
+campaign = testbed.load("examples/measurer/reference")
 runs = testbed.bundles(campaign)
 run = runs[runs["measurer"] == "execlog"].iloc[0]
 lines = run["log"].read_bytes().splitlines(keepends=True)
-lines
+len(lines), lines[0]
 
 # %% [markdown]
 # The record of the run says which containers the lab started. `check_log` compares the log with the claim for them:
 # no finding.
 
 # %%
+claimed = testbed.read_claim(f"examples/measurer/reference/claim-{run['workload']}.json")
 started = {one.id: "container-0" for one in campaign.record(run["run"]).containers}
-found = testbed.check_log("execlog", run["log"], claimed, started, measurer_path=ours)
+found = testbed.check_log("execlog", run["log"], claimed, started, measurer_path="examples/measurer")
 len(found)
 
 # %% [markdown]
@@ -97,7 +98,7 @@ len(found)
 # %%
 container = next(iter(started)).encode()
 wrong = b"".join(lines[1:]) + b"0" * 64 + b" " + container + b" /usr/bin/evil\n"
-found = testbed.check_log("execlog", wrong, claimed, started, measurer_path=ours)
+found = testbed.check_log("execlog", wrong, claimed, started, measurer_path="examples/measurer")
 testbed.findings(found)[["kind", "where", "expected", "got"]].T
 
 # %% [markdown]

@@ -40,6 +40,8 @@ def main() -> None:
     results = os.environ.get(_VARIABLE)
     for name in sys.argv[1:]:
         source = Path(name)
+        sys.stdout.write(f"{source}\n")
+        sys.stdout.flush()
         notebook = execute(source, Path(results).expanduser() if results else None)
         # Names of cells are random; their positions make equal runs equal files.
         for place, cell in enumerate(notebook.cells):

@@ -105,9 +105,9 @@ def claim(measurer: str, workload: str, image: PathLike, *, measurer_path: PathL
 def read_claim(path: PathLike) -> Claims:
     """Read what ``testbed claim --json`` printed. Raises ``SpecError`` if it cannot be read or is something else.
 
-    >>> said = read_claim("examples/measurer/reference/claim.json")
+    >>> said = read_claim("examples/measurer/reference/claim-shell-script.json")
     >>> len(said.truth), len(said.claimed)
-    (7, 3)
+    (21, 14)
     """
     return parse_claims(content("claim", path, _LOG_MAX), f"{path}")
 

@@ -1,7 +1,8 @@
-"""The notebooks run from results to every figure, and the executed one is of the source beside it."""
+"""The notebooks run from results to every figure, through the API alone, and the executed ones are of their sources."""
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import nbformat
 import pytest
 from fake_campaign import RUNGS, WORKLOADS, build
 from test_attribution import truth
+from test_layers import imports
 
+import testbed
 from testbed.analysis.notebook import execute
 from testbed.analysis.tables import events, stored
 from testbed.rundir import load
@@ -35,14 +38,32 @@ def _cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
+# How many pictures each shows.
+PICTURES = {"attestation": 1, "compare_campaigns": 1, "overhead": 4, "paper_figures": 4, "your_measurer": 1}
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_notebook_runs_anywhere_and_shows_its_figures(tmp_path: Path, source: Path, results: Path) -> None:
     copy = Path(shutil.copy(source, tmp_path))
     notebook = execute(copy, None if results == REFERENCE else results)
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    assert not [output for output in outputs if output.output_type in ("stream", "error")]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 4
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    pictures = [output for output in outputs if {"image/png", "image/svg+xml"} & output.get("data", {}).keys()]
+    assert len(pictures) >= PICTURES[source.stem]
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_notebook_uses_the_api_alone(source: Path) -> None:
+    text = "\n".join(cell.source for cell in jupytext.read(source).cells if cell.cell_type == "code")
+    ours = [name for name in imports(text, "notebook") if name.split(".")[0] == "testbed"]
+    assert ours == ["testbed"]
+    used = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute) and _is_testbed(node)}
+    assert used - {"__file__"} <= set(testbed.__all__)
+
+
+def _is_testbed(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "testbed"
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -51,6 +72,7 @@ def test_the_executed_notebook_is_of_this_source(source: Path) -> None:
     assert _cells(executed) == _cells(jupytext.read(source))
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
+    assert str(ROOT) not in source.with_suffix(".ipynb").read_text()
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -59,5 +81,5 @@ def test_a_cell_has_a_few_lines(source: Path) -> None:
     assert max(sum(bool(line) for line in cell) for cell in cells) <= 10
 
 
-def test_there_is_a_notebook() -> None:
-    assert [path.stem for path in SOURCES] == ["overhead"]
+def test_these_are_the_notebooks() -> None:
+    assert [path.stem for path in SOURCES] == sorted(PICTURES)

@@ -25,6 +25,7 @@ TARGETS = (
     "kasan",
     "figures",
     "notebooks",
+    "jupyter",
     "doctor",
     "shell",
     "clean",
