@@ -107,7 +107,7 @@ def read_claim(path: PathLike) -> Claims:
 
     >>> said = read_claim("examples/measurer/reference/claim-shell-script.json")
     >>> len(said.truth), len(said.claimed)
-    (21, 14)
+    (22, 14)
     """
     return parse_claims(content("claim", path, _LOG_MAX), f"{path}")
 
