@@ -60,8 +60,8 @@ claimed = testbed.read_claim("examples/measurer/reference/claim-shell-script.jso
 pd.DataFrame(claimed.truth_rows())[["container", "route", "path", "size"]]
 
 # %% [markdown]
-# The container runs a program, its loader, and libraries. `execlog` sees what is executed, and not what is mapped. So
-# it promises less:
+# A script runs, its interpreter, some programs, their loader and their libraries. `execlog` sees what is executed, and
+# not what is mapped. So it promises less:
 
 # %%
 pd.DataFrame(claimed.claimed_rows())[["container", "path", "digest"]]
@@ -107,11 +107,12 @@ testbed.findings(found)[["kind", "where", "expected", "got"]].T
 #
 # ## 4. What does it cost?
 #
-# The campaign ran `execlog` beside no measurement, plain IMA and the project's own measurer, six boots, on two
-# workloads: a container that starts and ends, and one that executes 375 programs.
+# The campaign ran `execlog` beside no measurement and the project's own `container-file`, on two workloads: containers
+# that start and end, and one that executes 375 programs. `n` is the number of boots. Below six boots there is no
+# interval, and so no verdict.
 
 # %%
-columns = ["workload", "treatment", "ratio", "low", "high", "cost", "unit", "verdict"]
+columns = ["workload", "treatment", "ratio", "low", "high", "n", "cost", "unit", "verdict"]
 testbed.overhead(campaign)[columns].round(4)
 
 # %%

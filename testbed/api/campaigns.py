@@ -267,7 +267,7 @@ def use_style(kind: str = "png") -> None:
     style.use(STYLE)
     # The same figure has the same bytes each time: no date, and names that do not depend on chance.
     mpl.rcParams["svg.hashsalt"] = "testbed"
-    set_matplotlib_formats(kind, metadata={"Date": None} if kind == "svg" else None)
+    set_matplotlib_formats(kind, metadata={"Date": None} if kind == "svg" else None)  # type: ignore[no-untyped-call]
 
 
 def _results(campaign: CampaignResults | PathLike) -> CampaignResults:

@@ -79,7 +79,7 @@ def test_the_page_and_the_package_have_the_same_names() -> None:
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
-        _ = testbed.nonesuch  # type: ignore[attr-defined]
+        _ = testbed.nonesuch
 
 
 def test_the_import_is_light_and_the_first_use_draws_nothing() -> None:
