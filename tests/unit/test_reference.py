@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -43,6 +44,15 @@ def test_records_and_tables_are_whole_and_evidence_is_once_a_measurer(tmp_path: 
     assert not list(made.path.rglob("*.oci.tar"))
     assert made.size == sum(path.stat().st_size for path in made.path.rglob("*") if path.is_file())
     assert json.loads((made.path / stored.MARK).read_text())["evidence"] == sorted(made.evidence)
+
+
+def test_a_measurers_own_log_is_evidence_too(tmp_path: Path, campaign: Campaign) -> None:
+    for path, record in load(campaign).records:
+        (path / "measurer.log").write_bytes(b"a line\n")
+        rundir.write_record(path, replace(record, evidence=replace(record.evidence, measurer_log="measurer.log")))
+    made = reference.make(load(campaign), tmp_path / "reference")
+    kept = [path.parent.name for path in sorted(made.path.glob("runs/*/measurer.log"))]
+    assert kept == sorted(made.evidence)
 
 
 def test_the_same_numbers_come_of_it(tmp_path: Path, campaign: Campaign) -> None:
