@@ -23,11 +23,13 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 from matplotlib import pyplot as plt
 
 import testbed
 
 testbed.use_style()
+pd.set_option("display.max_colwidth", None)
 os.chdir(Path(testbed.__file__).parents[1])  # all paths are those of the repository
 
 # %%
@@ -61,13 +63,13 @@ plt.show()
 # ## The intervals side by side
 #
 # A difference between two campaigns is no surprise if it is smaller than the intervals of both. If it is larger,
-# something beside chance differs.
+# something beside chance differs. Below six blocks (`n`) there is no interval, and its ends are 0 and infinite.
 
 # %%
 keys = ["workload", "treatment"]
-columns = ["ratio", "low", "high", "floor_low", "floor_high"]
+columns = ["ratio", "low", "high", "n", "floor_low", "floor_high"]
 tables = [testbed.overhead(one).set_index(keys)[columns].round(5) for one in campaigns]
-tables[0].join(tables[1], lsuffix="_1", rsuffix="_2", how="inner").sort_index(axis="columns")
+pd.concat(dict(enumerate(tables, 1)), axis="columns", join="inner").T
 
 # %% [markdown]
 # ## What differs between them

@@ -56,7 +56,7 @@ testbed.findings(said).head(3)
 # This is its output, because the repository does not hold the image.
 
 # %%
-claimed = testbed.read_claim("examples/measurer/reference/claim-shell-script.json")
+claimed = testbed.read_claim("examples/measurer/claims/shell-script.json")
 pd.DataFrame(claimed.truth_rows())[["container", "route", "path", "size"]]
 
 # %% [markdown]
@@ -87,7 +87,7 @@ len(lines), lines[0]
 # no finding.
 
 # %%
-claimed = testbed.read_claim(f"examples/measurer/reference/claim-{run['workload']}.json")
+claimed = testbed.read_claim(f"examples/measurer/claims/{run['workload']}.json")
 started = {one.id: "container-0" for one in campaign.record(run["run"]).containers}
 found = testbed.check_log("execlog", run["log"], claimed, started, measurer_path="examples/measurer")
 len(found)
@@ -109,7 +109,7 @@ testbed.findings(found)[["kind", "where", "expected", "got"]].T
 #
 # The campaign ran `execlog` beside no measurement and the project's own `container-file`, on two workloads: containers
 # that start and end, and one that executes 375 programs. `n` is the number of boots. Below six boots there is no
-# interval, and so no verdict.
+# interval, and the verdict is INCONCLUSIVE.
 
 # %%
 columns = ["workload", "treatment", "ratio", "low", "high", "n", "cost", "unit", "verdict"]

@@ -83,7 +83,8 @@ class CampaignResults:
 
     def __repr__(self) -> str:
         plan = self.plan
-        runs = f"{len(self.loaded.current)} runs in {len(plan.blocks)} blocks"
+        planned = sum(len(block.cells) for block in plan.blocks)
+        runs = f"{len(self.loaded.current)} of {planned} runs in {len(plan.blocks)} blocks"
         return f"<campaign {plan.campaign}: tier {plan.tier}, {len(plan.cells)} cells, {runs}>"
 
 
@@ -97,7 +98,7 @@ def load(campaign: PathLike | None = None) -> CampaignResults:
     Source: ``testbed figures`` reads the same.
 
     >>> load("results/reference")
-    <campaign overhead-icount-f7069a6d: tier icount, 72 cells, 432 runs in 6 blocks>
+    <campaign overhead-icount-f7069a6d: tier icount, 72 cells, 432 of 432 runs in 6 blocks>
     """
     if campaign is None:
         campaign = _REPOSITORY / Path(os.environ.get(VARIABLE) or _REFERENCE).expanduser()

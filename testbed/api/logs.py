@@ -105,7 +105,7 @@ def claim(measurer: str, workload: str, image: PathLike, *, measurer_path: PathL
 def read_claim(path: PathLike) -> Claims:
     """Read what ``testbed claim --json`` printed. Raises ``SpecError`` if it cannot be read or is something else.
 
-    >>> said = read_claim("examples/measurer/reference/claim-shell-script.json")
+    >>> said = read_claim("examples/measurer/claims/shell-script.json")
     >>> len(said.truth), len(said.claimed)
     (22, 14)
     """

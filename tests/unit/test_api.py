@@ -32,7 +32,7 @@ REAL = GOLDEN / "bundle-debian-6.12"
 PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 LOAD = functools.cache(campaigns.load)
-CLAIM = functools.partial(api.read_claim, "examples/measurer/reference/claim-shell-script.json")
+CLAIM = functools.partial(api.read_claim, "examples/measurer/claims/shell-script.json")
 MODULES = ("api.campaigns", "api.evidence", "api.logs")
 
 
