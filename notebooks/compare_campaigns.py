@@ -74,8 +74,9 @@ pd.concat(dict(enumerate(tables, 1)), axis="columns", join="inner").T
 # %% [markdown]
 # ## What differs between them
 #
-# The facts that both campaigns recorded: kernel, images, measurer, commit, host. These are the first places to look
-# if two overheads do not agree.
+# The facts that both campaigns recorded: kernel, images, measurer, commit, host. Look here first if two overheads do
+# not agree. If `measurer` or `commit` is in the list, the code under test is not the same, and equal overheads are not
+# to be expected.
 
 # %%
 both.set_index(keys)["differs"].map(lambda text: text or "nothing but the boots").to_frame()

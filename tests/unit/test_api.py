@@ -109,7 +109,7 @@ BUNDLE: dict[str, Any] = {"ak": REAL / "ak.pub", "nonce": "00" * 32}
         (lambda: testbed.verify("nonesuch", **BUNDLE), "bundle: expected a directory"),
         (lambda: testbed.verify(REAL, **BUNDLE | {"ak": "nonesuch"}), "ak: expected a plain file that can be read"),
         (lambda: testbed.verify(REAL, **BUNDLE | {"ak": b"junk"}), "attestation key"),
-        (lambda: testbed.verify(REAL, **BUNDLE | {"nonce": "xyz"}), "nonce: expected 1 to 64 bytes in hex"),
+        (lambda: testbed.verify(REAL, **BUNDLE | {"nonce": "xyz"}), "nonce: expected 1 to 66 bytes in hex"),
         (lambda: testbed.verify(REAL, **BUNDLE, pcrs="md5:1"), "PCR selection: expected"),
         (lambda: testbed.verify(REAL, **BUNDLE, ak_parent="00"), "qualified name: expected"),
         (lambda: testbed.verify(REAL, **BUNDLE, policy="nonesuch"), "nonesuch"),
