@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 import struct
+from collections.abc import Callable
 
 import evidence as b
 import pytest
@@ -45,7 +46,7 @@ def in_buf(path: str, content: bytes, pcr: int = 10) -> bytes:
     return b.entry(pcr, b"ima-buf", data)
 
 
-MAKERS = {b"ima-ng": b.ima_ng, b"ima-sig": b.ima_sig, b"ima-buf": in_buf}
+MAKERS: dict[bytes, Callable[..., bytes]] = {b"ima-ng": b.ima_ng, b"ima-sig": b.ima_sig, b"ima-buf": in_buf}
 
 
 def plain(count: int, template: bytes = b"ima-ng") -> list[bytes]:
