@@ -162,12 +162,23 @@ def arguments_text(arguments: Iterable[bytes], *, cut_of: int | None = None) -> 
 def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
     """Hold a measurer in ``guest``: its policy loaded, its module and programs in; the programs are removed at the end.
 
-    The policy stays for the boot, and so does the module once it has numbered a container. Raises ``DeployError``
-    saying which of the three the guest refused, with the kernel's last words.
+    The policy stays for the boot, and so does the module once it has numbered a container. Raises as ``begin`` does.
+    """
+    begin(measurer, guest)
+    try:
+        yield
+    finally:
+        if measurer.mode is not None:
+            guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
+
+
+def begin(measurer: Measurer, guest: Guest) -> None:
+    """Attach a measurer for as long as the guest runs.
+
+    Raises ``DeployError`` saying which of policy, module and programs the guest refused, with the kernel's last words.
     """
     load_policy(measurer, guest)
     if measurer.mode is None:
-        yield
         return
     refused = f"{measurer.name}: the guest refused"
     insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
@@ -176,10 +187,6 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
     start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS, *beat)
     hint = "use a kernel with CONFIG_BPF_LSM and with `bpf` in its `lsm=` list"
     bring(guest, start, f"{refused} the BPF programs", hint)
-    try:
-        yield
-    finally:
-        guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
 
 
 def load_policy(measurer: Measurer, guest: Guest) -> None:
