@@ -40,7 +40,7 @@ VCPU_TIER ?= tcg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks jupyter doctor shell clean help
+.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks jupyter doctor demo shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@bash setup/setup.sh lab
@@ -121,6 +121,9 @@ jupyter: desk ## JupyterLab in notebooks/ on the newest campaign (RESULTS=...), 
 
 doctor: desk ## what this machine can do, and what is missing
 	@$(BIN)/testbed doctor
+
+demo: setup ## five minutes: a machine, its log, its verdict, and four attacks that turn it
+	@$(BIN)/testbed demo
 
 shell: setup ## a shell in a booted guest
 	@$(BIN)/testbed shell

@@ -27,6 +27,7 @@ TARGETS = (
     "notebooks",
     "jupyter",
     "doctor",
+    "demo",
     "shell",
     "clean",
     "help",
