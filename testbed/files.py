@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -106,6 +107,25 @@ def write_plain(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a whole file beside ``path`` and put it in its place; it is on disk then. ``mode`` is less the umask."""
     with replacing(path, mode=mode) as spare, spare.open("wb") as file:
         file.write(data)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yield a new directory beside ``path`` to write to; on a normal end it becomes ``path``, otherwise it is removed.
+
+    Raises ``FileExistsError`` if something is at ``path``, and other errors of the system.
+    """
+    if path.is_symlink() or path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spare = path.with_name(f"{SPARE}{os.urandom(6).hex()}-{path.name[:_NAMED]}")
+    try:
+        with naming(path):
+            spare.mkdir()
+            yield spare
+            spare.rename(path)
+    finally:
+        shutil.rmtree(spare, ignore_errors=True)
 
 
 def _remove_left(directory: Path, end: str) -> None:
