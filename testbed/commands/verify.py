@@ -20,6 +20,7 @@ from testbed.attest.saved.state import save_state as save_state_file
 from testbed.attest.tpm import parse_name
 from testbed.attest.verdict import Judgement, Verdict
 from testbed.attest.verify import DEFAULT_PCRS, IMA_PCR, verify
+from testbed.commands._ear import EAR_FILE, EAR_KEY, EAR_PROFILE, result_writer
 from testbed.errors import SpecError
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ _FIRMWARE = re.compile(r"(?:0x)?([0-9a-fA-F]{1,16})", re.ASCII)
     help="Number of processes; by default one for each 16 MiB of log, at most one for each processor.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@EAR_FILE
+@EAR_KEY
+@EAR_PROFILE
 @click.pass_context
 def command(
     context: click.Context,
@@ -115,6 +119,9 @@ def command(
     save_state: Path | None,
     jobs: int | None,
     as_json: bool,
+    ear: Path | None,
+    ear_key: BinaryIO | None,
+    ear_profile: str,
 ) -> None:
     """Judge the evidence in BUNDLE: exit status 0 trusted, 1 untrusted, 2 wrong arguments, 4 malformed."""
     for name, given in (("--recheck", recheck), ("--rejudge", rejudge)):
@@ -123,6 +130,8 @@ def command(
                 f"{name}: expected --since with it; without a saved state the whole log is judged anyway"
             )
     try:
+        result = result_writer(ear, ear_key, ear_profile)
+        loaded = None if policy is None else _policy(policy)
         verdict = verify(
             bundle,
             ak=ak.read(_KEY_MAX),
@@ -136,7 +145,7 @@ def command(
             log_digest=log_digest,
             byte_order=byte_order,
             resettable=_by_pcr("--allow-resettable", map(_resettable, resettable)),
-            policy=None if policy is None else _policy(policy),
+            policy=loaded,
             since=None if since is None else load_state(since),
             recheck=recheck,
             rejudge=rejudge,
@@ -147,6 +156,8 @@ def command(
         raise click.UsageError(str(error)) from error
     lines = _lines(verdict, judged=policy is not None)
     click.echo(json.dumps(verdict.as_json(), indent=1) if as_json else "\n".join(lines))
+    if result is not None:
+        result(verdict, parse_nonce(nonce), None if loaded is None else loaded.sha256)
     if save_state is not None:
         _save(save_state, verdict)
     context.exit(verdict.judgement.exit_status)
