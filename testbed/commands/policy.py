@@ -121,6 +121,36 @@ def from_key_command(keys: Sequence[Path], output: Path, onto: Path | None) -> N
     _write(from_keys(keys), output, onto)
 
 
+@command.command("import-keylime")
+@click.argument("file", type=click.Path(path_type=Path))
+@_writes
+def import_keylime_command(file: Path, output: Path, onto: Path | None) -> None:
+    """Make a policy of Keylime's runtime policy (version 1); what it cannot say here is named on stderr."""
+    from testbed.attest.foreign.keylime_import import import_policy  # noqa: PLC0415
+
+    _write(import_policy(read_policy_file(file), str(file)), output, onto)
+
+
+@command.command("export-keylime")
+@click.argument("file", metavar="POLICY", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", default=_STDOUT, type=click.Path(path_type=Path), help="File to write; default: standard output."
+)
+def export_keylime_command(file: Path, output: Path) -> None:
+    """Write what a policy says of the host as Keylime's runtime policy; all else is named on stderr."""
+    from testbed.attest.foreign.keylime_export import export_policy  # noqa: PLC0415
+
+    read = parse_document(read_policy_file(file), str(file))
+    build_policy(read, str(file))
+    made = export_policy(read)
+    for note in made.notes:
+        click.echo(note, err=True)
+    if output == _STDOUT:
+        click.echo(json.dumps(made.document, indent=1, sort_keys=True))
+        return
+    write_json(output, made.document)
+
+
 @command.command("lint")
 @click.argument("file", type=click.Path(path_type=Path))
 def lint_command(file: Path) -> None:

@@ -77,6 +77,17 @@ def key_text(path: Path) -> str:
         raise SpecError(f"{path}: expected {_EXPECTED}, got {error}", hint) from error
 
 
+def key_and_ids(text: str) -> tuple[str, frozenset[int]]:
+    """Return a key that a policy can have, as PEM, and the ids by which entries can name it. Raises ``ValueError``."""
+    given = _read(_bytes_of(text))
+    return given.pem, frozenset(int.from_bytes(one, "big") for one in given.ids)
+
+
+def public_of(text: str) -> PublicKey:
+    """Return the public key in a key that a policy has. Raises ``ValueError``."""
+    return _read(_bytes_of(text)).public
+
+
 def _bytes_of(text: str) -> bytes:
     if _BEGIN.decode() in text:
         return text.encode()
