@@ -161,7 +161,7 @@ def check(
     if firmware is not None and firmware != parsed.firmware:
         expected, got = f"{firmware:016x}", f"{parsed.firmware:016x}"
         findings.append(_finding(FindingKind.QUOTE_SIGNER, "firmwareVersion", expected, got))
-    selection = _sole_selection(parsed)
+    selection = sole_selection(parsed)
     return Quote(attest=parsed, signature=signature, selection=selection, findings=tuple(findings))
 
 
@@ -170,7 +170,7 @@ def _answer_findings(attest: Attest, signature: Signature, nonce: bytes, demande
     if attest.magic != MAGIC:
         findings.append(_finding(FindingKind.QUOTE_MAGIC, "magic", f"{MAGIC:08x}", f"{attest.magic:08x}"))
     findings += _unequal(FindingKind.QUOTE_NONCE, "extraData", nonce, attest.nonce)
-    if _sole_selection(attest) != demanded:
+    if sole_selection(attest) != demanded:
         got = " + ".join(_show(alg, bitmap) for alg, bitmap in attest.selections) or "nothing"
         findings.append(_finding(FindingKind.QUOTE_SELECTION, "pcrSelect", str(demanded), got))
     size = BANKS[signature.hash_alg]
@@ -257,7 +257,7 @@ def _count(reader: Reader) -> int:
     return count
 
 
-def _sole_selection(attest: Attest) -> Selection | None:
+def sole_selection(attest: Attest) -> Selection | None:
     """Return the selection if it is one bank in the one accepted encoding."""
     if len(attest.selections) != 1:
         return None

@@ -137,6 +137,27 @@ def test_the_log_may_run_ahead_of_the_quote(machine: Foreign, tmp_path: Path) ->
     assert (verdict.ok, verdict.unattested) == (True, 1)
 
 
+def test_a_machine_that_measures_without_a_pause_is_quoted_without_values(machine: Foreign, tmp_path: Path) -> None:
+    wrap = tmp_path / "bin"
+    wrap.mkdir()
+    (wrap / "tpm2_quote").write_text(
+        '#!/bin/sh\nPATH=$(printf %s "$PATH" | cut -d: -f2-)\ncase " $* " in\n'
+        f'*" -o "*) cat {tmp_path}/late >>"$IMA_LOG"; echo "ERROR: PCR values failed to match" >&2; exit 1 ;;\nesac\n'
+        'exec tpm2_quote "$@"\n'
+    )
+    (wrap / "tpm2_quote").chmod(0o755)
+    (tmp_path / "late").write_bytes(evidence.ima_ng("/usr/bin/late", b"late"))
+    shutil.copy(machine.log.resolve(), tmp_path / "own")
+    said = machine.said(
+        "quote", "DD" * 32, status=0, PATH=f"{wrap}:{os.environ['PATH']}", IMA_LOG=str(tmp_path / "own")
+    )
+    assert said.count("trying again") == 2
+    assert "quote is taken without the values" in said
+    verdict = judged(tmp_path, "dd" * 32)
+    assert (verdict.ok, verdict.unattested) == (True, 3)
+    assert "pcr_values" not in (tmp_path / "unpacked/bundle.json").read_text()
+
+
 def judged(home: Path, nonce: str):  # noqa: ANN201
     bundle = home / "unpacked"
     bundle.mkdir()

@@ -23,10 +23,12 @@ SECONDS = 300
 # Programs that nobody has measured, for as long as the file is there.
 BUSY = f"""
 mkdir -p {PLACE}/busy
-for n in $(seq 1 400); do
-  [ -e {PLACE}/busy ] || exit 0
-  cp /usr/bin/true {PLACE}/busy/$n && printf $n >>{PLACE}/busy/$n && {PLACE}/busy/$n
+touch {PLACE}/go
+for n in $(seq 1 2000); do
+  [ -e {PLACE}/go ] || break
+  cp /usr/bin/true {PLACE}/busy/one && printf $n >>{PLACE}/busy/one && {PLACE}/busy/one
 done
+rm -r {PLACE}/busy
 """
 
 
@@ -67,16 +69,22 @@ def test_a_foreign_machine_proves_its_key_and_its_log(foreign: Foreign) -> None:
     # Started beside it, and ended with its directory.
     foreign.guest.run(("sh", "-c", f"({BUSY}) >/dev/null 2>&1 &"))
     try:
-        foreign.script("answer", "challenge.tar")
+        said = foreign.script("answer", "challenge.tar")
     finally:
-        foreign.guest.run(("rm", "-rf", f"{PLACE}/busy"))
+        foreign.guest.run(("rm", "-f", f"{PLACE}/go"))
     call("accept", made, foreign.carried("evidence.tar"), "-o", bundle)
     expected = exchange.read_challenge(made / "expected.json")
     verdict = verify(bundle, ak=(bundle / "ak.pub").read_bytes(), nonce=expected.nonce, pcrs=expected.pcrs)
     assert verdict.ok, verdict.findings
-    # At least the programs of the script itself were measured, and some of them after the quote.
+    # The machine measured without a pause: during each quote, and after the last one.
+    assert "quote is taken without the values" in said
+    assert "pcr_values" not in (bundle / "bundle.json").read_text()
     assert verdict.attested[10] > 10
     assert verdict.unattested > 0
     assert {finding.kind for finding in verdict.findings} == {FindingKind.UNATTESTED}
+
+    # Nobody measures but for the script itself, whose programs are known by now.
+    foreign.script("quote", "ab" * 20)
+    assert "pcr_values" in foreign.carried("evidence.tar").read_bytes().decode(errors="replace")
     left = foreign.guest.run(("sh", "-c", "for k in transient persistent loaded-session; do tpm2_getcap handles-$k; done"))
     assert left.text.split() == ["-", "0x81010010"], "only the key that the testbed itself keeps there"

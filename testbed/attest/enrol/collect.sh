@@ -174,57 +174,98 @@ log_bytes() { wc -c <"$IMA_LOG" | tr -d ' '; }
 pcr_values() { tpm2_pcrread "$bank:$pcrs" -o "$1" >/dev/null 2>&1; }
 
 # The quote first, the log after it: the kernel adds an entry to the log before it extends the PCR, so a log that is
-# read later has at least what was quoted. One try; status 1 if a PCR moved meanwhile in a way that shows nowhere else.
-try_quote() {
-  early=$(log_bytes)
-  pcr_values "$tmp/early" || return 1
-  if ! tpm2_quote -c "$tmp/ak.ctx" -l "$bank:$pcrs" -q "$1" -g sha256 -m "$tmp/b/quote.attest" -s "$tmp/b/quote.sig" \
-    -o "$tmp/values" -F values >/dev/null 2>"$tmp/err"; then
-    # tpm2_quote reads the values after it quotes, and refuses if they changed between.
-    grep -q PCR "$tmp/err" && return 1
-    die "tpm2_quote failed: $(tail -n 1 "$tmp/err")" "run it by hand to see more"
-  fi
-  flush
+# read later has at least what was quoted.
+take_log() {
   cat "$IMA_LOG" >"$tmp/b/ima.bin" || die "$IMA_LOG cannot be read" "run it with sudo"
   late=$(wc -c <"$tmp/b/ima.bin" | tr -d ' ')
+}
+
+# take_quote NONCE [MORE...]: quote once, with more options of tpm2_quote. Status 1 if it saw that a PCR moved.
+take_quote() {
+  nonce=$1
+  shift
+  set -- tpm2_quote -c "$tmp/ak.ctx" -l "$bank:$pcrs" -q "$nonce" -g sha256 -m "$tmp/b/quote.attest" \
+    -s "$tmp/b/quote.sig" "$@"
+  "$@" >/dev/null 2>"$tmp/err" && quoted=yes || quoted=no
+  flush
+  [ "$quoted" = no ] || return 0
+  ! grep -q PCR "$tmp/err" || return 1
+  die "tpm2_quote failed: $(tail -n 1 "$tmp/err")" "run it by hand to see more"
+}
+
+# One try with the values of the PCRs, which tpm2_quote reads after it quotes. Status 1: a PCR moved, and the log has
+# nothing about it. Status 2: a PCR moved, and the log grew.
+try_quote() {
+  early=$(log_bytes)
+  tpm2_pcrread "$bank:$pcrs" -o "$tmp/early" >/dev/null 2>&1 || return 1
+  moved=no
+  take_quote "$1" -o "$tmp/values" -F values || moved=yes
+  take_log
+  if [ "$moved" = yes ]; then
+    [ "$late" -gt "$early" ] && return 2
+    return 1
+  fi
   [ "$late" -ge "$early" ] || return 1
   [ "$late" -gt "$early" ] || [ "$(hex "$tmp/early")" = "$(hex "$tmp/values")" ]
 }
 
-write_json() {
+# The values of the PCRs as JSON, if there are any.
+listed_values() {
+  [ -e "$tmp/values" ] || return 0
   values=$(hex "$tmp/values")
   digits=$((value_bytes * 2))
-  expected=0
+  at=0
   listed=
   for pcr in $(printf %s "$pcrs" | tr ',' ' '); do
-    one=$(printf %s "$values" | cut -c "$((expected + 1))-$((expected + digits))")
+    one=$(printf %s "$values" | cut -c "$((at + 1))-$((at + digits))")
     listed="$listed${listed:+, }\"$pcr\": \"$one\""
-    expected=$((expected + digits))
+    at=$((at + digits))
   done
-  [ "${#values}" -eq "$expected" ] || die "tpm2_quote gave ${#values} digits of PCR values, expected $expected" \
+  [ "${#values}" -eq "$at" ] || die "tpm2_quote gave ${#values} digits of PCR values, expected $at" \
     "report this, with the output of tpm2_quote --version"
+  printf ' "pcr_values": {%s},\n' "$listed"
+}
+
+write_json() {
   boot=$(tr -cd '0-9a-f-' </proc/sys/kernel/random/boot_id)
-  printf '{\n "schema": 1,\n "hash_alg": "%s",\n "pcrs": [%s],\n "pcr_values": {%s},\n "nonce": "%s",\n "boot_id": "%s"\n}\n' \
-    "$bank" "$(printf %s "$pcrs" | sed 's/,/, /g')" "$listed" "$1" "$boot" >"$tmp/b/bundle.json"
+  {
+    printf '{\n "schema": 1,\n "hash_alg": "%s",\n "pcrs": [%s],\n' "$bank" "$(printf %s "$pcrs" | sed 's/,/, /g')"
+    listed_values
+    printf ' "nonce": "%s",\n "boot_id": "%s"\n}\n' "$1" "$boot"
+  } >"$tmp/b/bundle.json"
+}
+
+check_nonce() {
+  case $1 in
+    '' | *[!0-9a-f]*) die "the nonce must be hex digits" "copy it as the verifier gave it" ;;
+  esac
+  if [ $((${#1} % 2)) -ne 0 ] || [ "${#1}" -gt 132 ]; then
+    die "the nonce must have 1 to 66 bytes in hex" "copy it as the verifier gave it"
+  fi
 }
 
 quote() {
-  nonce=$(printf %s "$1" | tr 'A-F' 'a-f')
-  case $nonce in
-    '' | *[!0-9a-f]*) die "the nonce must be hex digits" "copy it as the verifier gave it" ;;
-  esac
-  if [ $((${#nonce} % 2)) -ne 0 ] || [ "${#nonce}" -gt 132 ]; then
-    die "the nonce must have 1 to 66 bytes in hex" "copy it as the verifier gave it"
-  fi
+  asked=$(printf %s "$1" | tr 'A-F' 'a-f')
+  check_nonce "$asked"
   mkdir -p "$tmp/b"
   tries=0
-  until try_quote "$nonce"; do
+  while :; do
+    status=0
+    try_quote "$asked" || status=$?
+    [ "$status" -ne 0 ] || break
     tries=$((tries + 1))
+    if [ "$status" -eq 2 ] && [ "$tries" -ge 3 ]; then
+      say "note: this machine measures without a pause; the quote is taken without the values of the PCRs"
+      rm -f "$tmp/values"
+      take_quote "$asked" || die "tpm2_quote failed: $(tail -n 1 "$tmp/err")" "run it by hand to see more"
+      take_log
+      break
+    fi
     [ "$tries" -lt "$COLLECT_TRIES" ] || die "PCRs $pcrs changed in each of $tries tries, without an entry in the log" \
       "something extends them without a pause; find it, or leave its PCR out (testbed collect script --pcrs)"
     say "note: a PCR changed during the quote; trying again"
   done
-  write_json "$nonce"
+  write_json "$asked"
   cp "$COLLECT_DIR/ak.pub" "$tmp/b/ak.pub"
 }
 
