@@ -134,7 +134,9 @@ def _say(imported: Imported, output: Path, notes: tuple[str, ...]) -> None:
     for note in (*imported.notes, *notes):
         click.echo(f"note: {note}", err=True)
     nonce = imported.nonce.hex()
-    click.echo(f"verify it with: testbed verify {shlex.quote(str(output))} --ak AK --nonce HEX --pcrs {imported.selection}")
+    click.echo(
+        f"verify it with: testbed verify {shlex.quote(str(output))} --ak AK --nonce HEX --pcrs {imported.selection}"
+    )
     click.echo(f"HEX is the nonce that you sent; the quote itself has {nonce or 'an empty one'}")
 
 

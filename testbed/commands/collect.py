@@ -106,5 +106,7 @@ def _authorities(paths: tuple[Path, ...]) -> tuple[x509.Certificate, ...]:
             with files.open_plain(path) as file:
                 read.append((str(path), file.read(_CA_MAX)))
         except OSError as error:
-            raise SpecError(f"{path}: expected a plain file, got: {files.reason(error)}", "give a certificate") from error
+            raise SpecError(
+                f"{path}: expected a plain file, got: {files.reason(error)}", "give a certificate"
+            ) from error
     return load_authorities(read)

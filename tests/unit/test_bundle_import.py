@@ -38,7 +38,8 @@ from testbed.errors import SpecError
 TEN = Selection(bank="sha256", pcrs=(10,))
 BOTH = Selection(bank="sha256", pcrs=(10, 11))
 NONCE = "a text, as Keylime sends it"
-LOG = evidence.sample_log(4, 2) + [
+LOG = [
+    *evidence.sample_log(4, 2),
     evidence.violation("/var/log/x"),
     evidence.ima_sig("/usr/bin/bare", b"bare"),
     evidence.ima_buf("kexec-cmdline", b"quiet", pcr=10),
@@ -75,7 +76,12 @@ class Quoted:
     def answer(self, **more: Any) -> bytes:
         """What Keylime's agent would have answered."""
         parts = (base64.b64encode(self[name]).decode() for name in ("attest", "tss", "structures"))
-        results = {"quote": "r" + ":".join(parts), "hash_alg": "sha256", "enc_alg": "rsa", "sign_alg": self.kind}
+        results: dict[str, Any] = {
+            "quote": "r" + ":".join(parts),
+            "hash_alg": "sha256",
+            "enc_alg": "rsa",
+            "sign_alg": self.kind,
+        }
         results |= {"ima_measurement_list": verifiers.ascii_log(b"".join(LOG)).decode(), "pubkey": "x", "boottime": 7}
         results |= {"ima_measurement_list_entry": 0} | more
         return json.dumps({"code": 200, "status": "Success", "results": results}).encode()
@@ -102,9 +108,16 @@ def quoted(request: pytest.FixtureRequest, tpm: SoftwareTpm, tmp_path_factory: p
     tool("createak", "-C", ek, "-c", ak, "-G", algorithm, "-s", scheme, "-g", "sha256", "-u", made.path("ak.pub"))
     tool("readpublic", "-c", ak, "-f", "pem", "-o", made.path("pem"))
     for name, words in (("tss", ("-F", "values", "-o", "values")), ("plain", ("-o", "structures"))):
-        *more, out = words
+        more, out = words[:-1], words[-1]
         asked = ("-l", str(BOTH), "-q", NONCE.encode().hex(), "-g", "sha256", "-f", name, "--scheme", scheme)
-        written = ("-m", made.path(f"{name}.attest"), "-s", made.path(name), *more, made.path(out))
+        written: tuple[str | Path, ...] = (
+            "-m",
+            made.path(f"{name}.attest"),
+            "-s",
+            made.path(name),
+            *more,
+            made.path(out),
+        )
         tool("quote", "-c", ak, *asked, *written)
     # Both are of the same state, but the clock has gone on.
     made.path("attest").write_bytes(made["tss.attest"])
@@ -123,8 +136,12 @@ def trusted(bundle: Path, quoted: Quoted) -> None:
     assert {finding.kind.value for finding in verdict.findings} == {"violation"}
     assert verdict.unattested == 0
     assert verdict.entries == len(LOG)
-    if "tpm2_checkquote" in verifiers.available():
-        assert verifiers.judge("tpm2_checkquote", bundle, ak=quoted["ak.pub"], nonce=NONCE.encode()).verdict is Says.ACCEPTS
+    # tpm2_checkquote 5.4 verifies no RSAPSS, that of tpm2_quote neither.
+    if "tpm2_checkquote" in verifiers.available() and quoted.kind != "rsapss":
+        assert (
+            verifiers.judge("tpm2_checkquote", bundle, ak=quoted["ak.pub"], nonce=NONCE.encode()).verdict
+            is Says.ACCEPTS
+        )
 
 
 @pytest.mark.parametrize("signature", ["tss", "plain"])
@@ -165,7 +182,7 @@ def test_keylimes_own_code_reads_what_we_read(quoted: Quoted, tmp_path: Path) ->
         pytest.skip("Keylime's checkquote does not know RSAPSS")
     (tmp_path / "answer.json").write_bytes(quoted.answer())
     python = os.environ.get(verifiers.KEYLIME_PYTHON) or sys.executable
-    argv = [python, "-I", "-c", CHECK, tmp_path / "answer.json", quoted.path("pem"), NONCE]
+    argv: list[str | Path] = [python, "-I", "-c", CHECK, tmp_path / "answer.json", quoted.path("pem"), NONCE]
     theirs = json.loads(shell.run(argv, timeout=120).out)
     imported, log = quotes.from_keylime(quoted.answer())
     assert imported.values is not None
@@ -198,7 +215,13 @@ def test_a_bare_signature_of_another_key_is_refused(quoted: Quoted, tmp_path: Pa
         plain_signature.as_tpmt(quoted["plain"], quoted["plain.attest"], None)
     with pytest.raises(BadEvidence, match="by the key that you gave"):
         plain_signature.as_tpmt(quoted["plain"], quoted["plain.attest"][:-1] + b"x", quoted["pem"])
-    for damaged in (b"", b"\x30\x80", quoted["plain"][:-1], quoted["plain"] + b"x", b"\x30\x06\x02\x01\x80\x02\x01\x80"):
+    for damaged in (
+        b"",
+        b"\x30\x80",
+        quoted["plain"][:-1],
+        quoted["plain"] + b"x",
+        b"\x30\x06\x02\x01\x80\x02\x01\x80",
+    ):
         with pytest.raises(BadEvidence):
             plain_signature.as_tpmt(damaged, quoted["plain.attest"], quoted["pem"])
     with pytest.raises(SpecError):
@@ -388,7 +411,9 @@ def test_the_records_lead_to_the_quoted_values(bundle: str, tmp_path: Path) -> N
     records = json.loads((tmp_path / "log.cel.json").read_bytes())
     assert json.loads(call("cel", where).stdout) == records
     verdict = verify(
-        where, ak=(where / "ak.pub").read_bytes(), nonce=bytes.fromhex(json.loads((where / "bundle.json").read_bytes())["nonce"])
+        where,
+        ak=(where / "ak.pub").read_bytes(),
+        nonce=bytes.fromhex(json.loads((where / "bundle.json").read_bytes())["nonce"]),
     )
     attested = records[: sum(verdict.attested.values())]
     for pcr, value in verdict.pcrs.items():

@@ -23,6 +23,7 @@ from testbed import shell
 from testbed.attest.enrol import exchange, keys, parcel
 from testbed.attest.enrol.credential import make_credential
 from testbed.attest.finding import BadEvidence, FindingKind, UnsupportedEvidence
+from testbed.attest.verdict import Verdict
 from testbed.attest.verify import verify
 from testbed.commands.collect import command
 from testbed.errors import SpecError
@@ -158,7 +159,7 @@ def test_a_machine_that_measures_without_a_pause_is_quoted_without_values(machin
     assert "pcr_values" not in (tmp_path / "unpacked/bundle.json").read_text()
 
 
-def judged(home: Path, nonce: str):  # noqa: ANN201
+def judged(home: Path, nonce: str) -> Verdict:
     bundle = home / "unpacked"
     bundle.mkdir()
     parcel.unpack_into(home / "kept/evidence.tar", exchange._ANSWER, bundle)
@@ -210,7 +211,7 @@ def test_needs_are_named_before_anything_is_done(machine: Foreign, tmp_path: Pat
 def test_an_old_tool_is_named(machine: Foreign, tmp_path: Path) -> None:
     wrap = tmp_path / "bin"
     wrap.mkdir()
-    (wrap / "tpm2_quote").write_text("#!/bin/sh\necho 'tool=\"tpm2_quote\" version=\"4.3.2\" tctis=\"x\"'\n")
+    (wrap / "tpm2_quote").write_text('#!/bin/sh\necho \'tool="tpm2_quote" version="4.3.2" tctis="x"\'\n')
     (wrap / "tpm2_quote").chmod(0o755)
     assert "expected version 5 or later, got 4.3.2" in machine.said("check", PATH=f"{wrap}:{os.environ['PATH']}")
 
@@ -311,14 +312,16 @@ def test_an_ecc_endorsement_key_opens_its_credential(tpm: SoftwareTpm, tmp_path:
     at = {name: tmp_path / name for name in ("ek.ctx", "ek.pub", "ak.ctx", "ak.pub", "credential", "secret", "session")}
     tpm.run("tpm2_createek", "-Q", "-c", at["ek.ctx"], "-G", "ecc", "-u", at["ek.pub"])
     tpm.run("tpm2_flushcontext", "-t")
-    tpm.run("tpm2_createak", "-Q", "-C", at["ek.ctx"], "-c", at["ak.ctx"], "-G", "ecc", "-s", "ecdsa", "-u", at["ak.pub"])
+    tpm.run(
+        "tpm2_createak", "-Q", "-C", at["ek.ctx"], "-c", at["ak.ctx"], "-G", "ecc", "-s", "ecdsa", "-u", at["ak.pub"]
+    )
     tpm.run("tpm2_flushcontext", "-t")
     name = keys.check_ak(at["ak.pub"].read_bytes()).name
     assert name is not None
     at["credential"].write_bytes(make_credential(at["ek.pub"].read_bytes(), name, bytes(range(32))))
     tpm.run("tpm2_startauthsession", "-Q", "--policy-session", "-S", at["session"])
     tpm.run("tpm2_policysecret", "-Q", "-S", at["session"], "-c", "e")
-    words = ["-c", at["ak.ctx"], "-C", at["ek.ctx"], "-i", at["credential"], "-o", at["secret"]]
+    words: list[str | Path] = ["-c", at["ak.ctx"], "-C", at["ek.ctx"], "-i", at["credential"], "-o", at["secret"]]
     tpm.run("tpm2_activatecredential", "-Q", *words, "-P", f"session:{at['session']}")
     tpm.run("tpm2_flushcontext", at["session"])
     tpm.run("tpm2_flushcontext", "-t")

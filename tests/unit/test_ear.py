@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from testbed.errors import SpecError
 REAL = evidence.GOLDEN / "bundle-debian-6.12"
 NONCE = json.loads((REAL / "bundle.json").read_bytes())["nonce"]
 DOCS = Path(__file__).parents[2] / "docs" / "interop.md"
-MAKERS = {
+MAKERS: dict[str, Callable[[], Any]] = {
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
@@ -104,7 +105,9 @@ def test_with_a_policy_that_all_fits_everything_is_affirmed(tmp_path: Path) -> N
     for appraisal in claims["submods"].values():
         assert appraisal["ear_status"] == "affirming"
         assert appraisal["ear_trustworthiness_vector"] == {"instance-identity": 2, "executables": 2}
-        assert appraisal["ear_appraisal_policy_ids"] == [f"urn:sha256:{hashlib.sha256(policy.read_bytes()).hexdigest()}"]
+        assert appraisal["ear_appraisal_policy_ids"] == [
+            f"urn:sha256:{hashlib.sha256(policy.read_bytes()).hexdigest()}"
+        ]
 
 
 def test_with_a_policy_each_container_has_its_own_tier() -> None:
@@ -130,7 +133,9 @@ def finding(kind: FindingKind, container: str | None = None) -> Finding:
 @pytest.mark.parametrize("profile", ear.PROFILES)
 def test_no_finding_is_affirmed(kind: FindingKind, profile: str) -> None:
     names = ear.PROFILES[profile]
-    verdict = Verdict(findings=(finding(kind),), pcrs={10: "aa"}, containers={"1": Container(seq=1, mntns=1, cgroup=1, started=1)})
+    verdict = Verdict(
+        findings=(finding(kind),), pcrs={10: "aa"}, containers={"1": Container(seq=1, mntns=1, cgroup=1, started=1)}
+    )
     claims = ear.claims(verdict, issued=1, nonce=bytes(8), policy="ab" * 32, profile=profile)
     for appraisal in claims["submods"].values():
         assert appraisal[names.status] == "contraindicated"
@@ -206,7 +211,7 @@ def test_the_option_names_every_profile() -> None:
 
 def test_the_page_has_the_whole_mapping() -> None:
     """Each kind stands in the row of its claim and value."""
-    rows = {}
+    rows: dict[str, tuple[str, int]] = {}
     for line in DOCS.read_text(encoding="utf-8").splitlines():
         if match := re.fullmatch(r"\| `(instance-identity|configuration|executables)` \| (-?\d+) \| (.*) \|", line):
             rows |= dict.fromkeys(re.findall(r"`([a-z-]+)`", match[3]), (match[1], int(match[2])))

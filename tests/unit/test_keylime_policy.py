@@ -274,6 +274,22 @@ def test_a_signed_envelope_is_opened_and_said_to_be_unchecked() -> None:
     assert "its signature was not checked" in made.notes[-1]
 
 
+WRONG: tuple[dict[str, Any], ...] = (
+    {"digests": []},
+    {"digests": {"/a": A}},
+    {"digests": {"/a": [1]}},
+    {"excludes": "x"},
+    {"excludes": [1]},
+    {"ima": 1},
+    {"ima": {"ignored_keyrings": {}}},
+    {"verification-keys": 7},
+    {"verification-keys": "x"},
+    {"verification-keys": "[]"},
+    {"verification-keys": '{"pubkeys": 1}'},
+    {"verification-keys": '{"pubkeys": [1]}'},
+)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -288,23 +304,7 @@ def test_a_signed_envelope_is_opened_and_said_to_be_unchecked() -> None:
         b"[" * 100_000,
         b'{"payload": "?"}',
         b'{"payload": "AAAA"}',
-        *(
-            json.dumps(EMPTY | change).encode()
-            for change in (
-                {"digests": []},
-                {"digests": {"/a": A}},
-                {"digests": {"/a": [1]}},
-                {"excludes": "x"},
-                {"excludes": [1]},
-                {"ima": 1},
-                {"ima": {"ignored_keyrings": {}}},
-                {"verification-keys": 7},
-                {"verification-keys": "x"},
-                {"verification-keys": "[]"},
-                {"verification-keys": '{"pubkeys": 1}'},
-                {"verification-keys": '{"pubkeys": [1]}'},
-            )
-        ),
+        *(json.dumps({**EMPTY, **change}).encode() for change in WRONG),
     ],
 )
 def test_what_is_no_such_policy_is_refused(data: bytes) -> None:
@@ -319,7 +319,7 @@ def test_what_is_no_such_policy_is_refused(data: bytes) -> None:
         ({"images": {"x": {}}, "containers": {"*": ["x"]}}, "'containers': Keylime reads PCR 10 only"),
         ({"cgroups": ["/a"]}, "cgroups"),
         ({"require_measurer": True}, "require_measurer"),
-        ({"measurer": dict.fromkeys(("module", "object", "loader"), [f"sha256:{A}"])}, "measurer"),
+        ({"measurer": {part: [f"sha256:{A}"] for part in ("module", "object", "loader")}}, "measurer"),
         ({"resettable": {"23": "why"}}, "resettable"),
         ({"on": {"violation": "note"}}, "on.violation: note"),
         ({"on": {"not-bound": "note"}}, "on.not-bound: note"),

@@ -35,7 +35,9 @@ rm -r {PLACE}/busy
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign(Booted):
     def script(self, *words: str) -> str:
-        done = self.guest.run(("sh", "-c", f'cd {PLACE} && exec sh collect.sh "$@"', "collect", *words), timeout=SECONDS)
+        done = self.guest.run(
+            ("sh", "-c", f'cd {PLACE} && exec sh collect.sh "$@"', "collect", *words), timeout=SECONDS
+        )
         return done.err.decode()
 
     def carried(self, name: str) -> Path:
@@ -86,5 +88,7 @@ def test_a_foreign_machine_proves_its_key_and_its_log(foreign: Foreign) -> None:
     # Nobody measures but for the script itself, whose programs are known by now.
     foreign.script("quote", "ab" * 20)
     assert "pcr_values" in foreign.carried("evidence.tar").read_bytes().decode(errors="replace")
-    left = foreign.guest.run(("sh", "-c", "for k in transient persistent loaded-session; do tpm2_getcap handles-$k; done"))
+    left = foreign.guest.run(
+        ("sh", "-c", "for k in transient persistent loaded-session; do tpm2_getcap handles-$k; done")
+    )
     assert left.text.split() == ["-", "0x81010010"], "only the key that the testbed itself keeps there"

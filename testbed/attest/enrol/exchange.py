@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testbed import files
 from testbed.attest.bundle import LIMITS, read_bundle
@@ -126,19 +126,24 @@ def read_challenge(path: Path) -> Challenge:
     try:
         with files.open_plain(path) as file:
             raw = read_json(file.read(_EXPECTED_MAX))
-        if type(raw) is not dict or raw["schema"] != SCHEMA:
-            raise ValueError(f"another schema than {SCHEMA}")
-        return Challenge(
-            ak=bytes.fromhex(raw["ak"]),
-            nonce=parse_nonce(raw["nonce"]),
-            proof=bytes.fromhex(raw["proof"]),
-            pcrs=str(parse_selection(raw["pcrs"])),
-            issuer=str(raw["issuer"]),
-        )
+        return _of_json(raw)
     except OSError as error:
         raise SpecError(f"{path}: expected a plain file, got: {files.reason(error)}", hint) from error
     except (ValueError, KeyError, TypeError, SpecError) as error:
         raise SpecError(f"{path}: expected what a challenge must be answered with, got: {error}", hint) from error
+
+
+def _of_json(raw: Any) -> Challenge:
+    """Read what ``_as_json`` wrote. Raises what a wrong object causes."""
+    if raw["schema"] != SCHEMA:
+        raise ValueError(f"another schema than {SCHEMA}")
+    return Challenge(
+        ak=bytes.fromhex(raw["ak"]),
+        nonce=parse_nonce(raw["nonce"]),
+        proof=bytes.fromhex(raw["proof"]),
+        pcrs=str(parse_selection(raw["pcrs"])),
+        issuer=str(raw["issuer"]),
+    )
 
 
 def _as_json(made: Challenge) -> bytes:

@@ -25,7 +25,9 @@ def load_authorities(files: Sequence[tuple[str, bytes]]) -> tuple[x509.Certifica
     found: list[x509.Certificate] = []
     for name, data in files:
         try:
-            several = x509.load_pem_x509_certificates(data) if _BEGIN in data else [x509.load_der_x509_certificate(data)]
+            several = (
+                x509.load_pem_x509_certificates(data) if _BEGIN in data else [x509.load_der_x509_certificate(data)]
+            )
         except (ValueError, UnsupportedAlgorithm) as error:
             hint = "give the certificates of the TPM's maker, PEM or DER"
             raise SpecError(f"{name}: expected certificates, got: {error}", hint) from error

@@ -1,4 +1,4 @@
-"""Files that a person carries in a tar archive. An archive from a foreign machine is hostile: nothing is unpacked by it.
+"""Files that a person carries in a tar archive. One from a foreign machine is hostile: it unpacks nothing.
 
 Only named, plain files are read, each once and up to its size; paths, links and modes in an archive do nothing.
 """

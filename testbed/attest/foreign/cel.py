@@ -26,9 +26,7 @@ def records(entries: Iterable[Entry], banks: Sequence[str], *, padded: bool = Fa
         yield {
             "recnum": number,
             "pcr": entry.pcr,
-            "digests": [
-                {"hashAlg": bank, "digest": extension(entry, bank, padded=padded).hex()} for bank in banks
-            ],
+            "digests": [{"hashAlg": bank, "digest": extension(entry, bank, padded=padded).hex()} for bank in banks],
             "content_type": "ima_template",
             "content": {"template_name": entry.template.decode("ascii"), "template_data": entry.data.hex()},
         }

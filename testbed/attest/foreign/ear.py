@@ -166,7 +166,7 @@ def load_result_key(key: bytes) -> ResultKey:
 
 
 def _counts(verdict: Verdict) -> dict[str | None, Counter[FindingKind]]:
-    """Return how many findings of each kind there are, by container; those of the evidence as a whole under ``None``."""
+    """Return the number of findings of each kind, by container; ``None``: of the evidence as a whole."""
     counts: dict[str | None, Counter[FindingKind]] = {None: Counter()}
     for finding in verdict.findings:
         counts.setdefault(finding.container, Counter())[finding.kind] += 1

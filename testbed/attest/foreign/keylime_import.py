@@ -7,7 +7,6 @@ Source: ``keylime.ima.ima`` 7.14 (``RUNTIME_POLICY_SCHEMA``, ``_validate_ima_ng`
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -98,7 +97,9 @@ def _table(raw: Mapping[str, Any], key: str, where: str) -> dict[str, list[str]]
     table = raw.get(key, {})
     good = isinstance(table, dict) and all(isinstance(one, list) and _all_texts(one) for one in table.values())
     if not good:
-        raise SpecError(f"{where}: key {key}: expected an object of lists of digests, got {shorten(table)}", SIGNED_HINT)
+        raise SpecError(
+            f"{where}: key {key}: expected an object of lists of digests, got {shorten(table)}", SIGNED_HINT
+        )
     return dict(table)
 
 
@@ -183,7 +184,9 @@ def _keys(raw: Mapping[str, Any], where: str, notes: Notes) -> Iterator[str]:
     if not isinstance(keys, list) or not _all_texts(keys) or not isinstance(ids, list):
         raise SpecError(f"{where}: verification-keys: expected lists pubkeys and keyids", SIGNED_HINT)
     if keys:
-        notes.remarks.append("verification-keys: a file that is listed with another digest is refused here, even signed")
+        notes.remarks.append(
+            "verification-keys: a file that is listed with another digest is refused here, even signed"
+        )
     for at, key in enumerate(keys):
         try:
             pem, own = key_and_ids(key)

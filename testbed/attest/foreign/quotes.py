@@ -109,7 +109,7 @@ def from_parts(attest: bytes, sig: bytes, values: bytes | None, ak: bytes | None
 
 
 def write(imported: Imported, log: bytes | BinaryIO, directory: Path) -> None:
-    """Write a bundle into a new directory. ``log``: in the kernel's binary form. Raises ``BadEvidence``, ``OSError``."""
+    """Write a bundle as a new directory. ``log``: in the kernel's binary form. Raises ``BadEvidence`` if too large."""
     raw: dict[str, Any] = {"schema": SCHEMA, "hash_alg": imported.selection.bank, "pcrs": [*imported.selection.pcrs]}
     if imported.values is not None:
         raw["pcr_values"] = {f"{pcr}": value.hex() for pcr, value in imported.values.items()}
