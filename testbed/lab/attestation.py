@@ -12,17 +12,15 @@ import hashlib
 import json
 import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-
-from testbed import shell
+from testbed.attest.enrol import keys
+from testbed.attest.enrol.credential import SECRET_SIZE, make_credential
+from testbed.attest.finding import BadEvidence
 from testbed.attest.quote import parse_attest
-from testbed.attest.tpm import DECRYPT, FIXED_TPM, RESTRICTED, SIGN, Key, load_key
+from testbed.attest.tpm import Key
 from testbed.errors import EvidenceError, LabError, SpecError
 from testbed.guest import Guest
 from testbed.lab.machines.swtpm import CertificateAuthority
@@ -30,9 +28,6 @@ from testbed.lab.machines.swtpm import CertificateAuthority
 AK_HANDLE = "0x81010010"
 NONCE_LABEL = b"testbed-nonce-v1"
 _EK_CERTIFICATE = "0x01c00002"  # NV index of the RSA 2048 EK's certificate (TCG EK Credential Profile, 2.2.1.4)
-_FIXED_PARENT, _MADE_IN_TPM = 1 << 4, 1 << 5
-_AK_MUST = FIXED_TPM | _FIXED_PARENT | _MADE_IN_TPM | RESTRICTED | SIGN
-_EK_MUST = FIXED_TPM | _FIXED_PARENT | _MADE_IN_TPM | RESTRICTED | DECRYPT
 _QUOTE_TRIES = 8
 _TPM_SECONDS = 120
 
@@ -93,8 +88,9 @@ def enrol(guest: Guest, authority: CertificateAuthority) -> bytes:
     certificate, endorsement, ak = (base64.b64decode(word, validate=True) for word in said)
     check_endorsement(certificate, endorsement, tuple(path.read_bytes() for path in authority.certificates))
     key = check_ak(ak)
-    secret = secrets.token_bytes(32)
-    credential = make_credential(endorsement, key, secret)
+    secret = secrets.token_bytes(SECRET_SIZE)
+    assert key.name is not None
+    credential = make_credential(endorsement, key.name, secret)
     opened = guest.run(["sh", "-c", _ACTIVATE], input=credential, timeout=_TPM_SECONDS).text
     if base64.b64decode(opened) != secret:
         raise LabError("AK: the TPM returned a different secret: it does not hold this AK")
@@ -106,48 +102,21 @@ def check_endorsement(certificate: bytes, endorsement: bytes, authorities: tuple
 
     ``authorities``: the root first, then the issuer. Raises ``LabError``.
     """
-    root, issuer = (x509.load_pem_x509_certificate(pem) for pem in authorities)
-    # The NV index may be longer than the certificate in it: DER says where it ends.
-    leaf = x509.load_der_x509_certificate(der_prefix(certificate))
-    for what, signed, signer in (("EK", leaf, issuer), ("issuer", issuer, root)):
-        try:
-            signed.verify_directly_issued_by(signer)
-        except (InvalidSignature, ValueError, TypeError) as error:
-            raise LabError(f"{what} certificate: not issued by {signer.subject.rfc4514_string()}: {error}") from error
-    key = _load("EK", endorsement)
-    if leaf.public_key() != key.public:
-        raise LabError("EK: the TPM's public key is not the one in its certificate")
-    _check_attributes("EK", key, _EK_MUST, SIGN)
+    try:
+        root, issuer = keys.load_authorities([("root", authorities[0]), ("issuer", authorities[1])])
+        if not keys.issued(issuer, root):
+            raise LabError(f"issuer certificate: not issued by {root.subject.rfc4514_string()}")
+        keys.check_endorsement(certificate, endorsement, [issuer])
+    except (BadEvidence, SpecError) as error:
+        raise LabError(f"EK: {error.message}") from error
 
 
 def check_ak(public: bytes) -> Key:
     """Return the key if it has the attributes of an attestation key. Raises ``LabError``."""
-    key = _load("AK", public)
-    _check_attributes("AK", key, _AK_MUST, DECRYPT)
-    return key
-
-
-def make_credential(endorsement: bytes, ak: Key, secret: bytes) -> bytes:
-    """Seal ``secret`` so that only the TPM that has both keys can open it.
-
-    The AK's name is computed here, not taken from the guest.
-    """
-    assert ak.name is not None
-    with tempfile.TemporaryDirectory(prefix="testbed-") as place:
-        files = {name: Path(place) / name for name in ("ek.pub", "secret", "credential")}
-        files["ek.pub"].write_bytes(endorsement)
-        files["secret"].write_bytes(secret)
-        shell.run(
-            [
-                *("tpm2_makecredential", "-Q", "-T", "none"),
-                *("-u", files["ek.pub"]),
-                *("-s", files["secret"]),
-                *("-n", ak.name.hex()),
-                *("-o", files["credential"]),
-            ],
-            timeout=_TPM_SECONDS,
-        )
-        return files["credential"].read_bytes()
+    try:
+        return keys.check_ak(public)
+    except BadEvidence as error:
+        raise LabError(f"AK: {error.message}") from error
 
 
 def nonce(clone_id: str, challenge: bytes) -> bytes:
@@ -214,29 +183,6 @@ def read_quoted(attest: bytes, sig: bytes, values: bytes, pcrs: Sequence[int], a
         return None
     each = {pcr: values[32 * i : 32 * (i + 1)] for i, pcr in enumerate(sorted(pcrs))}
     return Quoted(attest=attest, sig=sig, values=each)
-
-
-def der_prefix(data: bytes) -> bytes:
-    """Return the one DER element that ``data`` begins with. Raises ``LabError``."""
-    long_form = data[1] & 0x7F if len(data) > 1 and data[1] & 0x80 else 0
-    size = int.from_bytes(data[2 : 2 + long_form], "big") if long_form else data[1] if len(data) > 1 else 0
-    end = 2 + long_form + size
-    if data[:1] != b"\x30" or end > len(data):
-        raise LabError(f"EK certificate: expected DER, got {data[:4].hex()}, {len(data)} bytes")
-    return data[:end]
-
-
-def _load(what: str, public: bytes) -> Key:
-    try:
-        return load_key(public)
-    except SpecError as error:
-        raise LabError(f"{what}: {error.message}") from error
-
-
-def _check_attributes(what: str, key: Key, must: int, must_not: int) -> None:
-    attributes = key.attributes or 0
-    if attributes & must != must or attributes & must_not:
-        raise LabError(f"{what}: attributes 0x{attributes:08x}, expected 0x{must:08x} and not 0x{must_not:08x}")
 
 
 def _write(directory: Path, files: Mapping[str, bytes]) -> None:

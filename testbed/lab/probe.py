@@ -57,7 +57,6 @@ _PROGRAMS = (
     Program(name="mmdebstrap", package="mmdebstrap"),
     Program(name="bwrap", package="bubblewrap"),
     Program(name="mke2fs", package="e2fsprogs", version=("-V",)),
-    Program(name="tpm2_makecredential", package="tpm2-tools"),
     Program(name="setpriv", package="util-linux"),
 )
 

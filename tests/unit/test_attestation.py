@@ -66,10 +66,15 @@ def test_a_certified_endorsement_key_is_accepted(padding: bytes) -> None:
 @pytest.mark.parametrize(
     ("leaf", "public", "authorities", "complaint"),
     [
-        (CHAIN.leaf, CHAIN.public, OTHER.authorities, "EK certificate: not issued"),
+        (
+            CHAIN.leaf,
+            CHAIN.public,
+            OTHER.authorities,
+            "EK: ek.crt: expected a certificate that one of the 1 authorities",
+        ),
         (CHAIN.leaf, CHAIN.public, (OTHER.authorities[0], CHAIN.authorities[1]), "issuer certificate: not issued"),
-        (CHAIN.leaf, OTHER.public, CHAIN.authorities, "not the one in its certificate"),
-        (CHAIN.leaf, evidence.tpm2b_public(CHAIN.key), CHAIN.authorities, "EK: attributes"),
+        (CHAIN.leaf, OTHER.public, CHAIN.authorities, "expected the key in ek.crt"),
+        (CHAIN.leaf, evidence.tpm2b_public(CHAIN.key), CHAIN.authorities, "EK: ek.pub: expected attributes"),
         (CHAIN.leaf, b"\0\3abc", CHAIN.authorities, "EK: "),
         (b"\xff" * 800, CHAIN.public, CHAIN.authorities, "expected DER"),
         (CHAIN.leaf[:100], CHAIN.public, CHAIN.authorities, "expected DER"),
@@ -97,7 +102,7 @@ def test_an_attestation_key_is_known_by_its_attributes() -> None:
     ],
 )
 def test_a_key_that_proves_nothing_is_no_attestation_key(attributes: int) -> None:
-    with pytest.raises(LabError, match="AK: attributes"):
+    with pytest.raises(LabError, match=r"AK: ak\.pub: expected attributes"):
         attestation.check_ak(evidence.tpm2b_public(CHAIN.key, attributes=attributes))
 
 

@@ -52,7 +52,7 @@ def check_endorsement(certificate: bytes, endorsement: bytes, authorities: Seque
     if certified != key.public:
         raise BadEvidence("ek.pub", "the key in ek.crt", "another key")
     for authority in authorities:
-        if _issued(leaf, authority):
+        if issued(leaf, authority):
             return authority.subject.rfc4514_string()
     expected = f"a certificate that one of the {len(authorities)} authorities that you gave has issued"
     raise BadEvidence("ek.crt", expected, f"one of {ascii(leaf.issuer.rfc4514_string())[:200]}")
@@ -78,7 +78,8 @@ def der_prefix(data: bytes) -> bytes:
     return data[:end]
 
 
-def _issued(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+def issued(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether a certificate, which must be that of an authority, has issued another one."""
     from cryptography import x509  # noqa: PLC0415
 
     try:

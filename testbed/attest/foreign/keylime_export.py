@@ -9,7 +9,7 @@ import base64
 import json
 from typing import Any
 
-from testbed.attest.foreign.notes import Notes
+from testbed.attest.foreign.unsaid import Unsaid
 from testbed.attest.log.ima import BOOT_AGGREGATES
 from testbed.attest.policy.exclude import Excludes
 from testbed.attest.policy.keys import Document, Host
@@ -22,7 +22,7 @@ _SIGNING_TABLE = "a key listed there could sign files in Keylime, which it canno
 
 def export_policy(policy: Document) -> MadePolicy:
     """Return a runtime policy for Keylime's verifier, and notes about all that is not in it."""
-    notes = Notes()
+    notes = Unsaid()
     digests = _digests(policy.host, notes)
     if policy.host.boot_aggregate:
         bare = sorted({one.rpartition(":")[2] for one in policy.host.boot_aggregate})
@@ -41,7 +41,7 @@ def export_policy(policy: Document) -> MadePolicy:
     return MadePolicy(document=made, notes=tuple(notes.lines()))
 
 
-def _digests(host: Host, notes: Notes) -> dict[str, list[str]]:
+def _digests(host: Host, notes: Unsaid) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path, digests in host.files.items():
         # IMA writes an underscore for each space in a name, and Keylime looks names up as they are in the log.
@@ -58,7 +58,7 @@ def _digests(host: Host, notes: Notes) -> dict[str, list[str]]:
     return found
 
 
-def _logged(path: str, notes: Notes) -> str | None:
+def _logged(path: str, notes: Unsaid) -> str | None:
     try:
         return unescape_path(path).replace(b" ", b"_").decode()
     except UnicodeDecodeError:
@@ -66,7 +66,7 @@ def _logged(path: str, notes: Notes) -> str | None:
         return None
 
 
-def _buffers(host: Host, notes: Notes) -> dict[str, list[str]]:
+def _buffers(host: Host, notes: Unsaid) -> dict[str, list[str]]:
     found = {}
     for name, digests in sorted(host.buffers.items()):
         if name.startswith((".", "_")):
@@ -76,7 +76,7 @@ def _buffers(host: Host, notes: Notes) -> dict[str, list[str]]:
     return found
 
 
-def _excludes(host: Host, notes: Notes) -> list[str]:
+def _excludes(host: Host, notes: Unsaid) -> list[str]:
     found = []
     for pattern in host.exclude:
         one = Excludes()
@@ -92,7 +92,7 @@ def _excludes(host: Host, notes: Notes) -> list[str]:
     return found
 
 
-def _keys(host: Host, notes: Notes) -> str:
+def _keys(host: Host, notes: Unsaid) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
     keys: list[str] = []
@@ -113,7 +113,7 @@ def _keys(host: Host, notes: Notes) -> str:
     return json.dumps({"meta": {"version": 1}, "keyids": ids, "pubkeys": keys})
 
 
-def _unsaid(policy: Document, notes: Notes) -> None:
+def _unsaid(policy: Document, notes: Unsaid) -> None:
     """Name the keys that Keylime has nothing for."""
     for key, there in (
         ("images", policy.images),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from testbed.attest.foreign.notes import Notes
+from testbed.attest.foreign.unsaid import Unsaid
 from testbed.attest.log.ima import BOOT_AGGREGATES
 from testbed.attest.policy.lint import lint
 from testbed.attest.policy.make import Files, MadePolicy, document
@@ -37,7 +37,7 @@ def import_policy(data: bytes, where: str) -> MadePolicy:
 
     Raises ``SpecError`` for what is no such policy.
     """
-    notes = Notes()
+    notes = Unsaid()
     raw = _read(data, where, notes)
     files: Files = {}
     aggregates: list[str] = []
@@ -65,7 +65,7 @@ def import_policy(data: bytes, where: str) -> MadePolicy:
     return MadePolicy(document=made, notes=tuple(notes.lines()))
 
 
-def _read(data: bytes, where: str, notes: Notes) -> dict[str, Any]:
+def _read(data: bytes, where: str, notes: Unsaid) -> dict[str, Any]:
     raw = _object(data, where)
     if isinstance(raw.get("payload"), str):
         notes.remarks.append("the policy is in a signed envelope (DSSE); its signature was not checked")
@@ -114,7 +114,7 @@ def _all_texts(values: list[Any]) -> bool:
     return all(isinstance(one, str) for one in values)
 
 
-def _digests(name: str, digests: list[str], notes: Notes) -> list[str]:
+def _digests(name: str, digests: list[str], notes: Unsaid) -> list[str]:
     found = []
     for one in digests:
         if len(one) in _BY_SIZE and _HEX.fullmatch(one):
@@ -124,7 +124,7 @@ def _digests(name: str, digests: list[str], notes: Notes) -> list[str]:
     return sorted(set(found))
 
 
-def _path(name: str, notes: Notes) -> str | None:
+def _path(name: str, notes: Unsaid) -> str | None:
     try:
         path = name.encode()
     except UnicodeEncodeError:
@@ -135,7 +135,7 @@ def _path(name: str, notes: Notes) -> str | None:
     return None
 
 
-def _pattern(regex: str, notes: Notes) -> str | None:
+def _pattern(regex: str, notes: Unsaid) -> str | None:
     """Return a pattern of ours for one of Keylime's, which need not match a name to its end."""
     bare = regex.removeprefix("^")
     if bare.startswith("(?:") and bare.endswith(")\\Z"):
@@ -157,7 +157,7 @@ def _pattern(regex: str, notes: Notes) -> str | None:
     return found
 
 
-def _ima(raw: Mapping[str, Any], where: str, notes: Notes) -> None:
+def _ima(raw: Mapping[str, Any], where: str, notes: Unsaid) -> None:
     ima = raw.get("ima", {})
     if not isinstance(ima, dict):
         raise SpecError(f"{where}: key ima: expected an object, got {shorten(ima)}", SIGNED_HINT)
@@ -172,7 +172,7 @@ def _ima(raw: Mapping[str, Any], where: str, notes: Notes) -> None:
         notes.left("declare it when you verify, with --log-digest", f"ima.log_hash_alg {shorten(digest)}")
 
 
-def _keys(raw: Mapping[str, Any], where: str, notes: Notes) -> Iterator[str]:
+def _keys(raw: Mapping[str, Any], where: str, notes: Unsaid) -> Iterator[str]:
     """Yield the keys that sign files, as PEM."""
     text = raw.get("verification-keys") or ""
     if not isinstance(text, str):

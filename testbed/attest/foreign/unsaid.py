@@ -9,7 +9,7 @@ from testbed.attest.policy.paths import shorten
 _LISTED = 20
 
 
-class Notes:
+class Unsaid:
     """Things that were not carried over, by reason; ``remarks``: other differences."""
 
     def __init__(self) -> None:
