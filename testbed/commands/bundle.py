@@ -48,8 +48,10 @@ def import_keylime_command(answer: Path, log: Path | None, output: Path) -> None
     """
     from testbed.attest.foreign import quotes  # noqa: PLC0415
 
-    imported, lines = quotes.from_keylime(_read(answer, quotes.ANSWER_MAX))
+    raw = quotes.read_answer(_read(answer, quotes.ANSWER_MAX))
+    imported = quotes.answered_quote(raw)
     if log is None:
+        lines = quotes.answered_log(raw)
         data, notes = quotes.binary_log(lines, "ima_measurement_list") if lines else (b"", ("the answer has no log",))
         quotes.write(imported, data, output)
         _say(imported, output, notes)

@@ -157,9 +157,9 @@ def test_files_of_tpm2_tools_are_a_bundle(quoted: Quoted, signature: str, log: s
     assert done.exit_code == 0, done.output
     assert f"the quote itself has {NONCE.encode().hex()}" in done.output
     assert (bundle / "ima.bin").read_bytes() == b"".join(LOG)
-    read = read_bundle(bundle)
-    assert read.pcr_values == {pcr: evidence.extended(b"".join(LOG), pcr) for pcr in (10, 11)}
-    assert read.sig[:2] == struct.pack(">H", {"rsassa": 0x14, "rsapss": 0x16, "ecdsa": 0x18}[quoted.kind])
+    made = read_bundle(bundle)
+    assert made.pcr_values == {pcr: evidence.extended(b"".join(LOG), pcr) for pcr in (10, 11)}
+    assert made.sig[:2] == struct.pack(">H", {"rsassa": 0x14, "rsapss": 0x16, "ecdsa": 0x18}[quoted.kind])
     assert ("the log was text" in done.stderr) == (log == "log.txt")
     assert ("the bare signature verifies" in done.stderr) == (signature == "plain")
     trusted(bundle, quoted)
@@ -184,14 +184,14 @@ def test_keylimes_own_code_reads_what_we_read(quoted: Quoted, tmp_path: Path) ->
     python = os.environ.get(verifiers.KEYLIME_PYTHON) or sys.executable
     argv: list[str | Path] = [python, "-I", "-c", CHECK, tmp_path / "answer.json", quoted.path("pem"), NONCE]
     theirs = json.loads(shell.run(argv, timeout=120).out)
-    imported, log = quotes.from_keylime(quoted.answer())
+    imported, log = read(quoted.answer())
     assert imported.values is not None
     assert theirs == {f"{pcr}": value.hex() for pcr, value in imported.values.items()}
     assert text_log.as_binary(log, "log") == b"".join(LOG)
 
 
 def test_a_binary_log_replaces_the_list_and_results_alone_do(quoted: Quoted, tmp_path: Path) -> None:
-    results = json.loads(quoted.answer(ima_measurement_list="10 not a line"))["results"]
+    results = json.loads(quoted.answer(ima_measurement_list="10 not a line", ima_measurement_list_entry=7))["results"]
     (tmp_path / "answer.json").write_text(json.dumps(results))
     done = call(
         *("import", "keylime", tmp_path / "answer.json", "--log", quoted.home / "log.bin", "-o", tmp_path / "bundle")
@@ -250,9 +250,9 @@ def signed(**more: Any) -> bytes:
 
 
 def test_a_small_answer_is_read() -> None:
-    made, log = quotes.from_keylime(answer())
+    made, log = read(answer())
     assert (made.selection, made.nonce, made.values, log) == (TEN, b"nonce", {10: bytes(32)}, b"")
-    made, _ = quotes.from_keylime(answer(hash_alg="sha1", mb_measurement_list="AAAA"))
+    made, _ = read(answer(hash_alg="sha1", mb_measurement_list="AAAA"))
     assert any("hash_alg 'sha1'" in note for note in made.notes)
     assert any("mb_measurement_list" in note for note in made.notes)
 
@@ -288,7 +288,12 @@ def test_a_small_answer_is_read() -> None:
 )
 def test_a_hostile_answer_is_refused(data: bytes, problem: str) -> None:
     with pytest.raises(BadEvidence, match=problem):
-        quotes.from_keylime(data)
+        read(data)
+
+
+def read(data: bytes) -> tuple[quotes.Imported, bytes]:
+    raw = quotes.read_answer(data)
+    return quotes.answered_quote(raw), quotes.answered_log(raw)
 
 
 def structures(

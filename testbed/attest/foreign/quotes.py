@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,12 +45,24 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def from_keylime(data: bytes) -> tuple[Imported, bytes]:
-    """Read what Keylime's agent answers to ``/quotes/integrity``; return the quote, and the log as text.
+def read_answer(data: bytes) -> dict[str, Any]:
+    """Return the ``results`` of what Keylime's agent answers to ``/quotes/integrity``; they alone do, too.
 
-    ``data``: the whole answer, or its ``results`` alone. Raises ``BadEvidence``.
+    Raises ``BadEvidence``.
     """
-    raw = _results(data)
+    try:
+        raw = read_json(data, digits=20)
+    except ValueError as error:
+        raise BadEvidence("answer", "JSON", ascii(str(error))[:200]) from error
+    if isinstance(raw, dict) and isinstance(raw.get("results"), dict):
+        raw = raw["results"]
+    if not isinstance(raw, dict):
+        raise BadEvidence("answer", "an object", ascii(type(raw).__name__))
+    return dict(raw)
+
+
+def answered_quote(raw: Mapping[str, Any]) -> Imported:
+    """Return the quote in an answer of Keylime's agent. Raises ``BadEvidence``."""
     text = raw.get("quote")
     if not isinstance(text, str) or not text.startswith("r"):
         raise BadEvidence("answer: quote", "a text that begins with r", ascii(text)[:_HEX_TEXT])
@@ -61,31 +73,26 @@ def from_keylime(data: bytes) -> tuple[Imported, bytes]:
     if attest[:1] == b"\x78":
         raise UnsupportedEvidence("answer: quote", "a quote that is not compressed", "zlib, as old agents send it")
     made = from_parts(attest, sig, values)
-    notes = list(made.notes)
+    notes = [*made.notes, "Keylime's nonce is a text: --nonce is that text in hex"]
     if isinstance(raw.get("hash_alg"), str) and raw["hash_alg"] != made.selection.bank:
         notes.append(f"the answer says hash_alg {ascii(raw['hash_alg'])[:40]}, but {made.selection} was quoted")
-    begin = raw.get("ima_measurement_list_entry", 0)
+    if raw.get("mb_measurement_list"):
+        notes.append("not carried over: mb_measurement_list (the log of the firmware, which is not verified here)")
+    return replace(made, notes=tuple(notes))
+
+
+def answered_log(raw: Mapping[str, Any]) -> bytes:
+    """Return the log in an answer of Keylime's agent, which is text. Raises ``BadEvidence``, also for a part of one."""
+    begin, log = raw.get("ima_measurement_list_entry", 0), raw.get("ima_measurement_list", "")
     if type(begin) is not int or begin != 0:
         expected = "a log from its first entry: ask the agent with ima_ml_entry=0"
         raise BadEvidence("answer: ima_measurement_list_entry", expected, ascii(begin)[:_HEX_TEXT])
-    log = raw.get("ima_measurement_list", "")
     if not isinstance(log, str):
         raise BadEvidence("answer: ima_measurement_list", "a text", ascii(type(log).__name__))
-    if raw.get("mb_measurement_list"):
-        notes.append("not carried over: mb_measurement_list (the log of the firmware, which is not verified here)")
     try:
-        lines = log.encode()
+        return log.encode()
     except UnicodeEncodeError as error:
         raise BadEvidence("answer: ima_measurement_list", "text", ascii(str(error))[:200]) from error
-    imported = Imported(
-        attest=attest,
-        sig=sig,
-        selection=made.selection,
-        nonce=made.nonce,
-        values=made.values,
-        notes=(*notes, "Keylime's nonce is a text: --nonce is that text in hex"),
-    )
-    return imported, lines
 
 
 def from_parts(attest: bytes, sig: bytes, values: bytes | None, ak: bytes | None = None) -> Imported:
@@ -133,18 +140,6 @@ def binary_log(data: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
         return data, ()
     note = "the log was text: names that are not UTF-8 and violations are as the text shows them"
     return text_log.as_binary(data, where), (note,)
-
-
-def _results(data: bytes) -> dict[str, Any]:
-    try:
-        raw = read_json(data, digits=20)
-    except ValueError as error:
-        raise BadEvidence("answer", "JSON", ascii(str(error))[:200]) from error
-    if isinstance(raw, dict) and isinstance(raw.get("results"), dict):
-        raw = raw["results"]
-    if not isinstance(raw, dict):
-        raise BadEvidence("answer", "an object", ascii(type(raw).__name__))
-    return dict(raw)
 
 
 def _base64(text: str, name: str) -> bytes:
