@@ -129,3 +129,28 @@ def test_an_error_names_the_file_and_not_the_one_beside_it(tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError) as missing:
         files.write_plain(tmp_path / "none/file", b"")
     assert missing.value.filename == f"{tmp_path / 'none/file'}"
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with files.new_directory(tmp_path / "above" / "new") as spare:
+        (spare / "file").write_bytes(b"content")
+        assert not (tmp_path / "above" / "new").exists()
+    assert (tmp_path / "above" / "new" / "file").read_bytes() == b"content"
+
+    def fail() -> None:
+        with files.new_directory(tmp_path / "other") as spare:
+            (spare / "file").write_bytes(b"content")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["above"]
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_a_new_directory_does_not_replace_what_is_there(kind: str, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    {"file": there.touch, "directory": there.mkdir, "link": lambda: there.symlink_to("nowhere")}[kind]()
+    with pytest.raises(FileExistsError), files.new_directory(there):
+        pytest.fail("it was made")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
