@@ -12,7 +12,9 @@ import json
 import os
 import struct
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,13 @@ import evidence
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from software_tpm import SoftwareTpm, software_tpm
 
 from testbed import errors, shell
 from testbed.attest.bundle import read_bundle
+from testbed.attest.enrol import parcel
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.foreign import cel, pcr_values, plain_signature, quotes, text_log
 from testbed.attest.log.ima import LogFormat, read_entries
@@ -392,6 +397,43 @@ def test_files_that_do_not_do_are_named(tmp_path: Path) -> None:
         assert not (tmp_path / "new").exists()
     assert call(*tpm2[:4], "-o", tmp_path / "new").exit_code == 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".part")] == []
+
+
+def mutated(data: bytes) -> st.SearchStrategy[bytes]:
+    """Bytes near ``data``: a piece of it is replaced, or it is cut."""
+
+    def change(at: int, drop: int, put: bytes) -> bytes:
+        return data[:at] + put + data[at + drop :]
+
+    changed = st.builds(change, st.integers(0, len(data)), st.integers(0, 40), st.binary(max_size=40))
+    return changed | st.integers(0, len(data)).map(lambda end: data[:end])
+
+
+@settings(max_examples=300, deadline=None)
+@given(mutated(answer()) | mutated(answer(ima_measurement_list=verifiers.ascii_log(b"".join(LOG)).decode())))
+def test_no_answer_is_a_defect(data: bytes) -> None:
+    with suppress(BadEvidence):
+        _, log = read(data)
+        text_log.as_binary(log, "log")
+
+
+@settings(max_examples=300, deadline=None)
+@given(mutated(ONE) | st.binary(max_size=80))
+def test_no_values_are_a_defect(data: bytes) -> None:
+    with suppress(BadEvidence):
+        assert list(pcr_values.read_pcr_values(data, TEN, "x")) == [10]
+
+
+@settings(max_examples=200, deadline=None)
+@given(mutated(parcel.pack({"a": b"x" * 9, "b": b"y"})))
+def test_no_archive_is_a_defect(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "x.tar"
+        path.write_bytes(data)
+        with suppress(BadEvidence):
+            assert {
+                name for name, content in parcel.unpack(path, {"a": 9, "b": 9}).items() if len(content) > 9
+            } == set()
 
 
 # CEL.

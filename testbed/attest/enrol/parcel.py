@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from testbed import files
 from testbed.attest.finding import BadEvidence
@@ -29,8 +29,12 @@ def members(path: Path, limits: Mapping[str, int]) -> Iterator[Iterator[tuple[st
         file = files.open_plain(path)
     except OSError as error:
         raise BadEvidence(path.name, "a plain file that can be read", files.reason(error)) from error
+    # tarfile raises what it likes for a damaged archive, also while a file in it is read.
     with file:
-        yield _members(file, path.name, limits)
+        try:
+            yield _members(file, path.name, limits)
+        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+            raise BadEvidence(path.name, "a tar archive without compression", ascii(str(error))[:200]) from error
 
 
 def unpack(path: Path, limits: Mapping[str, int]) -> dict[str, bytes]:
@@ -63,18 +67,14 @@ def pack(contents: Mapping[str, bytes]) -> bytes:
 
 def _members(file: BinaryIO, where: str, limits: Mapping[str, int]) -> Iterator[tuple[str, BinaryIO]]:
     seen: set[str] = set()
-    # tarfile raises what it likes for damaged archives, also while it reads on.
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                name = member.name.removeprefix("./")
-                _check(where, member, name, limits, seen)
-                seen.add(name)
-                content = archive.extractfile(member)
-                assert content is not None
-                yield name, content  # type: ignore[misc]
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise BadEvidence(where, "a tar archive without compression", ascii(str(error))[:200]) from error
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            name = member.name.removeprefix("./")
+            _check(where, member, name, limits, seen)
+            seen.add(name)
+            content = archive.extractfile(member)
+            assert content is not None
+            yield name, cast("BinaryIO", content)
 
 
 def _check(where: str, member: tarfile.TarInfo, name: str, limits: Mapping[str, int], seen: set[str]) -> None:
