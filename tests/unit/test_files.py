@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,8 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
 def test_a_new_directory_does_not_replace_what_is_there(kind: str, tmp_path: Path) -> None:
     there = tmp_path / "there"
-    {"file": there.touch, "directory": there.mkdir, "link": lambda: there.symlink_to("nowhere")}[kind]()
+    made: dict[str, Callable[[], None]] = {"file": there.touch, "directory": there.mkdir}
+    made.get(kind, lambda: there.symlink_to("nowhere"))()
     with pytest.raises(FileExistsError), files.new_directory(there):
         pytest.fail("it was made")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
