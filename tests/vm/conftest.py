@@ -34,12 +34,14 @@ LAST = ("test_code", "test_kernels", "test_alive", "test_prototypes")
 
 # Attacks of which `make test` runs one of each kind on the newer kernel; `make holes` runs them on both.
 ATTACKS, ATTACKED = ("test_holes", "test_denial"), "debian-6.12"
+# What depends on tools in the guest and not on its kernel runs on that kernel only.
+ONE_KERNEL = (*ATTACKS, "test_collect")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.vm)
-        if item.path.stem in ATTACKS and ATTACKED not in item.nodeid:
+        if item.path.stem in ONE_KERNEL and ATTACKED not in item.nodeid:
             item.add_marker(pytest.mark.variant)
     items.sort(key=lambda item: LAST.index(item.path.stem) if item.path.stem in LAST else -1)
 
