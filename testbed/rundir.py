@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from testbed import files
+from testbed import files, progress
 from testbed.errors import EvidenceError, HostError
 from testbed.plan import Block, Cell, Plan
 from testbed.record import SCHEMA as RECORD_SCHEMA
@@ -202,7 +202,8 @@ def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:
     """Yield every complete run's directory and record, by name; earlier attempts (``NAME~1``) among them."""
     runs = campaign.path / "runs"
     # Not by a pattern: that leaves out what this user may not read, and then these runs would count as missing.
-    for path in sorted(runs.iterdir()) if _exists(runs) else ():
+    paths = sorted(runs.iterdir()) if _exists(runs) else []
+    for path in progress.each(paths, "records", unit="runs"):
         if not path.name.startswith(files.SPARE) and _exists(path / "record.json"):
             yield path, read_record(path / "record.json")
 

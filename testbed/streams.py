@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 _ESCAPE = "testbed-escape"
+_OWNED = False
 
 
 class Closed(Exception):
@@ -46,12 +47,19 @@ class _Output:
             raise
 
 
+def owned() -> bool:
+    """Whether the command line runs, so that this process may print to the streams without being asked."""
+    return _OWNED
+
+
 def settle() -> None:
     """Make the three standard streams usable.
 
     A closed one becomes /dev/null: otherwise the next file that is opened would get its number. What the encoding of a
     stream does not have is written as an escape.
     """
+    global _OWNED  # noqa: PLW0603 - the streams are global too
+    _OWNED = True
     while (null := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(null, True)
     os.close(null)
@@ -63,6 +71,8 @@ def settle() -> None:
 
 def finish() -> None:
     """Flush the streams. One that cannot be flushed is replaced, or Python would end with a status of its own."""
+    global _OWNED  # noqa: PLW0603 - see above
+    _OWNED = False
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()

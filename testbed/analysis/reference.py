@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed import files
+from testbed import files, progress
 from testbed.analysis.tables import events, frames, stored, worst_check
 from testbed.analysis.tables.ladder import climb
 from testbed.errors import SpecError
@@ -75,7 +75,7 @@ def _fill(loaded: LoadedCampaign, whole: Path) -> ReferenceData:
         kept = whole / "blocks" / facts.parent.name
         kept.mkdir(parents=True)
         shutil.copyfile(facts, kept / facts.name)
-    for path, _ in loaded.records:
+    for path, _ in progress.each(loaded.records, "records", unit="runs"):
         (whole / "runs" / path.name).mkdir()
         _pack(path / "record.json", whole / "runs" / path.name / "record.json")
     chosen = sorted(_chosen(loaded), key=lambda run: run[0].name)

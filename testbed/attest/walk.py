@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from testbed import progress
 from testbed.attest.bundle import Log
 from testbed.attest.checked import Checked, Task, checked_items, worthwhile
 from testbed.attest.finding import BadEvidence
@@ -23,7 +24,8 @@ def walk(log: Log, replay: Replay, judge: Judge | None, processes: int | None) -
     count = 1 if judge is None else count
     step: Callable[[Entry], None] = judge.step if judge is not None else lambda _: None
     items_of = checked_items(task, offset=offset, number=number, processes=count, enough=lambda: replay.complete)
-    with without_collector(), items_of as items:
+    # After `items_of`, which forks: a child has none of the threads that this process has.
+    with without_collector(), items_of as items, progress.steps("log", log.size - offset, progress.BYTES) as work:
         try:
             for item in items:
                 entries: Iterable[Entry] = (item,) if isinstance(item, Entry) else ()
@@ -34,6 +36,7 @@ def walk(log: Log, replay: Replay, judge: Judge | None, processes: int | None) -
                 for entry in entries:
                     if replay.step(entry):
                         step(entry)
+                work.done = item.end - offset
         except BadEvidence as error:
             replay.broken = error
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
+from testbed import progress
 from testbed.attest.mutate.engine.trial import AttackOutcome, Rivals, ask_rivals, matrix
 from testbed.attest.mutate.registry import ATTACKS
 from testbed.attest.rivals import verifiers
@@ -59,8 +56,9 @@ def command(
 
 
 def _audit(bundle: Path, ak: bytes, nonce: bytes, pcrs: str, *, asked: bool) -> list[AttackOutcome]:
-    with _bar(len(ATTACKS)) as advance:
-        return matrix(bundle, ATTACKS, ak=ak, nonce=nonce, pcrs=pcrs, ask=_rivals() if asked else None, advance=advance)
+    ask = _rivals() if asked else None
+    with progress.steps("attacks", len(ATTACKS)) as work:
+        return matrix(bundle, ATTACKS, ak=ak, nonce=nonce, pcrs=pcrs, ask=ask, advance=lambda _: work.advance())
 
 
 def _rivals() -> Rivals:
@@ -68,13 +66,6 @@ def _rivals() -> Rivals:
         names = ", ".join(verifiers.SEES)
         raise SpecError("--rivals: expected another verifier on this machine, got none", f"install one of {names}")
     return ask_rivals(verifiers.available())
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[AttackOutcome], None]]:
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("attacks", total=total)
-        yield lambda _: progress.advance(task)
 
 
 def _matrix(rows: Sequence[AttackOutcome]) -> None:

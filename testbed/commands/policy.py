@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from rich.console import Console
-from rich.progress import track
 
+from testbed import progress
 from testbed.attest.bundle import open_log
 from testbed.attest.image.platform import Platform
 from testbed.attest.log.ima import Entry
@@ -71,7 +69,7 @@ def from_image_command(
 @_writes
 def from_rootfs_command(directory: Path, output: Path, onto: Path | None) -> None:
     """List every regular file of a host's root file system, without entering others mounted in it."""
-    _write(from_rootfs(directory, _track), output, onto)
+    _write(from_rootfs(directory), output, onto)
 
 
 @command.command("from-log")
@@ -110,7 +108,7 @@ def from_log_command(
             click.echo(f"{verdict.judgement} ({why}): no policy was made; `testbed verify` says more", err=True)
             context.exit(verdict.judgement.exit_status)
         entries = attested_entries(bundle, verdict)
-    _write(from_entries(entries), output, onto)
+    _write(from_entries(progress.each(entries, "policy", unit="entries")), output, onto)
 
 
 @command.command("from-key")
@@ -197,9 +195,3 @@ def _write(made: MadePolicy, output: Path, onto: Path | None) -> None:
         click.echo(text)
         return
     write_json(output, document)
-
-
-def _track(paths: list[bytes]) -> Iterable[bytes]:
-    """Show a bar on a terminal; print nothing elsewhere."""
-    hidden = not sys.stderr.isatty()
-    return track(paths, "hashing", console=Console(stderr=True), transient=True, disable=hidden)

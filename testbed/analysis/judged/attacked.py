@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from testbed import progress
 from testbed.analysis import markdown
 from testbed.attest.mutate.engine.model import REFUSED
 from testbed.attest.mutate.engine.trial import AttackOutcome, ask_rivals, matrix, read_honest
@@ -43,7 +44,8 @@ class Attacked:
 def attack(campaign: Campaign, runs: pd.DataFrame) -> tuple[Attacked, ...]:
     """Attack the evidence of one good run of each kernel: of the first from which the most attacks can be made."""
     best: dict[str, _Candidate] = {}
-    for run in runs[runs["status"] == str(Status.OK)].to_dict("records"):
+    good = runs[runs["status"] == str(Status.OK)].to_dict("records")
+    for run in progress.each(good, "evidence to attack", unit="runs"):
         kernel = str(run["kernel"])
         if kernel in best and not best[kernel].missing:
             continue
@@ -80,11 +82,17 @@ def _candidate(campaign: Campaign, run: str, record: Record) -> _Candidate | Non
 
 def _rows(candidate: _Candidate) -> tuple[AttackOutcome, ...]:
     names = verifiers.available()
-    return tuple(
-        matrix(
-            candidate.bundle, ATTACKS, ak=candidate.ak, nonce=candidate.nonce, ask=ask_rivals(names) if names else None
+    ask = ask_rivals(names) if names else None
+    with progress.steps("attacks", len(ATTACKS)) as work:
+        rows = matrix(
+            candidate.bundle,
+            ATTACKS,
+            ak=candidate.ak,
+            nonce=candidate.nonce,
+            ask=ask,
+            advance=lambda _: work.advance(),
         )
-    )
+    return tuple(rows)
 
 
 def section(attacked: tuple[Attacked, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from testbed import plugins
+from testbed import plugins, progress
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
@@ -63,7 +63,7 @@ def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
     cells = loaded.cells
     listed = [
         _row(loaded.plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))
-        for path, record in loaded.current
+        for path, record in progress.each(loaded.current, "verdicts", unit="runs")
         if record.status is Status.OK
     ]
     return pd.DataFrame(listed, columns=SCHEMA.names)

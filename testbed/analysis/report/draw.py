@@ -7,6 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from testbed import progress
 from testbed.analysis import figures
 from testbed.analysis.figures import Caption
 from testbed.analysis.figures.canvas import blocks
@@ -61,7 +62,7 @@ FIGURES: Mapping[str, Callable[[Tables], Figure | None]] = {
 
 def write(tables: Tables, directory: Path) -> dict[str, tuple[Path, ...]]:
     """Write every figure that has something to show; return their files by name."""
-    drawn = ((name, draw(tables)) for name, draw in FIGURES.items())
+    drawn = ((name, draw(tables)) for name, draw in progress.each(FIGURES.items(), "figures"))
     return {name: figures.write(figure, directory, name) for name, figure in drawn if figure is not None}
 
 

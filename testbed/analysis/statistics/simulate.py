@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed import progress
 from testbed.analysis.statistics import effect as stats
 from testbed.analysis.statistics import multiple, power
 from testbed.analysis.statistics.effect import Conclusion
@@ -94,18 +95,16 @@ class Rates:
 
 def rates(design: Design, truths: Sequence[float], *, campaigns: int = CAMPAIGNS, seed: int = 1) -> tuple[Rates, ...]:
     """Simulate campaigns of the baseline twice and an arm for each truth (logarithm); one result a truth, in order."""
-    judged = [_judge(blocks, design) for blocks in values(design, truths, campaigns=campaigns, seed=seed)]
+    simulated = values(design, truths, campaigns=campaigns, seed=seed)
+    judged = [_judge(blocks, design) for blocks in progress.each(simulated, "simulated", unit="campaigns")]
     return tuple(_rates(truth, [arms[number] for arms in judged]) for number, truth in enumerate(truths))
 
 
 def family(design: Design, *, campaigns: int = CAMPAIGNS, seed: int = 1) -> tuple[float, float]:
     """Return in what share of campaigns any of four arms that cost nothing has p <= 0.05: raw, and after Holm."""
-    raw = np.array(
-        [
-            [effect.p for effect, _ in _judge(blocks, design)]
-            for blocks in values(design, (0.0,) * 4, campaigns=campaigns, seed=seed)
-        ]
-    )
+    simulated = values(design, (0.0,) * 4, campaigns=campaigns, seed=seed)
+    judged = (_judge(blocks, design) for blocks in progress.each(simulated, "arms without an effect", unit="campaigns"))
+    raw = np.array([[effect.p for effect, _ in arms] for arms in judged])
     adjusted = np.array([multiple.holm(p) for p in raw])
     return float((raw <= 0.05).any(axis=1).mean()), float((adjusted <= 0.05).any(axis=1).mean())
 

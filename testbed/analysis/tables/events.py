@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from testbed import plugins
+from testbed import plugins, progress
 from testbed.analysis.tables import stored
 from testbed.attest.image import ground_truth
 from testbed.attest.image.archive import open_image
@@ -101,7 +101,7 @@ def events(loaded: LoadedCampaign, truth: Truth) -> pd.DataFrame:
     cells = loaded.cells
     listed = [
         row
-        for path, record in loaded.current
+        for path, record in progress.each(loaded.current, "events", unit="runs")
         if record.status is Status.OK and record.cell_id in cells
         for row in _rows(cells[record.cell_id], path, record, truth)
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from testbed import progress
 from testbed.analysis.statistics import multiple, sensitivity
 from testbed.analysis.tables.ladder import STRATUM, Contrast, climb
 
@@ -44,7 +45,7 @@ def overall(contrasts: list[Contrast]) -> pd.DataFrame:
 def methods(contrasts: list[Contrast], delta: float) -> pd.DataFrame:
     """Return one row per (contrast, method): the estimate of each method; ``agree``: all give one verdict."""
     listed: list[dict[str, Any]] = []
-    for contrast in contrasts:
+    for contrast in progress.each(contrasts, "other methods", unit="contrasts"):
         bases = (contrast.arms[base] for base in contrast.bases)
         results = sensitivity.rows(
             contrast.arms[contrast.treatment], *bases, floor=contrast.floor, delta=delta, losses=contrast.losses

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from testbed import progress
 from testbed.errors import EvidenceError
 
 VERSION = 2
@@ -96,7 +97,8 @@ def measure_tree(nodes: Mapping[bytes, Node], known: dict[Opener, tuple[bytes, i
     children: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
     covered: dict[bytes, tuple[bytes, int]] = {}
     # Deepest first, so that children are digested before their directory, without recursion: trees may be very deep.
-    for path in sorted(nodes, key=lambda path: path.count(b"/"), reverse=True):
+    deepest_first = sorted(nodes, key=lambda path: path.count(b"/"), reverse=True)
+    for path in progress.each(deepest_first, "image tree", unit="files"):
         node, inside = nodes[path], children.pop(path, {}) if path else {}
         if inside and node.type != stat.S_IFDIR:
             raise EvidenceError(f"tree: {os.fsdecode(path)!r} has files below it and is not a directory")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from testbed import progress
 from testbed.attest.image.archive import OpenImage, open_image
 from testbed.attest.image.platform import Platform
 from testbed.attest.image.tree import tree_digest
@@ -90,7 +91,11 @@ def _driver_notes(image: OpenImage, archive: Path, only: str | None) -> list[str
     ]
 
 
-def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = iter) -> MadePolicy:
+def _counted(paths: list[bytes]) -> Iterable[bytes]:
+    return progress.each(paths, "hashing", unit="files")
+
+
+def from_rootfs(top: Path, track: Callable[[list[bytes]], Iterable[bytes]] = _counted) -> MadePolicy:
     """List every regular file below ``top``, on its file system. ``track`` gets the paths and yields them.
 
     No symbolic link is followed. Raises ``SpecError`` if anything cannot be read, because it would be missing in the
@@ -195,7 +200,7 @@ def document(
 
 def _image_files(image: OpenImage) -> Files:
     files: Files = {}
-    for path, node in image.nodes.items():
+    for path, node in progress.each(image.nodes.items(), "policy", unit="files"):
         if node.open is not None:
             with node.open() as file:
                 files[escape_path(b"/" + path)] = [_sha256(file)]

@@ -19,12 +19,14 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed import progress
 from testbed.errors import BuildError, HostError, TestbedError, host_error
 from testbed.lab import places
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 META = "meta.json"
+# How long the last build of a kind took. A kind and not a key: what is built once more has another key.
+_SECONDS = ".seconds"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -66,18 +70,19 @@ def find(kind: str, key: str) -> Path | None:
     return path if path.is_dir() else None
 
 
-def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0) -> Path:
+def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0, pace: str = "") -> Path:
     """Return the directory of an entry; if it is not there, ``build`` fills an empty directory that becomes it.
 
     Two processes that want one entry build it once. A build that fails leaves nothing. ``needed``: free bytes without
-    which a build is not begun. Raises ``HostError`` on a full disk, and what ``build`` raises.
+    which a build is not begun. ``pace``: which builds of this kind take about as long, for an estimate. Raises
+    ``HostError`` on a full disk, and what ``build`` raises.
     """
     done = find(kind, key)
     if done:
         return done
     home = root() / kind
     with _locked(home / f".{key}.lock"):
-        return find(kind, key) or _build(kind, home / key, build, needed)
+        return find(kind, key) or _build(kind, home / key, build, needed, home / f"{_SECONDS}{pace}")
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -140,13 +145,15 @@ def _is_entry(path: Path) -> bool:
     return _KEY.fullmatch(path.name) is not None and path.is_dir()
 
 
-def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -> Path:
+def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int, pace: Path) -> Path:
     free = shutil.disk_usage(final.parent).free
     if free < needed:
         raise _full(kind, final.parent, needed, "")
     beside = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
+    begun = time.monotonic()
     try:
-        build(beside)
+        with progress.waiting(f"build {kind}", _expected(pace)):
+            build(beside)
         beside.chmod(0o755)
         beside.rename(final)
     except BaseException as error:
@@ -155,7 +162,17 @@ def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int) -
         if full:
             raise full from error
         raise
+    with suppress(OSError):  # then the next build has no estimate
+        pace.write_text(f"{time.monotonic() - begun:.1f}", encoding="ascii")
     return final
+
+
+def _expected(pace: Path) -> float | None:
+    """Return how many seconds the last such build took, ``None`` if nobody knows."""
+    try:
+        return float(pace.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _is_full(error: BaseException) -> bool:

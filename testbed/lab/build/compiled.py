@@ -34,7 +34,8 @@ def build(recipe: BuiltRecipe, progress: cache.Progress = cache.silent) -> Kerne
 
     Raises ``BuildError`` if the resulting configuration differs from the requested one, ``HostError``.
     """
-    path = cache.entry(kernel.KIND, _key(recipe), lambda at: _build(recipe, at, progress), needed=_NEEDED)
+    key, compiled = _key(recipe), "compiled"
+    path = cache.entry(kernel.KIND, key, lambda at: _build(recipe, at, progress), needed=_NEEDED, pace=compiled)
     return kernel.load(recipe, path)
 
 
