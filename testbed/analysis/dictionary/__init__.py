@@ -1,0 +1,1 @@
+"""The data dictionary: what each column of each table of a campaign means."""
