@@ -34,7 +34,8 @@ SCHEMA = 1
 """Of ``plan.json``, ``campaign.json`` and of a survey's file. ``record.json`` has a number of its own."""
 
 _RETIRED = "~"
-_LOCK = ".lock"
+LOCK = ".lock"
+"""The file of a campaign that the process holds that runs it (``flock``)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ def retired(path: Path) -> bool:
 def alone(campaign: Campaign) -> Iterator[None]:
     """Own the campaign: no other process may run it meanwhile. Raises ``HostError`` if another does."""
     campaign.path.mkdir(parents=True, exist_ok=True)
-    with (campaign.path / _LOCK).open("wb") as file:
+    with (campaign.path / LOCK).open("wb") as file:
         try:
             # The kernel lets go of it when we end, however that happens.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -61,8 +61,11 @@ _PROGRAMS = (
 )
 
 
-def capabilities() -> list[Capability]:
-    """Look at everything; some seconds, half a minute the first time in a boot of a host whose KVM hangs."""
+def capabilities(*, needed_only: bool = False) -> list[Capability]:
+    """Look at everything; some seconds, half a minute the first time in a boot of a host whose KVM hangs.
+
+    ``needed_only``: not at KVM.
+    """
     looks: dict[str, Callable[[], Capability]] = {
         **{program.name: partial(_program, program) for program in _PROGRAMS},
         "libvirt": _libvirt,
@@ -74,7 +77,7 @@ def capabilities() -> list[Capability]:
         "state directory": lambda: _directory("state directory", places.state()),
         "temporary files": lambda: _directory("temporary files", places.temporary()),
     }
-    return [_tried(name, look) for name, look in looks.items()]
+    return [_tried(name, look) for name, look in looks.items() if name != "kvm" or not needed_only]
 
 
 def choose_tier(
