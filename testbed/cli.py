@@ -13,12 +13,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from testbed import __version__, streams
 from testbed.errors import HostError, SpecError, TestbedError, host_error
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = Path(__file__).with_name("commands")
 # docs/architecture.md explains every status. 1 is a verdict and nothing else: Python's own 1 for an exception and
@@ -43,6 +46,14 @@ class _Commands(click.Group):
         command = importlib.import_module(f"testbed.commands.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so. None is imported: the shell waits for the answer at each key."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell that completes needs it
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        listed = [CompletionItem(name, help=summary(name)) for name in names]
+        return [*listed, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)

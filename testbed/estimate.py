@@ -14,7 +14,7 @@ from testbed.record import Record, Status, Tier
 from testbed.rundir import Campaign, read_plan, records
 
 # Seconds of host time on two cores, without an earlier run.
-_BOOT = {Tier.ICOUNT: 50.0, Tier.TCG: 45.0, Tier.KVM: 15.0}
+BOOT = {Tier.ICOUNT: 50.0, Tier.TCG: 45.0, Tier.KVM: 15.0}
 _RUN = {Tier.ICOUNT: 16.0, Tier.TCG: 16.0, Tier.KVM: 8.0}
 # Bytes: a run's directory; a saved machine with the overlays of one clone.
 _RUN_BYTES = 400 << 10
@@ -69,7 +69,7 @@ def history(results: Path) -> History:
 
 def estimate(tier: Tier, todo: Iterable[Sequence[Cell]], known: History, machines: int) -> PlanEstimate:
     """Return what running ``todo``, cells block by block, will take with so many ``machines`` at a time."""
-    boot = known.boots.get(tier, _BOOT[tier])
+    boot = known.boots.get(tier, BOOT[tier])
     loads = []
     runs = seen = 0
     for cells in todo:

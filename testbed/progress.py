@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from testbed import streams
@@ -159,6 +159,15 @@ def steps(title: str, total: float | None = None, unit: str = "") -> Iterator[Co
 def waiting(title: str, seconds: float | None = None) -> Iterator[CountedWork]:
     """Hold work that cannot be counted, and that is expected to take ``seconds``; ``None``: nobody knows."""
     yield from _shown(CountedWork(title, seconds, "s", clock=True))
+
+
+@contextmanager
+def waiting_for(context: AbstractContextManager[Item], title: str, seconds: float | None = None) -> Iterator[Item]:
+    """Enter a context as ``waiting`` does, and hold it."""
+    with ExitStack() as stack:
+        with waiting(title, seconds):
+            entered = stack.enter_context(context)
+        yield entered
 
 
 def each(items: Iterable[Item], title: str, total: int | None = None, unit: str = "") -> Iterator[Item]:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 
 from testbed import plugins
-
-
-class OneOf(click.ParamType):  # type: ignore[type-arg] # older versions of click have no argument
-    """A choice of names, which are looked up only when the option is given: ``--help`` works without their files."""
-
-    name = "name"
-
-    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
-        self._names = names
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name; ends the command if there is no such name."""
-        names = sorted(self._names())
-        if value not in names:
-            self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
-        return value
-
+from testbed.commands._complete import CampaignPath, ExperimentPath
 
 RESULTS = click.option(
     "--results",
@@ -71,9 +54,8 @@ ONLY = click.option(
 MAX_MINUTES = click.option(
     "--max-minutes", type=click.FloatRange(min=0), help="Do not start if the estimate exceeds this (exit status 2)."
 )
-CAMPAIGN = click.argument(
-    "campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR"
-)
+CAMPAIGN = click.argument("campaign_dir", type=CampaignPath(), metavar="CAMPAIGN_DIR")
+EXPERIMENT = click.argument("experiment", type=ExperimentPath())
 
 
 def _add_measurers(context: click.Context, _: click.Parameter, directories: tuple[Path, ...]) -> None:
@@ -87,5 +69,7 @@ MEASURER_PATH = click.option(
     metavar="DIR",
     help="Also use the measurers in DIR (files NAME.py with a MEASURER). Their code is run.",
     expose_value=False,
+    # Before the options that name a measurer.
+    is_eager=True,
     callback=_add_measurers,
 )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from testbed import progress, spec
+from testbed import estimate, progress, spec
 from testbed.analysis.bench import log_growth, prices
-from testbed.commands._options import CONNECT, OneOf
+from testbed.commands._complete import OneOf
+from testbed.commands._options import CONNECT
 from testbed.lab import places
 from testbed.lab.build.recipes import load_kernels
 from testbed.lab.machines.domain import MachineSpec
@@ -54,7 +55,8 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
         parts = campaign.build_parts(kernel, (), _wish(kernel), Tier.ICOUNT, reporter.say)
         tools = benchmark.build_tools(parts.machine.kernel, reporter.say)
         with open_lab(connect) as lab:
-            saved = benchmark.prepare(lab, parts, tools, Path(directory))
+            with progress.waiting(f"boot and save {kernel}", 2 * estimate.BOOT[Tier.ICOUNT]):
+                saved = benchmark.prepare(lab, parts, tools, Path(directory))
             reporter.advance("saved a machine")
             for arm in arms:
                 rows += prices.summarize(arm, benchmark.run_arm(lab, saved, arm, Path(directory) / arm))

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from testbed import plugins
 from testbed.attest.image.claims import claims
+from testbed.commands._complete import NameOf
 from testbed.commands._options import MEASURER_PATH
 from testbed.errors import HostError
 from testbed.lab.build.image import cached_container_image
@@ -24,8 +25,8 @@ _PLAIN = 160
 
 
 @click.command("claim")
-@click.argument("measurer")
-@click.argument("workload")
+@click.argument("measurer", type=NameOf(lambda: plugins.names("measurers")))
+@click.argument("workload", type=NameOf(lambda: plugins.names("workloads")))
 @click.option(
     "--image",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

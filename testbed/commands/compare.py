@@ -8,12 +8,13 @@ import click
 
 from testbed.analysis import across, agreement
 from testbed.analysis.tables.ladder import Question
+from testbed.commands._complete import CampaignPath
 from testbed.errors import SpecError
 from testbed.rundir import Campaign, load
 
 
 @click.command("compare")
-@click.argument("campaigns", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("campaigns", nargs=-1, required=True, type=CampaignPath())
 @click.option(
     "--across",
     "axis",

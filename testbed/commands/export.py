@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from testbed.analysis.dictionary import page
+from testbed.commands._complete import CampaignPath
 from testbed.commands._options import MEASURER_PATH
 from testbed.rundir import Campaign, load
 
@@ -14,12 +15,7 @@ _TARGET = click.Path(path_type=Path)
 
 
 @click.command("export")
-@click.argument(
-    "campaign_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="CAMPAIGN_DIR",
-    required=False,
-)
+@click.argument("campaign_dir", type=CampaignPath(), metavar="CAMPAIGN_DIR", required=False)
 @click.option("--csv", "csv", type=_TARGET, metavar="DIR", help="Write CSV files into this directory.")
 @click.option("--parquet", "parquet", type=_TARGET, metavar="DIR", help="Write Parquet files into this directory.")
 @click.option("--dictionary", is_flag=True, help="Print the dictionary as Markdown (docs/data.md).")

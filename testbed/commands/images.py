@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from testbed.commands._complete import NameOf
 from testbed.errors import SpecError
 from testbed.lab import places
 from testbed.lab.build import cache
@@ -36,13 +37,17 @@ class Buildable:
     cached: tuple[str, Path] | None
 
 
+def _recipes() -> list[str]:
+    return [*load_kernels(), *load_guests(), *load_containers()]
+
+
 @click.group("images")
 def command() -> None:
     """Kernels, guests' disks and container images: built once, kept by content."""
 
 
 @command.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", type=NameOf(_recipes))
 def build(names: Sequence[str]) -> None:
     """Build NAME (a kernel, a guest or a container image), or everything. What is in the cache is not built again.
 

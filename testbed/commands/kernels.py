@@ -9,12 +9,13 @@ import click
 
 from testbed import spec
 from testbed.analysis import kernels
+from testbed.commands._complete import ExperimentPath
 from testbed.commands._options import CONNECT, RESULTS, TIER
 from testbed.lab import repository
 
 
 @click.command("kernels")
-@click.argument("experiment", type=click.Path(path_type=Path), required=False)
+@click.argument("experiment", type=ExperimentPath(), required=False)
 @click.option(
     "--page",
     type=click.Path(path_type=Path),

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from testbed.analysis import pilot
+from testbed.commands._complete import CampaignPath
 from testbed.rundir import Campaign, load
 
 
 @click.command("pilot")
-@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="PILOT")
+@click.argument("source", type=CampaignPath(file_okay=True), metavar="PILOT")
 @click.option(
     "--effect", type=click.FloatRange(0, 1, min_open=True), help="Overhead to detect, 0.01 is 1 %. Default: delta."
 )

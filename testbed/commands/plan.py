@@ -11,6 +11,7 @@ from rich.table import Table
 
 from testbed import estimate, plan, spec
 from testbed.commands._options import (
+    EXPERIMENT,
     IMA_POLICY,
     KERNEL_ARG,
     KERNEL_PATH,
@@ -32,7 +33,7 @@ _PLAIN = 120
 
 
 @click.command("plan")
-@click.argument("experiment", type=click.Path(path_type=Path))
+@EXPERIMENT
 @TIER
 @SET
 @IMA_POLICY

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from testbed.analysis.reference import make
+from testbed.commands._options import CAMPAIGN
 from testbed.rundir import Campaign, load
 
 
 @click.command("reference")
-@click.argument("campaign_dir", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CAMPAIGN_DIR")
+@CAMPAIGN
 @click.argument("target", type=click.Path(path_type=Path), metavar="TARGET")
 def command(campaign_dir: Path, target: Path) -> None:
     """Write a reference data set of CAMPAIGN_DIR to TARGET: tables, records, one evidence bundle for each measurer.

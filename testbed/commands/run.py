@@ -10,6 +10,7 @@ import click
 from testbed.commands import _conduct
 from testbed.commands._options import (
     CONNECT,
+    EXPERIMENT,
     IMA_POLICY,
     KERNEL_ARG,
     KERNEL_PATH,
@@ -24,7 +25,7 @@ from testbed.commands._options import (
 
 
 @click.command("run")
-@click.argument("experiment", type=click.Path(path_type=Path))
+@EXPERIMENT
 @TIER
 @SET
 @IMA_POLICY

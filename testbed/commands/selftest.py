@@ -9,12 +9,13 @@ import click
 
 from testbed.analysis import selftest
 from testbed.commands import _conduct
+from testbed.commands._complete import ExperimentPath
 from testbed.commands._options import CONNECT, MACHINES, RESULTS
 from testbed.lab import repository
 
 
 @click.command("selftest")
-@click.argument("experiment", type=click.Path(path_type=Path), required=False)
+@click.argument("experiment", type=ExperimentPath(), required=False)
 @RESULTS
 @CONNECT
 @MACHINES

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from testbed import plugins
+from testbed import plugins, progress
 from testbed.errors import DeployError
 from testbed.guest import Guest
 from testbed.lab import block
@@ -52,7 +52,7 @@ def run(
     """
     machine_spec = replace(parts.machine, tpm=bool(banks), pcr_banks=tuple(banks), memory_mib=_MEMORY_MIB)
     measurer = plugins.measurer(ARM)
-    with lab.boot(machine_spec, directory) as machine:
+    with progress.waiting_for(lab.boot(machine_spec, directory), f"boot {machine_spec.name}") as machine:
         guest = machine.guest
         block.deploy(guest, parts.bundle)
         events.bring(guest, tools)
