@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -10,6 +11,9 @@ import click
 from testbed.commands import _conduct
 from testbed.commands._options import CONNECT, MACHINES, RESULTS
 from testbed.lab import repository
+from testbed.rundir import Campaign
+
+_WIDTH = 100
 
 
 @click.command("evaluate")
@@ -17,6 +21,21 @@ from testbed.lab import repository
 @CONNECT
 @MACHINES
 def command(results: Path, connect: str | None, machines: int | None) -> None:
-    """Run the main experiment with the embedded defaults: machines, measurers, plots and verdicts."""
-    _, status = _conduct.conduct(repository.experiment("smoke.toml"), results, None, connect, machines)
+    """Run the main experiment with the embedded defaults: machines, measurers, plots and verdicts.
+
+    It ends with the answer in one paragraph and the path of the report. Exit status as that of `testbed run`.
+    """
+    from testbed.analysis.report import paragraph  # noqa: PLC0415 - as late as the report, which imports the same
+
+    loaded, status = _conduct.conduct(repository.experiment("smoke.toml"), results, None, connect, machines)
+    click.echo()
+    click.echo(textwrap.fill(paragraph.of(loaded), _WIDTH, break_long_words=False, break_on_hyphens=False))
+    click.echo()
+    click.echo(f"The report: {report_of(loaded.campaign)}")
     sys.exit(status)
+
+
+def report_of(campaign: Campaign) -> Path:
+    """Return the file to open first: the page in HTML, where there is one."""
+    page = campaign.path / "report" / "index.html"
+    return page if page.exists() else campaign.path / "report.md"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from testbed import estimate, plugins, progress, shell, spec
+from testbed.attest.finding import counted
 from testbed.commands._complete import OneOf
 from testbed.commands._options import CONNECT, MEASURER_PATH
 from testbed.errors import LostMachine
@@ -102,7 +103,8 @@ def _active(measurer: Measurer, guest: Guest) -> Iterator[None]:
 def greeting(measurer: Measurer, kernel: str, seconds: float, images: tuple[ContainerImage, ...]) -> Iterator[str]:
     """Yield what the user should know when the shell opens."""
     yield f"{kernel} is up after {seconds:.0f} s; the parts of this project's measurer are in {DEPLOYED}"
-    policy = f"{len(measurer.policy)} lines of IMA policy are loaded" if measurer.policy else "no IMA policy is loaded"
+    loaded = counted(len(measurer.policy), "line")
+    policy = f"{loaded} of IMA policy loaded" if measurer.policy else "no IMA policy loaded"
     programs = f"its programs are attached (mode {measurer.mode})" if measurer.mode else "no programs are attached"
     if measurer.source is not None:
         programs = f"its own programs are in {measurer.deployed}"
