@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from testbed import progress
 from testbed.commands._complete import NameOf
 from testbed.errors import SpecError
 from testbed.lab import places
@@ -54,10 +55,11 @@ def build(names: Sequence[str]) -> None:
     A guest's disk is built for each kernel.
     """
     places.check(places.cache(), places.temporary())
-    console = Console()
     for row in choose(rows(), names):
-        digest = row.build(lambda step: console.print(step, style="dim", markup=False, highlight=False))
-        console.print(f"{row.kind} {row.name}{row.detail}: {digest}", markup=False, highlight=False, soft_wrap=True)
+        # Each alone, so that no bar is there when its line is printed.
+        with progress.waiting(f"{row.kind} {row.name}"):
+            digest = row.build(lambda step: click.echo(step, err=True))
+        click.echo(f"{row.kind} {row.name}{row.detail}: {digest}")
 
 
 @command.command("list")
@@ -114,8 +116,8 @@ def mebibytes(size: int) -> str:
 
 
 def _kernel_row(recipe: KernelRecipe) -> Buildable:
-    def make(progress: cache.Progress) -> str:
-        return build_kernel(recipe, progress).digest
+    def make(say: cache.Progress) -> str:
+        return build_kernel(recipe, say).digest
 
     kernel = cached_kernel(recipe)
     cached = (kernel.digest, kernel.vmlinuz.parent) if kernel else None
@@ -123,8 +125,8 @@ def _kernel_row(recipe: KernelRecipe) -> Buildable:
 
 
 def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Buildable:
-    def make(progress: cache.Progress) -> str:
-        return build_image(recipe, build_kernel(on, progress), progress).digest
+    def make(say: cache.Progress) -> str:
+        return build_image(recipe, build_kernel(on, say), say).digest
 
     kernel = cached_kernel(on)
     image = cached_image(recipe, kernel) if kernel else None
@@ -133,8 +135,8 @@ def _guest_row(recipe: GuestRecipe, on: KernelRecipe) -> Buildable:
 
 
 def _container_row(recipe: ContainerRecipe) -> Buildable:
-    def make(progress: cache.Progress) -> str:
-        return build_container_image(recipe, progress).digest
+    def make(say: cache.Progress) -> str:
+        return build_container_image(recipe, say).digest
 
     image = cached_container_image(recipe)
     cached = (image.digest, image.archive.parent) if image else None

@@ -87,8 +87,7 @@ def look(results: Path) -> Overview:
     """Look at everything; some seconds. What cannot be read is a ``problem`` of its row."""
     with progress.waiting("looking at the cache"):
         stored = cache_state()
-    with progress.waiting("looking at this machine"):
-        missing = tuple(found.name for found in probe.capabilities(needed_only=True) if not found.ok)
+    missing = tuple(found.name for found in probe.capabilities(needed_only=True) if not found.ok)
     return Overview(
         results=results,
         campaigns=tuple(sorted(campaigns(results), key=_newest_first)),

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from testbed import shell
+from testbed import progress, shell
 from testbed.errors import DeadlineExceeded, HostError, TestbedError, host_error
 from testbed.files import write_plain
 from testbed.lab import facts, places
@@ -77,7 +77,8 @@ def capabilities(*, needed_only: bool = False) -> list[Capability]:
         "state directory": lambda: _directory("state directory", places.state()),
         "temporary files": lambda: _directory("temporary files", places.temporary()),
     }
-    return [_tried(name, look) for name, look in looks.items() if name != "kvm" or not needed_only]
+    chosen = {name: look for name, look in looks.items() if name != "kvm" or not needed_only}
+    return [_tried(name, look) for name, look in progress.each(chosen.items(), "looking at this machine")]
 
 
 def choose_tier(

@@ -8,10 +8,13 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from testbed import progress
 from testbed.errors import BuildError, CommandError, HostError
 from testbed.lab.build import cache
 
@@ -248,3 +251,23 @@ def test_a_damaged_entry_is_told_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="damaged") as error:
         cache.read_meta(tmp_path)
     assert "gc --all" in error.value.hint
+
+
+def test_a_build_is_expected_to_take_as_long_as_the_last_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected: list[tuple[str, float | None]] = []
+
+    @contextmanager
+    def waiting(title: str, seconds: float | None = None) -> Iterator[None]:
+        expected.append((title, seconds))
+        yield
+
+    monkeypatch.setattr(progress, "waiting", waiting)
+    for key, pace in (("1", ""), ("2", ""), ("3", "compiled"), ("4", "compiled")):
+        cache.entry("kernel", key * 64, fill, pace=pace)
+    titles, seconds = zip(*expected, strict=True)
+    assert set(titles) == {"build kernel"}
+    assert [value is None for value in seconds] == [True, False, True, False]
+    (cache.root() / ".kernel.seconds").write_text("no number")
+    cache.entry("kernel", "5" * 64, lambda _: None)
+    assert expected[-1] == ("build kernel", None)
+    assert len(cache.entries()) == 5

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from testbed import progress
 from testbed.analysis.statistics import multiple
 from testbed.analysis.tables import (
     attribution,
@@ -25,6 +26,9 @@ from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.ladder import Question
 from testbed.plan import Plan
 from testbed.rundir import LoadedCampaign
+
+# Of ``compute``, for a reader who waits.
+_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,22 +74,30 @@ def read(loaded: LoadedCampaign, checks: pd.DataFrame | None = None, truth: Trut
 
 def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.DataFrame) -> Tables:
     """Compute all tables from rows and events."""
-    tables = ladders(rows, question)
-    observed = holdout.observe(rows, happened, question)
-    fits = tuple(holdout.fits(observed, question))
+    with progress.steps("tables", _PARTS) as work:
+        tables = ladders(rows, question)
+        work.advance()
+        observed = holdout.observe(rows, happened, question)
+        fits = tuple(holdout.fits(observed, question))
+        work.advance()
+        predictions = holdout.predictions(rows, observed, question)
+        work.advance()
+        contrasts = list(ladder.contrasts(rows, question))
+        mean = overall.overall(contrasts)
+        work.advance()
+        by_method = overall.methods(contrasts, question.delta)
     primary = tables.get(metrics.PRIMARY, pd.DataFrame())
-    contrasts = list(ladder.contrasts(rows, question))
     return Tables(
         plan=plan,
         question=question,
         rows=rows,
         events=happened,
         ladders=tables,
-        overall=overall.overall(contrasts),
-        methods=overall.methods(contrasts, question.delta),
+        overall=mean,
+        methods=by_method,
         observed=observed,
         fits=fits,
-        predictions=holdout.predictions(rows, observed, question),
+        predictions=predictions,
         parts=attribution.parts(observed, fits, costmodel.unit_of(question.tier)),
         starts=curves.starts(rows, question),
         scaling=curves.scaling(primary),

@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 META = "meta.json"
-# How long the last build of a kind took. A kind and not a key: what is built once more has another key.
-_SECONDS = ".seconds"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -82,7 +80,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None], *, needed: int = 0
         return done
     home = root() / kind
     with _locked(home / f".{key}.lock"):
-        return find(kind, key) or _build(kind, home / key, build, needed, home / f"{_SECONDS}{pace}")
+        return find(kind, key) or _build(kind, home / key, build, needed, _pace(f"{kind}{pace}"))
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -165,6 +163,11 @@ def _build(kind: str, final: Path, build: Callable[[Path], None], needed: int, p
     with suppress(OSError):  # then the next build has no estimate
         pace.write_text(f"{time.monotonic() - begun:.1f}", encoding="ascii")
     return final
+
+
+def _pace(name: str) -> Path:
+    """Return where is written how long the last such build took: the next one has another key."""
+    return root() / f".{name}.seconds"
 
 
 def _expected(pace: Path) -> float | None:
