@@ -117,7 +117,7 @@ class _Display:
 
     def _watch(self, stop: threading.Event) -> None:
         terminal = sys.stderr.isatty()
-        # Who has closed standard error wants no progress.
+        # A user who has closed standard error wants no progress.
         with suppress(OSError, ValueError, streams.Closed):
             while not stop.wait(LOOK):
                 self._look(terminal=terminal)

@@ -90,7 +90,7 @@ def command(
 
     BUNDLE is a bundle's directory, or a file that the kernel wrote: binary_runtime_measurements or
     ascii_runtime_measurements. With --ak and --nonce the bundle is verified first, and each entry is marked as attested
-    or not. Without them nothing is verified: whoever wrote the log decides what it says.
+    or not. Without them nothing is verified: the author of the log decides what it says.
 
     With --diff, entries count as equal if they bind the same: kind, file and digest, in whatever container.
 
@@ -129,7 +129,7 @@ def _verified(bundle: Path, ak: BinaryIO | None, nonce: str | None, demanded: st
     if (ak is None) != (nonce is None):
         raise click.UsageError("--ak and --nonce go together: a quote answers one nonce, signed by one key")
     if ak is None or nonce is None:
-        click.echo("nothing is verified: whoever wrote this log decides what it says", err=True)
+        click.echo("nothing is verified: the author of this log decides what it says", err=True)
         return None
     if not bundle.is_dir():
         raise click.UsageError(f"{bundle}: expected a bundle's directory with --ak, got a file: a log has no quote")

@@ -89,7 +89,7 @@ def _built(kernel: str, measurer: Measurer, tier: str, images: tuple[str, ...]) 
 
 @contextmanager
 def _active(measurer: Measurer, guest: Guest) -> Iterator[None]:
-    """Hold the measurer in the guest. Whoever turns the machine off in the shell has ended the measurer too."""
+    """Hold the measurer in the guest. A user who turns the machine off in the shell has ended the measurer too."""
     ended = False
     try:
         with measurer.attach(measurer, guest):

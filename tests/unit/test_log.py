@@ -56,7 +56,7 @@ def test_each_entry_is_a_line_and_nothing_is_verified() -> None:
     assert head.split() == ["number", "PCR", "attested", "container", "kind", "digest", "says"]
     assert len(rows) == 64
     assert re.match(r" +3 +11  \? +1  ctr-file +223fe8564b60636b  /usr/bin/bash, executed$", rows[2])
-    assert done.stderr == "nothing is verified: whoever wrote this log decides what it says\n"
+    assert done.stderr == "nothing is verified: the author of this log decides what it says\n"
     assert "\x1b" not in done.output
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import fake_campaign
 import pytest
+from evidence import GOLDEN
 
 from testbed import progress, streams
+from testbed.analysis.judged.checks import Judged
+from testbed.analysis.report import report
+from testbed.analysis.statistics import simulate
+from testbed.attest.image.tree import measure_tree, read_directory
+from testbed.attest.policy.make import from_rootfs
+from testbed.attest.verdict import Verdict
+from testbed.attest.verify import verify
+from testbed.rundir import load
 
 PROGRAM = """
 import sys, time
@@ -168,3 +180,45 @@ def test_an_iterable_that_is_left_early_is_ended() -> None:
 def test_nothing_slow_is_imported_before_something_is_shown() -> None:
     program = "import sys; from testbed import progress; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, progress.CountedWork]:
+    """What is counted from now on, by its title."""
+    seen: dict[str, progress.CountedWork] = {}
+
+    def shown(work: progress.CountedWork) -> Iterator[progress.CountedWork]:
+        seen[work.title] = work
+        yield work
+
+    monkeypatch.setattr(progress, "_shown", shown)
+    return seen
+
+
+def test_verifying_counts_the_bytes_of_the_log(counted: dict[str, progress.CountedWork]) -> None:
+    bundle = GOLDEN / "bundle-debian-6.12"
+    nonce = json.loads((bundle / "bundle.json").read_bytes())["nonce"]
+    assert verify(bundle, ak=(bundle / "ak.pub").read_bytes(), nonce=bytes.fromhex(nonce)).ok
+    work = counted["log"]
+    assert work.done == work.total == (bundle / "ima.bin").stat().st_size
+    assert work.unit == progress.BYTES
+
+
+def test_a_report_counts_each_of_its_parts(counted: dict[str, progress.CountedWork], tmp_path: Path) -> None:
+    made = fake_campaign.build(tmp_path, blocks=6)
+    report.write(load(made), judge=lambda *_: Judged(verdict=Verdict(findings=())))
+    totals = {"records": 30, "verdicts": 30, "events": 30, "evidence to attack": 30, "tables": 5, "other methods": 3}
+    assert {title: counted[title].total for title in totals} == totals
+    assert {title: counted[title].done for title in totals} == totals
+    assert "figures" in counted
+
+
+def test_other_long_work_is_counted(counted: dict[str, progress.CountedWork], tmp_path: Path) -> None:
+    simulate.rates(simulate.COUNTED, (0.0,), campaigns=3)
+    simulate.family(simulate.COUNTED, campaigns=4)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("x")
+    measure_tree(read_directory(tmp_path / "tree"))
+    from_rootfs(tmp_path / "tree")
+    done = {title: work.done for title, work in counted.items()}
+    assert done == {"simulated": 3, "arms without an effect": 4, "image tree": 2, "hashing": 1}

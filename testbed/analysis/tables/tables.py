@@ -86,6 +86,7 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         mean = overall.overall(contrasts)
         work.advance()
         by_method = overall.methods(contrasts, question.delta)
+        work.advance()
     primary = tables.get(metrics.PRIMARY, pd.DataFrame())
     return Tables(
         plan=plan,
