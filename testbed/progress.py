@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -172,7 +172,8 @@ def waiting_for(context: AbstractContextManager[Item], title: str, seconds: floa
 
 def each(items: Iterable[Item], title: str, total: int | None = None, unit: str = "") -> Iterator[Item]:
     """Yield ``items`` and count them, each as done when the next is asked for. ``total``: if they have no length."""
-    with steps(title, len(items) if total is None and hasattr(items, "__len__") else total, unit) as work:
+    known = len(items) if total is None and isinstance(items, Sized) else total
+    with steps(title, known, unit) as work:
         for item in items:
             yield item
             work.done += 1

@@ -75,7 +75,7 @@ def write(made: Mapping[str, pd.DataFrame], directory: Path, form: str) -> list[
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    lists = {name: table[name].map(_as_json) for name in table if _has_lists(table[name])}
+    lists = {str(name): table[name].map(_as_json) for name in table if _has_lists(table[name])}
     write_plain(path, table.assign(**lists).to_csv(index=False, lineterminator="\n").encode(errors="backslashreplace"))
 
 

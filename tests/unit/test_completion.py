@@ -49,7 +49,7 @@ def test_commands_are_offered_with_what_they_do() -> None:
     asked = ShellComplete(main, {}, "testbed", "_TESTBED_COMPLETE").get_completions([], "s")
     helps = {item.value: item.help for item in asked}
     assert {"selftest", "semantics", "shell", "simulate", "status"} <= set(helps)
-    assert helps["simulate"].startswith("Judge simulated campaigns")
+    assert str(helps["simulate"]).startswith("Judge simulated campaigns")
     assert "--verbose" in offered("--v")
 
 

@@ -16,7 +16,6 @@ from fake_campaign import RUNGS, WORKLOADS
 from testbed.analysis.judged import checks
 from testbed.analysis.report import paragraph
 from testbed.analysis.tables import frames, stored, tables, worst_check
-from testbed.analysis.tables.ladder import STRATUM
 from testbed.cli import main
 from testbed.commands import _conduct
 from testbed.commands.evaluate import report_of
@@ -57,8 +56,10 @@ def test_a_start_and_an_exec_cost_what_the_tables_say(loaded: LoadedCampaign) ->
     assert said.count("\n") == 0
     assert "A container start (`start-warm`) takes 18" in said
     assert "An exec (`exec-static`) takes 120" in said
-    ladder = tables.read(loaded, judged(loaded)).ladder.set_index([*STRATUM, "treatment"])
-    row = ladder.loc[("debian-6.12", "crun", "exec-static", "container-file")]
+    ladder = tables.read(loaded, judged(loaded)).ladder
+    (row,) = ladder[(ladder["workload"] == "exec-static") & (ladder["treatment"] == "container-file")].to_dict(
+        "records"
+    )
     assert f"`container-file` +{100 * (row['ratio'] - 1):.2f}"[:22] in said
     assert re.search(r"`container-file` \+[\d.]+ % \[\+[\d.]+, \+[\d.]+\], which is [\d.]+ k instructions", said)
     for arm in ("ima-exec", "hooks-only", "container-file", "container-image"):

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from testbed import rundir
 from testbed.cli import main
 from testbed.commands import status as status_command
+from testbed.errors import HostError
 from testbed.lab import overview, probe
 from testbed.lab.build import cache
 from testbed.lab.machines import reap
@@ -79,7 +80,7 @@ def test_a_campaign_that_runs_is_first_and_is_not_locked(tmp_path: Path) -> None
     other.path.rename(tmp_path / "r" / "another")
     with rundir.alone(made):
         lines = run(tmp_path / "r").stdout.splitlines()
-        with pytest.raises(rundir.HostError, match="another process runs this campaign"), rundir.alone(made):
+        with pytest.raises(HostError, match="another process runs this campaign"), rundir.alone(made):
             pass
     assert lines[1].startswith("fake-icount-0badcafe")
     assert lines[1].endswith(f"running (process {os.getpid()})")
@@ -152,7 +153,10 @@ def test_machines_by_their_records(tmp_path: Path, child: subprocess.Popen[bytes
 
 
 def test_the_cache_by_kind(tmp_path: Path) -> None:
-    entry = cache.entry("kernel", "0" * 64, lambda at: (at / "vmlinuz").write_bytes(bytes(1 << 20)) and None)
+    def build(at: Path) -> None:
+        (at / "vmlinuz").write_bytes(bytes(1 << 20))
+
+    entry = cache.entry("kernel", "0" * 64, build)
     saved = cache.root() / "saves" / "x"
     saved.mkdir(parents=True)
     (saved / "memory").write_bytes(b"1" * (3 << 20))
