@@ -115,6 +115,26 @@ class _Display:
                 self.bars.stop()
                 self.bars, self.own = None, False
 
+    def lend(self) -> tuple[Progress, bool]:
+        """Return the bars of this terminal, made if there are none, and whether other work uses them."""
+        with self.lock:
+            shared = self.bars is not None
+            if self.bars is None:
+                self.bars, self.own = _bars(transient=False), False
+                self.bars.start()
+            return self.bars, shared
+
+    def take_back(self) -> None:
+        """End the bars that were lent. Work that is still under way gets new ones."""
+        with self.lock:
+            assert self.bars is not None
+            for work in self.under_way:
+                if work.task is not None:
+                    self.bars.remove_task(work.task)
+                    work.task = None
+            self.bars.stop()
+            self.bars = None
+
     def _watch(self, stop: threading.Event) -> None:
         terminal = sys.stderr.isatty()
         # A user who has closed standard error wants no progress.
@@ -218,14 +238,13 @@ def reporter(title: str, total: int) -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield Plain(title, total)
         return
-    with _bars(transient=False) as bars:
-        with _DISPLAY.lock:
-            _DISPLAY.bars, _DISPLAY.own = bars, False
-        try:
-            yield Bar(bars, title, total)
-        finally:
-            with _DISPLAY.lock:
-                _DISPLAY.bars = None
+    bars, shared = _DISPLAY.lend()
+    try:
+        yield Bar(bars, title, total)
+    finally:
+        # Where other work was shown already, its bars go on.
+        if not shared:
+            _DISPLAY.take_back()
 
 
 class Bar:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from testbed.errors import TestbedError
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -31,8 +33,11 @@ class OneOf(click.ParamType):  # type: ignore[type-arg] # older versions of clic
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Return the names that begin so."""
-        return _items(self._names(), incomplete)
+        """Return the names that begin so; none where they cannot be known, as in a package without its repository."""
+        try:
+            return _items(self._names(), incomplete)
+        except TestbedError:
+            return []
 
 
 class NameOf(OneOf):

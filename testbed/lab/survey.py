@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from testbed import plan
+from testbed import plan, progress
 from testbed.errors import BuildError, DeployError, LabError
 from testbed.lab import campaign, facts, repository
 from testbed.lab.build import cache, kernel
@@ -24,7 +24,7 @@ def survey(experiment: Experiment, *, results: Path, tier: str | None, connect: 
     plan.check_names(experiment, kernel.load_kernels())
     done: list[Tried] = []
     path = results / f"{experiment.name}.json"
-    for name in experiment.kernels:
+    for name in progress.each(experiment.kernels, experiment.name, unit="kernels"):
         done.append(_try(name, experiment, results=results, tier=tier, connect=connect))
         known = {"tier": str(tier or experiment.tier)} | facts.emulator()
         tried = Survey(name=experiment.name, measurers=experiment.measurers, host=known, kernels=tuple(done))

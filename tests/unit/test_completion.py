@@ -19,6 +19,8 @@ from click.testing import CliRunner
 
 from testbed import plugins
 from testbed.cli import main
+from testbed.commands import shell as shell_command
+from testbed.errors import HostError
 
 ROOT = Path(__file__).parents[2]
 SHELLS = ("bash", "zsh", "fish")
@@ -95,6 +97,14 @@ def test_names() -> None:
     assert "debian-6.12" in offered("bench", "measurer", "--kernel", "debian")
     assert "tools" in offered("images", "build", "to")
     assert offered("completion", "") == list(SHELLS)
+
+
+def test_names_that_cannot_be_known_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> list[str]:
+        raise HostError("images/kernels: not found", "clone the repository")
+
+    monkeypatch.setattr(shell_command.command.params[0].type, "_names", nothing)
+    assert offered("shell", "--kernel", "") == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)

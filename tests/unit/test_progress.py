@@ -60,6 +60,15 @@ elif kind == "within":
         with progress.waiting("build kernel", 9):
             time.sleep(0.5)
         reporter.advance("two")
+elif kind == "around":
+    with progress.steps("kernels", 2) as work:
+        for pause in (0.0, 0.5):
+            time.sleep(pause)
+            with progress.reporter("smoke", 1) as reporter:
+                time.sleep(0.4)
+                reporter.advance("ran")
+            work.advance()
+        time.sleep(0.3)
 streams.finish()
 """
 
@@ -143,6 +152,14 @@ def test_a_reporter_shows_work_within_it_below() -> None:
     err = said("within")[1]
     assert "smoke: [1/2" in err
     assert "build kernel: about 9 s" in err
+
+
+def test_a_reporter_within_work_shares_the_terminal() -> None:
+    shown = on_a_terminal("around")[1]
+    for word in ("kernels", "1/2", "smoke", "1/1"):
+        assert word in shown
+    assert "Traceback" not in shown
+    assert "ran" in said("around")[1]
 
 
 def test_a_program_that_imports_this_hears_nothing(capsys: pytest.CaptureFixture[str]) -> None:
