@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # these import libvirt, which `--help` of this command does w
     from testbed.lab.block import Parts
     from testbed.lab.machines.machine import Machine
 
+# A guest has neither netavark's nft nor journald for containers, and the cgroups of a campaign are not systemd's.
+_PODMAN = ("podman", "--cgroup-manager=cgroupfs", "run", "--rm", "--network=none", "--log-driver=none")
 _LOG = "/sys/kernel/security/ima/ascii_runtime_measurements"
 
 
@@ -113,7 +115,7 @@ def greeting(measurer: Measurer, kernel: str, seconds: float, images: tuple[Cont
     if measurer.mode:
         yield f"its counters: {DEPLOYED}/measurer counters --pin {PINS}"
     for image in images:
-        yield f"a container: podman run --rm {image.reference} COMMAND"
+        yield f"a container: {' '.join(_PODMAN)} {image.reference} COMMAND"
 
 
 def _open(machine: Machine, directory: Path) -> None:

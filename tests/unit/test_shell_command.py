@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from testbed.cli import main
 from testbed.errors import LostMachine
 from testbed.guest import Completed
 from testbed.lab import block, campaign, probe
+from testbed.lab.build import image
 from testbed.lab.machines import lab
 from testbed.measurers import DEPLOYED, POLICY_STAGED
 from testbed.record import Tier
@@ -104,6 +106,18 @@ def test_a_measurer_is_active_while_the_shell_is_open(guest: Guest) -> None:
     assert attached < opened < detached < guest.done.index("end")
     assert "1 line of IMA policy loaded, its programs are attached (mode file)" in done.stderr
     assert f"its counters: {DEPLOYED}/measurer counters --pin" in done.stderr
+
+
+def test_an_image_comes_with_the_command_that_starts_it(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = SimpleNamespace(name="base", reference="localhost/testbed/base")
+    monkeypatch.setattr(image, "build_container_image", lambda *_: built)
+    monkeypatch.setattr(block, "load", lambda _, runtime, one: guest.done.append(f"load {runtime} {one.name}"))
+    done = run("--image", "base")
+    assert done.exit_code == 0, done.output
+    assert "load podman base" in guest.done
+    assert re.search(
+        r"^a container: podman .*--network=none .* localhost/testbed/base COMMAND$", done.stderr, re.MULTILINE
+    )
 
 
 def test_a_policy_alone_has_no_programs(guest: Guest) -> None:
