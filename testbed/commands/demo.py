@@ -14,7 +14,8 @@ import click
 from rich.console import Console
 
 from testbed import progress
-from testbed.commands._options import CONNECT, OneOf
+from testbed.commands._complete import OneOf
+from testbed.commands._options import CONNECT
 from testbed.files import write_plain
 from testbed.lab.build.recipes import load_kernels
 
