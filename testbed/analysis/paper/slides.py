@@ -1,0 +1,237 @@
+"""The log listings of the slides "In Containers We Trust?": each line, and what its bytes prove.
+
+The lines are data (``tests/golden/slides``). Nothing about them is stated here: a line is read, or repaired by one
+character if it then fits its digest, and its rule is inferred as ``testbed semantics`` does it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.attest.decoded.as_text import escaped
+from testbed.attest.finding import BadEvidence
+from testbed.attest.log.ascii import Line, damaged
+from testbed.attest.log.content import Content, read_content
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.repair import repair
+from testbed.attest.log.rules import Measured, Rule, infer, is_namespaced, split_name
+from testbed.attest.log.text import read_lines
+from testbed.errors import EvidenceError
+
+# As many damaged lines as `testbed semantics` tries to repair.
+REPAIRS = 64
+
+
+class LineState(enum.StrEnum):
+    """Whether a line of a slide fits its template digest."""
+
+    AS_PRINTED = "as printed"
+    REPAIRED = "repaired"
+    NOT_READ = "not read"
+
+
+class Pick(enum.StrEnum):
+    """Which entries of a live log stand beside a slide: the last ones, those of the measurer, of one container."""
+
+    LAST = "the last entries"
+    MEASURER = "the entries on PCR 11"
+    CONTAINER = "the entries of one container"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Live entries that stand beside a listing: of which measurer, which of them, and why."""
+
+    measurer: str
+    pick: Pick
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideText:
+    """A listing as its slide introduces it. ``says``: the slide's own words; ``means``: what they claim."""
+
+    name: str
+    title: str
+    says: str
+    means: str
+    beside: tuple[Beside, ...]
+
+
+SAME_RULE = "the same rule, from live containers"
+OURS = "what the slide intends, by this project's measurer"
+SLIDES: tuple[SlideText, ...] = (
+    SlideText(
+        name="host-and-container-in-one-log",
+        title="The Need for Namespace Support",
+        says="Which of these measurements are from a container?",
+        means="Plain IMA does not log which container executed a file.",
+        beside=(
+            Beside(measurer="ima-exec", pick=Pick.LAST, why="plain IMA, from live containers"),
+            Beside(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
+        ),
+    ),
+    SlideText(
+        name="namespaced-files",
+        title="Logging Namespaces File Integrity Measurements",
+        says="Enabling Container Attestation: A Preliminary Approach. Extending Linux IMA to Containers",
+        means="An entry on PCR 11 measures a file, and says in which namespace it was executed.",
+        beside=(
+            Beside(measurer="prototype-file", pick=Pick.MEASURER, why=SAME_RULE),
+            Beside(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
+        ),
+    ),
+    SlideText(
+        name="container-files-unreadable",
+        title="Measuring Container File Integrity",
+        says="The addition of these namespaced measurements adds to an already large log...",
+        means="Measuring each file for each namespace makes the log long.",
+        beside=(
+            Beside(measurer="prototype-file", pick=Pick.MEASURER, why=SAME_RULE),
+            Beside(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
+        ),
+    ),
+    SlideText(
+        name="image-digest",
+        title="Extending the IMA log with Image Digests",
+        says="Measuring Container Image Integrity in the Kernel",
+        means="An entry on PCR 11 measures the whole image of a container.",
+        beside=(
+            Beside(measurer="prototype-image", pick=Pick.MEASURER, why=SAME_RULE),
+            Beside(measurer="container-image", pick=Pick.CONTAINER, why=OURS),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideLine:
+    """One line of a slide that looks like an entry.
+
+    ``number``: of the line in its file, from 1. ``text``: as it is on the slide. ``remark``: what was repaired, or why
+    it was not read. ``pcr name digest`` are those of the read line. ``bits``: how many bits of the content its digest
+    binds, ``None`` if that is not known. ``namespaced``: whether its name has a namespace; ``bound``: whether its
+    digest binds that namespace.
+    """
+
+    number: int
+    text: str
+    state: LineState
+    remark: str = ""
+    pcr: int | None = None
+    name: str = ""
+    digest: str = ""
+    rule: Rule = Rule.UNKNOWN
+    bits: int | None = None
+    namespaced: bool = False
+    bound: bool = False
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideListing:
+    """One listing: its introduction, its text as it is on the slide, and its lines."""
+
+    slide: SlideText
+    text: str
+    lines: tuple[SlideLine, ...]
+
+    @property
+    def states(self) -> Counter[LineState]:
+        """How many lines have each state."""
+        return Counter(line.state for line in self.lines)
+
+    @property
+    def damaged(self) -> int:
+        """How many lines do not fit their digest as they are printed."""
+        return sum(line.state is not LineState.AS_PRINTED for line in self.lines)
+
+
+def read(directory: Path) -> tuple[SlideListing, ...]:
+    """Read the listings from ``directory``, a file each.
+
+    The plain digests of all listings are used for each. Raises ``EvidenceError`` if a file is missing.
+    """
+    data = {slide.name: _bytes(directory / f"{slide.name}.txt") for slide in SLIDES}
+    contents = [read_content(name, text, repairs=REPAIRS) for name, text in data.items()]
+    known = _plain(contents)
+    return tuple(
+        SlideListing(
+            slide=slide,
+            text="\n".join(escaped(line) for line in data[slide.name].rstrip(b"\n").split(b"\n")),
+            lines=tuple(_line(line, known) for line in read_lines(data[slide.name]) if line.entry or line.problem),
+        )
+        for slide in SLIDES
+    )
+
+
+def shared_digests(listings: Iterable[SlideListing]) -> dict[str, frozenset[str]]:
+    """Return the digests that stand for several namespaces, each with these namespaces."""
+    seen: dict[str, set[str]] = {}
+    for listing in listings:
+        for line in listing.lines:
+            parts = split_name(line.name.encode()) if line.namespaced else None
+            if parts is not None and parts[1] is not None:
+                seen.setdefault(line.digest, set()).add(parts[0].decode())
+    return {digest: frozenset(namespaces) for digest, namespaces in seen.items() if len(namespaces) > 1}
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise EvidenceError(f"{path}: no such file; expected a listing of the slides", "name its directory") from error
+
+
+def _plain(contents: Iterable[Content]) -> dict[bytes, list[bytes]]:
+    known: dict[bytes, list[bytes]] = {}
+    for content in contents:
+        for path, digests in content.plain.items():
+            known.setdefault(path, []).extend(digest for digest in digests if digest not in known.get(path, ()))
+    return known
+
+
+def _line(line: Line, known: Mapping[bytes, list[bytes]]) -> SlideLine:
+    text, state, remark = escaped(line.raw), LineState.AS_PRINTED, line.cleaned
+    if damaged(line):
+        repaired = repair(line.raw)
+        if repaired is None:
+            why = str(line.problem or "").removeprefix(line.where).lstrip(": ")
+            return SlideLine(number=line.number, text=text, state=LineState.NOT_READ, remark=_short(why))
+        number = line.number
+        line, remark = repaired
+        line, state = line._replace(number=number), LineState.REPAIRED
+    if line.entry is None:
+        return SlideLine(number=line.number, text=text, state=LineState.NOT_READ, remark=str(line.problem))
+    try:
+        fields = parse_fields(line.entry)
+    except BadEvidence as error:
+        return SlideLine(number=line.number, text=text, state=LineState.NOT_READ, remark=error.message)
+    measured = Measured(
+        where=line.where, pcr=line.entry.pcr, name=fields.name, algorithm=fields.algorithm, digest=fields.digest
+    )
+    inferred = infer(measured, known)
+    return SlideLine(
+        number=line.number,
+        text=text,
+        state=state,
+        remark=remark,
+        pcr=line.entry.pcr,
+        name=escaped(fields.name),
+        digest=fields.digest.hex(),
+        rule=inferred.rule,
+        bits=inferred.bits,
+        namespaced=is_namespaced(fields.name),
+        bound=inferred.namespace_bound,
+        explanation=inferred.explanation,
+    )
+
+
+def _short(why: str, limit: int = 60) -> str:
+    """Return the beginning of a reason: it repeats the line, which stands beside it."""
+    head = why.partition(", got ")[0]
+    return head if len(head) <= limit else f"{head[:limit]}..."
