@@ -62,7 +62,7 @@ def checks(loaded: LoadedCampaign, judge: Judge) -> pd.DataFrame:
     """Return one row per (good run, case). A run that is not good has no row, as its evidence may be incomplete."""
     cells = loaded.cells
     listed = [
-        _row(loaded.plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))
+        one(loaded.plan.campaign, cells[record.cell_id], path, record, judge(cells[record.cell_id], path, record))
         for path, record in progress.each(loaded.current, "verdicts", unit="runs")
         if record.status is Status.OK
     ]
@@ -87,7 +87,8 @@ def absent(where: str, expected: str) -> Verdict:
     return Verdict(findings=(finding,))
 
 
-def _row(campaign: str, cell: Cell, path: Path, record: Record, judged: Judged) -> dict[str, Any]:
+def one(campaign: str, cell: Cell, path: Path, record: Record, judged: Judged) -> dict[str, Any]:
+    """Return the row of one run."""
     expect = plugins.attack(cell.attack).expect | plugins.measurer(cell.measurer).expect
     verdict, unexpected, missed = compare(expect, judged.verdict.findings)
     return {

@@ -122,10 +122,12 @@ def _points(ax: Axes, mine: pd.DataFrame, rows: list[str], arms: list[str]) -> N
 
 def _judged(ax: Axes, column: int, place: int, row: Mapping[object, object]) -> None:
     runs, good = int(str(row["runs"])), int(str(row["expected"]))
+    promised = float(str(row["promised"]))
     colour = _BAD if good < runs or row["wrong"] else _GOOD if row["trusted"] == runs else _WEAK
+    # Zero entries are not success: of such a log only the authenticity was judged.
+    colour = _NONE if colour == _GOOD and promised == 0 else colour
     box = Rectangle((column - 0.47, place - 0.44), 0.94, 0.88, fc=colour, ec=SOFT, lw=0.5)
     ax.add_patch(box)
-    promised = float(str(row["promised"]))
     entries = "" if promised != promised else f", {promised:.0f}"  # noqa: PLR0124 - NaN: not known
     ax.text(column, place, f"{good}/{runs}{entries}", ha="center", va="center", fontsize=6.8, color=INK)
 

@@ -1,0 +1,68 @@
+"""Check somebody else's results in DIR: are they complete and consistent, and which claims hold?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from testbed.analysis.paper import claims, page
+from testbed.analysis.recheck import recheck
+from testbed.analysis.recheck.recheck import CheckedResults
+from testbed.commands._options import MEASURER_PATH
+from testbed.lab import repository
+
+_SCHEMA = 1
+_TRUST = (
+    "What this does not show: that the runs happened as their records say. Who made the results could have made up the "
+    "records; the signed evidence of a run is the part that a TPM vouches for."
+)
+
+
+@click.command("check-results")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@MEASURER_PATH
+@click.option("--claims", "claims_file", type=click.Path(dir_okay=False, path_type=Path), help="Other claims.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def command(context: click.Context, *, directory: Path, claims_file: Path | None, as_json: bool) -> None:
+    """Check somebody else's results in DIR: are they complete and consistent, and which claims hold?
+
+    DIR is a campaign, or has campaigns in it. Nothing in it is changed. The verdicts on runs whose evidence is there
+    are made again, and the tables are computed again from the records.
+
+    Exit status: 0 complete, consistent, and no claim fails; 1 something is missing or inconsistent, or a claim does
+    not hold; 2 wrong arguments; 4 a record or a table is malformed, or runs must not be pooled.
+    """
+    stated = claims.read(claims_file or repository.needed(repository.ROOT / "claims.toml"))
+    checked = [recheck.check(path, stated) for path in recheck.campaigns(directory)]
+    if as_json:
+        listed = {"schema": _SCHEMA, "campaigns": [_json(one) for one in checked]}
+        click.echo(json.dumps(listed, indent=1))
+    else:
+        click.echo("\n".join(line for one in checked for line in _text(one)))
+        click.echo(_TRUST)
+    context.exit(max(one.exit_status for one in checked))
+
+
+def _text(one: CheckedResults) -> Iterator[str]:
+    kind = " (a reference data set: it has the evidence of some runs)" if one.reference else ""
+    yield f"{one.path}{kind}"
+    for step in one.steps:
+        yield from step.lines()
+    if one.judged:
+        yield from page.claim_lines(one.judged)
+    else:
+        yield "no claim is about this experiment"
+
+
+def _json(one: CheckedResults) -> dict[str, object]:
+    return {
+        "path": str(one.path),
+        "reference": one.reference,
+        "steps": [step.as_json() for step in one.steps],
+        "claims": [claim.as_json() for claim in one.judged],
+        "exit_status": one.exit_status,
+    }
