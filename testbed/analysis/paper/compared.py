@@ -15,6 +15,8 @@ from testbed.attest.log.rules import Rule
 # As many entries of a live log as the longest listing that can be read.
 SHOWN = 25
 _DIGITS = 16
+# Letters of what an entry says: a launch has all its arguments.
+_LETTERS = 72
 _HEADER = ("line", "PCR", "digest", "name", "rule", "content", "container", "remark")
 _LIVE = ("entry", "PCR", "digest", "what it says", "rule", "content", "container", "quote")
 
@@ -102,6 +104,7 @@ def summary_table(comparisons: Sequence[Comparison]) -> PaperTable:
         caption="The log listings of the slides: what they claim, what their bytes show, what live containers give.",
         header=("slide", "claims", "its bytes show", "live containers give"),
         rows=tuple(rows),
+        wide={0: 0.13, 1: 0.17, 2: 0.31, 3: 0.31},
     )
 
 
@@ -143,6 +146,7 @@ def _slide_row(line: SlideLine) -> tuple[str, ...]:
 def _live_row(live: LiveEntry) -> tuple[str, ...]:
     one = live.entry
     said = one.says if one.kind == live.rule else one.name
+    said = said if len(said) <= _LETTERS else f"{said[:_LETTERS]}..."
     covered = {None: "unknown", True: "attested", False: "unattested"}[one.attested]
     return (
         f"{one.number}",

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from testbed.analysis.figures import canvas
-from testbed.analysis.figures.canvas import INK, SOFT, WIDTH
+from testbed.analysis.figures.canvas import INK, SOFT, WIDTH, Look
 from testbed.analysis.paper.compared import binding_groups
 from testbed.analysis.paper.live import LiveLog
 from testbed.analysis.paper.slides import SlideListing
-from testbed.analysis.tables.ladder import climb
+from testbed.analysis.tables.ladder import climb, rung_of
 
 _ROW, _NAMES = 0.27, 1.32
 # By (bits, whether the container is bound), in the order in which they are stacked. Lightness distinguishes them too.
@@ -26,6 +26,8 @@ _FILLS: Mapping[str, tuple[str, str]] = {
     "nothing": ("#D55E00", ""),
     "unknown": ("#ffffff", "xx"),
 }
+# For arms that would look like another one.
+_SPARE = (Look(colour="#CC79A7", marker="P"), Look(colour="#56B4E9", marker="v"), Look(colour="#882255", marker="p"))
 # Of a cell of the correctness figure.
 _GOOD, _WEAK, _BAD, _NONE = "#56B4E9", "#F0E442", "#D55E00", "#ffffff"
 
@@ -67,7 +69,7 @@ def evidence(table: pd.DataFrame, words: str) -> Figure:
         figure.subplots_adjust(left=_NAMES / WIDTH, right=0.99, top=1 - head / height, bottom=foot / height)
         for row in table.to_dict("records"):
             _judged(ax, arms.index(str(row["measurer"])), rows.index(str(row["workload"])), row)
-        ax.set_xticks(range(len(arms)), arms, fontsize=7, parse_math=False)
+        ax.set_xticks(range(len(arms)), arms, fontsize=7 if len(arms) <= 6 else 6, parse_math=False)
         ax.xaxis.tick_top()
         ax.tick_params(axis="x", length=0)
         ax.set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
@@ -82,7 +84,9 @@ def evidence(table: pd.DataFrame, words: str) -> Figure:
 def binding(listings: Sequence[SlideListing], live: Sequence[LiveLog], words: str) -> Figure:
     """Draw what the namespaced entries bind: a bar for each listing that has some, and one for each live log."""
     bars = [(f"slide: {one.slide.name}", _of_slide(one)) for one in listings]
-    bars += [(f"live: {log.measurer}", _of_log(log)) for log in live]
+    # The prototypes have no rung: they stand below the slides that they are compared with.
+    ordered = sorted(live, key=lambda log: (rung_of(log.measurer) is not None, climb(log.measurer)))
+    bars += [(f"live: {log.measurer}", _of_log(log)) for log in ordered]
     bars = [(name, counts) for name, counts in bars if sum(counts.values())]
     text = canvas.wrapped(WIDTH, (words,))
     head, foot = 0.85, canvas.room(text)
@@ -103,11 +107,23 @@ def binding(listings: Sequence[SlideListing], live: Sequence[LiveLog], words: st
     return figure
 
 
+def _looks(arms: Sequence[str]) -> dict[str, Look]:
+    """Return how each arm is drawn: as in other figures, but no two alike."""
+    chosen: dict[str, Look] = {}
+    spare = iter(_SPARE)
+    for arm in arms:
+        look = canvas.look(arm)
+        taken = {(other.marker, other.colour) for other in chosen.values()}
+        chosen[arm] = next(spare, look) if (look.marker, look.colour) in taken else look
+    return chosen
+
+
 def _points(ax: Axes, mine: pd.DataFrame, rows: list[str], arms: list[str]) -> None:
+    looks = _looks(arms)
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     for number, arm in enumerate(arms):
         points = mine[mine["measurer"] == arm]
-        style = canvas.look(arm)
+        style = looks[arm]
         # Beside each other, not on each other.
         shift = 0.5 * (number / max(1, len(arms) - 1) - 0.5)
         places = [rows.index(str(name)) + shift for name in points["workload"]]

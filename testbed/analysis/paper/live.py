@@ -10,7 +10,7 @@ from testbed.analysis.judged import judging
 from testbed.analysis.paper.slides import Pick
 from testbed.attest.decoded.decode import FILE, DecodedEntry, decode_bundle
 from testbed.attest.entries.parse import PREFIX
-from testbed.attest.finding import BadEvidence
+from testbed.attest.finding import INFORMATIVE, BadEvidence
 from testbed.attest.log.rules import Measured, Rule, infer, is_namespaced
 from testbed.attest.verdict import Judgement
 from testbed.plan import Cell
@@ -38,7 +38,7 @@ class LiveEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLog:
-    """The log of one run of ``measurer`` with the verdict on it: ``kinds`` are those of its findings."""
+    """The log of one run of ``measurer`` with the verdict on it: ``kinds`` are those of its findings that count."""
 
     run: str
     measurer: str
@@ -99,7 +99,7 @@ def _log(path: Path, record: Record, cell: Cell) -> LiveLog:
         workload=cell.workload,
         containers=len(record.containers),
         judgement=verdict.judgement,
-        kinds=tuple(sorted(str(kind) for kind in verdict.kinds)),
+        kinds=tuple(sorted(str(kind) for kind in verdict.kinds - INFORMATIVE)),
         entries=tuple(_entry(entry, known) for entry in decoded),
     )
 

@@ -63,6 +63,7 @@ def claim_table(judged: Sequence[JudgedClaim]) -> PaperTable:
             for one in judged
         ),
         right=frozenset({5}),
+        wide={0: 0.33, 1: 0.1, 2: 0.22, 3: 0.1},
     )
 
 

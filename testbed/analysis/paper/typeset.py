@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from testbed.analysis import markdown, words
 
-PREAMBLE = "\\usepackage{booktabs,longtable}"
+PREAMBLE = "\\usepackage{array,booktabs,longtable}"
 """What a LaTeX document needs to include the tables."""
 
 # More rows than this do not fit on a page.
@@ -27,8 +27,6 @@ _TEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
     words.MINUS: "$-$",
     "±": r"$\pm$",
@@ -45,7 +43,8 @@ _MARKS = re.compile(r"([\\`*_\[\]!])")
 class PaperTable:
     """A table: ``name`` of its file, ``caption``, columns and rows of text. ``code``: columns in a fixed-width font.
 
-    ``right``: columns of numbers, aligned to the right in LaTeX.
+    ``right``: columns of numbers, aligned to the right in LaTeX. ``wide``: columns whose text is broken into lines there,
+    with their share of the width of a line, 0 to 1.
     """
 
     name: str
@@ -54,6 +53,7 @@ class PaperTable:
     rows: tuple[tuple[str, ...], ...]
     code: frozenset[int] = frozenset()
     right: frozenset[int] = frozenset()
+    wide: Mapping[int, float] = field(default_factory=dict)
 
 
 def as_markdown(table: PaperTable) -> list[str]:
@@ -64,7 +64,7 @@ def as_markdown(table: PaperTable) -> list[str]:
 
 def as_latex(table: PaperTable) -> list[str]:
     r"""Return the lines of a LaTeX table, for a document with ``PREAMBLE``: a ``longtable`` if it has many rows."""
-    columns = "".join("r" if column in table.right else "l" for column in range(len(table.header)))
+    columns = "".join(_column(table, column) for column in range(len(table.header)))
     head = _row(map(tex, table.header))
     body = [_row(_tex(table, column, cell) for column, cell in enumerate(row)) for row in table.rows]
     caption = [f"\\caption{{{tex(table.caption)}}}", f"\\label{{tab:{table.name}}}"]
@@ -86,6 +86,12 @@ def plain(text: str) -> str:
     """Return text for Markdown in which nothing is markup, HTML included."""
     one_line = " ".join(text.split())
     return _MARKS.sub(r"\\\1", "".join(_ENTITIES.get(letter, letter) for letter in one_line))
+
+
+def _column(table: PaperTable, column: int) -> str:
+    if column in table.wide:
+        return f">{{\\raggedright\\arraybackslash}}p{{{table.wide[column]:g}\\linewidth}}"
+    return "r" if column in table.right else "l"
 
 
 def _row(cells: Iterable[str]) -> str:
