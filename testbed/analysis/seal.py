@@ -38,6 +38,8 @@ _PAYLOAD = "application/vnd.in-toto+json"
 # Not sealed: the seal itself, and the lock that each later command makes.
 _LEFT_OUT = frozenset({FILE, ".lock"})
 _MAX = 1 << 28
+_PIECE = 1 << 20
+_AUTHOR = "take it again from its author"
 _KEYS = "Ed25519, or ECDSA on P-256, P-384 or P-521, as PEM without a password"
 
 
@@ -124,8 +126,8 @@ def compare(directory: Path, sealed: Sealed) -> SealDifferences:
 def test_result(directory: Path) -> dict[str, Any]:
     """Return the predicate: how the runs were judged, and the plan as its configuration.
 
-    ``FAILED`` if a run failed, is missing or was not judged as expected; ``WARNED`` if one was not judged at all. Raises
-    ``SpecError`` if the directory is no campaign.
+    ``FAILED`` if a run failed, is missing or was not judged as expected; ``WARNED`` if one was not judged at all.
+    Raises ``SpecError`` if the directory is no campaign.
     """
     if not (directory / "plan.json").is_file():
         raise SpecError(f"{directory}: expected a campaign, got no plan.json", "seal each campaign by itself")
@@ -176,43 +178,47 @@ def _digests(directory: Path) -> Iterator[tuple[str, str]]:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise SpecError(f"{ascii(name)}: a name that is not UTF-8 cannot be in a seal", "rename the file") from None
+            raise SpecError(f"{name!a}: a name that is not UTF-8 cannot be in a seal", "rename the file") from None
         yield name, _digest(path)
 
 
 def _digest(path: Path) -> str:
+    total = hashlib.sha256()
     with files.naming(path), files.open_plain(path, follow=False) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE):
+            total.update(piece)
+    return total.hexdigest()
 
 
 def _envelope(path: Path) -> Envelope:
     try:
         with files.open_plain(path, follow=False) as file:
-            raw = file.read(_MAX + 1)
-        if len(raw) > _MAX:
-            raise ValueError(f"more than {_MAX} bytes")
-        return Envelope.from_dict(json.loads(raw))
+            # A larger file is cut, so it is no JSON.
+            return Envelope.from_dict(json.loads(file.read(_MAX)))
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.ENXIO}:
             raise
-        raise EvidenceError(f"{path}: expected a seal, got: {files.reason(error)}", "`testbed seal` makes it") from error
+        raise EvidenceError(
+            f"{path}: expected a seal, got: {files.reason(error)}", "`testbed seal` makes it"
+        ) from error
     except Exception as error:
         # Whatever a library raises for hostile bytes: a seal that cannot be read is malformed.
-        raise EvidenceError(f"{path}: expected a DSSE envelope, got: {error!r}", "take it from its author") from error
+        raise EvidenceError(f"{path}: expected a DSSE envelope, got: {error!r}", _AUTHOR) from error
 
 
 def _statement(path: Path, envelope: Envelope) -> tuple[dict[str, str], str]:
     try:
         statement = json.loads(envelope.payload)
         kinds = envelope.payload_type, statement["_type"], statement["predicateType"]
-        if kinds != (_PAYLOAD, STATEMENT, PREDICATE):
-            raise ValueError(f"{kinds}")
         digests = {str(one["name"]): str(one["digest"]["sha256"]) for one in statement["subject"]}
-        if len(digests) != len(statement["subject"]):
-            raise ValueError("two subjects of one name")
-        return digests, str(statement["predicate"]["result"])
+        twice = len(statement["subject"]) - len(digests)
+        result = str(statement["predicate"]["result"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise EvidenceError(f"{path}: expected an in-toto test result, got: {error!r}", "take it from its author") from error
+        raise EvidenceError(f"{path}: expected an in-toto statement, got: {error!r}", _AUTHOR) from error
+    if kinds != (_PAYLOAD, STATEMENT, PREDICATE) or twice:
+        got = f"{kinds}, {twice} names twice"
+        raise EvidenceError(f"{path}: expected an in-toto test result, got: {got}", _AUTHOR)
+    return digests, result
 
 
 def _signer(pem: bytes) -> CryptoSigner:

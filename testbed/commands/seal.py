@@ -9,7 +9,7 @@ import click
 
 from testbed import files
 from testbed.analysis import seal
-from testbed.analysis.seal import Sealed, SealDifferences
+from testbed.analysis.seal import SealDifferences, Sealed
 from testbed.attest.finding import counted
 
 # A key in PEM has a few hundred bytes.
@@ -42,7 +42,7 @@ def command(context: click.Context, *, directory: Path, key: Path, verify: bool)
         return
     known = seal.unseal(directory, pem)
     if known is None:
-        click.echo(f"NOT SEALED BY THIS KEY: {directory / seal.FILE}: expected a signature of {key}, got none")
+        click.echo(f"NOT SEALED BY THIS KEY: {directory / seal.FILE}: expected a signature of {key} over this list")
         context.exit(1)
     found = seal.compare(directory, known)
     click.echo("\n".join(_text(known, found)))

@@ -120,7 +120,9 @@ def _hash_share(_: PaperData, campaign: CampaignData | None, where: Where) -> An
         return Unknown(why="no event has a price: too few workloads")
     shares = 100 * mine["share"].astype(float)
     basis = f"range of {len(mine)} workloads"
-    return Amount(value=float(shares.median()), low=float(shares.min()), high=float(shares.max()), unit="%", basis=basis)
+    return Amount(
+        value=float(shares.median()), low=float(shares.min()), high=float(shares.max()), unit="%", basis=basis
+    )
 
 
 def _times(_: PaperData, campaign: CampaignData | None, where: Where) -> Answer:
@@ -138,7 +140,9 @@ def _times(_: PaperData, campaign: CampaignData | None, where: Where) -> Answer:
     if ratios.empty:
         return Unknown(why="no block has both measurers")
     low, high = float(ratios.min()), float(ratios.max())
-    return Amount(value=float(ratios.median()), low=low, high=high, unit="times", basis=f"range of {len(ratios)} blocks")
+    return Amount(
+        value=float(ratios.median()), low=low, high=high, unit="times", basis=f"range of {len(ratios)} blocks"
+    )
 
 
 def _complete(_: PaperData, campaign: CampaignData | None, where: Where) -> Answer:
@@ -231,6 +235,8 @@ def _shared(data: PaperData, _: CampaignData | None, __: Where) -> Answer:
 
 
 _ENDS = ("floor_low", "floor_high")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimMetric:
     """A metric by its function, and the keys that ``where`` must have for it."""

@@ -45,10 +45,8 @@ def compare(listings: Sequence[SlideListing], live: Mapping[str, LiveLog]) -> tu
 def shows(listing: SlideListing) -> list[str]:
     """Return in words what the bytes of a listing show: its damage, and what its digests bind."""
     states = listing.states
-    said = [
-        f"{listing.damaged} of {counted(len(listing.lines), 'line')} damaged"
-        f" ({states[LineState.REPAIRED]} repaired, {states[LineState.NOT_READ]} not read)"
-    ]
+    fates = f"{states[LineState.REPAIRED]} repaired, {states[LineState.NOT_READ]} not read"
+    said = [f"{listing.damaged} of {counted(len(listing.lines), 'line')} damaged ({fates})"]
     groups = Counter((line.rule, line.bits, line.bound) for line in listing.lines if line.namespaced)
     for (rule, bits, bound), count in sorted(groups.items(), key=lambda item: (item[0][0], -(item[0][1] or 0))):
         lines = counted(count, "namespaced line")

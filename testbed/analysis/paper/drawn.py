@@ -127,8 +127,7 @@ def _points(ax: Axes, mine: pd.DataFrame, rows: list[str], arms: list[str]) -> N
         # Beside each other, not on each other.
         shift = 0.5 * (number / max(1, len(arms) - 1) - 0.5)
         places = [rows.index(str(name)) + shift for name in points["workload"]]
-        hollow = {"mfc": "white"} if style.marker not in "+x" else {}
-        ax.plot(points["entries"], places, style.marker, color=style.colour, ms=4.5, mew=1.1, label=arm, **hollow)
+        ax.plot(points["entries"], places, style.marker, color=style.colour, mfc="white", ms=4.5, mew=1.1, label=arm)
     ax.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     ax.set_xticks([], minor=True)
     ax.set_xlim(-0.3, 200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -38,7 +39,9 @@ def overhead(tables: Tables) -> PaperTable | None:
         first = group.iloc[0]
         floor = words.bounds(first["floor_low"], first["floor_high"]) if first["floor_n"] else "none"
         rows.append((str(key[2]), *(cells.get(arm, "") for arm in arms), floor))
-    means = {row["treatment"]: words.overhead(row["ratio"], row["low"], row["high"]) for row in _records(tables.overall)}
+    means = {
+        row["treatment"]: words.overhead(row["ratio"], row["low"], row["high"]) for row in _records(tables.overall)
+    }
     if means:
         rows.append(("geometric mean", *(means.get(arm, "") for arm in arms), ""))
     return PaperTable(
@@ -165,7 +168,15 @@ def evidence_table(checks: pd.DataFrame, campaign: str) -> PaperTable:
         name="correctness",
         caption="Correctness of the evidence: each log against what its containers really executed. Wrong entries are "
         f"missing, extra, stale, or of another container or content (campaign {campaign}).",
-        header=("measurer", "runs", "as expected", "trusted", "entries demanded a run", "wrong entries", "other findings"),
+        header=(
+            "measurer",
+            "runs",
+            "as expected",
+            "trusted",
+            "entries demanded a run",
+            "wrong entries",
+            "other findings",
+        ),
         rows=tuple(rows),
         right=frozenset({1, 2, 3, 4, 5}),
     )
@@ -188,5 +199,5 @@ def _order(column: pd.Series[str]) -> pd.Series[str]:
     return column.map(lambda name: "{:020d} {}".format(*climb(str(name))))
 
 
-def _records(table: pd.DataFrame) -> Iterable[dict[str, object]]:
-    return table.to_dict("records")  # type: ignore[return-value]
+def _records(table: pd.DataFrame) -> Iterable[dict[Any, Any]]:
+    return table.to_dict("records")

@@ -126,6 +126,4 @@ def _entry(entry: DecodedEntry, known: Mapping[bytes, list[bytes]]) -> LiveEntry
     # A name that no rule reads as namespaced is a plain file, whatever the PCR.
     named = is_namespaced(name)
     bits = inferred.bits if inferred.rule is not Rule.UNKNOWN else None
-    return LiveEntry(
-        entry=entry, rule=inferred.rule.value, bits=bits, namespaced=named, bound=inferred.namespace_bound
-    )
+    return LiveEntry(entry=entry, rule=inferred.rule.value, bits=bits, namespaced=named, bound=inferred.namespace_bound)

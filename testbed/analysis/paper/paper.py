@@ -107,6 +107,6 @@ _ENTRIES = (
 _EVIDENCE = (
     "Each cell: runs that were judged as expected of all runs, and the median number of entries that the ground truth "
     "demands of the log. Blue: all as expected and trusted. White: the same, but no entry was demanded, so only the "
-    "authenticity of the log was judged. Yellow: all as expected, and the expected verdict is untrusted. Red: a run was "
-    "not judged as expected, or an entry is wrong."
+    "authenticity of the log was judged. Yellow: all as expected, and the expected verdict is untrusted. Red: a run "
+    "was not judged as expected, or an entry is wrong."
 )

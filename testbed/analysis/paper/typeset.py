@@ -43,8 +43,8 @@ _MARKS = re.compile(r"([\\`*_\[\]!])")
 class PaperTable:
     """A table: ``name`` of its file, ``caption``, columns and rows of text. ``code``: columns in a fixed-width font.
 
-    ``right``: columns of numbers, aligned to the right in LaTeX. ``wide``: columns whose text is broken into lines there,
-    with their share of the width of a line, 0 to 1.
+    ``right``: columns of numbers, aligned to the right in LaTeX. ``wide``: columns whose text is broken into lines
+    there, with their share of the width of a line, 0 to 1.
     """
 
     name: str

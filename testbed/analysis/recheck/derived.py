@@ -62,5 +62,5 @@ def differences(was: pd.DataFrame, made: pd.DataFrame, columns: Sequence[str] | 
             yield f"{name}: {count} values differ, the first in run {run}: {one[at]!r}, expected {other[at]!r}"
 
 
-def _values(column: pd.Series) -> list[object]:  # type: ignore[type-arg] # of any type
+def _values(column: pd.Series) -> list[object]:
     return [None if pd.isna(value) else value for value in column.astype(object)]

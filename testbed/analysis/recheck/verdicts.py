@@ -28,8 +28,8 @@ _LOG = ("entries", "unattested", "attested")
 def recheck(loaded: LoadedCampaign, stored: pd.DataFrame | None) -> RecheckStep:
     """Compare ``checks.parquet`` with its own findings, and with the evidence of each run that has some here."""
     if stored is None:
-        problems = (f"{FILE}: expected verdicts, got no such file: `testbed report` makes them",)
-        return RecheckStep(name="verdicts", said="none are stored", problems=problems)
+        missing = f"{FILE}: expected verdicts, got no such file: `testbed report` makes them"
+        return RecheckStep(name="verdicts", said="none are stored", problems=(missing,))
     rows = {str(row["run"]): _plain(row) for row in stored.to_dict("records")}
     good = {path.name: (path, record) for path, record in loaded.current if record.status is Status.OK}
     problems = [f"{FILE}: no verdict on runs/{name}" for name in sorted(good.keys() - rows.keys())]
@@ -81,7 +81,7 @@ class _Again:
         known = Counter(row["kinds"])
         for finding in verdict.findings:
             if not known[str(finding.kind)]:
-                yield f"the evidence gives a finding that is not stored: {finding.kind} at {ascii(finding.where)}"
+                yield f"the evidence gives a finding that is not stored: {finding.kind} at {finding.where!a}"
             known[str(finding.kind)] -= 1
         # More findings can only make it worse.
         if not known.total() and row["judgement"] != str(verdict.judgement):
