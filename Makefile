@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTHON_FILES := testbed tests benchmarks notebooks examples
 
 # The newest campaign, else the small reference data of the repository.
-RESULTS ?= $(or $(shell ls -t results/*/plan.json 2>/dev/null | grep -vx results/reference/plan.json | \
+RESULTS ?= $(or $(shell ls -t results/*/plan.json 2>/dev/null | grep -vxE 'results/reference(-paper)?/plan.json' | \
 	sed -n '1s,/plan.json$$,,p'),results/reference)
 
 # What a user's PYTHONPATH holds (plugins of pytest, other versions of packages) is not of .venv.
@@ -40,7 +40,8 @@ VCPU_TIER ?= tcg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures notebooks jupyter doctor demo shell clean help
+.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures paper paper-full \\
+	notebooks jupyter doctor demo shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@bash setup/setup.sh lab
@@ -108,6 +109,14 @@ kasan: setup ## compile a kernel that looks for memory and lock errors, once, an
 figures: export TESTBED_DRAWN = $(RESULTS)
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
 	@$(BIN)/testbed figures "$${TESTBED_DRAWN/#\~\//$$HOME/}"
+
+paper: desk ## the paper's figures, tables and claims in build/paper, from the reference data, without a machine
+	@$(BIN)/testbed paper
+
+paper-full: setup ## the same from the first boot on: runs both of its experiments, then draws from them (about an hour)
+	@$(BIN)/testbed run experiments/paper.toml
+	@$(BIN)/testbed run experiments/overhead.toml
+	@$(BIN)/testbed paper --newest results
 
 notebooks: desk ## execute the notebooks again (TESTBED_RESULTS=...: on a campaign other than results/reference)
 	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)

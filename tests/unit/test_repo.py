@@ -24,6 +24,8 @@ TARGETS = (
     "fuzz",
     "kasan",
     "figures",
+    "paper",
+    "paper-full",
     "notebooks",
     "jupyter",
     "doctor",

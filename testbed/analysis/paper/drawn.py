@@ -17,7 +17,7 @@ from testbed.analysis.paper.live import LiveLog
 from testbed.analysis.paper.slides import SlideListing
 from testbed.analysis.tables.ladder import climb, rung_of
 
-_ROW, _NAMES = 0.27, 1.32
+_ROW, _NAMES, _FEW = 0.27, 1.32, 3
 # By (bits, whether the container is bound), in the order in which they are stacked. Lightness distinguishes them too.
 _FILLS: Mapping[str, tuple[str, str]] = {
     "the whole content and the container": ("#0072B2", ""),
@@ -38,7 +38,8 @@ def entries(table: pd.DataFrame, words: str) -> Figure:
     arms = sorted(set(table["measurer"]), key=climb)
     text = canvas.wrapped(WIDTH, (words,))
     head, foot = 0.75, canvas.room(text)
-    height = head + _ROW * len(rows) + foot
+    # Of few workloads the arms can stand below each other.
+    height = head + (_ROW if len(rows) > _FEW else max(_ROW, 0.13 * len(arms))) * len(rows) + foot
     with mpl.rc_context(fname=canvas.STYLE):
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -125,7 +126,7 @@ def _points(ax: Axes, mine: pd.DataFrame, rows: list[str], arms: list[str]) -> N
         points = mine[mine["measurer"] == arm]
         style = looks[arm]
         # Beside each other, not on each other.
-        shift = 0.5 * (number / max(1, len(arms) - 1) - 0.5)
+        shift = (0.5 if len(rows) > _FEW else 0.8) * (number / max(1, len(arms) - 1) - 0.5)
         places = [rows.index(str(name)) + shift for name in points["workload"]]
         ax.plot(points["entries"], places, style.marker, color=style.colour, mfc="white", ms=4.5, mew=1.1, label=arm)
     ax.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])

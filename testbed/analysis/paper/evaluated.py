@@ -35,13 +35,12 @@ def overhead(tables: Tables) -> PaperTable | None:
     arms = sorted(set(table["treatment"]), key=climb)
     rows = []
     for key, group in table.groupby(list(STRATUM)):
-        cells = {row["treatment"]: words.overhead(row["ratio"], row["low"], row["high"]) for row in _records(group)}
+        cells = {row["treatment"]: _overhead_words(row) for row in _records(group)}
         first = group.iloc[0]
-        floor = words.bounds(first["floor_low"], first["floor_high"]) if first["floor_n"] else "none"
+        bounds = words.bounds(first["floor_low"], first["floor_high"]).replace(words.NO_INTERVAL, "no interval")
+        floor = bounds if first["floor_n"] else "none"
         rows.append((str(key[2]), *(cells.get(arm, "") for arm in arms), floor))
-    means = {
-        row["treatment"]: words.overhead(row["ratio"], row["low"], row["high"]) for row in _records(tables.overall)
-    }
+    means = {row["treatment"]: _overhead_words(row) for row in _records(tables.overall)}
     if means:
         rows.append(("geometric mean", *(means.get(arm, "") for arm in arms), ""))
     return PaperTable(
@@ -180,6 +179,11 @@ def evidence_table(checks: pd.DataFrame, campaign: str) -> PaperTable:
         rows=tuple(rows),
         right=frozenset({1, 2, 3, 4, 5}),
     )
+
+
+def _overhead_words(row: dict[Any, Any]) -> str:
+    """Return an overhead with its interval; the usual words for a missing one are too long for a cell."""
+    return words.overhead(row["ratio"], row["low"], row["high"]).replace(words.NO_INTERVAL, "no interval")
 
 
 def _kinds(group: pd.DataFrame) -> list[str]:

@@ -15,15 +15,11 @@ from pathlib import Path
 from testbed.attest.decoded.as_text import escaped
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ascii import Line, damaged
-from testbed.attest.log.content import Content, read_content
-from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.repair import repair
 from testbed.attest.log.rules import Measured, Rule, infer, is_namespaced, split_name
 from testbed.attest.log.text import read_lines
 from testbed.errors import EvidenceError
-
-# As many damaged lines as `testbed semantics` tries to repair.
-REPAIRS = 64
 
 
 class LineState(enum.StrEnum):
@@ -157,13 +153,15 @@ def read(directory: Path) -> tuple[SlideListing, ...]:
     The plain digests of all listings are used for each. Raises ``EvidenceError`` if a file is missing.
     """
     data = {slide.name: _bytes(directory / f"{slide.name}.txt") for slide in SLIDES}
-    contents = [read_content(name, text, repairs=REPAIRS) for name, text in data.items()]
-    known = _plain(contents)
+    lines = {
+        name: [_read(line) for line in read_lines(text) if line.entry or line.problem] for name, text in data.items()
+    }
+    known = _plain(one for listed in lines.values() for one in listed)
     return tuple(
         SlideListing(
             slide=slide,
             text="\n".join(escaped(line) for line in data[slide.name].rstrip(b"\n").split(b"\n")),
-            lines=tuple(_line(line, known) for line in read_lines(data[slide.name]) if line.entry or line.problem),
+            lines=tuple(_line(one, known) for one in lines[slide.name]),
         )
         for slide in SLIDES
     )
@@ -187,45 +185,59 @@ def _bytes(path: Path) -> bytes:
         raise EvidenceError(f"{path}: no such file; expected a listing of the slides", "name its directory") from error
 
 
-def _plain(contents: Iterable[Content]) -> dict[bytes, list[bytes]]:
-    known: dict[bytes, list[bytes]] = {}
-    for content in contents:
-        for path, digests in content.plain.items():
-            known.setdefault(path, []).extend(digest for digest in digests if digest not in known.get(path, ()))
-    return known
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """A line as it is on the slide, and what was read of it, after a repair if that was needed."""
+
+    number: int
+    text: str
+    state: LineState
+    remark: str
+    pcr: int = 0
+    fields: Fields | None = None
 
 
-def _line(line: Line, known: Mapping[bytes, list[bytes]]) -> SlideLine:
-    text, state, remark = escaped(line.raw), LineState.AS_PRINTED, line.cleaned
+def _read(line: Line) -> _Read:
+    text, state, remark, number = escaped(line.raw), LineState.AS_PRINTED, line.cleaned, line.number
     if damaged(line):
         repaired = repair(line.raw)
         if repaired is None:
             why = str(line.problem or "").removeprefix(line.where).lstrip(": ")
-            return SlideLine(number=line.number, text=text, state=LineState.NOT_READ, remark=_short(why))
-        number = line.number
-        line, remark = repaired
-        line, state = line._replace(number=number), LineState.REPAIRED
-    if line.entry is None:
-        return SlideLine(number=line.number, text=text, state=LineState.NOT_READ, remark=str(line.problem))
+            return _Read(number=number, text=text, state=LineState.NOT_READ, remark=_short(why))
+        (line, remark), state = repaired, LineState.REPAIRED
     try:
-        fields = parse_fields(line.entry)
+        fields = None if line.entry is None else parse_fields(line.entry)
     except BadEvidence as error:
-        return SlideLine(number=line.number, text=text, state=LineState.NOT_READ, remark=error.message)
-    measured = Measured(
-        where=line.where, pcr=line.entry.pcr, name=fields.name, algorithm=fields.algorithm, digest=fields.digest
-    )
-    inferred = infer(measured, known)
+        return _Read(number=number, text=text, state=LineState.NOT_READ, remark=error.message)
+    if line.entry is None or fields is None:
+        return _Read(number=number, text=text, state=LineState.NOT_READ, remark=_short(str(line.problem)))
+    return _Read(number=number, text=text, state=state, remark=remark, pcr=line.entry.pcr, fields=fields)
+
+
+def _plain(lines: Iterable[_Read]) -> dict[bytes, list[bytes]]:
+    known: dict[bytes, list[bytes]] = {}
+    for one in lines:
+        if one.fields is not None and one.fields.of_file and not is_namespaced(one.fields.name):
+            known.setdefault(one.fields.name, []).append(one.fields.digest)
+    return known
+
+
+def _line(one: _Read, known: Mapping[bytes, list[bytes]]) -> SlideLine:
+    if one.fields is None:
+        return SlideLine(number=one.number, text=one.text, state=one.state, remark=one.remark)
+    name, digest = one.fields.name, one.fields.digest
+    inferred = infer(Measured(where="", pcr=one.pcr, name=name, algorithm=one.fields.algorithm, digest=digest), known)
     return SlideLine(
-        number=line.number,
-        text=text,
-        state=state,
-        remark=remark,
-        pcr=line.entry.pcr,
-        name=escaped(fields.name),
-        digest=fields.digest.hex(),
+        number=one.number,
+        text=one.text,
+        state=one.state,
+        remark=one.remark,
+        pcr=one.pcr,
+        name=escaped(name),
+        digest=digest.hex(),
         rule=inferred.rule,
         bits=inferred.bits,
-        namespaced=is_namespaced(fields.name),
+        namespaced=is_namespaced(name),
         bound=inferred.namespace_bound,
         explanation=inferred.explanation,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from testbed.analysis import markdown, words
 
-PREAMBLE = "\\usepackage{array,booktabs,longtable}"
+PREAMBLE = "\\usepackage[T1]{fontenc}\\usepackage{array,booktabs,longtable}"
 """What a LaTeX document needs to include the tables."""
 
 # More rows than this do not fit on a page.
@@ -72,9 +72,9 @@ def as_latex(table: PaperTable) -> list[str]:
         # A longtable ends the line of its caption; its head stands on each page.
         begin = [f"\\begin{{longtable}}{{{columns}}}", *caption[:-1], f"{caption[-1]}\\\\"]
         top = ["\\toprule", head, "\\midrule", "\\endhead", "\\bottomrule", "\\endfoot"]
-        return ["{\\footnotesize", *begin, *top, *body, "\\end{longtable}", "}"]
+        return [f"% {PREAMBLE}", "{\\footnotesize", *begin, *top, *body, "\\end{longtable}", "}"]
     inner = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule"]
-    return ["\\begin{table}", "\\centering\\footnotesize", *caption, *inner, "\\end{tabular}", "\\end{table}"]
+    return [f"% {PREAMBLE}", "\\begin{table}", "\\centering\\footnotesize", *caption, *inner, "\\end{tabular}", "\\end{table}"]
 
 
 def tex(text: str) -> str:
