@@ -1,4 +1,4 @@
-"""The paper's files: the same data gives the same bytes, every slide stands beside live logs, hostile text stays text."""
+"""The paper's files: the same data, the same bytes; every slide beside live logs; hostile text stays text."""
 
 from __future__ import annotations
 

@@ -43,6 +43,12 @@ def recomputed(campaign: CampaignData, rows: pd.DataFrame, events: pd.DataFrame 
     return tables.compute(known.plan, known.question, rows, known.events if events is None else events)
 
 
+def overhead_checks(data: PaperData) -> pd.DataFrame:
+    checks = data.campaigns["overhead"].checks
+    assert checks is not None
+    return checks.copy()
+
+
 def test_there_are_enough_claims_about_everything_that_matters() -> None:
     assert len(STATED) >= 12
     assert {claim.metric for claim in STATED} == set(amounts.METRICS)
@@ -87,21 +93,20 @@ def test_the_claim_about_noise_fails_if_the_baseline_differs_from_itself(data: P
     ],
 )
 def test_a_claim_about_a_log_fails_by_one_finding(data: PaperData, measurer: str, kind: str, failing: set[str]) -> None:
-    assert (checks := data.campaigns["overhead"].checks) is not None
-    changed = checks.copy()
+    changed = overhead_checks(data)
     at = changed.index[changed["measurer"] == measurer][3]
-    changed.at[at, "findings"] = [{"kind": kind, "where": "", "expected": "", "got": ""}]
-    changed.at[at, "verdict"] = "unexpected"
+    changed.at[at, "findings"] = [{"kind": kind}]  # noqa: PD008 - a cell that holds a list
+    changed.loc[at, "verdict"] = "unexpected"
     found = judged(replaced(data, "overhead", checks=changed))
     fails = {name for name, one in found.items() if one.verdict is ClaimVerdict.FAILS}
     assert fails == failing | {"all-as-expected"}
-    assert (amount := found["all-as-expected"].amount) is not None
+    amount = found["all-as-expected"].amount
+    assert amount is not None
     assert amount.value == pytest.approx(100 * 431 / 432)
 
 
 def test_no_entry_demanded_is_no_success(data: PaperData) -> None:
-    assert (checks := data.campaigns["overhead"].checks) is not None
-    changed = checks.copy()
+    changed = overhead_checks(data)
     changed.loc[changed["measurer"] == "container-file", "promised"] = 0
     one = judged(replaced(data, "overhead", checks=changed))["log-of-files"]
     assert one.verdict is ClaimVerdict.UNKNOWN

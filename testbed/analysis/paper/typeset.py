@@ -74,7 +74,15 @@ def as_latex(table: PaperTable) -> list[str]:
         top = ["\\toprule", head, "\\midrule", "\\endhead", "\\bottomrule", "\\endfoot"]
         return [f"% {PREAMBLE}", "{\\footnotesize", *begin, *top, *body, "\\end{longtable}", "}"]
     inner = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", head, "\\midrule", *body, "\\bottomrule"]
-    return [f"% {PREAMBLE}", "\\begin{table}", "\\centering\\footnotesize", *caption, *inner, "\\end{tabular}", "\\end{table}"]
+    return [
+        f"% {PREAMBLE}",
+        "\\begin{table}",
+        "\\centering\\footnotesize",
+        *caption,
+        *inner,
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
 
 
 def tex(text: str) -> str:

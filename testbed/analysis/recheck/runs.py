@@ -39,13 +39,13 @@ def plan(loaded: LoadedCampaign) -> RecheckStep:
 def complete(loaded: LoadedCampaign) -> RecheckStep:
     """Check that each planned run has a record, and that it ended well."""
     runs = frames.runs(loaded)
-    good = runs["status"] == str(Status.OK)
+    status = runs["status"].fillna("missing").astype(str)
     problems = [
-        f"runs/{row['path'].name}: {row['status'] or 'missing'}: {row['measurer']} on {row['workload']}, "
-        f"{row['reason'] or 'no reason given'}"
-        for row in runs[~good].to_dict("records")
+        f"runs/{row['path'].name}: {word}: {row['measurer']} on {row['workload']}, {row['reason'] or 'no reason given'}"
+        for row, word in zip(runs.to_dict("records"), status, strict=True)
+        if word != str(Status.OK)
     ]
-    counts = Counter(str(status or "missing") for status in runs["status"].where(runs["status"].notna(), None))
+    counts = Counter(status)
     found = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return RecheckStep(name="complete", said=f"{len(runs)} planned runs: {found}", problems=tuple(problems))
 

@@ -15,6 +15,7 @@ from testbed.analysis.judged.checks import Judge
 from testbed.analysis.recheck.step import RecheckStep, listed
 from testbed.analysis.tables.worst_check import FILE
 from testbed.attest.finding import Finding, FindingKind
+from testbed.attest.verdict import Verdict
 from testbed.plan import Cell
 from testbed.record import Record, Status
 from testbed.rundir import LoadedCampaign
@@ -83,9 +84,6 @@ class _Again:
             if not known[str(finding.kind)]:
                 yield f"the evidence gives a finding that is not stored: {finding.kind} at {finding.where!a}"
             known[str(finding.kind)] -= 1
-        # More findings can only make it worse.
-        if not known.total() and row["judgement"] != str(verdict.judgement):
-            yield f"stored judgement {row['judgement']!r}, the evidence gives {str(verdict.judgement)!r}"
 
     def unchecked(self) -> Iterator[str]:
         """Yield what could not be made again."""
@@ -106,7 +104,9 @@ def _consistent(cell: Cell, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"a finding that cannot be read: {error!r}"
         return
     verdict, unexpected, missed = checks.compare(row["expected"], findings)
-    yield from _differences(row, {"verdict": str(verdict), "unexpected": unexpected, "missed": missed})
+    judgement = str(Verdict(findings=tuple(findings)).judgement)
+    made = {"judgement": judgement, "verdict": str(verdict), "unexpected": unexpected, "missed": missed}
+    yield from _differences(row, made)
     if cell.measurer in plugins.names("measurers") and cell.attack in plugins.names("attacks"):
         expect = sorted(plugins.attack(cell.attack).expect | plugins.measurer(cell.measurer).expect)
         yield from _differences(row, {"expected": expect})
