@@ -17,6 +17,8 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization as forms
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from securesystemslib.dsse import Envelope
+
 from testbed.analysis import seal
 from testbed.cli import main
 from testbed.errors import EvidenceError, SpecError
@@ -167,7 +169,7 @@ def test_a_seal_that_cannot_be_read_is_malformed(tmp_path: Path, campaign: Path,
 )
 def test_a_signed_statement_of_another_kind_is_malformed(tmp_path: Path, campaign: Path, statement: object) -> None:
     private, public = keys(tmp_path)
-    envelope = seal.Envelope(json.dumps(statement).encode(), "application/vnd.in-toto+json", {})
+    envelope = Envelope(json.dumps(statement).encode(), "application/vnd.in-toto+json", {})
     envelope.sign(seal._signer(private.read_bytes()))
     (campaign / seal.FILE).write_text(json.dumps(envelope.to_dict()))
     with pytest.raises(EvidenceError, match="in-toto"):
