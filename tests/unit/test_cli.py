@@ -134,7 +134,7 @@ except SystemExit as end:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^  image-digest  Print the digest of each image", done.stdout, re.MULTILINE)
+    assert re.search(r"^  image-digest +Print the digest of each image", done.stdout, re.MULTILINE)
 
 
 def test_a_name_that_is_no_command_is_refused() -> None:

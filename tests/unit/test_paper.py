@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from testbed import rundir
 from testbed.analysis.paper import compared, evaluated, live, material, paper, slides, typeset
-from testbed.analysis.paper.compared import Comparison
+from testbed.analysis.paper.compared import SlideComparison
 from testbed.analysis.paper.live import LiveLog
-from testbed.analysis.paper.slides import Beside, LineState, Pick, SlideListing
+from testbed.analysis.paper.slides import BesideSlide, LineState, Pick, SlideListing
 from testbed.analysis.paper.typeset import PaperTable
 from testbed.attest.log.rules import Rule
 from testbed.cli import main
@@ -199,8 +199,8 @@ def test_hostile_entries_stay_in_their_cells(listings: tuple[SlideListing, ...],
     one = log.measured[0]
     bad = dataclasses.replace(one, entry=dataclasses.replace(one.entry, says=HOSTILE, name=HOSTILE, container="1"))
     hostile = dataclasses.replace(log, entries=(bad,))
-    beside = Beside(measurer="container-file", pick=Pick.CONTAINER, why="a test")
-    table = compared.live_table(Comparison(listing=listings[0], shows=(), beside=((beside, hostile),)), 0)
+    beside = BesideSlide(measurer="container-file", pick=Pick.CONTAINER, why="a test")
+    table = compared.live_table(SlideComparison(listing=listings[0], shows=(), beside=((beside, hostile),)), 0)
     assert table is not None
     (row,) = [line for line in typeset.as_markdown(table) if "attested" in line]
     assert len(re.findall(r"(?<!\\)\|", row)) == len(table.header) + 1

@@ -16,7 +16,6 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization as forms
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-
 from securesystemslib.dsse import Envelope
 
 from testbed.analysis import seal

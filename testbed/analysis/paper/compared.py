@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.analysis.paper.live import MEASURER_PCR, LiveEntry, LiveLog
-from testbed.analysis.paper.slides import Beside, LineState, SlideLine, SlideListing
+from testbed.analysis.paper.slides import BesideSlide, LineState, SlideLine, SlideListing
 from testbed.analysis.paper.typeset import PaperTable
 from testbed.attest.finding import counted
 from testbed.attest.log.rules import Rule
@@ -22,18 +22,18 @@ _LIVE = ("entry", "PCR", "digest", "what it says", "rule", "content", "container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class SlideComparison:
     """One listing, what its bytes show in words, and the live entries beside it: ``None`` where there is no log."""
 
     listing: SlideListing
     shows: tuple[str, ...]
-    beside: tuple[tuple[Beside, LiveLog | None], ...]
+    beside: tuple[tuple[BesideSlide, LiveLog | None], ...]
 
 
-def compare(listings: Sequence[SlideListing], live: Mapping[str, LiveLog]) -> tuple[Comparison, ...]:
+def compare(listings: Sequence[SlideListing], live: Mapping[str, LiveLog]) -> tuple[SlideComparison, ...]:
     """Put each listing beside the logs of the measurers that its slide is about."""
     return tuple(
-        Comparison(
+        SlideComparison(
             listing=listing,
             shows=tuple(shows(listing)),
             beside=tuple((beside, live.get(beside.measurer)) for beside in listing.slide.beside),
@@ -60,7 +60,7 @@ def shows(listing: SlideListing) -> list[str]:
     return said
 
 
-def slide_table(comparison: Comparison) -> PaperTable:
+def slide_table(comparison: SlideComparison) -> PaperTable:
     """Return the lines of a listing: each as it was read, and what its digest binds."""
     listing = comparison.listing
     return PaperTable(
@@ -73,7 +73,7 @@ def slide_table(comparison: Comparison) -> PaperTable:
     )
 
 
-def live_table(comparison: Comparison, number: int) -> PaperTable | None:
+def live_table(comparison: SlideComparison, number: int) -> PaperTable | None:
     """Return the live entries beside a listing; ``None`` if there is no log of that measurer."""
     beside, log = comparison.beside[number]
     if log is None:
@@ -90,7 +90,7 @@ def live_table(comparison: Comparison, number: int) -> PaperTable | None:
     )
 
 
-def summary_table(comparisons: Sequence[Comparison]) -> PaperTable:
+def summary_table(comparisons: Sequence[SlideComparison]) -> PaperTable:
     """Return one row for each listing: what its slide claims, what its bytes show, what live measurers give."""
     rows = []
     for comparison in comparisons:
@@ -111,7 +111,7 @@ def binding_groups(log: LiveLog) -> Counter[tuple[int | None, bool]]:
     return Counter((one.bits, one.bound) for one in log.measured if one.namespaced)
 
 
-def _live_words(beside: Beside, log: LiveLog | None) -> str:
+def _live_words(beside: BesideSlide, log: LiveLog | None) -> str:
     if log is None:
         return f"{beside.measurer}: no log in this data"
     groups = binding_groups(log)

@@ -125,7 +125,7 @@ def _points(ax: Axes, mine: pd.DataFrame, rows: list[str], arms: list[str]) -> N
     for number, arm in enumerate(arms):
         points = mine[mine["measurer"] == arm]
         style = looks[arm]
-        # Beside each other, not on each other.
+        # BesideSlide each other, not on each other.
         shift = (0.5 if len(rows) > _FEW else 0.8) * (number / max(1, len(arms) - 1) - 0.5)
         places = [rows.index(str(name)) + shift for name in points["workload"]]
         ax.plot(points["entries"], places, style.marker, color=style.colour, mfc="white", ms=4.5, mew=1.1, label=arm)

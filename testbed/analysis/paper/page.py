@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from testbed.analysis import markdown, words
 from testbed.analysis.paper.amounts import Amount
 from testbed.analysis.paper.claims import ClaimVerdict, JudgedClaim
-from testbed.analysis.paper.compared import Comparison, live_table, slide_table, summary_table
+from testbed.analysis.paper.compared import SlideComparison, live_table, slide_table, summary_table
 from testbed.analysis.paper.material import CampaignData
 from testbed.analysis.paper.typeset import PaperTable, as_markdown, plain
 
@@ -68,7 +68,7 @@ def claim_table(judged: Sequence[JudgedClaim]) -> PaperTable:
 
 
 def tables(
-    judged: Sequence[JudgedClaim], comparisons: Sequence[Comparison], evaluated: Mapping[str, Sequence[PaperTable]]
+    judged: Sequence[JudgedClaim], comparisons: Sequence[SlideComparison], evaluated: Mapping[str, Sequence[PaperTable]]
 ) -> dict[str, PaperTable]:
     """Return every table by the path of its file, without an ending. ``evaluated``: by the name of the experiment."""
     found = {"claims": claim_table(judged), "slides": summary_table(comparisons)}
@@ -83,7 +83,7 @@ def tables(
 
 def render(
     judged: Sequence[JudgedClaim],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[SlideComparison],
     evaluated: Mapping[str, Sequence[PaperTable]],
     campaigns: Mapping[str, CampaignData],
     figures: Mapping[str, str],
@@ -112,7 +112,7 @@ def _source(campaigns: Iterable[CampaignData]) -> list[str]:
     return [f"Made from {', '.join(said) or 'no campaign'} and from the log listings of the slides. No machine booted."]
 
 
-def _listing(comparison: Comparison) -> list[str]:
+def _listing(comparison: SlideComparison) -> list[str]:
     listing = comparison.listing
     lines = [
         f"### {plain(listing.slide.title)}",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from testbed.analysis.paper import claims, compared, drawn, evaluated, page, typeset, vector
 from testbed.analysis.paper.claims import ClaimVerdict, JudgedClaim, PaperClaim
-from testbed.analysis.paper.compared import Comparison
+from testbed.analysis.paper.compared import SlideComparison
 from testbed.analysis.paper.live import LiveLog
 from testbed.analysis.paper.material import CampaignData, PaperData
 from testbed.analysis.paper.typeset import PaperTable
@@ -68,7 +68,7 @@ def _tables(one: CampaignData) -> Iterator[PaperTable]:
         yield evaluated.evidence_table(one.checks, one.tables.plan.campaign)
 
 
-def _figures(data: PaperData, comparisons: Sequence[Comparison]) -> Iterator[tuple[str, Figure]]:
+def _figures(data: PaperData, comparisons: Sequence[SlideComparison]) -> Iterator[tuple[str, Figure]]:
     beside = [log for comparison in comparisons for _, log in comparison.beside if log is not None]
     logs: dict[str, LiveLog] = {log.measurer: log for log in beside}
     if data.listings:

@@ -39,7 +39,7 @@ class Pick(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class BesideSlide:
     """Live entries that stand beside a listing: of which measurer, which of them, and why."""
 
     measurer: str
@@ -55,7 +55,7 @@ class SlideText:
     title: str
     says: str
     means: str
-    beside: tuple[Beside, ...]
+    beside: tuple[BesideSlide, ...]
 
 
 SAME_RULE = "the same rule, from live containers"
@@ -67,8 +67,8 @@ SLIDES: tuple[SlideText, ...] = (
         says="Which of these measurements are from a container?",
         means="Plain IMA does not log which container executed a file.",
         beside=(
-            Beside(measurer="ima-exec", pick=Pick.LAST, why="plain IMA, from live containers"),
-            Beside(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
+            BesideSlide(measurer="ima-exec", pick=Pick.LAST, why="plain IMA, from live containers"),
+            BesideSlide(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
         ),
     ),
     SlideText(
@@ -77,8 +77,8 @@ SLIDES: tuple[SlideText, ...] = (
         says="Enabling Container Attestation: A Preliminary Approach. Extending Linux IMA to Containers",
         means="An entry on PCR 11 measures a file, and says in which namespace it was executed.",
         beside=(
-            Beside(measurer="prototype-file", pick=Pick.MEASURER, why=SAME_RULE),
-            Beside(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
+            BesideSlide(measurer="prototype-file", pick=Pick.MEASURER, why=SAME_RULE),
+            BesideSlide(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
         ),
     ),
     SlideText(
@@ -87,8 +87,8 @@ SLIDES: tuple[SlideText, ...] = (
         says="The addition of these namespaced measurements adds to an already large log...",
         means="Measuring each file for each namespace makes the log long.",
         beside=(
-            Beside(measurer="prototype-file", pick=Pick.MEASURER, why=SAME_RULE),
-            Beside(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
+            BesideSlide(measurer="prototype-file", pick=Pick.MEASURER, why=SAME_RULE),
+            BesideSlide(measurer="container-file", pick=Pick.CONTAINER, why=OURS),
         ),
     ),
     SlideText(
@@ -97,8 +97,8 @@ SLIDES: tuple[SlideText, ...] = (
         says="Measuring Container Image Integrity in the Kernel",
         means="An entry on PCR 11 measures the whole image of a container.",
         beside=(
-            Beside(measurer="prototype-image", pick=Pick.MEASURER, why=SAME_RULE),
-            Beside(measurer="container-image", pick=Pick.CONTAINER, why=OURS),
+            BesideSlide(measurer="prototype-image", pick=Pick.MEASURER, why=SAME_RULE),
+            BesideSlide(measurer="container-image", pick=Pick.CONTAINER, why=OURS),
         ),
     ),
 )
