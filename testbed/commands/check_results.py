@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from testbed.analysis.paper import claims, page
+from testbed.analysis.paper.claims import PaperClaim
 from testbed.analysis.recheck import recheck
 from testbed.analysis.recheck.recheck import CheckedResults
+from testbed.analysis.tables import stored
 from testbed.commands._options import MEASURER_PATH
 from testbed.lab import repository
 
@@ -37,25 +39,23 @@ def command(context: click.Context, *, directory: Path, claims_file: Path | None
     not hold; 2 wrong arguments; 4 a record or a table is malformed, or runs must not be pooled.
     """
     stated = claims.read(claims_file or repository.needed(repository.ROOT / "claims.toml"))
-    checked = [recheck.check(path, stated) for path in recheck.campaigns(directory)]
+    paths = recheck.campaigns(directory)
     if as_json:
-        listed = {"schema": _SCHEMA, "campaigns": [_json(one) for one in checked]}
-        click.echo(json.dumps(listed, indent=1))
+        checked = [recheck.check(path, stated) for path in paths]
+        click.echo(json.dumps({"schema": _SCHEMA, "campaigns": [_json(one) for one in checked]}, indent=1))
     else:
-        click.echo("\n".join(line for one in checked for line in _text(one)))
+        checked = [_checked(path, stated) for path in paths]
         click.echo(_TRUST)
     context.exit(max(one.exit_status for one in checked))
 
 
-def _text(one: CheckedResults) -> Iterator[str]:
-    kind = " (a reference data set: it has the evidence of some runs)" if one.reference else ""
-    yield f"{one.path}{kind}"
-    for step in one.steps:
-        yield from step.lines()
-    if one.judged:
-        yield from page.claim_lines(one.judged)
-    else:
-        yield "no claim is about this experiment"
+def _checked(path: Path, stated: Sequence[PaperClaim]) -> CheckedResults:
+    """Check a campaign, and print each step as soon as it is done."""
+    kind = " (a reference data set: it has the evidence of some runs)" if stored.is_reference(path) else ""
+    click.echo(f"{path}{kind}")
+    one = recheck.check(path, stated, lambda step: click.echo("\n".join(step.lines())))
+    click.echo("\n".join(page.claim_lines(one.judged)) if one.judged else "no claim is about this experiment")
+    return one
 
 
 def _json(one: CheckedResults) -> dict[str, object]:

@@ -277,6 +277,17 @@ def test_tables_of_different_length_differ() -> None:
     assert list(derived.differences(other, other)) == []
 
 
+def test_hostile_names_and_reasons_do_not_reach_the_terminal(copied: Path) -> None:
+    (copied / "runs/\x1b]0;x\x07").mkdir()
+    path = record_of(copied, "none")
+    edited(path / "record.json", lambda raw: raw.update(status="timed-out", reason="\x1b[2Jgone\nok: fine"))
+    done = run(copied)
+    assert done.exit_code == 1
+    assert "\x1b" not in done.output
+    assert "\\x1b[2Jgone\\nok: fine" in done.output
+    assert "runs/\\x1b]0;x\\x07: expected record.json" in done.output
+
+
 def test_many_problems_are_counted() -> None:
     step = RecheckStep(name="x", said="y", problems=tuple(map(str, range(SHOWN + 3))))
     assert step.lines()[-1] == "    ... and 3 more; --json has them all"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,18 +43,32 @@ def campaigns(directory: Path) -> list[Path]:
     return found
 
 
-def check(path: Path, stated: Sequence[PaperClaim]) -> CheckedResults:
-    """Check one campaign. Raises ``EvidenceError`` and ``IncompatibleRuns`` for what is malformed."""
+def check(
+    path: Path, stated: Sequence[PaperClaim], done: Callable[[RecheckStep], None] = lambda _: None
+) -> CheckedResults:
+    """Check one campaign. ``done`` is called after each step: the verdicts of a large one take minutes.
+
+    Raises ``EvidenceError`` and ``IncompatibleRuns`` for what is malformed.
+    """
     loaded = load(Campaign(path=path))
-    first = (runs.plan(loaded), runs.complete(loaded), runs.records(loaded))
     judgements = stored.read(path, worst_check.FILE, checks.SCHEMA.names)
-    steps = (*first, verdicts.recheck(loaded, judgements), derived.recheck(loaded, judgements))
+    makers: tuple[Callable[[], RecheckStep], ...] = (
+        lambda: runs.plan(loaded),
+        lambda: runs.complete(loaded),
+        lambda: runs.records(loaded),
+        lambda: verdicts.recheck(loaded, judgements),
+        lambda: derived.recheck(loaded, judgements),
+    )
+    steps = []
+    for make in makers:
+        steps.append(make())
+        done(steps[-1])
     name = material.experiment_of(loaded)
     mine = [claim for claim in stated if claim.experiment == name]
     data = material.gather([loaded], ()) if mine else None
     return CheckedResults(
         path=path,
-        steps=steps,
+        steps=tuple(steps),
         judged=claims.judge(mine, data) if data is not None else (),
         reference=stored.is_reference(path),
     )

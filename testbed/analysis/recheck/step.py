@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from testbed.attest.decoded.as_text import escaped
+
 # Problems of one step that are listed; the others are counted.
 SHOWN = 20
 
@@ -31,10 +33,11 @@ class RecheckStep:
         """Return the step as lines of text, at most ``SHOWN`` problems."""
         word = "ok" if self.ok else "NOT OK"
         lines = [f"{self.name}: {word}: {self.said}"]
-        lines += [f"    {problem}" for problem in self.problems[:SHOWN]]
+        # Names and reasons are somebody else's text: a terminal must not obey it.
+        lines += [f"    {shown(problem)}" for problem in self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             lines.append(f"    ... and {len(self.problems) - SHOWN} more; --json has them all")
-        return [*lines, *(f"    not checked: {reason}" for reason in self.unchecked)]
+        return [*lines, *(f"    not checked: {shown(reason)}" for reason in self.unchecked)]
 
     def as_json(self) -> dict[str, Any]:
         """Return the step as an object of JSON."""
@@ -45,6 +48,11 @@ class RecheckStep:
             "problems": list(self.problems),
             "unchecked": list(self.unchecked),
         }
+
+
+def shown(text: str) -> str:
+    """Return text on one line, with escapes for what cannot be printed."""
+    return escaped(text.encode(errors="surrogateescape"))
 
 
 def listed(words: Sequence[str], most: int = 4) -> str:
