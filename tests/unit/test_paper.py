@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from testbed import rundir
-from testbed.analysis.paper import compared, evaluated, live, material, paper, slides, typeset
+from testbed.analysis.paper import compared, evaluated, live, material, paired, paper, slides, typeset
 from testbed.analysis.paper.compared import SlideComparison
 from testbed.analysis.paper.live import LiveLog
 from testbed.analysis.paper.slides import BesideSlide, LineState, Pick, SlideListing
@@ -112,6 +112,36 @@ def test_the_page_has_every_slide_beside_ours(drawn: Path) -> None:
     assert "64 bits of the content bound, namespace not bound" in text
     assert "0 bits of the content bound" in text
     assert "36 of 36 lines damaged" in text
+
+
+def test_the_same_files_stand_beside_each_other(listings: tuple[SlideListing, ...], logs: dict[str, LiveLog]) -> None:
+    rows = {row[0]: row[1:] for row in paired.table(listings, logs).rows}
+    assert len(rows) == 18
+    slide, rule, ours = rows["libc.so"]
+    assert slide.endswith(": 64 bits, container not bound")
+    assert rule.endswith(": 64 bits, container not bound")
+    assert ours.endswith(": 256 bits, container bound")
+    assert rows["bash"][0].endswith(": rule unknown")
+    assert rows["libtinfo.so"][0].endswith(": 0 bits, container not bound")
+    assert rows["hello"][1:] == ("not executed", "not executed")
+    # The live rule gives the digest that is printed on the slide: that of eight zero bytes.
+    assert rows[paired.IMAGE][0] == rows[paired.IMAGE][1] == "af5570f5a1810b7a: 0 bits, container not bound"
+    assert "the whole tree" in rows[paired.IMAGE][2]
+    assert {cell for row in paired.table(listings, {}).rows for cell in row[2:]} == {"not executed"}
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/usr/lib64/libpcre2-8.so.0.11.2", "libpcre2-8.so"),
+        ("/usr/lib64/libc.so.6", "libc.so"),
+        ("/usr/bin/bash", "bash"),
+        ("/lib/libx.so", "libx.so"),
+        ("", ""),
+    ],
+)
+def test_a_library_is_the_same_in_another_version(path: str, name: str) -> None:
+    assert paired.stem(path) == name
 
 
 def test_what_the_data_does_not_have_is_said(drawn: Path) -> None:

@@ -136,7 +136,7 @@ def _slide_row(line: SlideLine) -> tuple[str, ...]:
         line.name,
         line.rule.value,
         _bits(line.bits),
-        _named(line.namespaced, line.bound),
+        _named(line.namespaced, line.bits, line.bound),
         remark,
     )
 
@@ -153,7 +153,7 @@ def _live_row(live: LiveEntry) -> tuple[str, ...]:
         said,
         live.rule,
         _bits(live.bits),
-        _named(live.namespaced, live.bound),
+        _named(live.namespaced, live.bits, live.bound),
         covered,
     )
 
@@ -162,8 +162,10 @@ def _bits(bits: int | None) -> str:
     return "unknown" if bits is None else f"{bits} bits"
 
 
-def _named(namespaced: bool, bound: bool) -> str:
-    return _bound(bound) if namespaced else "none"
+def _named(namespaced: bool, bits: int | None, bound: bool) -> str:
+    if not namespaced:
+        return "none"
+    return "unknown" if bits is None else _bound(bound)
 
 
 def _bound(bound: bool) -> str:

@@ -68,10 +68,13 @@ def claim_table(judged: Sequence[JudgedClaim]) -> PaperTable:
 
 
 def tables(
-    judged: Sequence[JudgedClaim], comparisons: Sequence[SlideComparison], evaluated: Mapping[str, Sequence[PaperTable]]
+    judged: Sequence[JudgedClaim],
+    comparisons: Sequence[SlideComparison],
+    paired: PaperTable,
+    evaluated: Mapping[str, Sequence[PaperTable]],
 ) -> dict[str, PaperTable]:
     """Return every table by the path of its file, without an ending. ``evaluated``: by the name of the experiment."""
-    found = {"claims": claim_table(judged), "slides": summary_table(comparisons)}
+    found = {"claims": claim_table(judged), "slides": summary_table(comparisons), paired.name: paired}
     for comparison in comparisons:
         listed = [slide_table(comparison)]
         listed += [table for number in range(len(comparison.beside)) if (table := live_table(comparison, number))]
@@ -84,6 +87,7 @@ def tables(
 def render(
     judged: Sequence[JudgedClaim],
     comparisons: Sequence[SlideComparison],
+    paired: PaperTable,
     evaluated: Mapping[str, Sequence[PaperTable]],
     campaigns: Mapping[str, CampaignData],
     figures: Mapping[str, str],
@@ -92,6 +96,7 @@ def render(
     lines = [f"# {summary(judged)}", "", *_source(campaigns.values()), "", "## Claims", ""]
     lines += [*as_markdown(claim_table(judged)), "", "## The slides' logs beside live ones", ""]
     lines += [*as_markdown(summary_table(comparisons)), "", *_figure(figures, BINDING, "What the digests bind"), ""]
+    lines += ["### File by file", "", *as_markdown(paired), ""]
     for comparison in comparisons:
         lines += [*_listing(comparison), ""]
     for experiment, several in evaluated.items():

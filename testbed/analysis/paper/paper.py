@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from testbed.analysis.paper import claims, compared, drawn, evaluated, page, typeset, vector
+from testbed.analysis.paper import claims, compared, drawn, evaluated, page, paired, typeset, vector
 from testbed.analysis.paper.claims import ClaimVerdict, JudgedClaim, PaperClaim
 from testbed.analysis.paper.compared import SlideComparison
 from testbed.analysis.paper.live import LiveLog
@@ -43,7 +43,7 @@ def write(data: PaperData, stated: Sequence[PaperClaim], directory: Path) -> Wri
     judged = claims.judge(stated, data)
     live = {name: log for one in data.campaigns.values() for name, log in one.live.items()}
     live |= data.campaigns["paper"].live if "paper" in data.campaigns else {}
-    comparisons = compared.compare(data.listings, live)
+    comparisons, pairs = compared.compare(data.listings, live), paired.table(data.listings, live)
     tables = {name: tuple(_tables(one)) for name, one in data.campaigns.items()}
     written: list[Path] = []
     pictures: dict[str, str] = {}
@@ -51,9 +51,9 @@ def write(data: PaperData, stated: Sequence[PaperClaim], directory: Path) -> Wri
         paths = vector.write(figure, directory / Path(name).parent, Path(name).name)
         pictures[name] = str(paths[-1].relative_to(directory))
         written += paths
-    for name, table in page.tables(judged, comparisons, tables).items():
+    for name, table in page.tables(judged, comparisons, pairs, tables).items():
         written += _write_table(table, directory / name)
-    text = page.render(judged, comparisons, tables, data.campaigns, pictures)
+    text = page.render(judged, comparisons, pairs, tables, data.campaigns, pictures)
     listed = {"schema": _SCHEMA, "claims": [one.as_json() for one in judged]}
     for path, content in ((directory / PAGE, text), (directory / "claims.json", json.dumps(listed, indent=1) + "\n")):
         write_plain(path, content.encode())
