@@ -288,12 +288,16 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         material.gather([loaded, loaded], ())
 
 
-@pytest.mark.parametrize("name", ["../../x", "a/b", "A", "x" * 61, "."])
+@pytest.mark.parametrize("name", ["../../x", "a/b", "A", "x" * 101, "."])
 def test_a_campaign_cannot_choose_where_files_are_written(name: str) -> None:
     loaded = load(Campaign(path=REFERENCE))
     named = dataclasses.replace(loaded, facts={"experiment": {"name": name}})
-    with pytest.raises(EvidenceError, match="no name of an experiment"):
+    with pytest.raises(EvidenceError, match="expected a name of an experiment file"):
         material.experiment_of(named)
+    cells = tuple(dataclasses.replace(cell, workload=name) for cell in loaded.plan.cells)
+    odd = dataclasses.replace(loaded, plan=dataclasses.replace(loaded.plan, cells=cells))
+    with pytest.raises(EvidenceError, match="expected a name of an experiment file"):
+        material.campaign_data(odd)
 
 
 def test_a_claim_that_does_not_hold_is_the_exit_status(tmp_path: Path) -> None:

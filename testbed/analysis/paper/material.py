@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from testbed.analysis.tables.tables import Tables
 from testbed.errors import EvidenceError, SpecError
 from testbed.rundir import LoadedCampaign
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 # Of checks.parquet, what the claims and the tables use.
 _CHECKS = ("run", "measurer", "workload", "attack", "judgement", "verdict", "findings", "promised")
 
@@ -47,14 +48,24 @@ def experiment_of(loaded: LoadedCampaign) -> str:
     Raises ``EvidenceError`` for a name that no experiment file can have: files are named by it.
     """
     wish = loaded.facts.get("experiment") or {}
-    name = str(wish.get("name") or loaded.plan.campaign.rsplit("-", 2)[0])
+    return _named(loaded.campaign.facts_file, str(wish.get("name") or loaded.plan.campaign.rsplit("-", 2)[0]))
+
+
+def _named(where: Path, name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise EvidenceError(f"{loaded.campaign.facts_file}: no name of an experiment: {name!r}", "correct its `name`")
+        raise EvidenceError(f"{where}: expected a name of an experiment file, got {name!r}", "take it from its author")
     return name
 
 
 def campaign_data(loaded: LoadedCampaign) -> CampaignData:
-    """Compute what the paper needs of one campaign. Raises as ``tables.read`` and ``stored.read`` do."""
+    """Compute what the paper needs of one campaign.
+
+    Raises as ``tables.read`` and ``stored.read`` do, and ``EvidenceError`` for a name that no experiment can have: a
+    figure would read a part of it as a formula.
+    """
+    for cell in loaded.plan.cells:
+        for name in (loaded.plan.campaign, cell.kernel, cell.runtime, cell.measurer, cell.workload, cell.attack):
+            _named(loaded.campaign.plan_file, name)
     checks = stored.read(loaded.campaign.path, worst_check.FILE, _CHECKS)
     return CampaignData(
         experiment=experiment_of(loaded),

@@ -86,6 +86,7 @@ def tables(
 
 def render(
     judged: Sequence[JudgedClaim],
+    *,
     comparisons: Sequence[SlideComparison],
     paired: PaperTable,
     evaluated: Mapping[str, Sequence[PaperTable]],

@@ -70,7 +70,8 @@ def _live_entries(log: LiveLog | None) -> dict[str, LiveEntry]:
 
 def _image_entry(log: LiveLog | None) -> dict[str, LiveEntry]:
     entries = (one for one in (log.measured if log is not None else ()) if one.entry.kind == _KINDS[1])
-    return {IMAGE: one for one in entries}
+    first = next(entries, None)
+    return {} if first is None else {IMAGE: first}
 
 
 def _of_slide(line: SlideLine) -> str:

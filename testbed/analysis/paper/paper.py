@@ -53,7 +53,9 @@ def write(data: PaperData, stated: Sequence[PaperClaim], directory: Path) -> Wri
         written += paths
     for name, table in page.tables(judged, comparisons, pairs, tables).items():
         written += _write_table(table, directory / name)
-    text = page.render(judged, comparisons, pairs, tables, data.campaigns, pictures)
+    text = page.render(
+        judged, comparisons=comparisons, paired=pairs, evaluated=tables, campaigns=data.campaigns, figures=pictures
+    )
     listed = {"schema": _SCHEMA, "claims": [one.as_json() for one in judged]}
     for path, content in ((directory / PAGE, text), (directory / "claims.json", json.dumps(listed, indent=1) + "\n")):
         write_plain(path, content.encode())
