@@ -40,7 +40,7 @@ VCPU_TIER ?= tcg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures paper paper-full \\
+.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures paper paper-full \
 	notebooks jupyter doctor demo shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
