@@ -38,4 +38,5 @@ def conduct(
     written = report.write(loaded)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
+    click.echo(f"page: {written.page}")
     return loaded, written.exit_status

@@ -30,4 +30,5 @@ def command(context: click.Context, campaign_dir: Path, tpm_ms: float | None) ->
     written = report.write(load(Campaign(path=campaign_dir)), tpm_ms=tpm_ms)
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
+    click.echo(f"page: {written.page}")
     context.exit(written.exit_status)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -24,6 +25,8 @@ from testbed.record import Tier
 
 STYLE = Path(__file__).parents[1] / "style.mplstyle"
 WIDTH = 7.2
+# Begins the id of what ``mark`` was given.
+MARK = "mark:"
 INK, SOFT, BAND = "#222222", "#777777", "#bbbbbb"
 _LINE = 0.155
 _LETTERS = 132 / WIDTH  # of the words below, an inch
@@ -145,6 +148,24 @@ def log_ticks(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(short))
+
+
+def mark(artist: Artist, text: str) -> None:
+    """Say what a mark shows, with its numbers: the report page shows it to a reader who points at the mark."""
+    artist.set_gid(f"{MARK}{text}")
+
+
+def apart(figure: Figure) -> tuple[str, float]:
+    """Take the words below a figure out of it (``say``). Return them, and the inches at the bottom that are now empty.
+
+    The report page has them as text: there they need no room in the picture.
+    """
+    if not figure.texts:
+        return "", 0.0
+    caption = figure.texts[-1]
+    caption.set_visible(False)
+    lines = caption.get_text().splitlines()
+    return " ".join(lines), room(lines, axis=0.0)
 
 
 def finite(*values: float) -> bool:

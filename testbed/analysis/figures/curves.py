@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from testbed.analysis import words
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, Caption
 from testbed.analysis.tables.ladder import climb
@@ -87,6 +90,8 @@ def _panel(ax: Axes, mine: pd.DataFrame) -> None:
             mew=1.1,
             label=str(arm),
         )
+        for row in curve.to_dict("records"):
+            _point(ax, row, style)
     # As in the workloads' names: 64k there is 65536.
     numbers = dict(sorted(zip(mine["number"], mine["label"], strict=True)))
     ax.set_xticks(list(numbers), list(numbers.values()))
@@ -95,6 +100,15 @@ def _panel(ax: Axes, mine: pd.DataFrame) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(canvas.short))
     ax.tick_params(axis="y", labelsize=7)
     ax.grid(visible=True, axis="both")
+
+
+def _point(ax: Axes, row: dict[Any, Any], style: canvas.Look) -> None:
+    """Draw a point of its own on the line's, which says its numbers."""
+    (point,) = ax.plot(
+        [row["number"]], [row["value"]], style.marker, color=style.colour, ms=4.5, mfc="white", mew=1.1, zorder=3
+    )
+    cost = words.amount(row["value"], row["low"], row["high"], row["unit"])
+    canvas.mark(point, f"{row['workload']}, {row['treatment']}: {cost} more an operation; n = {row['n']}")
 
 
 def _decades(ax: Axes, noise: float) -> None:

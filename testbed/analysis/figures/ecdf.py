@@ -84,8 +84,9 @@ def _absolute(ax: Axes, mine: pd.DataFrame) -> None:
         style = canvas.look(arm)
         _steps(ax, values, style)
         # A mark at the median: the steps of arms that differ by little lie on each other.
-        ax.plot(
-            [float(np.median(values))],
+        middle = float(np.median(values))
+        (point,) = ax.plot(
+            [middle],
             [0.5],
             style.marker,
             color=style.colour,
@@ -96,6 +97,9 @@ def _absolute(ax: Axes, mine: pd.DataFrame) -> None:
             ls=style.dashes,
             zorder=3,
         )
+        ends = f"from {canvas.short(values[0])} to {canvas.short(values[-1])}"
+        where = f"{mine['name'].iloc[0]}, {arm}"
+        canvas.mark(point, f"{where}: median of {len(values)} iterations {canvas.short(middle)}, {ends}")
     if mine["value"].max() > 2 * mine["value"].min():
         ax.set_xscale("log")
         canvas.log_ticks(ax.xaxis)

@@ -57,8 +57,8 @@ def _plane(ax: Axes, table: pd.DataFrame) -> None:
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     for arm, group in sorted(good.groupby("arm"), key=lambda pair: climb(str(pair[0]))):
         style = canvas.look(str(arm))
-        for role, mine in group.groupby("role"):
-            _marks(ax, mine["observed"], mine["predicted"], style, str(role))
+        for row in group.to_dict("records"):
+            _mark(ax, (row["observed"], row["predicted"]), style, row)
         ax.plot([], [], style.marker, color=style.colour, label=str(arm), ls="")
     for axis in (ax.xaxis, ax.yaxis):
         canvas.log_ticks(axis)
@@ -73,7 +73,7 @@ def _strip(ax: Axes, table: pd.DataFrame, names: list[str]) -> None:
     for row in table.to_dict("records"):
         offset = 0.24 * (arms.index(row["arm"]) - (len(arms) - 1) / 2)
         place, shown = names.index(row["workload"]) + offset, float(np.clip(row["ratio"], 1 - reach, 1 + reach))
-        _marks(ax, [shown], [place], canvas.look(str(row["arm"])), str(row["role"]))
+        _mark(ax, (shown, place), canvas.look(str(row["arm"])), row)
         if shown != row["ratio"]:
             # Beyond the axis: drawn at the edge, with its number.
             side = "right" if row["ratio"] > 1 else "left"
@@ -92,9 +92,12 @@ def _strip(ax: Axes, table: pd.DataFrame, names: list[str]) -> None:
     ax.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _marks(ax: Axes, x: Any, y: Any, style: canvas.Look, role: str) -> None:
-    face: Any = _FACES[role]  # one of matplotlib's own words
-    ax.plot(x, y, style.marker, color=style.colour, fillstyle=face, ms=5, mew=1.1, ls="", zorder=3)
+def _mark(ax: Axes, place: tuple[float, float], style: canvas.Look, row: dict[Any, Any]) -> None:
+    face: Any = _FACES[str(row["role"])]  # one of matplotlib's own words
+    x, y = place
+    (point,) = ax.plot([x], [y], style.marker, color=style.colour, fillstyle=face, ms=5, mew=1.1, ls="", zorder=3)
+    numbers = f"predicted {canvas.short(row['predicted'])}, observed {canvas.short(row['observed'])} {row['unit']}"
+    canvas.mark(point, f"{row['workload']}, {row['arm']} ({row['role']}): {numbers}; ratio {row['ratio']:.3f}")
 
 
 def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from testbed.analysis import words
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import BAND, INK, SOFT, Caption
-from testbed.analysis.figures.rungs import FILLED, band, legend, scale_of
+from testbed.analysis.figures.rungs import FILLED, band, legend, said, scale_of
 from testbed.analysis.statistics.effect import Conclusion, percent
 from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import STRATUM, climb
@@ -82,7 +82,8 @@ def _point(ax: Axes, place: int, row: dict[Any, Any]) -> None:
         ax.plot([percent(row["low"]), percent(row["high"])], [place, place], color=style.colour, solid_capstyle="butt")
     shape = "X" if row["verdict"] == Conclusion.INVALID else style.marker
     face = style.colour if row["verdict"] in FILLED else "white"
-    ax.plot([percent(row["ratio"])], [place], shape, color=style.colour, mfc=face, mew=1.2, ms=5, zorder=3)
+    (point,) = ax.plot([percent(row["ratio"])], [place], shape, color=style.colour, mfc=face, mew=1.2, ms=5, zorder=3)
+    canvas.mark(point, said(row))
     _number(ax, place, row["ratio"])
 
 
@@ -102,7 +103,9 @@ def _mean(ax: Axes, overall: pd.DataFrame, place: int) -> None:
     style = canvas.look(str(row["treatment"]))
     if canvas.finite(row["low"], row["high"]):
         ax.plot([percent(row["low"]), percent(row["high"])], [place, place], color=style.colour, solid_capstyle="butt")
-    ax.plot([percent(row["ratio"])], [place], "d", color=style.colour, mfc=style.colour, ms=6, zorder=3)
+    (point,) = ax.plot([percent(row["ratio"])], [place], "d", color=style.colour, mfc=style.colour, ms=6, zorder=3)
+    mean = f"{_MEAN} of {row['workloads']} workloads, {row['treatment']}"
+    canvas.mark(point, f"{mean}: {words.overhead(row['ratio'], row['low'], row['high'])}; n = {row['n']}")
     _number(ax, place, float(row["ratio"]))
 
 

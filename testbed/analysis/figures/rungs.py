@@ -88,7 +88,8 @@ def _point(ax: Axes, place: int, row: dict[Any, Any]) -> None:
         ax.plot(ends, [place, place], color="#0072B2", solid_capstyle="butt")
     shape = "X" if row["verdict"] == Conclusion.INVALID else "o"
     face = "#0072B2" if row["verdict"] in FILLED else "white"
-    ax.plot([percent(row["ratio"])], [place], shape, color="#0072B2", mfc=face, mew=1.4, zorder=3)
+    (point,) = ax.plot([percent(row["ratio"])], [place], shape, color="#0072B2", mfc=face, mew=1.4, zorder=3)
+    canvas.mark(point, said(row))
     ax.text(
         1.03,
         place,
@@ -97,6 +98,16 @@ def _point(ax: Axes, place: int, row: dict[Any, Any]) -> None:
         va="center",
         fontsize=7.2,
         linespacing=1.15,
+    )
+
+
+def said(row: dict[Any, Any]) -> str:
+    """Return the numbers of one point in words: the overhead, its verdict, the absolute cost, the noise."""
+    return (
+        f"{row['workload']}, {row['treatment']}: {words.overhead(row['ratio'], row['low'], row['high'])}; "
+        f"{words.conclusion(row['verdict'], row['delta'])}; n = {row['n']}; one operation "
+        f"{words.amount(row['cost'], row['cost_low'], row['cost_high'], row['unit'])}; "
+        f"A/A {words.bounds(row['floor_low'], row['floor_high'])} %"
     )
 
 

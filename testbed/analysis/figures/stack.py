@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from testbed.analysis import words
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, Caption
 from testbed.analysis.figures.grid import labels
@@ -44,8 +45,8 @@ def stack(table: pd.DataFrame, n: str, caption: Caption) -> Figure:
         ax.set_xlim(min(-0.5, *(low for low, _ in ends)), max(100.0, *(high for _, high in ends)))
         ax.axvline(0, color=INK, lw=0.8)
         ax.set_xlabel(f"share of what the whole ladder adds, %, in {canvas.unit(caption)}", loc="left")
-        handles, words = ax.get_legend_handles_labels()
-        order = dict(zip(words, handles, strict=True))
+        handles, names = ax.get_legend_handles_labels()
+        order = dict(zip(names, handles, strict=True))
         shown = [text for text in PARTS.values() if text in order]
         figure.legend(
             [order[text] for text in shown],
@@ -68,7 +69,7 @@ def _bar(ax: Axes, place: int, mine: pd.DataFrame) -> tuple[float, float]:
         share = 100 * row["share"]
         colour, hatch = _FILLS[row["part"]]
         start = right if share >= 0 else left
-        ax.barh(
+        (bar,) = ax.barh(
             place,
             share,
             left=start,
@@ -79,10 +80,15 @@ def _bar(ax: Axes, place: int, mine: pd.DataFrame) -> tuple[float, float]:
             lw=0.5,
             label=PARTS[row["part"]],
         )
+        canvas.mark(
+            bar,
+            f"{row['name']}, {PARTS[row['part']]}: {_percent(share)} of what the ladder adds; "
+            f"{words.amount(row['value'], row['low'], row['high'], row['unit'])}",
+        )
         right, left = (right + share, left) if share >= 0 else (right, left + share)
     total, base = float(mine["value"].sum()), float(mine["base"].iloc[0])
-    words = f"{canvas.short(total)} {_unit(mine)}, {_percent(100 * total / base)} of {canvas.short(base)}"
-    ax.text(1.02, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=7.2, color=INK)
+    text = f"{canvas.short(total)} {_unit(mine)}, {_percent(100 * total / base)} of {canvas.short(base)}"
+    ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7.2, color=INK)
     return left, right
 
 

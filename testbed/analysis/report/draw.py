@@ -60,10 +60,20 @@ FIGURES: Mapping[str, Callable[[Tables], Figure | None]] = {
 }
 
 
+def drawn(tables: Tables) -> dict[str, Figure]:
+    """Draw every figure that has something to show; return them by name."""
+    made = ((name, draw(tables)) for name, draw in progress.each(FIGURES.items(), "figures"))
+    return {name: figure for name, figure in made if figure is not None}
+
+
 def write(tables: Tables, directory: Path) -> dict[str, tuple[Path, ...]]:
     """Write every figure that has something to show; return their files by name."""
-    drawn = ((name, draw(tables)) for name, draw in progress.each(FIGURES.items(), "figures"))
-    return {name: figures.write(figure, directory, name) for name, figure in drawn if figure is not None}
+    return save(drawn(tables), directory)
+
+
+def save(made: Mapping[str, Figure], directory: Path) -> dict[str, tuple[Path, ...]]:
+    """Write figures that were drawn; return their files by name."""
+    return {name: figures.write(figure, directory, name) for name, figure in made.items()}
 
 
 def caption(tables: Tables) -> Caption:

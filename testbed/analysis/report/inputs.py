@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from testbed.analysis.judged import attacked, checks
+from testbed.analysis.judged import attacked, checks, judging
 from testbed.analysis.judged.attacked import Attacked
-from testbed.analysis.judged.checks import Judge
+from testbed.analysis.judged.checks import Judge, Judged
 from testbed.analysis.tables import events, frames, stored, tables, worst_check
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.tables import Tables
+from testbed.attest.verdict import Verdict
+from testbed.plan import Cell
+from testbed.record import Record, Status
 from testbed.rundir import LoadedCampaign
 
 
@@ -24,7 +28,8 @@ class ReportInputs:
     ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: the
     verifier's findings in forgeries of this campaign's evidence. ``shown_path``: how the campaign's directory is
     written in commands; ``figures``: the picture of each figure by its name, relative to it. ``tpm_ms``: the latency of
-    an extend that a reader gives, for a model. ``reference``: the verdicts are the stored ones.
+    an extend that a reader gives, for a model. ``reference``: the verdicts are the stored ones. ``verdicts``: of each
+    good run by its name, as far as its evidence is here.
     """
 
     facts: Mapping[str, Any]
@@ -36,6 +41,7 @@ class ReportInputs:
     figures: Mapping[str, str] = field(default_factory=dict)
     tpm_ms: float | None = None
     reference: bool = False
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 def gather(
@@ -49,11 +55,13 @@ def gather(
     kept = stored.is_reference(campaign.path)
     # Of a reference data set most evidence is elsewhere, so the stored verdicts are used, and the report says so.
     judged = stored.read(campaign.path, worst_check.FILE, checks.SCHEMA.names) if kept else None
+    verdicts: dict[str, Verdict] = {}
     if judged is None:
-        judged = checks.checks(loaded, judge)
+        judged = checks.checks(loaded, _keeping(judge, verdicts))
         known = tables.read(loaded, judged, truth or events.truth_of(campaign))
     else:
         known = tables.read(loaded, judged)
+        verdicts = {path.name: judging.authentic(path, record) for path, record in loaded.current if _whole(path, record)}
     return ReportInputs(
         facts=loaded.facts,
         tables=known,
@@ -63,4 +71,22 @@ def gather(
         attacked=attacked.attack(campaign, runs),
         tpm_ms=tpm_ms,
         reference=kept,
+        verdicts=verdicts,
     )
+
+
+def _keeping(judge: Judge, verdicts: dict[str, Verdict]) -> Judge:
+    """Return a judge that judges the same, and keeps each verdict by the name of its run."""
+
+    def keeping(cell: Cell, path: Path, record: Record) -> Judged:
+        judged = judge(cell, path, record)
+        verdicts[path.name] = judged.verdict
+        return judged
+
+    return keeping
+
+
+def _whole(path: Path, record: Record) -> bool:
+    """Whether a run of a reference data set is one of those that have their evidence there."""
+    bundle = record.evidence.bundle
+    return record.status is Status.OK and bool(bundle) and (path / str(bundle)).is_dir()

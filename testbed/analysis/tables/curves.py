@@ -30,11 +30,16 @@ def starts(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
     columns = [*STRATUM, "measurer", "block", "iteration", "value", "starts"]
     good = frames.counted(rows[(rows["attack"] == "none") & (rows["metric"] == metrics.PRIMARY)])
     timed = good[~good["warmup"].fillna(value=False).astype(bool)]
-    mine = timed[timed["workload"].map(lambda name: str(name).startswith(_STARTING)).astype(bool)]
+    mine = timed[timed["workload"].map(is_start).astype(bool)]
     if reading is None or mine.empty:
         return pd.DataFrame(columns=columns)
     starts = mine["operations"].astype(float)
     return mine.assign(value=reading.scale * mine["value"] / starts, starts=starts)[columns].reset_index(drop=True)
+
+
+def is_start(workload: object) -> bool:
+    """Whether a workload does nothing but start containers."""
+    return str(workload).startswith(_STARTING)
 
 
 def scaling(ladder: pd.DataFrame) -> pd.DataFrame:

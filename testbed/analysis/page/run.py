@@ -1,0 +1,142 @@
+"""The pages of one run: its containers, its findings, its log and the replay of its PCRs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from testbed.analysis.differences import flat
+from testbed.analysis.page import names
+from testbed.analysis.page.containers import containers
+from testbed.analysis.page.environment import render
+from testbed.analysis.page.logs import LogPart, LogSummary, parts
+from testbed.analysis.page.matrix import CellRow, RunMark
+from testbed.analysis.report.inputs import ReportInputs
+from testbed.attest.verdict import Verdict
+from testbed.files import write_plain
+from testbed.record import Record
+
+# Samples and facts on a page; `record.json` has them all.
+_SHOWN = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the pages of one run are made from. ``before after``: the pages of its neighbours in the matrix."""
+
+    mark: RunMark
+    cell: CellRow
+    path: Path
+    record: Record | None
+    status: str
+    reason: str
+    check: Mapping[str, Any] | None
+    verdict: Verdict | None
+    before: RunMark | None = None
+    after: RunMark | None = None
+
+
+def runs(material: ReportInputs, matrix: list[CellRow]) -> Iterator[Run]:
+    """Yield each planned run in the order of the matrix."""
+    known = {f"{run['cell']}-{run['block']}": run for run in material.runs.to_dict("records")}
+    checks = {str(check["run"]): check for check in material.checks.to_dict("records")}
+    listed = [(cell, mark) for cell in matrix for mark in cell.runs]
+    for place, (cell, mark) in enumerate(listed):
+        run = known[mark.run]
+        yield Run(
+            mark=mark,
+            cell=cell,
+            path=run["path"],
+            record=run["record"],
+            status="missing" if pd.isna(run["status"]) else str(run["status"]),
+            reason=str(run["reason"] or ""),
+            check=checks.get(mark.run),
+            verdict=material.verdicts.get(mark.run),
+            before=listed[place - 1][1] if place else None,
+            after=listed[place + 1][1] if place + 1 < len(listed) else None,
+        )
+
+
+def write(run: Run, material: ReportInputs, directory: Path) -> int:
+    """Write a run's pages below ``directory``; return how many bytes. The first page is written last: it counts."""
+    summary, first, size = LogSummary(), None, 0
+    shared = {"run": run, "campaign": material.tables.plan.campaign, "names": names}
+    for part in _log(run, summary):
+        if first is None:
+            first = part
+        else:
+            page = render("log.html", part=part, colours=summary.colours, summary=summary, **shared)
+            size += _write(directory / names.page_of(run.mark.run, part.number), page)
+    page = render(
+        "run.html",
+        part=first,
+        summary=summary,
+        colours=summary.colours,
+        containers=containers(run.record, run.verdict, summary),
+        missing=_missing(run, material),
+        findings=_findings(run),
+        omitted=sum(run.verdict.omitted.values()) if run.verdict else 0,
+        samples=run.record.samples[:_SHOWN] if run.record else (),
+        counters=sorted(run.record.counters.items()) if run.record else (),
+        facts=list(flat(run.record.facts))[:_SHOWN] if run.record else (),
+        command=_command(run, material),
+        **shared,
+    )
+    return size + _write(directory / names.page_of(run.mark.run), page)
+
+
+def _write(path: Path, page: str) -> int:
+    data = page.encode()
+    write_plain(path, data)
+    return len(data)
+
+
+def _log(run: Run, summary: LogSummary) -> Iterator[LogPart]:
+    bundle = _bundle(run)
+    if bundle is not None and run.verdict is not None:
+        yield from parts(bundle, run.verdict, summary)
+
+
+def _bundle(run: Run) -> Path | None:
+    """Return where a run's evidence is, if it is there."""
+    name = run.record.evidence.bundle if run.record else None
+    return run.path / name if name and (run.path / name).is_dir() else None
+
+
+def _missing(run: Run, material: ReportInputs) -> str:
+    """Say why there is no log to show; nothing if there is one."""
+    if run.record is None:
+        return "This run has no record: it was planned and did not run, or it was lost."
+    if _bundle(run) is not None:
+        return "" if run.verdict is not None else "The evidence of this run was not judged, because the run is not good."
+    if material.reference:
+        return (
+            "This reference data set does not have the evidence of this run: to stay small, it has one bundle of each "
+            "measurer. The verdict and the findings below are those that were made from the whole evidence."
+        )
+    return "No evidence was collected in this run."
+
+
+def _findings(run: Run) -> list[dict[str, str]]:
+    """Return the findings in full, with the container where the verdict is here to say it."""
+    if run.verdict is not None:
+        return [finding.as_json() | {"container": finding.container or ""} for finding in run.verdict.findings]
+    listed = run.check["findings"] if run.check else ()
+    return [{name: str(finding[name]) for name in ("kind", "where", "expected", "got")} | {"container": ""} for finding in listed]
+
+
+def _command(run: Run, material: ReportInputs) -> str:
+    """Return the command that verifies this evidence; nothing where something of it is not here."""
+    bundle = _bundle(run)
+    record = run.record
+    if bundle is None or record is None or not record.evidence.ak:
+        return ""
+    nonce = record.facts.get("nonce")
+    where = Path(material.shown_path) / "runs" / run.path.name
+    quoted = nonce if isinstance(nonce, str) and nonce.isalnum() else json.dumps(nonce)
+    return f"testbed verify {where / str(record.evidence.bundle)} --ak {where / record.evidence.ak} --nonce {quoted}"

@@ -1,0 +1,79 @@
+"""The sections of a report in their order, each as lines of Markdown: of ``report.md`` and of the report page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from testbed.analysis import markdown
+from testbed.analysis.judged import attacked
+from testbed.analysis.report import correctness, event_costs, how_it_went, overhead, runs_and_facts, tpm
+from testbed.analysis.report.inputs import ReportInputs
+from testbed.record import Status
+
+_REFERENCE = (
+    "This is a reference data set. Its verdicts were made from the whole evidence; here is one bundle of each measurer."
+)
+
+
+def planned(material: ReportInputs) -> str:
+    """Say how large the campaign is, and how much of it is there."""
+    plan = material.tables.plan
+    blocks = len({block.index for block in plan.blocks})
+    good = int((material.runs["status"] == str(Status.OK)).sum())
+    return f"{len(plan.cells)} cells in {blocks} blocks, {good} of {len(material.runs)} planned runs are good"
+
+
+def doubts(material: ReportInputs) -> list[str]:
+    """Return the reasons to doubt the report, a sentence or two each."""
+    return [
+        *overhead.doubts(material.tables),
+        *event_costs.doubts(material.tables),
+        *([_REFERENCE] if material.reference else []),
+        *correctness.doubts(material.runs, material.checks),
+        *runs_and_facts.mixed_code(material),
+        *attacked.doubts(material.attacked),
+    ]
+
+
+def _overhead(material: ReportInputs) -> list[str]:
+    return overhead.section(material.tables, material.figures)
+
+
+def _costs(material: ReportInputs) -> list[str]:
+    return event_costs.section(material.tables, material.figures)
+
+
+def _waiting(material: ReportInputs) -> list[str]:
+    return tpm.section(material.tables.waiting, material.tpm_ms)
+
+
+def _surroundings(material: ReportInputs) -> list[str]:
+    return how_it_went.section(material.tables.plan, material.tables.rows, material.tables.question)
+
+
+def _correctness(material: ReportInputs) -> list[str]:
+    return correctness.section(material.checks)
+
+
+def _attacked(material: ReportInputs) -> list[str]:
+    return attacked.section(material.attacked)
+
+
+def _doubts(material: ReportInputs) -> list[str]:
+    return ["## Doubts", "", *markdown.bullets(doubts(material))]
+
+
+# By a name that links and tests use. A section without lines has nothing to say about this campaign.
+SECTIONS: Mapping[str, Callable[[ReportInputs], list[str]]] = {
+    "overhead": _overhead,
+    "prices": _costs,
+    "tpm": _waiting,
+    "correctness": _correctness,
+    "attacked": _attacked,
+    "unmeasured": runs_and_facts.unmeasured,
+    "surroundings": _surroundings,
+    "doubts": _doubts,
+    "failures": runs_and_facts.failures,
+    "facts": runs_and_facts.facts,
+    "again": runs_and_facts.again,
+}
