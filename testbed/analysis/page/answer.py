@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from testbed import plugins
 from testbed.analysis import words
+from testbed.analysis.page.numbers import divide
 from testbed.analysis.statistics import effect
 from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import costmodel, metrics
@@ -22,11 +23,21 @@ from testbed.errors import SpecError
 _FEW = 6
 # What a reader asks for, by the term of the cost model that prices it.
 _EVENTS = {
-    "decisions": ("A decision of the hooks", "an exec, or a mapping of code, in a container"),
     "lookups": ("An exec or mapping of a known file", "one lookup: the file was hashed before"),
     "bytes": ("A byte of a new file", "hashed before its code runs"),
+    "decisions": ("A decision of the hooks", "an exec, or a mapping of code, in a container"),
 }
 _RUNNING = "cpu_running"
+_UNIT = " instructions"
+# Short words for what is no clear overhead; nothing for one that is.
+_REMARKS = {
+    Conclusion.NO_DETECTABLE_OVERHEAD: "none detectable",
+    Conclusion.OVERHEAD_BELOW_DELTA: "below \u03b4",
+    Conclusion.SPEED_UP: "speed-up",
+    Conclusion.SPEED_UP_BELOW_DELTA: "speed-up, below \u03b4",
+    Conclusion.INCONCLUSIVE: "inconclusive",
+    Conclusion.INVALID: "INVALID",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +51,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """One line of the answer: what costs something, how it was found, and the cost under each arm (or ``None``)."""
+    """One line of the answer: what costs something, how it was found, and the cost under each arm (or ``None``).
+
+    ``first``: of an image that is started for the first time.
+    """
 
     what: str
     how: str
     costs: tuple[Cost | None, ...]
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +74,7 @@ class Answer:
 def answer(tables: Tables) -> Answer:
     """Return what a campaign says about cost, the most asked for first."""
     arms = tuple(sorted(set(tables.ladder["treatment"]), key=climb))
-    lines = [*_starts(tables, arms), *_events(tables, arms), *_requests(tables, arms)]
+    lines = [*sorted(_starts(tables, arms), key=lambda line: line.first), *_events(tables, arms), *_requests(tables, arms)]
     if not lines:
         lines = [_line(group, arms, _each(str(key[-1])), _where(key, tables.ladder)) for key, group in _strata(tables)]
     lines = lines[: _FEW + len(_EVENTS)] + list(_overall(tables, arms))
@@ -76,8 +91,9 @@ def _starts(tables: Tables, arms: tuple[str, ...]) -> Iterator[Answered]:
     for key, group in _strata(tables):
         workload = str(key[-1])
         if is_start(workload):
-            what = "The first start of an image" if _cold(workload) else f"{_each(workload)} of a known image"
-            yield _line(group, arms, what, _where(key, tables.ladder))
+            cold = _cold(workload)
+            what = "The first start of an image" if cold else f"{_each(workload)} of a known image"
+            yield replace(_line(group, arms, what, _where(key, tables.ladder)), first=cold)
 
 
 def _requests(tables: Tables, arms: tuple[str, ...]) -> Iterator[Answered]:
@@ -126,21 +142,19 @@ def _line(group: pd.DataFrame, arms: tuple[str, ...], what: str, how: str, *, sh
 def _cost(row: Mapping[Any, Any], *, share: bool) -> Cost:
     ratio = words.overhead(row["ratio"], row["low"], row["high"])
     amount = words.amount(row["cost"], row["cost_low"], row["cost_high"], row["unit"])
-    clear = row["verdict"] in (Conclusion.OVERHEAD, Conclusion.SPEED_UP)
-    verdict = "" if clear else words.conclusion(row["verdict"], row["delta"]).lower()
+    verdict = _REMARKS.get(row["verdict"], "")
     if share:
         return _split(ratio, verdict)
     return _split(amount, "; ".join(filter(None, (_split(ratio).value, verdict))))
 
 
 def _split(text: str, remark: str = "") -> Cost:
-    """Divide ``+1.80 [+1.75, +1.86] M instructions`` into the value with its unit, and the interval."""
-    value, bracket, rest = text.partition(" [")
-    if not bracket:
+    """Return a number in words as a cost. Its unit is that of the whole answer, unless it is one letter."""
+    parts = divide(text)
+    if parts is None:
         value, _, note = text.partition(" (")
-        return Cost(value=value, interval=note.rstrip(")"), remark=remark)
-    ends, _, unit = rest.partition("]")
-    return Cost(value=f"{value}{unit}", interval=f"[{ends}]", remark=remark)
+        return Cost(value=value.removesuffix(_UNIT), interval=note.rstrip(")"), remark=remark)
+    return Cost(value=parts.value.removesuffix(_UNIT), interval=parts.interval, remark=remark)
 
 
 def _where(key: tuple[Any, ...], table: pd.DataFrame) -> str:

@@ -65,6 +65,7 @@ def page(material: ReportInputs, figures: Mapping[str, Figure], matrix: list[Cel
         "index.html",
         campaign=material.tables.plan.campaign,
         tier=str(material.tables.plan.tier),
+        runs=len(material.runs),
         meaning=metrics.MEANING[material.tables.question.tier],
         question=str(wish.get("question") or ""),
         planned=planned(material),
@@ -88,7 +89,16 @@ def _sections(material: ReportInputs, drawn: list[InlineFigure]) -> list[tuple[s
     """Return (name, heading, HTML) of each section that says something."""
     pictures = {one.name: Markup(render("figure.html", figure=one)) for one in drawn}  # noqa: S704 - a template's own
     made = ((name, heading, SECTIONS[name](material)) for name, heading in _HEADINGS.items())
-    return [(name, heading, prose.html(lines, pictures)) for name, heading, lines in made if lines]
+    return [(name, heading, prose.html(_pictured(lines), pictures)) for name, heading, lines in made if lines]
+
+
+def _pictured(lines: list[str]) -> list[str]:
+    """Put a section's first picture before its first table: who reads on a page looks before they read numbers."""
+    picture = next((place for place, line in enumerate(lines) if line.startswith("![")), 0)
+    table = next((place for place, line in enumerate(lines) if line.startswith("|")), 0)
+    if not 0 < table < picture or any(line.startswith("### ") for line in lines[table:picture]):
+        return lines
+    return [*lines[:table], lines[picture], "", *lines[table:picture], *lines[picture + 1 :]]
 
 
 def _wrong(material: ReportInputs) -> Markup:

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from markupsafe import Markup, escape
 
 from testbed.analysis.page.environment import visible
+from testbed.analysis.page.numbers import divide, numeric
 
 _BAR = re.compile(r"(?<!\\)\|")
 _CODE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)|\*\*(.+?)\*\*")
@@ -72,16 +73,34 @@ def _heading(lines: Sequence[str], place: int, _: Pictures) -> _Made:
 
 
 def _table(lines: Sequence[str], place: int, _: Pictures) -> _Made:
-    rows = [[cell.strip().replace("\\|", "|") for cell in _BAR.split(line.strip()[1:-1])] for line in _run(lines, place, "|")]
+    rows = [
+        [cell.strip().replace("\\|", "|") for cell in _BAR.split(line.strip()[1:-1])] for line in _run(lines, place, "|")
+    ]
     head, body = rows[0], rows[2:]
-    columns = Markup("").join(Markup('<th scope="col">{}</th>').format(words(cell)) for cell in head)
+    flush = [all(numeric(row[column]) for row in body) for column in range(len(head))]
+    columns = Markup("").join(_cell("th", cell, right) for cell, right in zip(head, flush, strict=True))
     listed = Markup("\n").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(words(cell)) for cell in row))
+        Markup("<tr>{}</tr>").format(Markup("").join(_cell("td", *pair) for pair in zip(row, flush, strict=False)))
         for row in body
     )
-    label = Markup('<div class="wide" role="region" tabindex="0" aria-label="Table: {}">').format(visible(", ".join(head)[:80]))
-    table = Markup("{}<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>")
+    label = visible(", ".join(head)[:80])
+    table = Markup(
+        '<div class="wide" role="region" tabindex="0" aria-label="Table: {}">'
+        "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    )
     return len(rows), table.format(label, columns, listed)
+
+
+def _cell(tag: str, text: str, right: bool) -> Markup:  # noqa: FBT001 - of one pair
+    begin = Markup("<{}{}{}>").format(
+        Markup(tag), Markup(' scope="col"') if tag == "th" else Markup(""), Markup(' class="n"') if right else Markup("")
+    )
+    parts = divide(text)
+    if parts is None:
+        return begin + words(text) + Markup("</{}>").format(Markup(tag))
+    bold = Markup("<b>{}</b>" if text.startswith("**") else "{}").format(parts.value)
+    below = " ".join(filter(None, (parts.interval, parts.remark)))
+    return begin + Markup('{} <span class="how">{}</span></{}>').format(bold, below, Markup(tag))
 
 
 def _list(lines: Sequence[str], place: int, _: Pictures) -> _Made:
