@@ -20,6 +20,8 @@ _CODE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)|\*\*(.+?)\*\*")
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 _FOLD = re.compile(r"<details><summary>(.*)</summary>")
 
+# A table with more rows is folded.
+_LONG = 16
 # From the name of a figure to its HTML.
 Pictures = Mapping[str, Markup]
 
@@ -83,12 +85,20 @@ def _table(lines: Sequence[str], place: int, _: Pictures) -> _Made:
         Markup("<tr>{}</tr>").format(Markup("").join(_cell("td", *pair) for pair in zip(row, flush, strict=False)))
         for row in body
     )
-    label = visible(", ".join(head)[:80])
+    label = visible(", ".join(map(_unquoted, head))[:80])
     table = Markup(
         '<div class="wide" role="region" tabindex="0" aria-label="Table: {}">'
         "<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
     )
-    return len(rows), table.format(label, columns, listed)
+    shown = table.format(label, columns, listed)
+    if len(body) > _LONG:
+        folded = Markup("<details><summary>{} rows: {}</summary>{}</details>")
+        shown = folded.format(len(body), visible(", ".join(_unquoted(cell) for cell in head)), shown)
+    return len(rows), shown
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("`", "")
 
 
 def _cell(tag: str, text: str, right: bool) -> Markup:  # noqa: FBT001 - of one pair
