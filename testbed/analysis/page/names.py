@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 INDEX = "index.html"
+RUNS = "runs"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,150}", re.ASCII)
 
 
@@ -15,7 +16,7 @@ def file_of(run: str) -> str:
 
 def page_of(run: str, part: int = 1) -> str:
     """Return where a run's page is, from the index. ``part``: of its log; the first part is on the page itself."""
-    return f"runs/{beside(run, part)}"
+    return f"{RUNS}/{beside(run, part)}"
 
 
 def beside(run: str, part: int = 1) -> str:

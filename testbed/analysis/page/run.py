@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from testbed import files
 from testbed.analysis.differences import flat
 from testbed.analysis.page import names
 from testbed.analysis.page.containers import containers
@@ -18,7 +19,6 @@ from testbed.analysis.page.logs import LogPart, LogSummary, parts
 from testbed.analysis.page.matrix import CellRow, RunMark
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.attest.verdict import Verdict
-from testbed.files import write_plain
 from testbed.record import Record
 
 # Samples and facts on a page; `record.json` has them all.
@@ -62,16 +62,16 @@ def runs(material: ReportInputs, matrix: list[CellRow]) -> Iterator[Run]:
         )
 
 
-def write(run: Run, material: ReportInputs, directory: Path) -> int:
-    """Write a run's pages below ``directory``; return how many bytes. The first page is written last: it counts."""
-    summary, first, size = LogSummary(), None, 0
+def write(run: Run, material: ReportInputs, directory: Path) -> None:
+    """Write a run's pages into ``directory``. The first page comes last, as it says what the whole log is."""
+    summary, first = LogSummary(), None
     shared = {"run": run, "campaign": material.tables.plan.campaign, "names": names}
     for part in _log(run, summary):
         if first is None:
             first = part
         else:
             page = render("log.html", part=part, colours=summary.colours, summary=summary, **shared)
-            size += _write(directory / names.page_of(run.mark.run, part.number), page)
+            _write(directory / names.beside(run.mark.run, part.number), page)
     page = render(
         "run.html",
         part=first,
@@ -87,13 +87,13 @@ def write(run: Run, material: ReportInputs, directory: Path) -> int:
         command=_command(run, material),
         **shared,
     )
-    return size + _write(directory / names.page_of(run.mark.run), page)
+    _write(directory / names.beside(run.mark.run), page)
 
 
-def _write(path: Path, page: str) -> int:
-    data = page.encode()
-    write_plain(path, data)
-    return len(data)
+def _write(path: Path, page: str) -> None:
+    # The directory is renamed when it is whole. To wait for the disk after each of 432 pages would take longest.
+    with files.naming(path):
+        path.write_bytes(page.encode())
 
 
 def _log(run: Run, summary: LogSummary) -> Iterator[LogPart]:
