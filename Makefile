@@ -40,7 +40,7 @@ VCPU_TIER ?= tcg
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup desk evaluate selftest scaling test test-vm check holes kernels fuzz kasan figures paper paper-full \
+.PHONY: setup desk evaluate selftest scaling test test-vm browser check holes kernels fuzz kasan figures paper paper-full \
 	notebooks jupyter doctor demo shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
@@ -66,7 +66,7 @@ scaling: setup ## curves: files, bytes, containers alive, PCR banks, processors,
 	done
 	@$(BIN)/testbed bench log
 
-test: check test-vm ## check, then the tests that boot machines, VM_WORKERS=2 at a time (TESTBED_SKIP_VM=1 leaves those out)
+test: check browser test-vm ## check, the tests in a browser, then those that boot machines, VM_WORKERS=2 at a time (TESTBED_SKIP_VM=1 leaves those out)
 
 # A user may skip tests on their own machine; CI and TESTBED_FORCE_VM override that.
 test-vm: export TESTBED_FORCE_VM := 1
@@ -77,12 +77,16 @@ else
 	$(BIN)/pytest tests/vm -m 'vm and not variant' -n $(VM_WORKERS)
 endif
 
+browser: setup ## the report page in a headless browser (TESTBED_SCREENSHOTS=1 writes the pictures of the docs)
+	TESTBED_FORCE_BROWSER=1 $(BIN)/pytest tests/browser -q
+
 check: setup ## format, lint, types, unit tests; no root, no machine
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/mypy
 	$(BIN)/mypy tests/vm
 	$(BIN)/mypy tests/kasan
+	$(BIN)/mypy tests/browser
 	$(BIN)/pytest tests/unit -q -n 2 --cov=testbed --cov-branch --cov-report=
 	@echo 'Coverage of the verifier:'
 	$(BIN)/coverage report --include='testbed/attest/*' --show-missing --skip-covered --fail-under=$(COVER_MIN_VERIFIER)

@@ -1,4 +1,4 @@
-"""A campaign whose report page shows everything: logs, containers, findings, and names that somebody may have chosen."""
+"""A campaign whose report page shows everything: logs, containers, findings, and names that an attacker may choose."""
 
 from __future__ import annotations
 
@@ -88,8 +88,15 @@ def written(campaign: Campaign, names: Names, files: int) -> Path:
     def judge(cell: Cell, _: Path, record: Record) -> Judged:
         ours = cell.measurer == MEASURING
         about = Container(
-            seq=1, mntns=1, cgroup=2, started=3, cgroup_path=names.path, runtime_id=names.container, image=names.image,
-            image_digest="ab" * 32, entries=files,
+            seq=1,
+            mntns=1,
+            cgroup=2,
+            started=3,
+            cgroup_path=names.path,
+            runtime_id=names.container,
+            image=names.image,
+            image_digest="ab" * 32,
+            entries=files,
         )
         finding = Finding(
             kind=FindingKind.GHOST, where="entry 5, PCR 11", expected="no entry", got=names.got, container="1"

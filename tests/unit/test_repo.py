@@ -18,6 +18,7 @@ TARGETS = (
     "selftest",
     "scaling",
     "test",
+    "browser",
     "check",
     "holes",
     "kernels",
@@ -133,6 +134,15 @@ def test_vm_tests_are_part_of_test_and_only_a_person_can_leave_them_out() -> Non
     assert "NOT TESTED" in left_out
     assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "CI=true").stdout
     assert vm_tests in make("-n", "test", "TESTBED_SKIP_VM=1", "TESTBED_FORCE_VM=1").stdout
+
+
+def test_the_browser_is_part_of_test_and_not_of_check() -> None:
+    lines = make("-n", "test").stdout.splitlines()
+    (browser,) = (place for place, line in enumerate(lines) if "pytest tests/browser" in line)
+    assert lines[browser].startswith("TESTBED_FORCE_BROWSER=1 "), "a browser that is missing is a failure"
+    order = [place for place, line in enumerate(lines) if re.search(r"pytest tests/(unit|vm)", line)]
+    assert order[0] < browser < order[-1]
+    assert "tests/browser" not in "".join(line for line in make("-n", "check").stdout.splitlines() if "pytest" in line)
 
 
 def test_machines_run_two_at_a_time_unless_a_person_wants_another_number() -> None:

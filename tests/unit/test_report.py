@@ -77,8 +77,8 @@ def test_files_of_a_campaign(tmp_path: Path) -> None:
     written = report.write(load(campaign), _judge())
     assert "(figures/overhead.png)" in written.report.read_text()
     derived = {str(path.relative_to(campaign.path)) for path in campaign.path.rglob("*") if path.is_file()}
-    assert {name for name in derived if not name.startswith("runs/")} == {
-        *("plan.json", "campaign.json", "report.md"),
+    assert {name for name in derived if not name.startswith(("runs/", "report/runs/"))} == {
+        *("plan.json", "campaign.json", "report.md", "report/index.html"),
         *("rows.parquet", "checks.parquet", "events.parquet"),
         *("figures/overhead.pdf", "figures/overhead.png"),
     }

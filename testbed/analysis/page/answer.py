@@ -74,7 +74,11 @@ class Answer:
 def answer(tables: Tables) -> Answer:
     """Return what a campaign says about cost, the most asked for first."""
     arms = tuple(sorted(set(tables.ladder["treatment"]), key=climb))
-    lines = [*sorted(_starts(tables, arms), key=lambda line: line.first), *_events(tables, arms), *_requests(tables, arms)]
+    lines = [
+        *sorted(_starts(tables, arms), key=lambda line: line.first),
+        *_events(tables, arms),
+        *_requests(tables, arms),
+    ]
     if not lines:
         lines = [_line(group, arms, _each(str(key[-1])), _where(key, tables.ladder)) for key, group in _strata(tables)]
     lines = lines[: _FEW + len(_EVENTS)] + list(_overall(tables, arms))
@@ -109,7 +113,7 @@ def _overall(tables: Tables, arms: tuple[str, ...]) -> Iterator[Answered]:
             for row in group.to_dict("records")
         }
         count = int(group["workloads"].max())
-        where = ", ".join(map(str, key)) if tables.overall["kernel"].nunique() > 1 else "from start to end"
+        where = ", ".join(map(str, key)) if len(set(tables.overall["kernel"])) > 1 else "from start to end"
         yield Answered(what=f"All {count} workloads, geometric mean", how=where, costs=tuple(map(found.get, arms)))
 
 
@@ -159,7 +163,7 @@ def _split(text: str, remark: str = "") -> Cost:
 
 def _where(key: tuple[Any, ...], table: pd.DataFrame) -> str:
     kernel, runtime, workload = map(str, key)
-    extra = [value for name, value in (("kernel", kernel), ("runtime", runtime)) if table[name].nunique() > 1]
+    extra = [value for name, value in (("kernel", kernel), ("runtime", runtime)) if len(set(table[name])) > 1]
     return ", ".join([workload, *extra])
 
 

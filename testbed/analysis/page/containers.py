@@ -14,7 +14,7 @@ from testbed.record import Record, Started
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRow:
-    """One container. ``seq``: its number in the log, empty if the log does not describe it; ``colour`` is then ``None``.
+    """One container. ``seq``: its number in the log, empty if the log does not describe it; then it has no ``colour``.
 
     ``launch``: what its launch entry says, with the number of that entry. ``exit_status``: ``None`` for a container
     that the harness did not start. ``findings``: how many there are about it alone.
@@ -47,8 +47,8 @@ def _logged(verdict: Verdict | None, summary: LogSummary, started: dict[str, Sta
         return
     judged = verdict.container_judgements(verdict.containers)
     about = Counter(finding.container for finding in verdict.findings)
-    for (_, container), number in verdict.omitted.items():
-        about[container] += number
+    for (_, seq_or_none), number in verdict.omitted.items():
+        about[seq_or_none] += number
     for seq, container in verdict.containers.items():
         known = started.pop(container.runtime_id or "", None)
         launch = summary.launches.get(seq)

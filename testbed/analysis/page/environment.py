@@ -21,8 +21,7 @@ _HERE = "testbed.analysis.page"
 def visible(value: Any) -> Any:
     """Return text with an escape for each character that is not seen: controls, marks of direction, line breaks.
 
-    ``\\u202e`` for the mark that writes the rest of a line from right to left. Other values and text that is HTML
-    already are returned as they are.
+    Other values, and text that is HTML already, are returned as they are.
     """
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value

@@ -131,7 +131,9 @@ def _of_arm(arm: str, group: pd.DataFrame) -> LogsOfArm:
 def _unmeasured(runs: pd.DataFrame) -> tuple[int, int]:
     """Return the sum of all counters of what could not be measured, and how many runs have counters."""
     counted = [counters for counters in runs["counters"] if counters]
-    total = sum(int(value) for counters in counted for name, value in counters.items() if name.startswith("unmeasured_"))
+    total = sum(
+        int(value) for counters in counted for name, value in counters.items() if name.startswith("unmeasured_")
+    )
     return total, len(counted)
 
 

@@ -17,7 +17,14 @@ from testbed.record import Status
 AXES = ("measurer", "workload", "kernel", "runtime", "attack")
 NOT_RUN = "not run"
 # The mark of each verdict, from the best to the worst: a shape and a word, so that colour is never the only sign.
-MARKS = {str(CheckVerdict.OK): "\u2713", UNJUDGED: "?", NOT_RUN: "\u2013", "failed": "!", "unexpected": "\u2717", "missed": "\u2717"}
+MARKS = {
+    str(CheckVerdict.OK): "\u2713",
+    UNJUDGED: "?",
+    NOT_RUN: "\u2013",
+    "failed": "!",
+    "unexpected": "\u2717",
+    "missed": "\u2717",
+}
 _WORDS = {
     str(CheckVerdict.OK): "as expected",
     str(CheckVerdict.UNEXPECTED): "unexpected findings",
@@ -75,7 +82,9 @@ def _place(run: Any) -> tuple[Any, ...]:
     return run["kernel"], run["runtime"], run["workload"], run["attack"], climb(run["measurer"])
 
 
-def _cell(group: pd.DataFrame, verdicts: dict[str, str], checks: pd.DataFrame | None, material: ReportInputs) -> CellRow:
+def _cell(
+    group: pd.DataFrame, verdicts: dict[str, str], checks: pd.DataFrame | None, material: ReportInputs
+) -> CellRow:
     marks = tuple(_marks(group, verdicts, material))
     bad = max((mark.verdict for mark in marks), key=_ORDER.index)
     first = group.iloc[0]

@@ -32,8 +32,10 @@ def words(text: str) -> Markup:
     for found in _CODE.finditer(text):
         parts.append(escape(visible(text[end : found.start()])))
         code, bold = found[2], found[3]
-        inner = escape(visible(_bare(code) if code is not None else bold))
-        parts.append(Markup("<code>{}</code>" if code is not None else "<strong>{}</strong>").format(inner))
+        if code is not None:
+            parts.append(Markup("<code>{}</code>").format(visible(_bare(code))))
+        else:
+            parts.append(Markup("<strong>{}</strong>").format(visible(bold)))
         end = found.end()
     return Markup("").join([*parts, escape(visible(text[end:]))])
 
@@ -76,7 +78,8 @@ def _heading(lines: Sequence[str], place: int, _: Pictures) -> _Made:
 
 def _table(lines: Sequence[str], place: int, _: Pictures) -> _Made:
     rows = [
-        [cell.strip().replace("\\|", "|") for cell in _BAR.split(line.strip()[1:-1])] for line in _run(lines, place, "|")
+        [cell.strip().replace("\\|", "|") for cell in _BAR.split(line.strip()[1:-1])]
+        for line in _run(lines, place, "|")
     ]
     head, body = rows[0], rows[2:]
     flush = [all(numeric(row[column]) for row in body) for column in range(len(head))]
@@ -101,24 +104,30 @@ def _unquoted(text: str) -> str:
     return text.replace("`", "")
 
 
-def _cell(tag: str, text: str, right: bool) -> Markup:  # noqa: FBT001 - of one pair
-    begin = Markup("<{}{}{}>").format(
-        Markup(tag), Markup(' scope="col"') if tag == "th" else Markup(""), Markup(' class="n"') if right else Markup("")
-    )
+_CELLS = {
+    ("th", False): Markup('<th scope="col">{}</th>'),
+    ("th", True): Markup('<th scope="col" class="n">{}</th>'),
+    ("td", False): Markup("<td>{}</td>"),
+    ("td", True): Markup('<td class="n">{}</td>'),
+}
+
+
+def _cell(tag: str, text: str, right: bool) -> Markup:
+    """Return a cell; ``right``: its numbers are set flush right. A number's interval stands below it."""
     parts = divide(text)
     if parts is None:
-        return begin + words(text) + Markup("</{}>").format(Markup(tag))
-    bold = Markup("<b>{}</b>" if text.startswith("**") else "{}").format(parts.value)
+        return _CELLS[tag, right].format(words(text))
+    value = Markup("<b>{}</b>").format(parts.value) if text.startswith("**") else escape(parts.value)
     below = " ".join(filter(None, (parts.interval, parts.remark)))
-    return begin + Markup('{} <span class="how">{}</span></{}>').format(bold, below, Markup(tag))
+    return _CELLS[tag, right].format(Markup('{} <span class="how">{}</span>').format(value, below))
+
+
+_ITEMS = {False: Markup("<li>{}</li>"), True: Markup('<li class="inner">{}</li>')}
 
 
 def _list(lines: Sequence[str], place: int, _: Pictures) -> _Made:
     mine = _run(lines, place, ("- ", "  - "))
-    items = Markup("\n").join(
-        Markup('<li{}>{}</li>').format(Markup(' class="inner"') if line.startswith(" ") else "", words(line.strip()[2:]))
-        for line in mine
-    )
+    items = Markup("\n").join(_ITEMS[line.startswith(" ")].format(words(line.strip()[2:])) for line in mine)
     return len(mine), Markup("<ul>{}</ul>").format(items)
 
 

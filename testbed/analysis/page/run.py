@@ -35,7 +35,7 @@ class Run:
     record: Record | None
     status: str
     reason: str
-    check: Mapping[str, Any] | None
+    check: Mapping[Any, Any] | None
     verdict: Verdict | None
     before: RunMark | None = None
     after: RunMark | None = None
@@ -113,7 +113,9 @@ def _missing(run: Run, material: ReportInputs) -> str:
     if run.record is None:
         return "This run has no record: it was planned and did not run, or it was lost."
     if _bundle(run) is not None:
-        return "" if run.verdict is not None else "The evidence of this run was not judged, because the run is not good."
+        return (
+            "" if run.verdict is not None else "The evidence of this run was not judged, because the run is not good."
+        )
     if material.reference:
         return (
             "This reference data set does not have the evidence of this run: to stay small, it has one bundle of each "
@@ -127,7 +129,10 @@ def _findings(run: Run) -> list[dict[str, str]]:
     if run.verdict is not None:
         return [finding.as_json() | {"container": finding.container or ""} for finding in run.verdict.findings]
     listed = run.check["findings"] if run.check else ()
-    return [{name: str(finding[name]) for name in ("kind", "where", "expected", "got")} | {"container": ""} for finding in listed]
+    return [
+        {name: str(finding[name]) for name in ("kind", "where", "expected", "got")} | {"container": ""}
+        for finding in listed
+    ]
 
 
 def _command(run: Run, material: ReportInputs) -> str:

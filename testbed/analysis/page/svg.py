@@ -94,7 +94,7 @@ def _drawn(figure: Figure, name: str) -> etree._Element:
 
 def _reachable(element: etree._Element) -> None:
     """Make a mark one that a pointer and the keyboard reach, with its numbers as its name."""
-    words = str(visible(element.attrib.pop("id").removeprefix(canvas.MARK)))
+    words = str(visible(str(element.attrib.pop("id")).removeprefix(canvas.MARK)))
     element.set("class", "mark")
     element.set("tabindex", "0")
     element.set("role", "img")
@@ -110,27 +110,33 @@ def _reachable(element: etree._Element) -> None:
 
 def _own(root: etree._Element, name: str) -> None:
     """Give each id that is used the figure's name, remove the others, and name colours as the page does."""
-    used: set[str] = set()
+    used = {goal for element in root.iter() for key, value in _attributes(element) for goal in _goals(key, value)}
     for element in root.iter():
-        for key, value in element.attrib.items():
-            if key == _HREF:
-                used.add(value.removeprefix("#"))
-            elif key not in _TEXT:
-                used |= set(_REFERENCE.findall(value))
-    for element in root.iter():
-        for key, value in list(element.attrib.items()):
+        for key, value in _attributes(element):
+            del element.attrib[key]
             if key == "id":
                 if value in used:
                     element.set(key, f"{name}-{value}")
-                else:
-                    del element.attrib[key]
             elif key == _HREF:
-                del element.attrib[key]
                 element.set("href", f"#{name}-{value.removeprefix('#')}")
-            elif key not in _TEXT:
-                own = _REFERENCE.sub(rf"url(#{name}-\1)", value)
-                element.set(key, _COLOUR.sub(lambda found: f"var(--fig-{_COLOURS[found[0].lower()]})", own))
+            else:
+                element.set(key, value if key in _TEXT else _painted(_REFERENCE.sub(rf"url(#{name}-\1)", value)))
     etree.cleanup_namespaces(root)
 
 
 _TEXT = frozenset({"aria-label", "class"})
+
+
+def _attributes(element: etree._Element) -> list[tuple[str, str]]:
+    return [(str(key), str(value)) for key, value in element.attrib.items()]
+
+
+def _goals(key: str, value: str) -> list[str]:
+    """Return the ids that an attribute refers to."""
+    if key == _HREF:
+        return [value.removeprefix("#")]
+    return [] if key in _TEXT else _REFERENCE.findall(value)
+
+
+def _painted(value: str) -> str:
+    return _COLOUR.sub(lambda found: f"var(--fig-{_COLOURS[found[0].lower()]})", value)

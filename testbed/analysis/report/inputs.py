@@ -61,7 +61,9 @@ def gather(
         known = tables.read(loaded, judged, truth or events.truth_of(campaign))
     else:
         known = tables.read(loaded, judged)
-        verdicts = {path.name: judging.authentic(path, record) for path, record in loaded.current if _whole(path, record)}
+        verdicts = {
+            path.name: judging.authentic(path, record) for path, record in loaded.current if _whole(path, record)
+        }
     return ReportInputs(
         facts=loaded.facts,
         tables=known,
