@@ -7,7 +7,7 @@
                        blocks/<kernel>-<block>/         one boot: facts.json ak.pub console.log domain.xml
                        runs/<cell>-<block>/record.json  raw, never edited; exists = complete
                                            evidence/ console.log dmesg.txt domain.xml events.jsonl
-                       rows.parquet checks.parquet figures/ report.md    derived, can be deleted
+                       rows.parquet checks.parquet figures/ report.md report/    derived, can be deleted
     results/<survey>.json                               which kernels were tried: a campaign each (``surveys``)
 """
 
