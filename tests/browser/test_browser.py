@@ -242,7 +242,7 @@ def _keep(page: Page, name: str, tmp_path: Path) -> int:
     directory = ROOT / "docs/screenshots" if os.environ.get(WANTED) else tmp_path
     directory.mkdir(exist_ok=True)
     path = directory / f"{name}.png"
-    Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(48).save(path, optimize=True)
+    Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(200).save(path, optimize=True)
     return path.stat().st_size
 
 

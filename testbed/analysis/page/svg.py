@@ -65,7 +65,7 @@ def inline(figure: Figure, name: str, title: str) -> InlineFigure:
     for attribute in ("width", "height", "version"):
         del root.attrib[attribute]
     root.set("viewBox", f"0 0 {width:g} {shown:g}")
-    root.set("style", f"max-width: {width * 1.3:.0f}px; min-width: {min(width, 620):.0f}px")
+    root.set("style", f"max-width: {width * 1.6:.0f}px; min-width: {min(width, 620):.0f}px")
     root.set("role", "group")
     root.set("aria-label", title)
     marks = [element for element in root.iter() if (element.get("id") or "").startswith(canvas.MARK)]
