@@ -171,6 +171,12 @@ def test_the_front_page_begins_with_the_result(plain: Path) -> None:
     assert "No events went unmeasured" in _text(page)
 
 
+def test_a_campaign_without_starts_and_prices_answers_with_its_workloads(plain: Path) -> None:
+    (line,) = _parsed(plain).xpath("//table[@class='answer']/tbody/tr")
+    assert _text(line).startswith("An iteration of tools")
+    assert "too few blocks for an interval" in _text(line)
+
+
 def test_the_matrix_says_each_verdict_in_a_word_and_not_by_colour_alone(plain: Path) -> None:
     rows = {row.get("data-measurer"): row for row in _parsed(plain).xpath("//table[@id='matrix']/tbody/tr")}
     assert {name: row.get("data-verdict") for name, row in rows.items()} == {

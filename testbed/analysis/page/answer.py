@@ -80,7 +80,10 @@ def answer(tables: Tables) -> Answer:
         *_requests(tables, arms),
     ]
     if not lines:
-        lines = [_line(group, arms, _each(str(key[-1])), _where(key, tables.ladder)) for key, group in _strata(tables)]
+        lines = [
+            _line(group, arms, f"{_each(str(key[-1]))} of {key[-1]}", _where(key, tables.ladder))
+            for key, group in _strata(tables)
+        ]
     lines = lines[: _FEW + len(_EVENTS)] + list(_overall(tables, arms))
     reading = metrics.reading(metrics.PRIMARY, tables.question.tier)
     return Answer(arms=arms, lines=tuple(lines), unit=reading.label if reading else "")

@@ -19,7 +19,7 @@ LAUNCH = "ctr-launch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ReplayStep:
     """One step of a PCR's replay: the entry, and what the PCR holds before and after it, hex."""
 
     number: int
@@ -35,7 +35,7 @@ class LogPart:
 
     number: int
     entries: tuple[DecodedEntry, ...]
-    replay: Mapping[int, tuple[Step, ...]]
+    replay: Mapping[int, tuple[ReplayStep, ...]]
     last: bool
     broken: str = ""
 
@@ -80,7 +80,7 @@ def _part(
 ) -> LogPart:
     summary.parts += 1
     summary.entries += len(entries)
-    replay: dict[int, list[Step]] = {}
+    replay: dict[int, list[ReplayStep]] = {}
     for entry in entries:
         if entry.attested:
             summary.ends[entry.pcr] = (entry.number, summary.parts)
@@ -89,7 +89,7 @@ def _part(
             if entry.kind == LAUNCH:
                 summary.launches.setdefault(entry.container, entry)
         if entry.value:
-            step = Step(
+            step = ReplayStep(
                 number=entry.number,
                 before=held[entry.pcr],
                 extension=entry.extension,

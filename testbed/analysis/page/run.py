@@ -26,7 +26,7 @@ _SHOWN = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ShownRun:
     """What the pages of one run are made from. ``before after``: the pages of its neighbours in the matrix."""
 
     mark: RunMark
@@ -41,14 +41,14 @@ class Run:
     after: RunMark | None = None
 
 
-def runs(material: ReportInputs, matrix: list[CellRow]) -> Iterator[Run]:
+def runs(material: ReportInputs, matrix: list[CellRow]) -> Iterator[ShownRun]:
     """Yield each planned run in the order of the matrix."""
     known = {f"{run['cell']}-{run['block']}": run for run in material.runs.to_dict("records")}
     checks = {str(check["run"]): check for check in material.checks.to_dict("records")}
     listed = [(cell, mark) for cell in matrix for mark in cell.runs]
     for place, (cell, mark) in enumerate(listed):
         run = known[mark.run]
-        yield Run(
+        yield ShownRun(
             mark=mark,
             cell=cell,
             path=run["path"],
@@ -62,7 +62,7 @@ def runs(material: ReportInputs, matrix: list[CellRow]) -> Iterator[Run]:
         )
 
 
-def write(run: Run, material: ReportInputs, directory: Path) -> None:
+def write(run: ShownRun, material: ReportInputs, directory: Path) -> None:
     """Write a run's pages into ``directory``. The first page comes last, as it says what the whole log is."""
     summary, first = LogSummary(), None
     shared = {"run": run, "campaign": material.tables.plan.campaign, "names": names}
@@ -96,19 +96,19 @@ def _write(path: Path, page: str) -> None:
         path.write_bytes(page.encode())
 
 
-def _log(run: Run, summary: LogSummary) -> Iterator[LogPart]:
+def _log(run: ShownRun, summary: LogSummary) -> Iterator[LogPart]:
     bundle = _bundle(run)
     if bundle is not None and run.verdict is not None:
         yield from parts(bundle, run.verdict, summary)
 
 
-def _bundle(run: Run) -> Path | None:
+def _bundle(run: ShownRun) -> Path | None:
     """Return where a run's evidence is, if it is there."""
     name = run.record.evidence.bundle if run.record else None
     return run.path / name if name and (run.path / name).is_dir() else None
 
 
-def _missing(run: Run, material: ReportInputs) -> str:
+def _missing(run: ShownRun, material: ReportInputs) -> str:
     """Say why there is no log to show; nothing if there is one."""
     if run.record is None:
         return "This run has no record: it was planned and did not run, or it was lost."
@@ -124,7 +124,7 @@ def _missing(run: Run, material: ReportInputs) -> str:
     return "No evidence was collected in this run."
 
 
-def _findings(run: Run) -> list[dict[str, str]]:
+def _findings(run: ShownRun) -> list[dict[str, str]]:
     """Return the findings in full, with the container where the verdict is here to say it."""
     if run.verdict is not None:
         return [finding.as_json() | {"container": finding.container or ""} for finding in run.verdict.findings]
@@ -135,7 +135,7 @@ def _findings(run: Run) -> list[dict[str, str]]:
     ]
 
 
-def _command(run: Run, material: ReportInputs) -> str:
+def _command(run: ShownRun, material: ReportInputs) -> str:
     """Return the command that verifies this evidence; nothing where something of it is not here."""
     bundle = _bundle(run)
     record = run.record
