@@ -188,6 +188,7 @@ def test_the_matrix_says_each_verdict_in_a_word_and_not_by_colour_alone(plain: P
     }
     labels = [str(label) for label in rows[MEASURING].xpath(".//a/@aria-label")]
     assert labels == ["block 0: unexpected findings; with its log", "block 1: as expected; with its log"]
+    assert rows["hooks-only"].xpath(".//a/@aria-label")[0] == "block 0: as expected", "it has no log"
     assert [_text(mark) for mark in rows[MEASURING].xpath(".//a")] == ["✗", "✓"]
     assert rows["ima-exec"].xpath(".//a/@aria-label")[0] == "block 0: the run failed: workload-failed"
 

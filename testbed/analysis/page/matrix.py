@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from testbed.analysis.page.names import page_of
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.tables.ladder import climb
 from testbed.analysis.tables.worst_check import UNJUDGED, CheckVerdict, worst
-from testbed.record import Status
+from testbed.record import Record, Status
 
 AXES = ("measurer", "workload", "kernel", "runtime", "attack")
 NOT_RUN = "not run"
@@ -38,7 +39,10 @@ _ORDER = list(MARKS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMark:
-    """One run in the matrix: its name, its block, the verdict on it in a word and in words, and its page."""
+    """One run in the matrix: its name, its block, the verdict on it in a word and in words, and its page.
+
+    ``evidence``: its log is there, so the page shows it.
+    """
 
     run: str
     block: int
@@ -67,6 +71,12 @@ def rows(material: ReportInputs) -> list[CellRow]:
     checks = {str(name): group for name, group in material.checks.groupby("cell")}
     groups = sorted(material.runs.groupby("cell"), key=lambda pair: _place(pair[1].iloc[0]))
     return [_cell(group, verdicts, checks.get(str(cell)), material) for cell, group in groups]
+
+
+def bundle_of(path: Path, record: Record | None) -> Path | None:
+    """Return where a run's evidence is, if it is there."""
+    name = record.evidence.bundle if record is not None else None
+    return path / name if name and (path / name).is_dir() else None
 
 
 def choices(matrix: list[CellRow]) -> dict[str, list[str]]:
@@ -111,7 +121,7 @@ def _marks(group: pd.DataFrame, verdicts: dict[str, str], material: ReportInputs
             words=words,
             mark=MARKS[verdict],
             page=page_of(name),
-            evidence=name in material.verdicts,
+            evidence=name in material.verdicts and bundle_of(run["path"], run["record"]) is not None,
         )
 
 

@@ -16,7 +16,7 @@ from testbed.analysis.page import names
 from testbed.analysis.page.containers import containers
 from testbed.analysis.page.environment import render
 from testbed.analysis.page.logs import LogPart, LogSummary, parts
-from testbed.analysis.page.matrix import CellRow, RunMark
+from testbed.analysis.page.matrix import CellRow, RunMark, bundle_of
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.attest.verdict import Verdict
 from testbed.record import Record
@@ -97,22 +97,16 @@ def _write(path: Path, page: str) -> None:
 
 
 def _log(run: ShownRun, summary: LogSummary) -> Iterator[LogPart]:
-    bundle = _bundle(run)
+    bundle = bundle_of(run.path, run.record)
     if bundle is not None and run.verdict is not None:
         yield from parts(bundle, run.verdict, summary)
-
-
-def _bundle(run: ShownRun) -> Path | None:
-    """Return where a run's evidence is, if it is there."""
-    name = run.record.evidence.bundle if run.record else None
-    return run.path / name if name and (run.path / name).is_dir() else None
 
 
 def _missing(run: ShownRun, material: ReportInputs) -> str:
     """Say why there is no log to show; nothing if there is one."""
     if run.record is None:
         return "This run has no record: it was planned and did not run, or it was lost."
-    if _bundle(run) is not None:
+    if bundle_of(run.path, run.record) is not None:
         return (
             "" if run.verdict is not None else "The evidence of this run was not judged, because the run is not good."
         )
@@ -137,7 +131,7 @@ def _findings(run: ShownRun) -> list[dict[str, str]]:
 
 def _command(run: ShownRun, material: ReportInputs) -> str:
     """Return the command that verifies this evidence; nothing where something of it is not here."""
-    bundle = _bundle(run)
+    bundle = bundle_of(run.path, run.record)
     record = run.record
     if bundle is None or record is None or not record.evidence.ak:
         return ""
