@@ -13,6 +13,7 @@ from testbed.analysis.paper.claims import PaperClaim
 from testbed.analysis.recheck import recheck
 from testbed.analysis.recheck.recheck import CheckedResults
 from testbed.analysis.tables import stored
+from testbed.commands._complete import CampaignPath
 from testbed.commands._options import MEASURER_PATH
 from testbed.lab import repository
 
@@ -24,7 +25,7 @@ _TRUST = (
 
 
 @click.command("check-results")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("directory", type=CampaignPath(), metavar="DIR")
 @MEASURER_PATH
 @click.option("--claims", "claims_file", type=click.Path(dir_okay=False, path_type=Path), help="Other claims.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

@@ -9,6 +9,7 @@ import click
 
 from testbed.analysis.paper import claims, material, page, paper, slides
 from testbed.analysis.tables import stored
+from testbed.commands._complete import CampaignPath
 from testbed.commands._options import MEASURER_PATH
 from testbed.errors import SpecError
 from testbed.lab import repository
@@ -23,7 +24,7 @@ _CLAIMS = "claims.toml"
 @click.argument(
     "campaigns",
     nargs=-1,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=CampaignPath(),
     metavar="[CAMPAIGN_DIR]...",
 )
 @MEASURER_PATH

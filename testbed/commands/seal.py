@@ -11,13 +11,14 @@ from testbed import files
 from testbed.analysis import seal
 from testbed.analysis.seal import SealDifferences, Sealed
 from testbed.attest.finding import counted
+from testbed.commands._complete import CampaignPath
 
 # A key in PEM has a few hundred bytes.
 _KEY_MAX = 1 << 16
 
 
 @click.command("seal")
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR")
+@click.argument("directory", type=CampaignPath(), metavar="DIR")
 @click.option(
     "--key",
     required=True,
