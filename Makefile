@@ -41,7 +41,7 @@ VCPU_TIER ?= tcg
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: setup desk evaluate selftest scaling test test-vm browser check holes kernels fuzz kasan figures paper paper-full \
-	notebooks jupyter doctor demo shell clean help
+	pages notebooks jupyter doctor demo shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@bash setup/setup.sh lab
@@ -121,6 +121,9 @@ paper-full: setup ## the same from the first boot on: runs both of its experimen
 	@$(BIN)/testbed run experiments/paper.toml
 	@$(BIN)/testbed run experiments/overhead.toml
 	@$(BIN)/testbed paper --newest results
+
+pages: desk notebooks paper docs ## every page, figure and notebook again from the reference data, below build/pages
+	@$(BIN)/python -m testbed.analysis.pages build/pages
 
 notebooks: desk ## execute the notebooks again (TESTBED_RESULTS=...: on a campaign other than results/reference)
 	$(BIN)/python -m testbed.analysis.notebook $(wildcard notebooks/*.py)

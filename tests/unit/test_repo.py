@@ -27,6 +27,7 @@ TARGETS = (
     "figures",
     "paper",
     "paper-full",
+    "pages",
     "notebooks",
     "jupyter",
     "doctor",
