@@ -65,7 +65,7 @@ def _add(directory: Path) -> None:
     if not count:
         raise SpecError(
             f"{directory}: no measurer",
-            "expected a file NAME.py with MEASURER = Measurer(name=...), see CONTRIBUTING.md",
+            "expected a file NAME.py with MEASURER = Measurer(name=...), see docs/how-to/add-a-measurer.md",
         )
 
 

@@ -1,9 +1,8 @@
-"""The example measurer, by the commands of CONTRIBUTING.md, on both kernels."""
+"""The example measurer, by the commands of docs/how-to/add-a-measurer.md, on both kernels."""
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -18,13 +17,12 @@ from testbed.rundir import Campaign, load, read_plan, records
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ("debian-6.1", "debian-6.12")
-SECTION = re.compile(r"^## A measurer, from the empty file to its report\n(.*?)^## ", re.MULTILINE | re.DOTALL)
 # Of two arms that do the same: what `docs/statistics.md` allows a run that is alone.
 SAME = 0.002
 
 
 def commands() -> list[list[str]]:
-    (text,) = SECTION.findall((ROOT / "CONTRIBUTING.md").read_text())
+    text = (ROOT / "docs/how-to/add-a-measurer.md").read_text()
     return [shlex.split(line) for line in text.splitlines() if line.startswith(".venv/bin/testbed ")]
 
 
