@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 BIN := .venv/bin
-PYTHON_FILES := testbed tests benchmarks notebooks examples
+PYTHON_FILES := testbed tests benchmarks notebooks examples docs
 
 # The newest campaign, else the small reference data of the repository.
 RESULTS ?= $(or $(shell ls -t results/*/plan.json 2>/dev/null | grep -vxE 'results/reference(-paper)?/plan.json' | \
@@ -66,7 +66,7 @@ scaling: setup ## curves: files, bytes, containers alive, PCR banks, processors,
 	done
 	@$(BIN)/testbed bench log
 
-test: check browser test-vm ## check, the tests in a browser, then those that boot machines, VM_WORKERS=2 at a time (TESTBED_SKIP_VM=1 leaves those out)
+test: check docs browser test-vm ## check, the site, the tests in a browser, then those that boot machines, VM_WORKERS=2 at a time (TESTBED_SKIP_VM=1 leaves those out)
 
 # A user may skip tests on their own machine; CI and TESTBED_FORCE_VM override that.
 test-vm: export TESTBED_FORCE_VM := 1
@@ -143,6 +143,10 @@ demo: setup ## five minutes: a machine, its log, its verdict, and four attacks t
 
 shell: setup ## a shell in a booted guest
 	@$(BIN)/testbed shell
+
+.PHONY: docs
+docs: desk ## the documentation as a site, in build/docs; every link within it is checked
+	$(BIN)/python docs/_site/site_build.py
 
 clean: ## remove files that tools leave here
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -33,6 +33,7 @@ TARGETS = (
     "doctor",
     "demo",
     "shell",
+    "docs",
     "clean",
     "help",
 )
@@ -199,7 +200,7 @@ def test_a_script_is_bash(script: str) -> None:
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_readme_starts_with_exactly_two_commands() -> None:
