@@ -125,17 +125,19 @@ def tree_line(title: str, name: str) -> str:
 
 
 def shown(path: str) -> str:
-    """Return a page that shows a file, each file of a small directory, or the names in a large one."""
+    """Return a page that shows a file, or each file of a directory; of a large one all names, and its own files."""
     whole = ROOT / path
     head = ["---", "orphan: true", "---", f"# `{path}`", ""]
     if whole.is_file():
         return "\n".join([*head, *_file(whole)])
     files = [file for file in sorted(whole.rglob("*")) if file.is_file() and "__pycache__" not in file.parts]
     names = [file.relative_to(whole).as_posix() for file in files]
+    lines = head
     if len(files) > _FILES:
         more = [f"... and {len(names) - _NAMES} more"] if len(names) > _NAMES else []
-        return "\n".join([*head, "```text", *names[:_NAMES], *more, "```", ""])
-    return "\n".join([*head, *(line for file, name in zip(files, names, strict=True) for line in _named(file, name))])
+        lines += ["```text", *names[:_NAMES], *more, "```", ""]
+        files = [file for file in files if file.parent == whole]
+    return "\n".join([*lines, *(line for file in files for line in _named(file, file.relative_to(whole).as_posix()))])
 
 
 def _named(file: Path, name: str) -> list[str]:

@@ -130,7 +130,11 @@ def test_a_page_shows_a_file_even_if_it_has_fences_or_bytes(tmp_path: Path) -> N
     page = site_stage.shown("docs/tutorial.md")
     assert page.startswith("---\norphan: true\n---\n# `docs/tutorial.md`\n\n````````text\n")
     assert "bytes; it is not shown here" in site_stage.shown("docs/overhead.png")
-    assert "## `execlog.py`" in site_stage.shown("examples/measurer")
+    assert "## `execlog.c`" in site_stage.shown("examples/measurer/src")
+    large = site_stage.shown("results/reference")
+    assert "\n... and " in large
+    assert "## `plan.json`" in large
+    assert "## `runs/" not in large
 
 
 def test_every_command_has_a_page(staged: Path) -> None:
