@@ -42,7 +42,7 @@ def setup(app: Sphinx) -> None:
 
 
 def _accessible(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
-    """Let a keyboard scroll wide code and tables; give the captions of the navigation the level that their role needs."""
+    """Let a keyboard scroll wide code and tables; give the captions of the navigation the level that they need."""
     for key, found, wanted in (
         ("body", "<pre>", '<pre tabindex="0">'),
         ("body", '<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),

@@ -27,7 +27,7 @@ from testbed.attest.log import signatures
 from testbed.attest.log.stream import Run
 from testbed.attest.mutate.attacks import payloads
 from testbed.attest.mutate.engine import standin
-from testbed.attest.mutate.engine.lines import patched
+from testbed.attest.mutate.engine.lines import patched, victim_payload
 from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest, Power
 from testbed.attest.mutate.engine.trial import AttackOutcome, matrix, read_honest, strike, write_files
 from testbed.attest.mutate.engine.trial import arguments as verify_arguments
@@ -67,7 +67,7 @@ def struck(attack: EvidenceAttack, bundle: Path = REAL) -> AttackOutcome:
 
 @pytest.mark.parametrize("at", [24, 40], ids=["mntns", "started"])
 def test_an_identity_is_changed_whatever_it_was(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    victim = patched(payloads.victim_payload(honest(REAL)), at, b"\1")
+    victim = patched(victim_payload(honest(REAL)), at, b"\1")
     monkeypatch.setattr(payloads, "victim_payload", lambda _: victim)
     forged = payloads._payload(honest(REAL), at, b"\1").files["ima.bin"]
     assert isinstance(forged, bytes)
