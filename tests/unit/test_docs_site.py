@@ -56,13 +56,12 @@ def test_the_index_has_the_four_parts_and_each_page_once() -> None:
     assert tuple(parts) == site_pages.PARTS
     listed = [entry.page for entries in parts.values() for entry in entries]
     assert len(listed) == len(set(listed))
-    assert [page for page in listed if not (ROOT / page).is_file()] == []
+    assert set(site_pages.pages()) - {INDEX} == set(listed), "each page has one line in docs/index.md"
 
 
 def test_a_page_that_no_list_has_is_still_reached() -> None:
-    parts = site_pages.navigation(INDEX_TEXT, ["docs/report.md", "docs/later.md", INDEX])
-    assert "docs/report.md" in [entry.page for entry in parts["How-to"]]
-    assert parts["Reference"][-1].page == "docs/later.md"
+    parts = site_pages.navigation(INDEX_TEXT, ["docs/later.md", INDEX])
+    assert parts["Reference"][-1] == site_pages.Entry(title="", page="docs/later.md")
 
 
 @pytest.mark.parametrize("page", site_pages.pages())
