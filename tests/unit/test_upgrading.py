@@ -22,13 +22,16 @@ from test_truth import archive, layer
 from testbed import cli, errors, rundir, surveys
 from testbed.analysis.bench.log_growth import Length, Lookup
 from testbed.analysis.bench.prices import EventCost, Ratio
+from testbed.analysis.paper import claims as paper_claims
 from testbed.analysis.reference import make
 from testbed.analysis.tables import frames, stored
 from testbed.attest import mutate
 from testbed.attest.bundle import read_bundle
+from testbed.attest.enrol.exchange import read_challenge
 from testbed.attest.entries.parse import parse_payload
 from testbed.attest.entries.payload import KINDS, parse_header
 from testbed.attest.finding import UnsupportedEvidence
+from testbed.attest.foreign.keylime_import import import_policy
 from testbed.attest.image.claims import parse_claims
 from testbed.attest.image.tree import DIRECTORY, Node, measure_tree
 from testbed.attest.log.semantics import read_semantics
@@ -41,9 +44,13 @@ from testbed.commands.audit import command as audit_command
 from testbed.commands.bench import command as bench
 from testbed.commands.bench import measurer as bench_measurer
 from testbed.commands.image_digest import command as image_digest
+from testbed.commands.log import command as log_command
+from testbed.commands.status import as_object as status_object
+from testbed.commands.status import command as status_command
 from testbed.lab.attestation import collect
 from testbed.lab.campaign import conduct
 from testbed.lab.machines.save import Saved
+from testbed.lab.overview import CacheState, CampaignState, MachineState, Overview
 from testbed.lab.probe import Capability
 from testbed.lab.probe import as_json as doctor_json
 from testbed.record import Record
@@ -55,9 +62,12 @@ SAMPLES = GOLDEN / "schemas"
 BUNDLE = GOLDEN / "bundle-debian-6.12"
 PAGE = (ROOT / "docs/upgrading.md").read_text()
 
-VERDICT, AUDIT, SEMANTICS, DOCTOR, IMAGE_DIGEST, BENCH_MEASURER, BENCH_LOG, CLAIM = (
+VERDICT, AUDIT, SEMANTICS, DOCTOR, IMAGE_DIGEST, BENCH_MEASURER, BENCH_LOG, CLAIM, LOG, STATUS = (
     f"testbed {name} --json"
-    for name in ("verify", "audit", "semantics", "doctor", "image-digest", "bench measurer", "bench log", "claim")
+    for name in (
+        *("verify", "audit", "semantics", "doctor", "image-digest", "bench measurer", "bench log", "claim"),
+        *("log", "status"),
+    )
 )
 ENTRY, TREE, STATE, POLICY = "log entry", "image tree digest", "saved state", "policy"
 
@@ -83,6 +93,11 @@ HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (bench.callback, (BENCH_MEASURER, BENCH_LOG)),
     (bench_measurer.callback, (BENCH_MEASURER, BENCH_LOG)),
     (parse_claims, (CLAIM,)),
+    (import_policy, (POLICY,)),
+    (read_challenge, ("expected.json",)),
+    (paper_claims.read, ("claims.toml",)),
+    (log_command.callback, (LOG,)),
+    (status_command.callback, (STATUS,)),
 )
 
 
@@ -167,6 +182,30 @@ def saved(path: Path) -> object:
     found = Saved.load(path.parent)
     assert found is not None
     return found.spec.name, found.spec.pcr_banks, found.spec.tpm, found.spec.store
+
+
+def challenge(path: Path) -> object:
+    found = read_challenge(path)
+    return found.pcrs, found.nonce[:2].hex(), len(found.ak), found.issuer
+
+
+def claims(path: Path) -> object:
+    return [(one.id, one.metric, dict(one.where), one.minutes) for one in paper_claims.read(path)]
+
+
+def decoded() -> object:
+    """Return what ``testbed log`` says of the entry that the sample has."""
+    done = CliRunner().invoke(cli.main, ["log", f"{BUNDLE}", "--json"])
+    return json.loads(done.stdout.splitlines()[3])
+
+
+def status() -> object:
+    ran = CampaignState(path=Path("results/one"), name="one", tier="icount", planned=2, complete=1, age=60.0, runner=7)
+    machine = MachineState(machine="tb-1", directory=Path("m"), state="running", owner=7, command="testbed run")
+    kept = CacheState(path=Path("cache"), kinds={"kernel": 1 << 20}, saves=0)
+    return status_object(
+        Overview(results=Path("results"), campaigns=(ran,), machines=(machine,), cache=kept, missing=("swtpm",))
+    )
 
 
 def as_today(today: Callable[[], object]) -> Callable[[Path], object]:
@@ -266,6 +305,19 @@ TABLE = (
         for name in ("verdict-1-early.json", "verdict-1.json")
     ),
     Sample("verdict-2.json", VERDICT, 2, "written", as_today(lambda: verify(BUNDLE, BUNDLE / "ak.pub")), []),
+    Sample(
+        "challenge-1.json", "expected.json", 1, "read", challenge, ("sha256:10,11", "0001", 282, "CN=an invented maker")
+    ),
+    Sample(
+        "claims-1.toml",
+        "claims.toml",
+        1,
+        "read",
+        claims,
+        [("start-file", "overhead", {"workload": "start-warm", "measurer": "container-file"}, 45)],
+    ),
+    Sample("log-1.json", LOG, 1, "written", as_today(decoded), []),
+    Sample("status-1.json", STATUS, 1, "written", as_today(status), []),
     Sample("claim-1.json", CLAIM, 1, "written", as_today(claimed), []),
     Sample("audit-1.json", AUDIT, 1, "written", as_today(lambda: run("audit", SAMPLES / "bundle-1", "--json")), []),
     Sample(
