@@ -117,7 +117,7 @@ figures: desk ## draw the figures of RESULTS=... again (the newest campaign, els
 paper: desk ## the paper's figures, tables and claims in build/paper, from the reference data, without a machine
 	@$(BIN)/testbed paper
 
-paper-full: setup ## the same from the first boot on: runs both of its experiments, then draws from them (about an hour)
+paper-full: setup ## the same from the first boot on: runs both of its experiments, then draws from them (about 70 minutes)
 	@$(BIN)/testbed run experiments/paper.toml
 	@$(BIN)/testbed run experiments/overhead.toml
 	@$(BIN)/testbed paper --newest results

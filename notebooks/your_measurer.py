@@ -130,8 +130,8 @@ verdicts.pivot_table(index=["measurer", "workload"], columns="verdict", values="
 # %% [markdown]
 # ## Now yours
 #
-# [CONTRIBUTING.md](../CONTRIBUTING.md#a-measurer-from-the-empty-file-to-its-report) goes through these steps with the
-# C code. Then this runs it, and `TESTBED_RESULTS` shows the new campaign in the other notebooks:
+# [Add a measurer](../docs/how-to/add-a-measurer.md) goes through these steps with the C code. Then this runs it, and
+# `TESTBED_RESULTS` shows the new campaign in the other notebooks:
 #
 #     testbed run mine.toml --measurer-path DIRECTORY
 

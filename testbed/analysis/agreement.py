@@ -191,10 +191,15 @@ def text(comparison: Comparison) -> Iterator[str]:
     yield f"A/A: {count - len(wide)} of {count} intervals lie within what is allowed."
     for interval in wide:
         where = f"{_where(interval.stratum, several)} in {interval.campaign}"
-        yield f"- {where}: {words.bounds(interval.low, interval.high)} %, allowed ±{100 * interval.allowed:g} %"
+        yield f"- {where}: {_percent(interval)}, allowed ±{100 * interval.allowed:g} %"
     if comparison.differs:
         yield f"What differs, in the order {' | '.join(comparison.campaigns)}:"
         yield from markdown.bullets(differences.lines(comparison.differs))
+
+
+def _percent(interval: CampaignNoise) -> str:
+    text = words.bounds(interval.low, interval.high)
+    return text if text == words.NO_INTERVAL else f"{text} %"
 
 
 def _largest(agreements: Sequence[Agreement]) -> Iterator[str]:

@@ -169,7 +169,10 @@ def prices(campaign: CampaignResults | PathLike) -> pd.DataFrame:
 
 
 def doubts(campaign: CampaignResults | PathLike) -> list[str]:
-    """Return the reasons to doubt the numbers, in words, as the report lists them. Raises as ``load``."""
+    """Return the reasons to doubt the overheads and prices, in words. Raises as ``load``.
+
+    The report also lists those about the evidence.
+    """
     known = _results(campaign).tables
     return [*overhead_section.doubts(known), *event_costs.doubts(known)]
 

@@ -1,4 +1,4 @@
-"""Make a bundle from other projects' evidence, and write its log in another form."""
+"""Make a bundle from other projects' evidence, and write a bundle's log in another form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOG_HELP = "The IMA log, binary or text (ascii_runtime_measurements)."
 
 @click.group("bundle")
 def command() -> None:
-    """Make a bundle from other projects' evidence, and write its log in another form."""
+    """Make a bundle from other projects' evidence, and write a bundle's log in another form."""
 
 
 @command.group("import")

@@ -27,7 +27,12 @@ _TRUST = (
 @click.command("check-results")
 @click.argument("directory", type=CampaignPath(), metavar="DIR")
 @MEASURER_PATH
-@click.option("--claims", "claims_file", type=click.Path(dir_okay=False, path_type=Path), help="Other claims.")
+@click.option(
+    "--claims",
+    "claims_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Judge the claims in this file instead of those in claims.toml.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def command(context: click.Context, *, directory: Path, claims_file: Path | None, as_json: bool) -> None:

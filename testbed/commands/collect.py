@@ -1,4 +1,4 @@
-"""Collect evidence from a machine that is not ours, with a script and files that a person carries."""
+"""Collect evidence from a machine that is not yours, with a script and files that a person carries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PCRS = click.option(
 
 @click.group("collect")
 def command() -> None:
-    """Collect evidence from a machine that is not ours, with a script and files that a person carries.
+    """Collect evidence from a machine that is not yours, with a script and files that a person carries.
 
     docs/collect.md goes through it step by step.
     """

@@ -1,4 +1,4 @@
-"""Show the log of BUNDLE entry by entry, and what two logs have that the other has not."""
+"""Show the log of BUNDLE entry by entry, or with --diff the differences between two logs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _COLOURS = {True: "green", False: "yellow", None: None}
     "containers",
     multiple=True,
     metavar="ID",
-    help="Only entries of this container: its seq, or the runtime's id or its first characters; repeatable.",
+    help="Only entries of this container: its number, or the runtime's id or its first characters; repeatable.",
 )
 @click.option(
     "--pcr", "pcrs", multiple=True, type=click.IntRange(0, PCRS - 1), help="Only entries of this PCR; repeatable."
@@ -86,11 +86,11 @@ def command(
     full: bool,
     as_json: bool,
 ) -> None:
-    """Show the log of BUNDLE entry by entry, and what two logs have that the other has not.
+    """Show the log of BUNDLE entry by entry, or with --diff the differences between two logs.
 
     BUNDLE is a bundle's directory, or a file that the kernel wrote: binary_runtime_measurements or
     ascii_runtime_measurements. With --ak and --nonce the bundle is verified first, and each entry is marked as attested
-    or not. Without them nothing is verified: the author of the log decides what it says.
+    (yes) or not (NO). Without them nothing is verified, the mark is ?, and the author of the log decides what it says.
 
     With --diff, entries count as equal if they bind the same: kind, file and digest, in whatever container.
 
@@ -110,8 +110,12 @@ def command(
     with open_decoded(bundle, None if verdict is None else verdict.attested) as log:
         if not as_json and not full:
             click.echo(_ROW.format(*_HEAD))
+        found = False
         for entry in choose(_watched(log), wanted, ids):
+            found = True
             click.echo(show(entry, ids))
+        if not found and (containers or pcrs or kinds):
+            click.echo("no entry matches; without --container, --pcr and --kind, every entry is shown", err=True)
         _note_unread(log)
     context.exit(0 if verdict is None else verdict.judgement.exit_status)
 

@@ -1,4 +1,4 @@
-"""Draw the figures and tables of a paper from CAMPAIGNS, and judge its claims; without a machine."""
+"""Draw the figures and tables of a paper from each CAMPAIGN_DIR, and judge its claims; no machine boots."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ _CLAIMS = "claims.toml"
     metavar="RESULTS",
     help="Take the newest campaign below RESULTS of each experiment that a claim names.",
 )
-@click.option("--claims", "claims_file", type=click.Path(dir_okay=False, path_type=Path), help="Other claims.")
+@click.option(
+    "--claims",
+    "claims_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Judge the claims in this file instead of those in claims.toml.",
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -51,12 +56,13 @@ def command(
     newest: Path | None,
     claims_file: Path | None,
 ) -> None:
-    """Draw the figures and tables of a paper from CAMPAIGNS, and judge its claims; without a machine.
+    """Draw the figures and tables of a paper from each CAMPAIGN_DIR, and judge its claims; no machine boots.
 
-    Without CAMPAIGNS it uses the reference data of the repository. It writes vector figures (PDF, SVG), tables (LaTeX,
-    Markdown), claims.json, and paper.md, which shows them all. The same data gives the same bytes.
+    Without CAMPAIGN_DIR it uses the reference data of the repository. It writes vector figures (PDF, SVG), tables
+    (LaTeX, Markdown), claims.json, and paper.md, which shows them all. The same data gives the same bytes.
 
-    Exit status: 0 no claim fails; 1 a claim does not hold; 2 wrong arguments; 4 records are malformed.
+    Exit status: 0 no claim fails (some may not be judged); 1 a claim does not hold; 2 wrong arguments; 4 records are
+    malformed.
     """
     if campaigns and newest is not None:
         raise click.UsageError("give CAMPAIGNS or --newest, not both")

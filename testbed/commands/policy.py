@@ -38,7 +38,12 @@ def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         help="File to write; default: standard output.",
     )
-    onto = click.option("--onto", metavar="POLICY", type=_FILE, help="Add to this policy.")
+    onto = click.option(
+        "--onto",
+        metavar="POLICY",
+        type=_FILE,
+        help="Write POLICY with these additions; the file POLICY itself is not changed.",
+    )
     return output(onto(command))
 
 
@@ -123,7 +128,7 @@ def from_key_command(keys: Sequence[Path], output: Path, onto: Path | None) -> N
 @click.argument("file", type=click.Path(path_type=Path))
 @_writes
 def import_keylime_command(file: Path, output: Path, onto: Path | None) -> None:
-    """Make a policy of Keylime's runtime policy (version 1); what it cannot say here is named on stderr."""
+    """Make a policy from Keylime's runtime policy (version 1). What was not carried over is listed on stderr."""
     from testbed.attest.foreign.keylime_import import import_policy  # noqa: PLC0415
 
     _write(import_policy(read_policy_file(file), str(file)), output, onto)

@@ -1,4 +1,4 @@
-"""Judge every run of CAMPAIGN_DIR again and write its tables, figures and report.md."""
+"""Judge the runs of CAMPAIGN_DIR again and write its tables, figures, report.md and report/index.html."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from testbed.rundir import Campaign, load
 )
 @click.pass_context
 def command(context: click.Context, campaign_dir: Path, tpm_ms: float | None) -> None:
-    """Judge every run of CAMPAIGN_DIR again and write its tables, figures and report.md.
+    """Judge the runs of CAMPAIGN_DIR again and write its tables, figures, report.md and report/index.html.
+
+    A run whose evidence is not there, as in a reference data set, keeps its stored verdict.
 
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 3 runs were lost or are
     missing; 4 records are malformed or must not be pooled.

@@ -26,8 +26,9 @@ _HEAD = ("campaign", "complete", "lost", "failed", "rejected", "tier", "age", ""
 def command(results: Path, *, as_json: bool) -> None:
     """Show what runs and what is there: campaigns, machines, the cache, and what this machine does not have.
 
-    It changes nothing. *age* is the time since the last run of a campaign began. In JSON, sizes are in bytes and ages
-    in seconds. Exit status: 0.
+    It changes nothing. *complete*: runs with a record, of those planned. Of these, *lost*: the machine was lost or
+    timed out; *failed*: the workload failed; *rejected*: something disturbed the measurement. *age*: the time since the
+    last run began. In JSON, sizes are in bytes and ages in seconds. Exit status: 0.
     """
     found = overview.look(results)
     click.echo(json.dumps(as_object(found), indent=1) if as_json else "\n".join(lines(found)))

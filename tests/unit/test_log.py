@@ -249,3 +249,11 @@ def on_a_terminal(more: dict[str, str]) -> str:
             pass
     os.close(ours)
     return said.decode()
+
+
+def test_a_container_that_is_not_there_is_said() -> None:
+    """A mistyped container must not look like one that did nothing."""
+    done = CliRunner().invoke(main, ["log", str(BUNDLE), "--container", "77"])
+    assert done.exit_code == 0
+    assert "no entry matches" in done.stderr
+    assert "no entry matches" not in CliRunner().invoke(main, ["log", str(BUNDLE), "--container", "1"]).stderr

@@ -59,7 +59,10 @@ def differences(was: pd.DataFrame, made: pd.DataFrame, columns: Sequence[str] | 
         if at is not None:
             count = sum(a != b for a, b in zip(one, other, strict=True))
             run = ascii(made["run"].iloc[at])
-            yield f"{name}: {count} values differ, the first in run {run}: {one[at]!r}, expected {other[at]!r}"
+            yield (
+                f"{name}: {count} values are not those of the records; the first is of run {run}: "
+                f"the table has {one[at]!r}, the records give {other[at]!r}"
+            )
 
 
 def _values(column: pd.Series) -> list[object]:
