@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import io
 import json
@@ -17,6 +18,8 @@ import evidence
 import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from software_tpm import SoftwareTpm, software_tpm
 
 from testbed import shell
@@ -464,3 +467,49 @@ def test_a_directory_that_is_there_is_not_written_to(tmp_path: Path) -> None:
     done = call("challenge", tmp_path / "enrol.tar", "--no-certificate", "-o", tmp_path)
     assert isinstance(done.exception, BadEvidence)
     assert hashlib.sha256((tmp_path / "enrol.tar").read_bytes()).hexdigest()
+
+
+def _certificate(*uses: str) -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "leaf")])
+    begin = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(begin).not_valid_after(begin + dt.timedelta(days=1))
+    if uses:
+        made = made.add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(use) for use in uses]), critical=False)
+    return made.sign(key, hashes.SHA256())
+
+
+def test_a_certificate_for_another_use_is_refused() -> None:
+    """Otherwise the owner of any certificate of that authority could answer without a TPM."""
+    keys._check_use(_certificate())  # some old chips say nothing
+    keys._check_use(_certificate("2.23.133.8.1"))
+    with pytest.raises(BadEvidence, match="one for another use"):
+        keys._check_use(_certificate("1.3.6.1.5.5.7.3.1"))
+
+
+def test_hostile_headers_of_an_archive_are_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "enrol.tar"
+    negative = tarfile.TarInfo("ek.pub")
+    negative.pax_headers = {"size": "-1"}
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as out:
+        out.addfile(negative)
+    with pytest.raises(BadEvidence):
+        parcel.unpack(archive, exchange._ENROLMENT)
+    link = tarfile.TarInfo("././@LongLink")
+    link.type, link.size = tarfile.GNUTYPE_LONGNAME, 1
+    archive.write_bytes((link.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 3000)
+    with pytest.raises(BadEvidence):
+        parcel.unpack(archive, dict.fromkeys(exchange._ENROLMENT, 1 << 20))
+    with archive.open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(BadEvidence, match="expected at most"):
+        parcel.unpack(archive, exchange._ENROLMENT)
+
+
+def test_a_directory_that_is_a_link_is_not_written(machine: Foreign, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(tmp_path / "kept", ignore_errors=True)
+    (tmp_path / "kept").symlink_to(tmp_path / "elsewhere")
+    assert "is not a directory of your own" in machine.said("enrol", status=1)
+    assert not any((tmp_path / "elsewhere").iterdir())

@@ -263,8 +263,18 @@ def test_many_of_one_kind_are_counted() -> None:
 
 
 def test_a_keyring_is_a_buffer() -> None:
-    host, _ = imported(keyrings={".ima": [A]}, **{"ima-buf": {".ima": [B], "x": [A]}})
-    assert host["buffers"] == {".ima": sorted([f"sha256:{A}", f"sha256:{B}"]), "x": [f"sha256:{A}"]}
+    host, notes = imported(keyrings={".ima": [A]}, **{"ima-buf": {".ima": [B], "x": [A]}})
+    # Keylime looks a key up in `keyrings` alone.
+    assert host["buffers"] == {".ima": [f"sha256:{A}"], "x": [f"sha256:{A}"]}
+    assert "ima-buf .ima" in notes
+
+
+@pytest.mark.parametrize("pattern", [r"/var/tmp/\W$", "/var/tmp/[^a][^a]$", "/var/tmp/x.{2}y$", "/var/tmp/x[^/]{4}$"])
+def test_a_pattern_that_counts_characters_is_refused(pattern: str) -> None:
+    """Keylime matches text, the verifier bytes: this would excuse a name of two bytes that is one character."""
+    host, notes = imported(excludes=[pattern, "/var/log/.*"])
+    assert host["exclude"] == ["/var/log/.*"]
+    assert "counts characters" in notes
 
 
 def test_a_signed_envelope_is_opened_and_said_to_be_unchecked() -> None:

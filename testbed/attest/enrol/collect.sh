@@ -131,6 +131,7 @@ make_ek() {
 }
 
 load_ak() {
+  own_directory
   [ -s "$COLLECT_DIR/ak.priv" ] || die "no attestation key in $COLLECT_DIR" "run: sh $0 enrol"
   make_ek
   session
@@ -140,8 +141,16 @@ load_ak() {
   flush
 }
 
+# Files are written there, mostly by root: links that another user prepared could lead them elsewhere.
+own_directory() {
+  if [ ! -O "$COLLECT_DIR" ] || [ -L "${COLLECT_DIR%/}" ]; then
+    die "$COLLECT_DIR is not a directory of your own" "remove it, or set COLLECT_DIR"
+  fi
+}
+
 enrol() {
   mkdir -p "$COLLECT_DIR"
+  own_directory
   [ ! -e "$COLLECT_DIR/ak.priv" ] || die "$COLLECT_DIR has an attestation key already" "use it, or remove $COLLECT_DIR"
   rm -f "$COLLECT_DIR/ek.crt"
   kind=rsa

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # it loads every format of keys
 
 _BASE = tpm.FIXED_TPM | tpm.FIXED_PARENT | tpm.ORIGIN | tpm.RESTRICTED
 _BEGIN = b"-----BEGIN"
+# tcg-kp-EKCertificate (TCG EK Credential Profile).
+_EK_CERTIFICATE = "2.23.133.8.1"
 
 
 def load_authorities(files: Sequence[tuple[str, bytes]]) -> tuple[x509.Certificate, ...]:
@@ -51,11 +53,29 @@ def check_endorsement(certificate: bytes, endorsement: bytes, authorities: Seque
         raise BadEvidence("ek.crt", "a certificate with a key that can be read", ascii(str(error))[:200]) from error
     if certified != key.public:
         raise BadEvidence("ek.pub", "the key in ek.crt", "another key")
+    _check_use(leaf)
     for authority in authorities:
         if issued(leaf, authority):
             return authority.subject.rfc4514_string()
     expected = f"a certificate that one of the {len(authorities)} authorities that you gave has issued"
     raise BadEvidence("ek.crt", expected, f"one of {ascii(leaf.issuer.rfc4514_string())[:200]}")
+
+
+def _check_use(leaf: x509.Certificate) -> None:
+    """Check that a certificate is one for an endorsement key, if it says what it is for; old chips do not.
+
+    Otherwise the owner of any other certificate of that authority could open credentials without a TPM.
+    """
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    except ValueError as error:
+        raise BadEvidence("ek.crt", "extensions that can be read", ascii(str(error))[:200]) from error
+    if x509.ObjectIdentifier(_EK_CERTIFICATE) not in uses:
+        raise BadEvidence("ek.crt", f"a certificate of an endorsement key ({_EK_CERTIFICATE})", "one for another use")
 
 
 def check_ak(public: bytes) -> tpm.Key:

@@ -6,6 +6,7 @@ Only named, plain files are read, each once and up to its size; paths, links and
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from testbed import files
 from testbed.attest.finding import BadEvidence
 
 _MEMBERS_MAX = 16
+# Bytes beside a file's own: its headers, and the zeros after it.
+_AROUND = 1 << 14
 
 
 @contextmanager
@@ -29,11 +32,16 @@ def members(path: Path, limits: Mapping[str, int]) -> Iterator[Iterator[tuple[st
         file = files.open_plain(path)
     except OSError as error:
         raise BadEvidence(path.name, "a plain file that can be read", files.reason(error)) from error
+    # Names and headers of an archive have no limit of their own, and tarfile reads them whole.
+    most = sum(limits.values()) + _MEMBERS_MAX * _AROUND
+    if (size := os.fstat(file.fileno()).st_size) > most:
+        file.close()
+        raise BadEvidence(path.name, f"at most {most} bytes", f"{size}")
     # tarfile raises what it likes for a damaged archive, also while a file in it is read.
     with file:
         try:
             yield _members(file, path.name, limits)
-        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        except (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError) as error:
             raise BadEvidence(path.name, "a tar archive without compression", ascii(str(error))[:200]) from error
 
 
@@ -84,5 +92,5 @@ def _check(where: str, member: tarfile.TarInfo, name: str, limits: Mapping[str, 
         raise BadEvidence(f"{where}: {name}", "one file of this name", "a second one")
     if not member.isreg() or member.issparse():
         raise BadEvidence(f"{where}: {name}", "a plain file", "a link, a device or a sparse file")
-    if member.size > limits[name]:
+    if not 0 <= member.size <= limits[name]:
         raise BadEvidence(f"{where}: {name}", f"at most {limits[name]} bytes", f"{member.size}")

@@ -94,6 +94,11 @@ _CLAIMS: Mapping[FindingKind, tuple[str, int]] = {
     FindingKind.MALFORMED: (EXECUTABLES, _CANNOT_PARSE),
 }
 
+# Then nobody vouches for the log and the nonce: nothing is affirmed of them.
+_FORGED = frozenset(kind for kind, (claim, value) in _CLAIMS.items() if (claim, value) == (INSTANCE, _CRYPTO)) | {
+    FindingKind.QUOTE_SIGNER
+}
+
 
 def claims(
     verdict: Verdict, *, issued: int, nonce: bytes, policy: str | None = None, profile: str = DEFAULT_PROFILE
@@ -113,12 +118,12 @@ def claims(
     for name, judged in judgements.items():
         key = None if name == HOST else name.removeprefix("container-")
         found = counts[None] if key is None else counts[None] + counts.get(key, Counter())
-        vector = _vector(found, signed=not _unsigned(verdict), judged=policy is not None)
+        vector = _vector(found, signed=not _unsigned(verdict), judged=policy is not None and not _FORGED & found.keys())
         appraisal: dict[str, Any] = {names.status: _tier(judged, judged=policy is not None), names.vector: vector}
         if policy is not None:
             identifier = f"urn:sha256:{policy}"
             appraisal[names.policy] = [identifier] if names.lists_policies else identifier
-        if len(nonce) in _NONCE_BYTES and FindingKind.QUOTE_NONCE not in verdict.kinds:
+        if len(nonce) in _NONCE_BYTES and not _FORGED & verdict.kinds and not _unsigned(verdict):
             appraisal["eat_nonce"] = base64.urlsafe_b64encode(nonce).rstrip(b"=").decode()
         container = None if key is None else verdict.containers[key]
         appraisal[names.details] = _details(judged, found, verdict, container)

@@ -50,6 +50,9 @@ def import_policy(data: bytes, where: str) -> MadePolicy:
     buffers: Files = {}
     for table in ("ima-buf", "keyrings"):
         for name, digests in _table(raw, table, where).items():
+            if table == "ima-buf" and name.startswith((".", "_")):
+                notes.left("Keylime judges a measured key by `keyrings` alone", f"ima-buf {name}")
+                continue
             if listed := _digests(name, digests, notes):
                 buffers[name] = sorted({*buffers.get(name, ()), *listed})
     if _table(raw, "keyrings", where):
@@ -150,11 +153,19 @@ def _pattern(regex: str, notes: Unsaid) -> str | None:
         found = bare
     else:
         found = f"{bare}.*"
-    problem = lint(found)
+    problem = lint(found) or _bytewise(found)
     if problem is not None:
         notes.left(f"as an exclude it is refused: {problem}", regex)
         return None
     return found
+
+
+def _bytewise(pattern: str) -> str | None:
+    """Return why a pattern is refused that counts characters: here it is matched on bytes, and Keylime has text."""
+    wide = r"(?:\[\^(?:\\.|[^\\])(?:\\.|[^\]\\])*\]|(?<!\\)\.)(?![*+])"
+    if re.search(r"\\[DSW]|\[\^[^\]]*\\[dsw]", pattern) or re.search(wide, pattern):
+        return "it counts characters, which are not bytes: use `*` or `+`, or name the ASCII characters"
+    return None
 
 
 def _ima(raw: Mapping[str, Any], where: str, notes: Unsaid) -> None:
