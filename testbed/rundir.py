@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from testbed import files, progress
@@ -34,6 +34,7 @@ SCHEMA = 1
 """Of ``plan.json``, ``campaign.json`` and of a survey's file. ``record.json`` has a number of its own."""
 
 _RETIRED = "~"
+_NAME_MAX = 256
 LOCK = ".lock"
 """The file of a campaign that the process holds that runs it (``flock``)."""
 
@@ -160,6 +161,8 @@ def read_plan(campaign: Campaign) -> Plan:
     """Read ``plan.json``. Raises ``EvidenceError``."""
     raw = read_object(campaign.plan_file)
     with shaped(campaign.plan_file):
+        if any(type(block["index"]) is not int for block in raw["blocks"]):
+            raise ValueError("a block's index is no number")
         return Plan(
             campaign=raw["campaign"],
             tier=Tier(raw["tier"]),
@@ -187,6 +190,7 @@ def read_record(path: Path) -> Record:
     """Read a ``record.json``. Raises ``EvidenceError`` naming the file and what is wrong with it."""
     raw = read_object(path, range(1, RECORD_SCHEMA + 1))
     with shaped(path):
+        _check_types(raw)
         return Record(
             **raw
             | {
@@ -197,6 +201,38 @@ def read_record(path: Path) -> Record:
                 "evidence": Evidence(**raw["evidence"]),
             }
         )
+
+
+def _check_types(raw: Mapping[str, Any]) -> None:
+    """Raise what a record's wrong types cause: it may come from somebody else. ``dataclasses`` check none."""
+    wrong = [
+        name
+        for name, kind in (
+            *(("seconds", int | float), ("started_utc", str), ("cell_id", str), ("block", int), ("facts", dict)),
+            *(("counters", dict), ("evidence", dict)),
+        )
+        if name in raw and not isinstance(raw[name], kind)
+    ]
+    if wrong:
+        raise ValueError(f"wrong {', '.join(wrong)}")
+    wrong += [f"counters.{name}" for name, value in raw.get("counters", {}).items() if type(value) is not int]
+    wrong += [f"evidence.{name}" for name, value in raw["evidence"].items() if not _inside(value)]
+    wrong += ["containers" for one in raw["containers"] if not isinstance(one["id"], str)]
+    wrong += ["samples" for one in raw["samples"] if not isinstance(one["value"], int | float)]
+    if wrong:
+        raise ValueError(f"wrong {', '.join(wrong)}"[:200])
+    f"{raw.get('reason', '')}{raw['cell_id']}".encode()  # half of a surrogate pair is no text
+
+
+def _inside(value: object) -> bool:
+    """Whether this names a file in the run's own directory, or none."""
+    if value is None:
+        return True
+    return isinstance(value, str) and len(value) < _NAME_MAX and not _leaves(PurePosixPath(value))
+
+
+def _leaves(path: PurePosixPath) -> bool:
+    return path.is_absolute() or ".." in path.parts
 
 
 def records(campaign: Campaign) -> Iterator[tuple[Path, Record]]:

@@ -32,7 +32,7 @@ def flat(loaded: LoadedCampaign) -> dict[str, pd.DataFrame]:
 
     ``checks`` is empty if ``testbed report`` has not judged the campaign. Raises as ``tables.read`` does.
     """
-    judged = stored.read(loaded.campaign.path, worst_check.FILE, checks.SCHEMA.names)
+    judged = stored.read(loaded.campaign.path, worst_check.FILE, checks.SCHEMA.names, checks.SCHEMA)
     known = tables.read(loaded, judged)
     made = {
         "rows": known.rows,

@@ -99,7 +99,8 @@ def write(directory: Path, repository: Path, places: Sequence[PagePlace] = PLACE
 
     ``repository``: where ``results/`` and ``build/`` are. Raises ``SpecError`` if ``directory`` holds something else.
     """
-    if directory.exists() and not (directory / INDEX).is_file() and any(directory.iterdir()):
+    known = {INDEX, *(place.entry.partition("/")[0] for place in places)}
+    if directory.is_symlink() or (directory.exists() and {path.name for path in directory.iterdir()} - known):
         raise SpecError(f"{directory}: expected all pages or nothing, got another directory", "name another directory")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with files.naming(directory), tempfile.TemporaryDirectory(prefix=files.SPARE, dir=directory.parent) as spare:

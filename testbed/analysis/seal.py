@@ -247,6 +247,7 @@ def proves(sealed: Sealed) -> Sequence[str]:
     """Return in words what a seal proves and what it does not."""
     return (
         f"The seal proves that the owner of key {sealed.key[:16]}... signed exactly these files.",
+        "The result is that of checks.parquet: sealing judged nothing again.",
         "It does not prove when, nor that the runs happened as recorded: who ran them can sign anything.",
         "The quotes in runs/*/evidence are signed by the TPMs of the machines; `testbed check-results` verifies them.",
     )

@@ -208,7 +208,10 @@ def test_a_stray_run_and_a_swapped_one_are_named(copied: Path) -> None:
 def test_evidence_outside_of_its_run_is_named(copied: Path, value: str) -> None:
     path = record_of(copied, "none")
     edited(path / "record.json", lambda raw: raw["evidence"].update(bundle=value))
-    assert any("expected a path below the run's directory" in words for words in wrong(copied)["records"])
+    done = run(copied)
+    assert done.exit_code == 4
+    assert "record.json: not of the expected shape" in done.output
+    assert "evidence.bundle" in done.output
 
 
 def test_a_plan_of_another_name_is_named(copied: Path) -> None:
@@ -292,3 +295,48 @@ def test_many_problems_are_counted() -> None:
     step = RecheckStep(name="x", said="y", problems=tuple(map(str, range(SHOWN + 3))))
     assert step.lines()[-1] == "    ... and 3 more; --json has them all"
     assert listed(["a", "b", "c"], 2) == "a, b and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("verdict", "zzz"), ("expected", None), ("findings", "abc"), ("attested", None)]
+)
+def test_a_table_of_checks_with_other_types_is_malformed(copied: Path, column: str, value: object) -> None:
+    path = copied / "checks.parquet"
+    table = pd.read_parquet(path)
+    table[column] = pd.Series([value] * len(table), dtype=object)
+    table.to_parquet(path)
+    for command in ("check-results", "report"):
+        done = CliRunner().invoke(main, [command, str(copied)])
+        assert done.exit_code == 4, done.output
+        assert "Traceback" not in done.output
+
+
+def test_a_second_verdict_on_a_run_is_named(copied: Path) -> None:
+    path = copied / "checks.parquet"
+    table = pd.read_parquet(path)
+    table.loc[len(table)] = table.iloc[0]
+    table.to_parquet(path)
+    assert any("2 verdicts on runs/" in words for words in wrong(copied)["verdicts"])
+
+
+@pytest.mark.parametrize("name", ["report", "figures"])
+def test_a_report_does_not_write_through_a_link(copied: Path, tmp_path: Path, name: str) -> None:
+    """A campaign of somebody else may have such a link: the pages would replace the runs of another directory."""
+    victim = tmp_path / "victim"
+    (victim / "runs").mkdir(parents=True)
+    (victim / "runs" / "thesis.txt").write_text("precious")
+    (copied / name).symlink_to(victim)
+    done = CliRunner().invoke(main, ["report", str(copied)])
+    assert done.exit_code == 2
+    assert "got a symbolic link" in done.output
+    assert (victim / "runs" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_report_does_not_keep_a_verdict_against_the_evidence(copied: Path) -> None:
+    signature = record_of(copied, "container-file") / "evidence" / "quote.sig"
+    data = bytearray(signature.read_bytes())
+    data[-1] ^= 1
+    signature.write_bytes(data)
+    done = CliRunner().invoke(main, ["report", str(copied)])
+    assert done.exit_code == 4
+    assert "stored as trusted, and the evidence here is not" in done.output

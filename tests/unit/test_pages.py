@@ -58,6 +58,7 @@ def test_older_pages_are_replaced_and_nothing_else(repository: Path, tmp_path: P
     assert not (front.parent / "paper").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
+    (tmp_path / "mine" / "index.html").write_text("x")
     with pytest.raises(SpecError, match="mine: expected all pages or nothing"):
         pages.write(tmp_path / "mine", repository)
     assert (tmp_path / "mine" / "thesis.tex").exists()

@@ -214,3 +214,40 @@ def test_what_is_retired_is_kept_under_the_next_number(tmp_path: Path) -> None:
         assert not path.exists()
     assert rundir.retire(path) == 2
     assert {p.name: (p / "which").read_text() for p in tmp_path.iterdir()} == {"run~1": "1", "run~2": "2"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": "x"},
+        {"started_utc": 5},
+        {"facts": [1]},
+        {"counters": [1]},
+        {"counters": {"files": "many"}},
+        {"evidence": {"bundle": "/etc"}},
+        {"evidence": {"bundle": "../other/evidence"}},
+        {"evidence": {"ak": "a" * 5000}},
+        {"evidence": {"dmesg": 5}},
+        {"containers": [{"id": 5, "image": "a", "workload": "a", "exit_status": 0}]},
+        {"samples": [{"metric": "cpu", "unit": "s", "value": "x", "iteration": 0}]},
+        {"reason": "\ud800"},
+    ],
+    ids=str,
+)
+def test_a_record_of_somebody_else_with_wrong_types_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
+    rundir.write_record(tmp_path, RECORD)
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(EvidenceError, match="not of the expected shape"):
+        rundir.read_record(path)
+
+
+@pytest.mark.parametrize("index", ["0/../../x", None, [1], True])
+def test_a_plan_whose_blocks_are_not_numbered_is_named(tmp_path: Path, index: object) -> None:
+    campaign = rundir.Campaign(path=tmp_path)
+    rundir.write_plan(campaign, PLAN)
+    raw = json.loads(campaign.plan_file.read_text())
+    raw["blocks"][0]["index"] = index
+    campaign.plan_file.write_text(json.dumps(raw))
+    with pytest.raises(EvidenceError, match="a block's index is no number"):
+        rundir.read_plan(campaign)

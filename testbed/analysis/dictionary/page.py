@@ -21,6 +21,8 @@ _HEAD = """
 - `unit` as a unit means: the unit that the row's column `unit` names.
 - `1` as a unit means: a ratio or a plain number; `ln` means: a difference of natural logarithms.
 - A list is JSON in CSV.
+- Text is as the measured machine gave it. A spreadsheet may take text that begins with `=`, `+`, `-` or `@` as a
+  formula: import such columns as text.
 - Where a file is named, the campaign's own directory has this table too, once `testbed report` has written it.
 - Words are those of [the glossary](glossary.md). The methods are those of [statistics.md](statistics.md).
 

@@ -117,8 +117,9 @@ def _cell(tag: str, text: str, right: bool) -> Markup:
     parts = divide(text)
     if parts is None:
         return _CELLS[tag, right].format(words(text))
-    value = Markup("<b>{}</b>").format(parts.value) if text.startswith("**") else escape(parts.value)
-    below = " ".join(filter(None, (parts.interval, parts.remark)))
+    shown = visible(parts.value)
+    value = Markup("<b>{}</b>").format(shown) if text.startswith("**") else escape(shown)
+    below = visible(" ".join(filter(None, (parts.interval, parts.remark))))
     return _CELLS[tag, right].format(Markup('{} <span class="how">{}</span>').format(value, below))
 
 

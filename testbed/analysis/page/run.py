@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,5 +137,5 @@ def _command(run: ShownRun, material: ReportInputs) -> str:
         return ""
     nonce = record.facts.get("nonce")
     where = Path(material.shown_path) / "runs" / run.path.name
-    quoted = nonce if isinstance(nonce, str) and nonce.isalnum() else json.dumps(nonce)
-    return f"testbed verify {where / str(record.evidence.bundle)} --ak {where / record.evidence.ak} --nonce {quoted}"
+    paths = str(where / str(record.evidence.bundle)), str(where / record.evidence.ak)
+    return shlex.join(["testbed", "verify", paths[0], "--ak", paths[1], "--nonce", str(nonce)])

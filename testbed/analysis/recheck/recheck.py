@@ -51,7 +51,7 @@ def check(
     Raises ``EvidenceError`` and ``IncompatibleRuns`` for what is malformed.
     """
     loaded = load(Campaign(path=path))
-    judgements = stored.read(path, worst_check.FILE, checks.SCHEMA.names)
+    judgements = stored.read(path, worst_check.FILE, checks.SCHEMA.names, checks.SCHEMA)
     makers: tuple[Callable[[], RecheckStep], ...] = (
         lambda: runs.plan(loaded),
         lambda: runs.complete(loaded),

@@ -33,7 +33,8 @@ def recheck(loaded: LoadedCampaign, stored: pd.DataFrame | None) -> RecheckStep:
         return RecheckStep(name="verdicts", said="none are stored", problems=(missing,))
     rows = {str(row["run"]): _plain(row) for row in stored.to_dict("records")}
     good = {path.name: (path, record) for path, record in loaded.current if record.status is Status.OK}
-    problems = [f"{FILE}: no verdict on runs/{name}" for name in sorted(good.keys() - rows.keys())]
+    problems = [f"{FILE}: {count} verdicts on runs/{name}" for name, count in _counts(stored).items() if count > 1]
+    problems += [f"{FILE}: no verdict on runs/{name}" for name in sorted(good.keys() - rows.keys())]
     problems += [f"{FILE}: a verdict on {name}, which is no good run" for name in sorted(rows.keys() - good.keys())]
     again = _Again(loaded)
     for name in sorted(good.keys() & rows.keys()):
@@ -47,6 +48,10 @@ def recheck(loaded: LoadedCampaign, stored: pd.DataFrame | None) -> RecheckStep:
         problems=tuple(problems),
         unchecked=tuple(again.unchecked()),
     )
+
+
+def _counts(stored: pd.DataFrame) -> Counter[str]:
+    return Counter(stored["run"].astype(str))
 
 
 class _Again:

@@ -15,7 +15,8 @@ from testbed.analysis.judged.checks import Judge, Judged
 from testbed.analysis.tables import events, frames, stored, tables, worst_check
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.tables import Tables
-from testbed.attest.verdict import Verdict
+from testbed.attest.verdict import Judgement, Verdict
+from testbed.errors import EvidenceError
 from testbed.plan import Cell
 from testbed.record import Record, Status
 from testbed.rundir import LoadedCampaign
@@ -54,7 +55,7 @@ def gather(
     campaign, runs = loaded.campaign, frames.runs(loaded)
     kept = stored.is_reference(campaign.path)
     # Of a reference data set most evidence is elsewhere, so the stored verdicts are used, and the report says so.
-    judged = stored.read(campaign.path, worst_check.FILE, checks.SCHEMA.names) if kept else None
+    judged = stored.read(campaign.path, worst_check.FILE, checks.SCHEMA.names, checks.SCHEMA) if kept else None
     verdicts: dict[str, Verdict] = {}
     if judged is None:
         judged = checks.checks(loaded, _keeping(judge, verdicts))
@@ -64,6 +65,7 @@ def gather(
         verdicts = {
             path.name: judging.authentic(path, record) for path, record in loaded.current if _whole(path, record)
         }
+        _agree(judged, verdicts, campaign.path)
     return ReportInputs(
         facts=loaded.facts,
         tables=known,
@@ -75,6 +77,17 @@ def gather(
         reference=kept,
         verdicts=verdicts,
     )
+
+
+def _agree(stored_checks: pd.DataFrame, verdicts: Mapping[str, Verdict], path: Path) -> None:
+    """Raise ``EvidenceError`` if the evidence that is here does not have the verdict that is stored."""
+    told = dict(zip(stored_checks["run"].astype(str), stored_checks["judgement"].astype(str), strict=True))
+    wrong = sorted(name for name, one in verdicts.items() if not one.ok and told.get(name) == str(Judgement.TRUSTED))
+    if wrong:
+        raise EvidenceError(
+            f"{path}: stored as trusted, and the evidence here is not: {', '.join(wrong[:4])}",
+            "`testbed check-results` says what differs",
+        )
 
 
 def _keeping(judge: Judge, verdicts: dict[str, Verdict]) -> Judge:

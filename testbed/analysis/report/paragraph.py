@@ -27,7 +27,7 @@ _MORE = "`testbed run experiments/overhead.toml` measures"
 
 def of(loaded: LoadedCampaign) -> str:
     """Return the paragraph on a campaign that ``testbed report`` has judged. Raises as ``tables.read`` does."""
-    checks = stored.read(loaded.campaign.path, worst_check.FILE, judged_checks.SCHEMA.names)
+    checks = stored.read(loaded.campaign.path, worst_check.FILE, judged_checks.SCHEMA.names, judged_checks.SCHEMA)
     judged = pd.DataFrame(columns=judged_checks.SCHEMA.names) if checks is None else checks
     return paragraph(tables.read(loaded, checks), frames.runs(loaded), judged)
 

@@ -14,6 +14,7 @@ from testbed.analysis.report import correctness, draw, inputs
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.report.sections import SECTIONS, planned
 from testbed.analysis.tables import events, frames, stored, worst_check
+from testbed.errors import SpecError
 from testbed.files import write_plain
 from testbed.rundir import LoadedCampaign
 
@@ -37,6 +38,8 @@ def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | No
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
     """
     campaign = loaded.campaign
+    for name in (page.DIRECTORY, "figures"):
+        own_directory(campaign.path / name)
     material = inputs.gather(loaded, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
     rows = campaign.path / frames.FILE
     if not material.reference:
@@ -56,6 +59,13 @@ def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | No
     outcome = correctness.outcome(material.runs, material.checks)
     status = outcome.exit_status or int(not all(evidence.ok for evidence in material.attacked))
     return WrittenReport(summary=text.splitlines()[0].removeprefix("# "), report=path, page=front, exit_status=status)
+
+
+def own_directory(path: Path) -> None:
+    """Raise ``SpecError`` if this is a link: files of another directory would be replaced by the report's."""
+    if path.is_symlink():
+        hint = "remove it: the report replaces what is there"
+        raise SpecError(f"{path}: expected a directory, or nothing yet, got a symbolic link", hint)
 
 
 def render(material: ReportInputs) -> str:

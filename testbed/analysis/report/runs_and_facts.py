@@ -162,5 +162,8 @@ def _one_bundle(material: ReportInputs) -> str | None:
         evidence, nonce = record.evidence, record.facts.get("nonce")
         if evidence.bundle and evidence.ak and nonce and (run["path"] / evidence.bundle).is_dir():
             where = Path(material.shown_path) / "runs" / f"{run['cell']}-{run['block']}"
-            return f"testbed verify {where / evidence.bundle} --ak {where / evidence.ak} --nonce {nonce}"
+            words = ("testbed", "verify", where / evidence.bundle, "--ak", where / evidence.ak, "--nonce", nonce)
+            line = shlex.join(map(str, words))
+            # A line break in it would leave the block of code.
+            return line if line.isprintable() else None
     return None

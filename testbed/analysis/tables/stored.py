@@ -19,6 +19,7 @@ from testbed.errors import EvidenceError
 
 # The file that a reference data set has and other campaigns do not (``analysis.reference``).
 MARK = "reference.json"
+AGAIN = "remove it, and `testbed report` makes it again; take that of a reference data set from where it came from"
 
 
 def is_reference(campaign: Path) -> bool:
@@ -26,10 +27,11 @@ def is_reference(campaign: Path) -> bool:
     return (campaign / MARK).exists()
 
 
-def read(campaign: Path, name: str, columns: Collection[str]) -> pd.DataFrame | None:
+def read(campaign: Path, name: str, columns: Collection[str], schema: pa.Schema | None = None) -> pd.DataFrame | None:
     """Return a table of a campaign's directory, which must have ``columns``; ``None`` if it was not written yet.
 
-    Raises ``EvidenceError`` if it is damaged, or if it is missing where it cannot be made again.
+    ``schema``: the types that they must have. Raises ``EvidenceError`` if it is damaged, or if it is missing where it
+    cannot be made again.
     """
     path = campaign / name
     try:
@@ -50,7 +52,19 @@ def read(campaign: Path, name: str, columns: Collection[str]) -> pd.DataFrame | 
     missing = [column for column in columns if column not in table]
     if missing:
         raise _damaged(path, f"expected columns {', '.join(columns)}, no {', '.join(missing)}")
+    if schema is not None:
+        _check(table, schema, path)
     return table
+
+
+def _check(table: pd.DataFrame, schema: pa.Schema, path: Path) -> None:
+    try:
+        pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+    except pa.ArrowException as error:
+        raise _damaged(path, str(error)) from error
+    for field in schema:
+        if pa.types.is_list(field.type) and table[field.name].isna().any():
+            raise _damaged(path, f"expected a list in each row of column {field.name}, got none")
 
 
 def write(table: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> None:
@@ -61,5 +75,4 @@ def write(table: pd.DataFrame, path: Path, schema: pa.Schema | None = None) -> N
 
 
 def _damaged(path: Path, why: str) -> EvidenceError:
-    hint = "remove it, and `testbed report` makes it again; take that of a reference data set from where it came from"
-    return EvidenceError(f"{path}: not a table that can be used: {why}", hint)
+    return EvidenceError(f"{path}: not a table that can be used: {why}", AGAIN)

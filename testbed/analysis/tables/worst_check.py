@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from testbed.analysis.tables import stored
+from testbed.errors import EvidenceError
 
 FILE = "checks.parquet"
 # The verdict on a run that is not in the table of checks.
@@ -36,6 +37,9 @@ def read(campaign: Path) -> pd.DataFrame | None:
 def worst(checks: pd.DataFrame) -> dict[str, str]:
     """Return the worst verdict on each run, by the name of its directory. ``checks``: of ``checks.checks``."""
     verdicts: dict[str, str] = {}
+    if unknown := set(checks["verdict"].astype(str)) - set(_BY_WORTH):
+        got = ascii(min(unknown))[:80]
+        raise EvidenceError(f"{FILE}: expected verdicts {', '.join(_BY_WORTH)}, got {got}", stored.AGAIN)
     for name, verdict in zip(checks["run"].astype(str), checks["verdict"].astype(str), strict=True):
         verdicts[name] = max(verdicts.get(name, verdict), verdict, key=_BY_WORTH.index)
     return verdicts
