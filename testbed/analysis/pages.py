@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import __version__, files
-from testbed.analysis.page import environment
+from testbed.analysis.page import environment, prose
 from testbed.analysis.report import report
 from testbed.errors import SpecError
 from testbed.rundir import Campaign, load
@@ -133,7 +133,7 @@ def _front(whole: Path, places: Sequence[PagePlace]) -> str:
             "title": place.title,
             "shows": place.shows,
             "entry": place.entry,
-            "missing": place.missing,
+            "missing": prose.words(place.missing),
             "here": (whole / place.entry).is_file(),
         }
         for place in places
