@@ -14,7 +14,7 @@ from fake_campaign import ARMS, Change, build, failed
 from testbed import plugins
 from testbed.analysis import markdown
 from testbed.analysis.judged.checks import Judge, Judged
-from testbed.analysis.report import inputs, report
+from testbed.analysis.report import inputs, report, runs_and_facts
 from testbed.analysis.report.correctness import CheckCounts
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
@@ -271,3 +271,8 @@ def test_code_cannot_be_broken_out_of(text: str, quoted: str) -> None:
 
 def test_a_cell_stays_one_cell() -> None:
     assert markdown.table(("a", "b"), [("x|y", "1\n2")])[2] == "| x\\|y | 1 2 |"
+
+
+def test_a_fact_of_somebody_else_is_no_markup() -> None:
+    assert runs_and_facts._shown("host.cpu") == "host.cpu"
+    assert runs_and_facts._shown("<b>x\u202e") == "`'<b>x\\u202e'`"

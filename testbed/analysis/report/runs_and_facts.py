@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from testbed.record import Status
 
 # At most this many runs without a record are named; the others are counted.
 _LISTED = 20
+_NAME = re.compile(r"[\w .,:/()+-]+", re.ASCII)
 
 
 def unmeasured(material: ReportInputs) -> list[str]:
@@ -94,13 +96,18 @@ def facts(material: ReportInputs) -> list[str]:
             of_runs.setdefault(name, set()).add(value)
     shared = {name: values.pop() for name, values in of_runs.items() if len(values) == 1 and name not in campaign_facts}
     both = sorted({**campaign_facts, **shared}.items())
-    lines = ((name, markdown.code(value)) for name, value in both)
+    lines = ((_shown(name), markdown.code(value)) for name, value in both)
     varying = sorted(name for name, values in of_runs.items() if len(values) > 1)
     differ = [
         "",
         f"These differ from run to run (see each `record.json`): {', '.join(f'`{name}`' for name in varying)}.",
     ]
     return ["## Facts", "", *markdown.table(("fact", "value"), lines), *(differ if varying else [])]
+
+
+def _shown(name: str) -> str:
+    """Return a fact's name; one that is not of this project's form, as code, because somebody else wrote it."""
+    return name if _NAME.fullmatch(name) else markdown.code(ascii(name))
 
 
 def again(material: ReportInputs) -> list[str]:
