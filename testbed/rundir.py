@@ -109,6 +109,12 @@ def new_run(campaign: Campaign, cell: Cell, block: Block) -> Iterator[Path]:
             shutil.rmtree(spare, ignore_errors=True)
 
 
+def bundle_of(path: Path, record: Record) -> Path | None:
+    """Return the directory of a run's evidence, ``None`` if it is not here. ``path``: the run's directory."""
+    name = record.evidence.bundle
+    return path / name if name and (path / name).is_dir() else None
+
+
 def retire(path: Path) -> int:
     """Rename what is at ``path`` to an earlier attempt (``path~1``, ``path~2``, ...); return how many there are."""
     number = 1

@@ -21,7 +21,7 @@ from testbed.analysis.tables import events, frames, stored, worst_check
 from testbed.analysis.tables.ladder import climb
 from testbed.errors import SpecError
 from testbed.record import Record, Status
-from testbed.rundir import LoadedCampaign, write_json
+from testbed.rundir import LoadedCampaign, bundle_of, write_json
 
 # Bytes, by the sizes of files, because git keeps them forever.
 LARGEST = 20_000_000
@@ -101,7 +101,7 @@ def _chosen(loaded: LoadedCampaign) -> Iterator[tuple[Path, Record]]:
         sized = [
             (sum(file.stat().st_size for file in directory.iterdir()), path.name, record)
             for path, record in zip(group["path"], group["record"], strict=True)
-            if record.evidence.bundle and (directory := path / record.evidence.bundle).is_dir()
+            if (directory := bundle_of(path, record)) is not None
         ]
         if sized:
             _, name, record = min(sized, key=lambda run: run[:2])

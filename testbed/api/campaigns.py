@@ -189,9 +189,9 @@ def bundles(campaign: CampaignResults | PathLike) -> pd.DataFrame:
     results = _results(campaign)
     cells = results.loaded.cells
     listed = [
-        _bundle(path, record, cells[record.cell_id])
+        _bundle(path, bundle, record, cells[record.cell_id])
         for path, record in results.loaded.current
-        if record.evidence.bundle and record.evidence.ak and (path / record.evidence.bundle).is_dir()
+        if record.evidence.ak and (bundle := rundir.bundle_of(path, record)) is not None
     ]
     columns = ["run", "kernel", "runtime", "workload", "measurer", "attack", "block", "bundle", "ak", "nonce", "log"]
     return pd.DataFrame(listed, columns=columns)
@@ -278,12 +278,12 @@ def _results(campaign: CampaignResults | PathLike) -> CampaignResults:
     return campaign if isinstance(campaign, CampaignResults) else load(campaign)
 
 
-def _bundle(path: Path, record: Record, cell: Cell) -> dict[str, Any]:
+def _bundle(path: Path, bundle: Path, record: Record, cell: Cell) -> dict[str, Any]:
     evidence = record.evidence
     axes = {name: getattr(cell, name) for name in ("kernel", "runtime", "workload", "measurer", "attack")}
     log = path / evidence.measurer_log if evidence.measurer_log else None
     return {"run": path.name, **axes, "block": record.block, "log": log if log and log.is_file() else None} | {
-        "bundle": path / str(evidence.bundle),
+        "bundle": bundle,
         "ak": path / str(evidence.ak),
         "nonce": record.facts.get("nonce"),
     }

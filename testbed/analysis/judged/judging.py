@@ -23,7 +23,7 @@ from testbed.errors import TestbedError
 from testbed.measurers import LAUNCHING, Claimed, Executed, Launched, Measurer, Ran
 from testbed.plan import Cell
 from testbed.record import Record
-from testbed.rundir import Campaign
+from testbed.rundir import Campaign, bundle_of
 
 # The file is not what it should be. Any other error is of this machine, and no finding.
 _ABSENT = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
@@ -99,16 +99,17 @@ def authentic(path: Path, record: Record) -> Verdict:
     Raises ``PermissionError`` if this user may not read it: that says nothing about the evidence.
     """
     evidence, nonce = record.evidence, record.facts.get("nonce")
-    if not evidence.bundle or not (path / evidence.bundle).is_dir():
+    bundle = bundle_of(path, record)
+    if bundle is None:
         return absent(str(evidence.bundle or "evidence"), "an evidence bundle")
     if not evidence.ak or not (path / evidence.ak).is_file():
         return absent(str(evidence.ak or "the attestation key"), "the public attestation key")
     if not isinstance(nonce, str):
         return absent("record.json: facts.nonce", "the nonce that was sent")
-    for file in (path / evidence.ak, *(path / evidence.bundle).iterdir()):
+    for file in (path / evidence.ak, *bundle.iterdir()):
         _may_read(file)
     try:
-        return verify(path / evidence.bundle, ak=(path / evidence.ak).read_bytes(), nonce=parse_nonce(nonce))
+        return verify(bundle, ak=(path / evidence.ak).read_bytes(), nonce=parse_nonce(nonce))
     except TestbedError as error:
         # A key or a nonce that cannot be read is an argument's fault on the command line; here it is the record's.
         where = f"{evidence.ak}, record.json: facts.nonce"

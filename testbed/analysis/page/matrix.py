@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,8 @@ from testbed.analysis.page.names import page_of
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.tables.ladder import climb
 from testbed.analysis.tables.worst_check import UNJUDGED, CheckVerdict, worst
-from testbed.record import Record, Status
+from testbed.record import Status
+from testbed.rundir import bundle_of
 
 AXES = ("measurer", "workload", "kernel", "runtime", "attack")
 NOT_RUN = "not run"
@@ -71,12 +71,6 @@ def rows(material: ReportInputs) -> list[CellRow]:
     checks = {str(name): group for name, group in material.checks.groupby("cell")}
     groups = sorted(material.runs.groupby("cell"), key=lambda pair: _place(pair[1].iloc[0]))
     return [_cell(group, verdicts, checks.get(str(cell)), material) for cell, group in groups]
-
-
-def bundle_of(path: Path, record: Record | None) -> Path | None:
-    """Return where a run's evidence is, if it is there."""
-    name = record.evidence.bundle if record is not None else None
-    return path / name if name and (path / name).is_dir() else None
 
 
 def choices(matrix: list[CellRow]) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from testbed.analysis.page import names
 from testbed.analysis.page.containers import containers
 from testbed.analysis.page.environment import render
 from testbed.analysis.page.logs import LogPart, LogSummary, parts
-from testbed.analysis.page.matrix import CellRow, RunMark, bundle_of
-from testbed.analysis.report.inputs import ReportInputs
+from testbed.analysis.page.matrix import CellRow, RunMark
+from testbed.analysis.report.inputs import ReportInputs, verify_command
 from testbed.attest.verdict import Verdict
 from testbed.record import Record
+from testbed.rundir import bundle_of
 
 # Samples and facts on a page; `record.json` has them all.
 _SHOWN = 400
@@ -84,7 +84,7 @@ def write(run: ShownRun, material: ReportInputs, directory: Path) -> None:
         samples=run.record.samples[:_SHOWN] if run.record else (),
         counters=sorted(run.record.counters.items()) if run.record else (),
         facts=list(flat(run.record.facts))[:_SHOWN] if run.record else (),
-        command=_command(run, material),
+        command=verify_command(material.shown_path, run.path, run.record) if run.record else "",
         **shared,
     )
     _write(directory / names.beside(run.mark.run), page)
@@ -97,16 +97,20 @@ def _write(path: Path, page: str) -> None:
 
 
 def _log(run: ShownRun, summary: LogSummary) -> Iterator[LogPart]:
-    bundle = bundle_of(run.path, run.record)
+    bundle = _bundle(run)
     if bundle is not None and run.verdict is not None:
         yield from parts(bundle, run.verdict, summary)
+
+
+def _bundle(run: ShownRun) -> Path | None:
+    return None if run.record is None else bundle_of(run.path, run.record)
 
 
 def _missing(run: ShownRun, material: ReportInputs) -> str:
     """Say why there is no log to show; nothing if there is one."""
     if run.record is None:
         return "This run has no record: it was planned and did not run, or it was lost."
-    if bundle_of(run.path, run.record) is not None:
+    if _bundle(run) is not None:
         return (
             "" if run.verdict is not None else "The evidence of this run was not judged, because the run is not good."
         )
@@ -127,15 +131,3 @@ def _findings(run: ShownRun) -> list[dict[str, str]]:
         {name: str(finding[name]) for name in ("kind", "where", "expected", "got")} | {"container": ""}
         for finding in listed
     ]
-
-
-def _command(run: ShownRun, material: ReportInputs) -> str:
-    """Return the command that verifies this evidence; nothing where something of it is not here."""
-    bundle = bundle_of(run.path, run.record)
-    record = run.record
-    if bundle is None or record is None or not record.evidence.ak:
-        return ""
-    nonce = record.facts.get("nonce")
-    where = Path(material.shown_path) / "runs" / run.path.name
-    paths = str(where / str(record.evidence.bundle)), str(where / record.evidence.ak)
-    return shlex.join(["testbed", "verify", paths[0], "--ak", paths[1], "--nonce", str(nonce)])

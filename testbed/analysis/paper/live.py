@@ -15,7 +15,7 @@ from testbed.attest.log.rules import Measured, Rule, infer, is_namespaced
 from testbed.attest.verdict import Judgement
 from testbed.plan import Cell
 from testbed.record import Record, Status
-from testbed.rundir import LoadedCampaign
+from testbed.rundir import LoadedCampaign, bundle_of
 
 IMA_PCR, MEASURER_PCR = 10, 11
 
@@ -79,14 +79,13 @@ def logs(loaded: LoadedCampaign) -> dict[str, LiveLog]:
         cell = loaded.cells.get(record.cell_id)
         if cell is None or cell.measurer in found or record.status is not Status.OK or cell.attack != "none":
             continue
-        if record.evidence.bundle and (path / record.evidence.bundle).is_dir():
-            found[cell.measurer] = _log(path, record, cell)
+        if (bundle := bundle_of(path, record)) is not None:
+            found[cell.measurer] = _log(path, bundle, record, cell)
     return found
 
 
-def _log(path: Path, record: Record, cell: Cell) -> LiveLog:
+def _log(path: Path, bundle: Path, record: Record, cell: Cell) -> LiveLog:
     verdict = judging.authentic(path, record)
-    bundle = path / str(record.evidence.bundle)
     # Evidence that is malformed before its log cannot be decoded. The claims then say that it cannot be judged.
     try:
         decoded = tuple(decode_bundle(bundle, verdict.attested))

@@ -18,7 +18,7 @@ from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.verdict import Verdict
 from testbed.plan import Cell
 from testbed.record import Record, Status
-from testbed.rundir import LoadedCampaign
+from testbed.rundir import LoadedCampaign, bundle_of
 
 # What a verdict made again must agree on, with the images of the containers and without them.
 # Of findings only the kinds count: their words may change with a version.
@@ -66,7 +66,7 @@ class _Again:
 
     def compare(self, cell: Cell, path: Path, record: Record, row: Mapping[str, Any]) -> Iterator[str]:
         """Yield how the stored verdict differs from the one that the evidence gives."""
-        if not record.evidence.bundle or not (path / record.evidence.bundle).is_dir():
+        if bundle_of(path, record) is None:
             self._without.append(path.name)
             return
         if cell.measurer not in plugins.names("measurers"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from testbed.attest.verdict import Judgement, Verdict
 from testbed.errors import EvidenceError
 from testbed.plan import Cell
 from testbed.record import Record, Status
-from testbed.rundir import LoadedCampaign
+from testbed.rundir import LoadedCampaign, bundle_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,19 @@ def _keeping(judge: Judge, verdicts: dict[str, Verdict]) -> Judge:
     return keeping
 
 
+def verify_command(shown_path: str, path: Path, record: Record) -> str:
+    """Return the command that verifies a run's evidence, quoted for a shell; empty where something of it is not here.
+
+    ``shown_path``: how the campaign's directory is written; ``path``: the run's directory.
+    """
+    evidence, nonce = record.evidence, record.facts.get("nonce")
+    if bundle_of(path, record) is None or not evidence.ak or not nonce:
+        return ""
+    where = Path(shown_path) / "runs" / path.name
+    bundle, ak = where / str(evidence.bundle), where / evidence.ak
+    return shlex.join(["testbed", "verify", str(bundle), "--ak", str(ak), "--nonce", str(nonce)])
+
+
 def _whole(path: Path, record: Record) -> bool:
     """Whether a run of a reference data set is one of those that have their evidence there."""
-    bundle = record.evidence.bundle
-    return record.status is Status.OK and bool(bundle) and (path / str(bundle)).is_dir()
+    return record.status is Status.OK and bundle_of(path, record) is not None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from testbed.analysis import markdown
 from testbed.analysis.differences import flat
-from testbed.analysis.report.inputs import ReportInputs
+from testbed.analysis.report.inputs import ReportInputs, verify_command
 from testbed.record import Status
 
 # At most this many runs without a record are named; the others are counted.
@@ -165,12 +164,8 @@ def _one_bundle(material: ReportInputs) -> str | None:
     """Return the command that verifies the evidence of the last good run that has any."""
     good = material.runs[material.runs["status"] == str(Status.OK)]
     for run in reversed(good.to_dict("records")):
-        record = run["record"]
-        evidence, nonce = record.evidence, record.facts.get("nonce")
-        if evidence.bundle and evidence.ak and nonce and (run["path"] / evidence.bundle).is_dir():
-            where = Path(material.shown_path) / "runs" / f"{run['cell']}-{run['block']}"
-            words = ("testbed", "verify", where / evidence.bundle, "--ak", where / evidence.ak, "--nonce", nonce)
-            line = shlex.join(map(str, words))
+        line = verify_command(material.shown_path, run["path"], run["record"])
+        if line:
             # A line break in it would leave the block of code.
             return line if line.isprintable() else None
     return None
