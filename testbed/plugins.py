@@ -122,6 +122,14 @@ def workload(name: str) -> Workload:
     return plugin
 
 
+def known_workload(name: str) -> Workload | None:
+    """Return the workload of this name, ``None`` if there is none here: a campaign may be of another version."""
+    try:
+        return workload(name)
+    except SpecError:
+        return None
+
+
 def attack(name: str) -> Attack:
     """Return the attack of this name; raises ``SpecError`` with the existing names."""
     plugin: Attack = _load("attacks", name, "ATTACK")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from testbed import plugins
 from testbed.analysis import differences, markdown, words
 from testbed.analysis.differences import Difference
 from testbed.analysis.tables import frames, metrics
@@ -158,11 +157,7 @@ def _named(key: Sequence[str]) -> dict[str, str]:
 
 
 def _allowed(key: Sequence[str]) -> float:
-    try:
-        steady = plugins.workload(_named(key)["workload"]).steady
-    except SpecError:
-        steady = True
-    return metrics.EXPECTED_FLOOR[steady]
+    return metrics.EXPECTED_FLOOR[metrics.is_steady(_named(key)["workload"])]
 
 
 def text(comparison: Comparison) -> Iterator[str]:

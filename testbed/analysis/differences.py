@@ -9,7 +9,7 @@ from typing import Any
 
 from testbed import plugins
 from testbed.analysis.tables.ladder import STRATUM
-from testbed.errors import IncompatibleRuns, SpecError
+from testbed.errors import IncompatibleRuns
 from testbed.rundir import LoadedCampaign
 
 # Numbers of two tiers are of different quantities, and under icount another QEMU counts other instructions.
@@ -117,7 +117,5 @@ def _ids(loaded: LoadedCampaign, stratum: Mapping[str, str], arms: Sequence[str]
 
 
 def _image(workload: str) -> str | None:
-    try:
-        return plugins.workload(workload).image
-    except SpecError:
-        return workload
+    known = plugins.known_workload(workload)
+    return known.image if known else workload

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from testbed import plugins
 from testbed.analysis import words
 from testbed.analysis.page.numbers import divide
 from testbed.analysis.statistics import effect
@@ -17,7 +16,6 @@ from testbed.analysis.tables import costmodel, metrics
 from testbed.analysis.tables.curves import is_start
 from testbed.analysis.tables.ladder import climb
 from testbed.analysis.tables.tables import Tables
-from testbed.errors import SpecError
 
 # Without a start, a price or a request in a campaign, so many rows of its ladder are the answer.
 _FEW = 6
@@ -98,7 +96,7 @@ def _starts(tables: Tables, arms: tuple[str, ...]) -> Iterator[Answered]:
     for key, group in _strata(tables):
         workload = str(key[-1])
         if is_start(workload):
-            cold = _cold(workload)
+            cold = costmodel.is_cold(workload)
             what = "The first start of an image" if cold else f"{_each(workload)} of a known image"
             yield replace(_line(group, arms, what, _where(key, tables.ladder)), first=cold)
 
@@ -172,16 +170,6 @@ def _where(key: tuple[Any, ...], table: pd.DataFrame) -> str:
 
 def _each(workload: str) -> str:
     """Return what the cost is of: ``A request``; an iteration where the workload is not known here."""
-    try:
-        operation = plugins.workload(workload).operation or "iteration"
-    except SpecError:
-        operation = "iteration"
+    operation = metrics.operation_of(workload) or "iteration"
     article = "An" if operation[:1] in "aeiou" else "A"
     return f"{article} {operation}"
-
-
-def _cold(workload: str) -> bool:
-    try:
-        return plugins.workload(workload).cold
-    except SpecError:
-        return False

@@ -8,14 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from testbed import plugins
 from testbed.analysis import markdown, words
 from testbed.analysis.report.how_it_went import balance
 from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import frames, metrics
 from testbed.analysis.tables.ladder import STRATUM, Question, climb
 from testbed.analysis.tables.tables import Tables
-from testbed.errors import SpecError
 from testbed.record import Status, Tier
 
 _HEADER = (
@@ -209,7 +207,9 @@ def _noise(table: pd.DataFrame, question: Question) -> Iterator[str]:
 def _operations(tables: Tables) -> list[str]:
     """Say what an operation is where it is not the iteration, and which numbers of servers are not shown."""
     names = sorted({str(name) for name in tables.ladder["workload"]})
-    operations = [f"`{name}` {operation}" for name in names if (operation := _operation(name)) not in ("", "iteration")]
+    operations = [
+        f"`{name}` {operation}" for name in names if (operation := metrics.operation_of(name)) not in ("", "iteration")
+    ]
     lines = [f"An operation is: {'; '.join(operations)}. For other workloads it is an iteration."] if operations else []
     served = sorted(set(tables.rows["metric"].dropna()) & set(metrics.SERVED))
     if served and tables.question.tier is not Tier.KVM:
@@ -232,31 +232,17 @@ def _other_methods(table: pd.DataFrame) -> Iterator[str]:
         yield f"Methods disagree about `{stratum['treatment']}` on {_stratum(stratum)}: {verdicts}."
 
 
-def _operation(workload: str) -> str:
-    try:
-        return plugins.workload(workload).operation
-    except SpecError:
-        return ""
-
-
 def _unsteady(table: pd.DataFrame) -> Iterator[str]:
     """Say where the A/A is wider than expected of such a workload. No verdict uses these margins."""
     for steady, margin in metrics.EXPECTED_FLOOR.items():
         beyond = [
             f"`{row['workload']}`"
             for row in table.drop_duplicates(list(STRATUM)).to_dict("records")
-            if row["floor_n"] >= 6 and _steady(str(row["workload"])) is steady and _reach(row) > margin
+            if row["floor_n"] >= 6 and metrics.is_steady(str(row["workload"])) is steady and _reach(row) > margin
         ]
         kind = "steady workloads" if steady else "servers (several processes that wait for each other)"
         if beyond:
             yield f"The A/A of {kind} should lie within ±{100 * margin:g} %. It is wider for {', '.join(beyond)}."
-
-
-def _steady(workload: str) -> bool:
-    try:
-        return plugins.workload(workload).steady
-    except SpecError:
-        return True
 
 
 def _reach(row: Mapping[Any, Any]) -> float:

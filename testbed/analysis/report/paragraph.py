@@ -10,15 +10,13 @@ import pandas as pd
 from testbed import plugins
 from testbed.analysis import words
 from testbed.analysis.judged import checks as judged_checks
-from testbed.analysis.tables import frames, stored, tables, worst_check
+from testbed.analysis.tables import costmodel, frames, metrics, stored, tables, worst_check
 from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.tables import Tables
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import FindingKind
-from testbed.errors import SpecError
 from testbed.record import Status, Tier
 from testbed.rundir import LoadedCampaign
-from testbed.workloads import Workload
 
 # What people ask for: the operation of a workload, and its name in a sentence.
 _ASKED: Mapping[str, str] = {"start": "A container start", "exec": "An exec"}
@@ -49,7 +47,11 @@ def _costs(known: Tables) -> Iterator[str]:
     groups = [(str(key[2]), group) for key, group in ladder.groupby(list(STRATUM))]
     absent = []
     for operation, title in _ASKED.items():
-        alike = [(name, group) for name, group in groups if _operation(name) == operation and not _cold(name)]
+        alike = [
+            (name, group)
+            for name, group in groups
+            if metrics.operation_of(name) == operation and not costmodel.is_cold(name)
+        ]
         if alike:
             # The smallest of them is mostly the operation itself.
             name, group = min(alike, key=lambda pair: float(pair[1]["base"].iloc[0]))
@@ -79,7 +81,7 @@ def _cost(row: Mapping[Any, Any]) -> str:
 
 
 def _iteration(name: str) -> str:
-    workload = _workload(name)
+    workload = plugins.known_workload(name)
     starts = 1 if workload is None else workload.starts
     inside = f"{starts} containers and runs their programs" if starts > 1 else "a container and runs its programs"
     return f"One iteration of `{name}`, which starts {inside},"
@@ -130,20 +132,3 @@ def _unmeasured(runs: pd.DataFrame) -> Iterator[str]:
 
 def _it(absent: Sequence[str]) -> str:
     return "both" if len(absent) > 1 else "it"
-
-
-def _workload(name: str) -> Workload | None:
-    try:
-        return plugins.workload(name)
-    except SpecError:
-        return None
-
-
-def _operation(name: str) -> str:
-    workload = _workload(name)
-    return "" if workload is None else workload.operation
-
-
-def _cold(name: str) -> bool:
-    workload = _workload(name)
-    return workload is not None and workload.cold

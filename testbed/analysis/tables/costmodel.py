@@ -114,10 +114,8 @@ def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, s
 
 def is_cold(workload: str) -> bool:
     """Whether a workload's timed iteration begins with an empty page cache: reading a disk is not one of our events."""
-    try:
-        return plugins.workload(workload).cold
-    except SpecError:
-        return workload.endswith("-cold")
+    known = plugins.known_workload(workload)
+    return known.cold if known else workload.endswith("-cold")
 
 
 def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from testbed import plugins
 from testbed.record import Tier
 
 PRIMARY = "cpu"
@@ -63,6 +64,18 @@ MEANING = {
 # The expected width of the A/A, relative: equal runs of one process execute equally many instructions, those of several
 # processes that wait for each other do not (``Workload.steady``). The report mentions it; no verdict uses it.
 EXPECTED_FLOOR = {True: 0.001, False: 0.005}
+
+
+def is_steady(workload: str) -> bool:
+    """Whether equal runs of a workload execute equally many instructions; one that is not known here counts as such."""
+    known = plugins.known_workload(workload)
+    return known is None or known.steady
+
+
+def operation_of(workload: str) -> str:
+    """Return what a workload's cost is of (``start``, ``exec``, ...); empty for one that is not known here."""
+    known = plugins.known_workload(workload)
+    return known.operation if known else ""
 
 
 def reading(metric: str, tier: Tier) -> Reading | None:
