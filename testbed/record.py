@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,11 @@ class Evidence:
     domain: str | None = None
     dmesg: str | None = None
     measurer_log: str | None = None
+
+
+def unmeasured(counters: Mapping[str, int]) -> dict[str, int]:
+    """Return the counters of what could not be measured (docs/measurer.md), by name, without those that are 0."""
+    return {name: int(value) for name, value in counters.items() if name.startswith("unmeasured_") and value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

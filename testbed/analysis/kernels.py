@@ -16,7 +16,7 @@ from testbed.analysis.judged.checks import Judge
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.files import write_plain
 from testbed.kernel_complaints import complaints
-from testbed.record import Record, Status
+from testbed.record import Record, Status, unmeasured
 from testbed.rundir import Campaign, load
 from testbed.surveys import Survey, Tried, read_survey
 
@@ -121,8 +121,7 @@ def _wrong(run: _Run) -> Iterator[str]:
     elif check.get("verdict") != str(CheckVerdict.OK):
         yield from (f"{kind} was found" for kind in check["unexpected"])
         yield from (f"{kind} was not found" for kind in check["missed"])
-    lost = {name: value for name, value in record.counters.items() if name.startswith("unmeasured_") and value}
-    yield from (f"{name} is {value}" for name, value in sorted(lost.items()))
+    yield from (f"{name} is {value}" for name, value in sorted(unmeasured(record.counters).items()))
     if lines := complaints(run.dmesg):
         yield f"the kernel complains: {lines[0]}"
     elif record.facts.get("taint"):

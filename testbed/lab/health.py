@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from testbed.lab import splat
-from testbed.record import Sample, Tier
+from testbed.record import Sample, Tier, unmeasured
 from testbed.spec import Limits
 
 _STAT = Path("/proc/stat")
 _PRESSURE = Path("/proc/pressure/cpu")
-# What the programs say that they could not measure (docs/measurer.md).
-_LOST = "unmeasured_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +83,8 @@ def _broken(facts: Mapping[str, Any], counters: Mapping[str, int], dmesg: str) -
     before, after = facts.get("clocksource"), facts.get("clocksource_after")
     if before != after:
         yield f"clocksource: {before} became {after}"
-    for name, count in sorted(counters.items()):
-        if name.startswith(_LOST) and count:
-            yield f"lost events: {name} = {count}"
+    for name, count in sorted(unmeasured(counters).items()):
+        yield f"lost events: {name} = {count}"
 
 
 def _crowded(limits: Limits, facts: Mapping[str, Any], samples: Iterable[Sample]) -> Iterator[str]:

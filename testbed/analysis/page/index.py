@@ -21,6 +21,7 @@ from testbed.analysis.report.inputs import ReportInputs
 from testbed.analysis.report.sections import SECTIONS, doubts, planned
 from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import climb
+from testbed.record import unmeasured
 
 _TITLES = {
     "overhead": "Overhead by workload and measurer",
@@ -131,10 +132,7 @@ def _of_arm(arm: str, group: pd.DataFrame) -> LogsOfArm:
 def _unmeasured(runs: pd.DataFrame) -> tuple[int, int]:
     """Return the sum of all counters of what could not be measured, and how many runs have counters."""
     counted = [counters for counters in runs["counters"] if counters]
-    total = sum(
-        int(value) for counters in counted for name, value in counters.items() if name.startswith("unmeasured_")
-    )
-    return total, len(counted)
+    return sum(sum(unmeasured(counters).values()) for counters in counted), len(counted)
 
 
 def _glance(material: ReportInputs) -> list[tuple[str, str]]:

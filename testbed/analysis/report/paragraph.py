@@ -15,7 +15,7 @@ from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.tables import Tables
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import FindingKind
-from testbed.record import Status, Tier
+from testbed.record import Status, Tier, unmeasured
 from testbed.rundir import LoadedCampaign
 
 # What people ask for: the operation of a workload, and its name in a sentence.
@@ -122,12 +122,9 @@ def _missing(row: Mapping[Any, Any]) -> bool:
 
 def _unmeasured(runs: pd.DataFrame) -> Iterator[str]:
     """Say if a measurer counted events that it did not measure."""
-    counts = [
-        sum(int(value) for name, value in counters.items() if name.startswith("unmeasured_"))
-        for counters in runs["counters"]
-    ]
-    if sum(counts):
-        yield f"The measurers counted {sum(counts):,} events that they did not measure."
+    total = sum(sum(unmeasured(counters).values()) for counters in runs["counters"])
+    if total:
+        yield f"The measurers counted {total:,} events that they did not measure."
 
 
 def _it(absent: Sequence[str]) -> str:

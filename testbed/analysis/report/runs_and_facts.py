@@ -13,6 +13,7 @@ from testbed.analysis import markdown
 from testbed.analysis.differences import flat
 from testbed.analysis.report.inputs import ReportInputs, verify_command
 from testbed.record import Status
+from testbed.record import unmeasured as unmeasured_counters
 
 # At most this many runs without a record are named; the others are counted.
 _LISTED = 20
@@ -26,10 +27,9 @@ def unmeasured(material: ReportInputs) -> list[str]:
         return ["## Unmeasured events", "", "No run has counters: a measurer without programs counts nothing."]
     totals: dict[tuple[str, str, str], int] = {}
     for run in counted:
-        for name, value in run["counters"].items():
-            if name.startswith("unmeasured_") and value:
-                key = (str(run["measurer"]), str(run["workload"]), str(name))
-                totals[key] = totals.get(key, 0) + int(value)
+        for name, value in unmeasured_counters(run["counters"]).items():
+            key = (str(run["measurer"]), str(run["workload"]), name)
+            totals[key] = totals.get(key, 0) + value
     if not totals:
         return ["## Unmeasured events", "", f"None: every `unmeasured_*` counter of {len(counted)} runs is 0."]
     lines = ((*key, total) for key, total in sorted(totals.items()))
