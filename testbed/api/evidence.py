@@ -163,18 +163,7 @@ def forge(
     sent = forging.stated_nonce(place) if nonce is None else quotes.parse_nonce(text(nonce))
     forged = forging.write_forged(find(attack), read_honest(place, ak=key, nonce=sent, pcrs=pcrs), where)
     given: dict[str, Any] = {"bundle": where, "ak": forged.ak, "nonce": forged.nonce, "pcrs": forged.pcrs}
-    names = (
-        "ak_parent",
-        "starts",
-        "padded_sha1",
-        "firmware",
-        "ima_pcr",
-        "resettable",
-        "recheck",
-        "rejudge",
-        "log_digest",
-    )
-    given |= {name: getattr(forged, name) for name in names}
+    given |= {name: getattr(forged, name) for name in _FORGED}
     if forged.policy is not None:
         given["policy"] = where / "policy.json"
     if forged.since is not None:
@@ -201,5 +190,4 @@ def _check(starts: Mapping[int, bytes], resettable: Mapping[int, str], more: Map
 
 
 def _selected(algorithm: int, bitmap: bytes) -> str:
-    pcrs = (8 * index + bit for index, byte in enumerate(bitmap) for bit in range(8) if byte >> bit & 1)
-    return f"{TPM_ALGS.get(algorithm, hex(algorithm))}:{','.join(map(str, pcrs))}"
+    return f"{TPM_ALGS.get(algorithm, hex(algorithm))}:{','.join(map(str, quotes.selected(bitmap)))}"
