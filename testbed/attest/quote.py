@@ -262,18 +262,19 @@ def sole_selection(attest: Attest) -> Selection | None:
     if len(attest.selections) != 1:
         return None
     algorithm, bitmap = attest.selections[0]
-    pcrs = _bits(bitmap)
+    pcrs = selected(bitmap)
     if algorithm not in TPM_ALGS or len(bitmap) != _BITMAP or not pcrs:
         return None
     return Selection(bank=TPM_ALGS[algorithm], pcrs=pcrs)
 
 
-def _bits(bitmap: bytes) -> tuple[int, ...]:
+def selected(bitmap: bytes) -> tuple[int, ...]:
+    """Return the PCRs in a bitmap of TPMS_PCR_SELECTION."""
     return tuple(8 * index + bit for index, byte in enumerate(bitmap) for bit in range(8) if byte >> bit & 1)
 
 
 def _show(algorithm: int, bitmap: bytes) -> str:
-    return f"{TPM_ALGS.get(algorithm, hex(algorithm))}:{','.join(map(str, _bits(bitmap)))} in {len(bitmap)} bytes"
+    return f"{TPM_ALGS.get(algorithm, hex(algorithm))}:{','.join(map(str, selected(bitmap)))} in {len(bitmap)} bytes"
 
 
 def _yes_no(reader: Reader, field: str) -> bool:

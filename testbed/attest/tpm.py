@@ -24,6 +24,11 @@ RSA_MIN = 2048  # bits; TPMs make keys of 1024 too, which can be factored
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
+def tpm2b(content: bytes) -> bytes:
+    """Return bytes as a TPM2B; ``Reader.sized`` reads it."""
+    return len(content).to_bytes(2, "big") + content
+
+
 class Reader:
     """A position in ``data``; ``what`` is its name in errors. Raises ``BadEvidence`` if too few bytes are left."""
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from testbed.attest import tpm
 from testbed.attest.finding import UnsupportedEvidence
+from testbed.attest.tpm import tpm2b
 
 SECRET_SIZE = 32  # bytes: as many as the digest of the endorsement key's name, which is the most that it can protect
 _SHA256 = b"\x00\x0b"
@@ -35,9 +36,9 @@ def make_credential(endorsement: bytes, name: bytes, secret: bytes) -> bytes:
     key = tpm.load_key(endorsement)
     _check_template(endorsement, key)
     seed, sealed = _share(key.public)
-    identity = _encrypt(_kdfa(seed, b"STORAGE", name, 16), _sized(secret))
+    identity = _encrypt(_kdfa(seed, b"STORAGE", name, 16), tpm2b(secret))
     proof = hmac.digest(_kdfa(seed, b"INTEGRITY", b"", 32), identity + name, "sha256")
-    return _HEAD + _sized(_sized(proof) + identity) + _sized(sealed)
+    return _HEAD + tpm2b(tpm2b(proof) + identity) + tpm2b(sealed)
 
 
 def _check_template(endorsement: bytes, key: tpm.Key) -> None:
@@ -63,7 +64,7 @@ def _share(public: tpm.PublicKey) -> tuple[bytes, bytes]:
     x, y, other = (number.to_bytes(32, "big") for number in (numbers.x, numbers.y, theirs.x))
     shared = private.exchange(ec.ECDH(), public)
     seed = hashlib.sha256(struct.pack(">I", 1) + shared + _LABEL + x + other).digest()  # KDFe
-    return seed, _sized(x) + _sized(y)
+    return seed, tpm2b(x) + tpm2b(y)
 
 
 def _kdfa(key: bytes, label: bytes, context: bytes, size: int) -> bytes:
@@ -78,7 +79,3 @@ def _encrypt(key: bytes, data: bytes) -> bytes:
         mask = block.update(done[-16:] if done else bytes(16))
         done += bytes(one ^ other for one, other in zip(data[at : at + 16], mask, strict=False))
     return done
-
-
-def _sized(value: bytes) -> bytes:
-    return struct.pack(">H", len(value)) + value

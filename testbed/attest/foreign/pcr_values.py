@@ -11,7 +11,7 @@ import struct
 
 from testbed.attest.finding import BadEvidence
 from testbed.attest.hashes import BANKS, TPM_ALGS
-from testbed.attest.quote import Selection
+from testbed.attest.quote import Selection, selected
 from testbed.attest.registers import PCRS
 
 _SELECTION = struct.Struct("<HB4sx")
@@ -43,7 +43,10 @@ def _structures(data: bytes, selection: Selection, where: str) -> list[bytes]:
     (count,) = struct.unpack_from("<I", data)
     chosen = [_SELECTION.unpack_from(data, 4 + at * _SELECTION.size) for at in range(min(count, _PLACES))]
     sole = [(algorithm, bitmap[:size]) for algorithm, size, bitmap in chosen if any(bitmap[:size])]
-    banks = {TPM_ALGS.get(algorithm, hex(algorithm)): _bits(bitmap) for algorithm, bitmap in sole}
+    banks = {
+        TPM_ALGS.get(algorithm, hex(algorithm)): tuple(pcr for pcr in selected(bitmap) if pcr < PCRS)
+        for algorithm, bitmap in sole
+    }
     if banks != {selection.bank: selection.pcrs}:
         raise BadEvidence(where, f"values of {selection}, which were quoted", ascii(banks)[:200])
     (lists,) = struct.unpack_from("<I", data, _HEAD)
@@ -63,7 +66,3 @@ def _list(data: bytes, at: int, where: str) -> list[bytes]:
             raise BadEvidence(where, f"a digest of at most {len(value)} bytes", f"{size}")
         found.append(value[:size])
     return found
-
-
-def _bits(bitmap: bytes) -> tuple[int, ...]:
-    return tuple(at for at in range(min(8 * len(bitmap), PCRS)) if bitmap[at // 8] >> at % 8 & 1)

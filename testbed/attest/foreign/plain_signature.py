@@ -15,6 +15,7 @@ from testbed.attest import quote, tpm
 from testbed.attest.finding import BadEvidence, FindingKind, UnsupportedEvidence
 from testbed.attest.hashes import TPM_ALGS
 from testbed.attest.quote import Selection
+from testbed.attest.tpm import tpm2b
 
 _BAD = frozenset({FindingKind.QUOTE_SIGNATURE, FindingKind.QUOTE_DIGEST_ALG})
 _ANY = Selection(bank="sha256", pcrs=(10,))
@@ -48,18 +49,14 @@ def _candidates(sig: bytes, key: tpm.Key) -> Iterator[bytes]:
         try:
             numbers = decode_dss_signature(sig)
             size = (key.public.key_size + 7) // 8
-            body = b"".join(_sized(number.to_bytes(size, "big")) for number in numbers)
+            body = b"".join(tpm2b(number.to_bytes(size, "big")) for number in numbers)
         except (ValueError, OverflowError):
             return
         schemes: tuple[int, ...] = (tpm.ECDSA,)
     else:
         if len(sig) != (key.public.key_size + 7) // 8:
             return
-        body, schemes = _sized(sig), (tpm.RSASSA, tpm.RSAPSS)
+        body, schemes = tpm2b(sig), (tpm.RSASSA, tpm.RSAPSS)
     for scheme in schemes:
         for algorithm in TPM_ALGS:
             yield struct.pack(">HH", scheme, algorithm) + body
-
-
-def _sized(value: bytes) -> bytes:
-    return struct.pack(">H", len(value)) + value

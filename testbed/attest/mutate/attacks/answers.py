@@ -10,8 +10,9 @@ from functools import partial
 from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.mutate.engine.lines import ForgedMachine, needs_both, quote
 from testbed.attest.mutate.engine.model import REFUSED, Forged, Honest, by_root
-from testbed.attest.mutate.engine.standin import PARENT, StandIn, ecdsa_tpm, other_rsa_tpm, pack_attest, rsa_tpm, sized
+from testbed.attest.mutate.engine.standin import PARENT, StandIn, ecdsa_tpm, other_rsa_tpm, pack_attest, rsa_tpm
 from testbed.attest.quote import Attest
+from testbed.attest.tpm import tpm2b
 
 
 def still(honest: Honest) -> ForgedMachine:
@@ -55,14 +56,14 @@ def _no_quote(honest: Honest, kind: int, attested: bytes) -> Forged:
 
 
 # TPMU_ATTEST of the other structures that an attestation key signs for anybody who asks its TPM.
-_NAME, _DIGEST = sized(PARENT), sized(bytes(32))
+_NAME, _DIGEST = tpm2b(PARENT), tpm2b(bytes(32))
 _TYPES = (
     ("type-certify", "TPM2_Certify", 0x8017, _NAME + _NAME),
     ("type-time", "TPM2_GetTime", 0x8019, bytes(33)),
     ("type-creation", "TPM2_CertifyCreation", 0x801A, _NAME + _DIGEST),
     ("type-session-audit", "TPM2_GetSessionAuditDigest", 0x8016, b"\0" + _DIGEST),
     ("type-command-audit", "TPM2_GetCommandAuditDigest", 0x8015, bytes(8) + b"\x00\x0b" + _DIGEST + _DIGEST),
-    ("type-nv", "TPM2_NV_Certify", 0x8014, _NAME + bytes(2) + sized(b"what it holds")),
+    ("type-nv", "TPM2_NV_Certify", 0x8014, _NAME + bytes(2) + tpm2b(b"what it holds")),
 )
 
 

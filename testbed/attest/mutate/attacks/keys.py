@@ -10,8 +10,8 @@ from testbed.attest.finding import FindingKind as Kind
 from testbed.attest.mutate.attacks.answers import genuine, signed, still
 from testbed.attest.mutate.engine.lines import needs_both, quote
 from testbed.attest.mutate.engine.model import REFUSED, Forged, Honest, by_root
-from testbed.attest.mutate.engine.standin import AK_ATTRIBUTES, RSAPSS, StandIn, ecdsa_tpm, rsa_tpm, sized
-from testbed.attest.tpm import DECRYPT, FIXED_TPM, RESTRICTED
+from testbed.attest.mutate.engine.standin import AK_ATTRIBUTES, RSAPSS, StandIn, ecdsa_tpm, rsa_tpm
+from testbed.attest.tpm import DECRYPT, FIXED_TPM, RESTRICTED, tpm2b
 
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -51,7 +51,7 @@ def _leading_zero(honest: Honest) -> Forged:
     forged = quote(honest, still(honest), tpm=ecdsa_tpm())
     signature = forged.files["quote.sig"]
     assert isinstance(signature, bytes)
-    longer = signature[:4] + sized(b"\0" + signature[6:38]) + signature[38:]
+    longer = signature[:4] + tpm2b(b"\0" + signature[6:38]) + signature[38:]
     return replace(forged, files={**forged.files, "quote.sig": longer})
 
 

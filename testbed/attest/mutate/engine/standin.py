@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from testbed.attest.log.ima import Entry
 from testbed.attest.quote import Attest, Signature
+from testbed.attest.tpm import tpm2b
 
 ALGORITHMS = {"sha1": 0x0004, "sha256": 0x000B, "sha384": 0x000C, "sha512": 0x000D}
 RSASSA, RSAPSS, ECDSA = 0x0014, 0x0016, 0x0018
@@ -57,18 +58,18 @@ class StandIn:
         head += struct.pack(">HH", self.scheme, ALGORITHMS[self.hash_alg])
         if isinstance(self.private, rsa.RSAPrivateKey):
             modulus = self.private.public_key().public_numbers().n
-            return head + struct.pack(">HI", 2048, 0) + sized(modulus.to_bytes(256, "big"))
+            return head + struct.pack(">HI", 2048, 0) + tpm2b(modulus.to_bytes(256, "big"))
         point = self.private.public_key().public_numbers()
         return (
             head
             + struct.pack(">HH", 0x0003, 0x0010)
-            + b"".join(sized(axis.to_bytes(32, "big")) for axis in (point.x, point.y))
+            + b"".join(tpm2b(axis.to_bytes(32, "big")) for axis in (point.x, point.y))
         )
 
     @property
     def public(self) -> bytes:
         """The TPM2B_PUBLIC that a verifier is given as the attestation key."""
-        return sized(self.area)
+        return tpm2b(self.area)
 
     @property
     def pem(self) -> bytes:
@@ -111,25 +112,20 @@ def ecdsa_tpm() -> StandIn:
     return StandIn(private=ec.generate_private_key(ec.SECP256R1()))
 
 
-def sized(value: bytes) -> bytes:
-    """Return a TPM2B."""
-    return struct.pack(">H", len(value)) + value
-
-
 def pack_attest(attest: Attest, *, kind: int = 0x8018, attested: bytes | None = None) -> bytes:
     """Return a TPMS_ATTEST; ``attested`` replaces selections and digest in one that is not a quote."""
-    head = struct.pack(">IH", attest.magic, kind) + sized(attest.signer) + sized(attest.nonce)
+    head = struct.pack(">IH", attest.magic, kind) + tpm2b(attest.signer) + tpm2b(attest.nonce)
     head += struct.pack(">QII?Q", attest.clock, attest.reset_count, attest.restart_count, attest.safe, attest.firmware)
     if attested is not None:
         return head + attested
     selections = [struct.pack(">HB", algorithm, len(bits)) + bits for algorithm, bits in attest.selections]
-    return head + struct.pack(">I", len(selections)) + b"".join(selections) + sized(attest.digest)
+    return head + struct.pack(">I", len(selections)) + b"".join(selections) + tpm2b(attest.digest)
 
 
 def pack_signature(signature: Signature) -> bytes:
     """Return a TPMT_SIGNATURE."""
     head = struct.pack(">HH", signature.scheme, ALGORITHMS[signature.hash_alg])
-    return head + b"".join(map(sized, signature.parts))
+    return head + b"".join(map(tpm2b, signature.parts))
 
 
 def selection(bank: str, pcrs: Iterable[int], size: int = 3) -> tuple[int, bytes]:
