@@ -20,12 +20,11 @@ from testbed.attest.image.digested import Digested, measure
 from testbed.attest.image.platform import Platform
 from testbed.attest.image.unpack import DRIVERS
 from testbed.attest.log.semantics import Semantics, read_semantics
+from testbed.attest.log.text import TEXT_MAX
 from testbed.attest.observed import observe_foreign
 from testbed.attest.truth import compare as compare_log
 from testbed.errors import SpecError
 from testbed.measurers import Executed
-
-_LOG_MAX = 1 << 28
 
 
 def semantics(*logs: PathLike) -> Semantics:
@@ -109,7 +108,7 @@ def read_claim(path: PathLike) -> Claims:
     >>> len(said.truth), len(said.claimed)
     (22, 14)
     """
-    return parse_claims(content("claim", path, _LOG_MAX), f"{path}")
+    return parse_claims(content("claim", path, TEXT_MAX), f"{path}")
 
 
 def check_log(
@@ -133,7 +132,7 @@ def check_log(
         if chosen.observe is None:
             raise SpecError(f"{measurer}: expected a measurer with a log of its own, got one without `observe`")
         ran = _renamed(claimed, containers)
-        foreign = observe_foreign(chosen, (), content("log", log, _LOG_MAX))
+        foreign = observe_foreign(chosen, (), content("log", log, TEXT_MAX))
         executed = [fact for fact in ran.truth if isinstance(fact, Executed)]
         return tuple(compare_log((), ran.claimed, {}, executed, foreign=foreign))
 

@@ -11,6 +11,7 @@ import click
 from testbed import files
 from testbed.attest.bundle import LIMITS, log_format, open_log, read_bundle
 from testbed.attest.hashes import BANKS
+from testbed.attest.log.text import TEXT_MAX, is_text
 from testbed.attest.walk import log_entries
 from testbed.commands._evidence import usage
 from testbed.errors import SpecError
@@ -114,17 +115,17 @@ def cel_command(*, bundle: Path, banks: tuple[str, ...], padded_sha1: bool, outp
 
 def _write_with(imported: Imported, log: Path, output: Path) -> None:
     """Write a bundle with a log from a file; a binary one may be too large for memory."""
-    from testbed.attest.foreign import quotes, text_log  # noqa: PLC0415
+    from testbed.attest.foreign import quotes  # noqa: PLC0415
 
     try:
         with files.open_plain(log) as file:
             begin = file.read(4)
-            if not text_log.is_text(begin):
+            if not is_text(begin):
                 file.seek(0)
                 quotes.write(imported, file, output)
                 _say(imported, output, ())
                 return
-            data = begin + file.read(text_log.TEXT_MAX)
+            data = begin + file.read(TEXT_MAX)
     except files.NotPlainFile as error:
         raise SpecError(f"{log}: expected a plain file, got: {files.reason(error)}", "give an IMA log") from error
     binary, notes = quotes.binary_log(data, log.name)

@@ -199,8 +199,8 @@ def test_a_binary_log_without_one_entry_is_malformed(tmp_path: Path) -> None:
 def test_files_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(bytes(100))
-    monkeypatch.setattr(reading, "_LOG_MAX", 99)
-    monkeypatch.setattr(reading, "_LINES_MAX", 9)
+    monkeypatch.setattr(reading, "TEXT_MAX", 99)
+    monkeypatch.setattr(reading, "LINES_MAX", 9)
     (tmp_path / "many").write_bytes(b"\n" * 10)
     for name in ("fifo", "large", "many", "", "absent"):
         done = run(tmp_path / name)

@@ -17,11 +17,8 @@ from testbed.attest.log.content import GIVE
 from testbed.attest.log.ima import Entry
 from testbed.attest.log.pasted import decode as decode_text
 from testbed.attest.log.stream import Run, read_runs
-from testbed.attest.log.text import read_lines
+from testbed.attest.log.text import TEXT_MAX, is_text, read_lines
 from testbed.errors import EvidenceError, SpecError
-
-# A text is read as a whole: a million entries are about 200 MB.
-_TEXT_MAX = 1 << 28
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,8 +60,7 @@ def _of_file(path: Path, file: BinaryIO, attested: Mapping[int, int] | None) -> 
     if not begin:
         raise EvidenceError(f"{path}: expected entries of an IMA log, got none", GIVE)
     log = DecodedLog(path=path, size=os.fstat(file.fileno()).st_size)
-    # A binary log begins with a PCR in four bytes, little-endian; text in UTF-8 has no zero byte there.
-    binary = b"\0" in begin and not begin.startswith((b"\xff\xfe", b"\xfe\xff"))
+    binary = not is_text(begin) and not begin.startswith((b"\xff\xfe", b"\xfe\xff"))
     if binary and begin[:1] >= b" " and begin[1:2] == b"\0" == begin[3:4]:
         binary = False  # text in UTF-16: as a PCR this number would be too large
     log.entries = decode(_binary(log, file, begin) if binary else _text(log, begin + _rest(path, file)), attested)
@@ -80,9 +76,9 @@ def _binary(log: DecodedLog, file: BinaryIO, begin: bytes) -> Iterator[Entry]:
 
 
 def _rest(path: Path, file: BinaryIO) -> bytes:
-    data = file.read(_TEXT_MAX + 1)
-    if len(data) > _TEXT_MAX:
-        raise SpecError(f"{path}: expected at most {_TEXT_MAX} bytes of text, got more", "give the binary log")
+    data = file.read(TEXT_MAX + 1)
+    if len(data) > TEXT_MAX:
+        raise SpecError(f"{path}: expected at most {TEXT_MAX} bytes of text, got more", "give the binary log")
     return data
 
 

@@ -22,6 +22,7 @@ from testbed.attest.bundle import LIMITS, SCHEMA
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.foreign import pcr_values, plain_signature, text_log
 from testbed.attest.hashes import HASHES
+from testbed.attest.log.text import is_text
 from testbed.attest.quote import Attest, Selection
 from testbed.attest.strict_json import read_json
 
@@ -136,7 +137,7 @@ def write(imported: Imported, log: bytes | BinaryIO, directory: Path) -> None:
 
 def binary_log(data: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
     """Return a log, binary or text, as a bundle has it, and what was lost. Raises ``BadEvidence``."""
-    if not text_log.is_text(data):
+    if not is_text(data):
         return data, ()
     note = "the log was text: names that are not UTF-8 and violations are as the text shows them"
     return text_log.as_binary(data, where), (note,)

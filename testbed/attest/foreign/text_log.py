@@ -9,21 +9,13 @@ from __future__ import annotations
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.ascii import Line
 from testbed.attest.log.ima import encode
-from testbed.attest.log.text import read_lines
-
-TEXT_MAX = 1 << 28  # bytes: about a million entries
-_LINES_MAX = 1 << 22
-
-
-def is_text(data: bytes) -> bool:
-    """Whether a log is text. A binary one begins with the number of a PCR in four bytes, of which three are zero."""
-    return b"\0" not in data[:4]
+from testbed.attest.log.text import LINES_MAX, TEXT_MAX, read_lines
 
 
 def as_binary(text: bytes, where: str) -> bytes:
     """Return a log in the kernel's binary form. Raises ``BadEvidence`` with the line that cannot be read exactly."""
-    if len(text) > TEXT_MAX or text.count(b"\n") > _LINES_MAX:
-        raise BadEvidence(where, f"at most {TEXT_MAX} bytes and {_LINES_MAX} lines of text", f"{len(text)} bytes")
+    if len(text) > TEXT_MAX or text.count(b"\n") > LINES_MAX:
+        raise BadEvidence(where, f"at most {TEXT_MAX} bytes and {LINES_MAX} lines of text", f"{len(text)} bytes")
     return b"".join(_entry(line, where) for line in read_lines(text) if line.raw.strip())
 
 

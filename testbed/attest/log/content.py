@@ -15,7 +15,7 @@ from testbed.attest.log.fields import parse_fields
 from testbed.attest.log.ima import Entry, read_entries, template_digest
 from testbed.attest.log.repair import repair
 from testbed.attest.log.rules import CANDIDATES, SHOWN, Measured, is_namespaced
-from testbed.attest.log.text import read_lines
+from testbed.attest.log.text import is_text, read_lines
 from testbed.errors import EvidenceError
 
 # Damaged lines that are listed.
@@ -67,8 +67,7 @@ def read_content(path: str, data: bytes, encoding: str = "", *, repairs: int = 0
 
     Raises ``EvidenceError`` if there is no entry, and no line that looks like one.
     """
-    # A binary log begins with a PCR in four bytes, little-endian; text has no zero byte there.
-    log = Content(path=path, binary=b"\0" in data[:4], encoding=encoding)
+    log = Content(path=path, binary=not is_text(data), encoding=encoding)
     if log.binary:
         _read_binary(log, data)
     else:

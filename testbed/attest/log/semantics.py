@@ -16,12 +16,10 @@ from testbed.attest.finding import Finding
 from testbed.attest.log.content import Content, read_content
 from testbed.attest.log.pasted import decode
 from testbed.attest.log.rules import Audit, Group, Inferred, Measured, audit, infer, path_of
+from testbed.attest.log.text import LINES_MAX, TEXT_MAX, is_text
 from testbed.errors import SpecError
 
 SCHEMA = 1
-# A million entries in text are about 200 MB. Lines have a limit of their own: each costs more than its bytes.
-_LOG_MAX = 1 << 28
-_LINES_MAX = 1 << 22
 _REPAIRS = 64
 _GIVE = "give an IMA log, as the kernel shows it in binary_runtime_measurements or ascii_runtime_measurements"
 
@@ -84,8 +82,8 @@ def _plain(logs: Iterable[Content], path: bytes) -> list[bytes]:
 def _read(path: Path) -> Content:
     data, encoding = decode(_bytes(path))
     # A binary log may have any number of these bytes.
-    if b"\0" not in data[:4] and data.count(b"\n") > _LINES_MAX:
-        raise SpecError(f"{path}: expected a log of at most {_LINES_MAX} lines, got more", _GIVE)
+    if is_text(data) and data.count(b"\n") > LINES_MAX:
+        raise SpecError(f"{path}: expected a log of at most {LINES_MAX} lines, got more", _GIVE)
     return read_content(str(path), data, encoding, repairs=_REPAIRS)
 
 
@@ -93,11 +91,11 @@ def _bytes(path: Path) -> bytes:
     """Read a plain file to the end: in securityfs the size of a file is not its length."""
     try:
         with files.open_plain(path) as file:
-            data = file.read(_LOG_MAX + 1)
+            data = file.read(TEXT_MAX + 1)
     except OSError as error:
         raise SpecError(f"{path}: expected a plain file that can be read, got: {files.reason(error)}", _GIVE) from error
-    if len(data) > _LOG_MAX:
-        raise SpecError(f"{path}: expected a log of at most {_LOG_MAX} bytes, got more", _GIVE)
+    if len(data) > TEXT_MAX:
+        raise SpecError(f"{path}: expected a log of at most {TEXT_MAX} bytes, got more", _GIVE)
     return data
 
 

@@ -24,6 +24,9 @@ from testbed.attest.log.begin import begin_of, begins, fronts, goes_on, lacks_pc
 from testbed.attest.log.broken import MIXED, glued, without
 from testbed.attest.log.why import why
 
+# What is read of a text: a million entries are about 200 MB. Lines have a limit of their own: each costs more than its
+# bytes.
+TEXT_MAX, LINES_MAX = 1 << 28, 1 << 22
 # A path has up to 4095 bytes, the fields beside it a few hundred.
 JOINED = 1 << 13
 WORK = 64
@@ -40,6 +43,11 @@ _KERNEL = re.compile(rb"(?: [0-9]|[1-9][0-9]{1,9}) (?!0{40} )[0-9a-f]{40} [^ \n]
 _CUT = re.compile(r" ?[0-9]{1,2}(?![0-9A-Za-z:])")
 
 _Found = tuple[Line, pasted.Recipe]
+
+
+def is_text(log: bytes) -> bool:
+    """Whether a log is text. A binary one begins with the number of a PCR in four bytes, of which three are zero."""
+    return b"\0" not in log[:4]
 
 
 @dataclass(slots=True, kw_only=True)
