@@ -15,17 +15,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from testbed.attest.decoded.as_text import printable
+
 _HERE = "testbed.analysis.page"
 
 
 def visible(value: Any) -> Any:
-    """Return text with an escape for each character that is not seen: controls, marks of direction, line breaks.
-
-    Other values, and text that is HTML already, are returned as they are.
-    """
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
-        return value
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in value)
+    """Return text as ``printable`` does; other values, and text that is HTML already, as they are."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(template: str, **values: Any) -> str:

@@ -95,7 +95,11 @@ def summary(payload: Payload) -> str:
 
 def escaped(value: bytes) -> str:
     """Return bytes as printable text on one line: UTF-8 where they are, with escapes for all that cannot be printed."""
-    text = value.decode(errors="backslashreplace")
+    return printable(value.decode(errors="backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """Return text with an escape for each character that is not seen: controls, marks of direction, line breaks."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
