@@ -13,8 +13,8 @@ import shutil
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 # Prefix of the name of a file, or of a directory, that is still being written.
 SPARE = ".part-"
@@ -32,7 +32,7 @@ class NotPlainFile(OSError):
     """What is at that path is not a plain file; ``strerror`` says what it is."""
 
 
-def open_plain(path: Path | bytes, *, follow: bool = True) -> BinaryIO:
+def open_plain(path: Path | bytes, *, follow: bool = True) -> BufferedReader:
     """Open a plain file for reading; without ``follow`` a symbolic link is rejected too.
 
     A FIFO is rejected without waiting. Raises ``OSError``: ``NotPlainFile`` for a directory, a FIFO or a device.

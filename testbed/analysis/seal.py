@@ -29,16 +29,15 @@ from testbed.analysis.tables import stored, worst_check
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, SpecError
 from testbed.record import Status
-from testbed.rundir import Campaign, load
+from testbed.rundir import LOCK, Campaign, load
 
 FILE = "seal.dsse.json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 _PAYLOAD = "application/vnd.in-toto+json"
 # Not sealed: the seal itself, and the lock that each later command makes.
-_LEFT_OUT = frozenset({FILE, ".lock"})
+_LEFT_OUT = frozenset({FILE, LOCK})
 _MAX = 1 << 28
-_PIECE = 1 << 20
 _AUTHOR = "take it again from its author"
 _KEYS = "Ed25519, or ECDSA on P-256, P-384 or P-521, as PEM without a password"
 
@@ -183,11 +182,8 @@ def _digests(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def _digest(path: Path) -> str:
-    total = hashlib.sha256()
     with files.naming(path), files.open_plain(path, follow=False) as file:
-        while piece := file.read(_PIECE):
-            total.update(piece)
-    return total.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _envelope(path: Path) -> Envelope:
