@@ -10,6 +10,7 @@ import click
 
 from testbed import spec
 from testbed.analysis.report import report
+from testbed.analysis.report.report import WrittenReport
 from testbed.errors import SpecError
 from testbed.rundir import LoadedCampaign, load
 
@@ -25,8 +26,8 @@ def conduct(
     ima_policies: Sequence[Path] = (),
     kernel_args: Sequence[str] = (),
     **more: Any,
-) -> tuple[LoadedCampaign, int]:
-    """Run the campaign of an experiment file and write its report. Return the loaded campaign, and the exit status."""
+) -> tuple[LoadedCampaign, WrittenReport]:
+    """Run the campaign of an experiment file and write its report. Return the loaded campaign, and the report."""
     from testbed.lab import campaign  # noqa: PLC0415 - so that --help works without libvirt
 
     experiment = spec.load(path, overrides, ima_policies=ima_policies, kernel_args=kernel_args)
@@ -39,4 +40,4 @@ def conduct(
     click.echo(written.summary)
     click.echo(f"report: {written.report}")
     click.echo(f"page: {written.page}")
-    return loaded, written.exit_status
+    return loaded, written

@@ -11,7 +11,6 @@ import click
 from testbed.commands import _conduct
 from testbed.commands._options import CONNECT, MACHINES, RESULTS
 from testbed.lab import repository
-from testbed.rundir import Campaign
 
 _WIDTH = 100
 
@@ -27,15 +26,11 @@ def command(results: Path, connect: str | None, machines: int | None) -> None:
     """
     from testbed.analysis.report import paragraph  # noqa: PLC0415 - as late as the report, which imports the same
 
-    loaded, status = _conduct.conduct(repository.experiment("smoke.toml"), results, None, connect, machines)
+    _, written = _conduct.conduct(repository.experiment("smoke.toml"), results, None, connect, machines)
+    known = written.inputs
+    answer = paragraph.paragraph(known.tables, known.runs, known.checks)
     click.echo()
-    click.echo(textwrap.fill(paragraph.of(loaded), _WIDTH, break_long_words=False, break_on_hyphens=False))
+    click.echo(textwrap.fill(answer, _WIDTH, break_long_words=False, break_on_hyphens=False))
     click.echo()
-    click.echo(f"The report: {report_of(loaded.campaign)}")
-    sys.exit(status)
-
-
-def report_of(campaign: Campaign) -> Path:
-    """Return the file to open first: the page in HTML, where there is one."""
-    page = campaign.path / "report" / "index.html"
-    return page if page.exists() else campaign.path / "report.md"
+    click.echo(f"The report: {written.page}")
+    sys.exit(written.exit_status)

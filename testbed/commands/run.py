@@ -56,7 +56,7 @@ def command(
     Exit status: 0 all as expected; 1 a workload failed or a verdict is not the expected one; 2 the file is wrong;
     3 a machine was lost or this host has something missing; 4 malformed evidence.
     """
-    _, status = _conduct.conduct(
+    _, written = _conduct.conduct(
         experiment,
         results,
         tier,
@@ -69,4 +69,4 @@ def command(
         only=only,
         max_minutes=max_minutes,
     )
-    sys.exit(status)
+    sys.exit(written.exit_status)

@@ -24,10 +24,10 @@ def command(experiment: Path | None, results: Path, connect: str | None, machine
 
     Exit status: 1 if either check fails, else as `run`.
     """
-    loaded, status = _conduct.conduct(
+    loaded, written = _conduct.conduct(
         experiment or repository.experiment("selftest.toml"), results, None, connect, machines
     )
     outcome = selftest.judge(loaded)
     for line in outcome.lines:
         click.echo(line)
-    sys.exit(status or (0 if outcome.ok else 1))
+    sys.exit(written.exit_status or (0 if outcome.ok else 1))

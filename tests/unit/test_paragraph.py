@@ -15,12 +15,13 @@ from fake_campaign import RUNGS, WORKLOADS
 
 from testbed.analysis.judged import checks
 from testbed.analysis.report import paragraph
-from testbed.analysis.tables import frames, stored, tables, worst_check
+from testbed.analysis.report.inputs import ReportInputs
+from testbed.analysis.report.report import WrittenReport
+from testbed.analysis.tables import frames, tables
 from testbed.cli import main
 from testbed.commands import _conduct
-from testbed.commands.evaluate import report_of
 from testbed.record import Tier
-from testbed.rundir import Campaign, LoadedCampaign, load
+from testbed.rundir import LoadedCampaign, load
 
 STARTS = {name: WORKLOADS[name] for name in ("start-warm", "exec-static", "exec-30", "start-cold")}
 
@@ -125,25 +126,26 @@ def test_what_was_not_measured_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     assert "5 of 30 planned runs are missing or were not good." in said
 
 
-@pytest.mark.parametrize("page", [False, True])
-def test_evaluate_ends_with_the_answer_and_the_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: bool
-) -> None:
+def test_evaluate_ends_with_the_answer_and_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = fake_campaign.build(tmp_path / "results")
     known = load(made)
-    stored.write(judged(known), made.path / worst_check.FILE, checks.SCHEMA)
-    if page:
-        (made.path / "report").mkdir()
-        (made.path / "report" / "index.html").write_text("")
-    monkeypatch.setattr(_conduct, "conduct", lambda *_: (known, 1))
+    verdicts = judged(known)
+    material = ReportInputs(
+        facts=known.facts,
+        tables=tables.read(known, verdicts),
+        runs=frames.runs(known),
+        checks=verdicts,
+        shown_path=str(made.path),
+    )
+    page = made.path / "report" / "index.html"
+    written = WrittenReport(summary="", report=made.path / "report.md", page=page, exit_status=1, inputs=material)
+    monkeypatch.setattr(_conduct, "conduct", lambda *_: (known, written))
     done = CliRunner().invoke(main, ["evaluate", "--results", str(tmp_path / "results")])
     assert done.exit_code == 1, done.output
     text = " ".join(done.stdout.split())
-    assert paragraph.of(known) in text
+    assert of(known) in text
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 100
-    wanted = made.path / ("report/index.html" if page else "report.md")
-    assert done.stdout.splitlines()[-1] == f"The report: {wanted}"
-    assert report_of(Campaign(path=made.path)) == wanted
+    assert done.stdout.splitlines()[-1] == f"The report: {page}"
 
 
 def test_an_unknown_workload_has_no_operation(tmp_path: Path) -> None:

@@ -9,25 +9,16 @@ import pandas as pd
 
 from testbed import plugins
 from testbed.analysis import words
-from testbed.analysis.judged import checks as judged_checks
-from testbed.analysis.tables import costmodel, frames, metrics, stored, tables, worst_check
+from testbed.analysis.tables import costmodel, metrics
 from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.tables import Tables
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import FindingKind
 from testbed.record import Status, Tier, unmeasured
-from testbed.rundir import LoadedCampaign
 
 # What people ask for: the operation of a workload, and its name in a sentence.
 _ASKED: Mapping[str, str] = {"start": "A container start", "exec": "An exec"}
 _MORE = "`testbed run experiments/overhead.toml` measures"
-
-
-def of(loaded: LoadedCampaign) -> str:
-    """Return the paragraph on a campaign that ``testbed report`` has judged. Raises as ``tables.read`` does."""
-    checks = stored.read(loaded.campaign.path, worst_check.FILE, judged_checks.SCHEMA.names, judged_checks.SCHEMA)
-    judged = pd.DataFrame(columns=judged_checks.SCHEMA.names) if checks is None else checks
-    return paragraph(tables.read(loaded, checks), frames.runs(loaded), judged)
 
 
 def paragraph(known: Tables, runs: pd.DataFrame, checks: pd.DataFrame) -> str:

@@ -23,13 +23,14 @@ from testbed.rundir import LoadedCampaign
 class WrittenReport:
     """A report that was written: its first line, its files, and the exit status that says the same to a program.
 
-    ``report``: the Markdown; ``page``: the front page in HTML.
+    ``report``: the Markdown; ``page``: the front page in HTML. ``inputs``: what it was written from.
     """
 
     summary: str
     report: Path
     page: Path
     exit_status: int
+    inputs: ReportInputs
 
 
 def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | None = None) -> WrittenReport:
@@ -58,7 +59,8 @@ def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | No
     front = page.write(shown, drawn, campaign.path)
     outcome = correctness.outcome(material.runs, material.checks)
     status = outcome.exit_status or int(not all(evidence.ok for evidence in material.attacked))
-    return WrittenReport(summary=text.splitlines()[0].removeprefix("# "), report=path, page=front, exit_status=status)
+    summary = text.splitlines()[0].removeprefix("# ")
+    return WrittenReport(summary=summary, report=path, page=front, exit_status=status, inputs=shown)
 
 
 def own_directory(path: Path) -> None:
