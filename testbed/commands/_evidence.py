@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -14,7 +13,6 @@ from rich.table import Table
 from testbed.attest.mutate.engine.forge import stated_key, stated_nonce
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS
-from testbed.errors import SpecError
 
 _NOTHING = "nothing"
 
@@ -28,14 +26,6 @@ NONCE = click.option("--nonce", metavar="HEX", help="Its nonce; default: the one
 PCRS = click.option(
     "--pcrs", default=DEFAULT_PCRS, show_default=True, metavar="BANK:PCR,...", help="The PCRs in its quote."
 )
-
-
-def usage(work: Callable[[], Any]) -> Any:
-    """Report a wrong argument as click does; pass other errors on unchanged."""
-    try:
-        return work()
-    except SpecError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def key_of(bundle: Path, given: Path | None) -> bytes:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from testbed import plugins
 from testbed.commands._complete import CampaignPath, ExperimentPath
+from testbed.errors import SpecError
 
 RESULTS = click.option(
     "--results",
@@ -73,3 +76,11 @@ MEASURER_PATH = click.option(
     is_eager=True,
     callback=_add_measurers,
 )
+
+
+def usage(work: Callable[[], Any]) -> Any:
+    """Report a wrong argument as click does; pass other errors on unchanged."""
+    try:
+        return work()
+    except SpecError as error:
+        raise click.UsageError(str(error)) from error

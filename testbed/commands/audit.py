@@ -13,7 +13,8 @@ from testbed import progress
 from testbed.attest.mutate.engine.trial import AttackOutcome, Rivals, ask_rivals, matrix
 from testbed.attest.mutate.registry import ATTACKS
 from testbed.attest.rivals import verifiers
-from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
+from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show
+from testbed.commands._options import usage
 from testbed.errors import SpecError
 
 SCHEMA = 1

@@ -13,7 +13,7 @@ from testbed.attest.bundle import LIMITS, log_format, open_log, read_bundle
 from testbed.attest.hashes import BANKS
 from testbed.attest.log.text import TEXT_MAX, is_text
 from testbed.attest.walk import log_entries
-from testbed.commands._evidence import usage
+from testbed.commands._options import usage
 from testbed.errors import SpecError
 
 if TYPE_CHECKING:

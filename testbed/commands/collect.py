@@ -11,7 +11,7 @@ import click
 from testbed import files
 from testbed.attest.quote import parse_selection
 from testbed.attest.verify import DEFAULT_PCRS
-from testbed.commands._evidence import usage
+from testbed.commands._options import usage
 from testbed.errors import SpecError
 
 if TYPE_CHECKING:

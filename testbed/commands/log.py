@@ -23,7 +23,7 @@ from testbed.attest.quote import parse_nonce
 from testbed.attest.registers import PCRS
 from testbed.attest.verdict import Verdict
 from testbed.attest.verify import DEFAULT_PCRS, verify
-from testbed.errors import SpecError
+from testbed.commands._options import usage
 
 SCHEMA = 1
 _KEY_MAX = 1 << 16
@@ -137,12 +137,10 @@ def _verified(bundle: Path, ak: BinaryIO | None, nonce: str | None, demanded: st
         return None
     if not bundle.is_dir():
         raise click.UsageError(f"{bundle}: expected a bundle's directory with --ak, got a file: a log has no quote")
-    try:
-        verdict = verify(
-            bundle, ak=ak.read(_KEY_MAX), nonce=parse_nonce(nonce), pcrs=demanded, make_state=False, processes=None
-        )
-    except SpecError as error:
-        raise click.UsageError(str(error)) from error
+    key = ak.read(_KEY_MAX)
+    verdict: Verdict = usage(
+        lambda: verify(bundle, ak=key, nonce=parse_nonce(nonce), pcrs=demanded, make_state=False, processes=None)
+    )
     covered = sum(verdict.attested.values())
     why = ", ".join(sorted({finding.kind for finding in verdict.findings if not finding.informative}))
     more = f" ({why}); `testbed verify` says more" if why else ""

@@ -11,7 +11,8 @@ from testbed.attest.mutate.engine.forge import key_name, write_forged
 from testbed.attest.mutate.engine.model import REFUSED, EvidenceAttack, Forged, Honest
 from testbed.attest.mutate.engine.trial import read_honest
 from testbed.attest.mutate.registry import ATTACKS, find
-from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show, usage
+from testbed.commands._evidence import AK, BUNDLE, NONCE, PCRS, key_of, kinds, nonce_of, show
+from testbed.commands._options import usage
 
 
 @click.command("mutate")

@@ -12,7 +12,7 @@ from testbed.attest.finding import counted
 from testbed.attest.log.content import GIVE, KEPT, Content
 from testbed.attest.log.rules import SHOWN, Group
 from testbed.attest.log.semantics import Semantics, read_semantics
-from testbed.commands._evidence import usage
+from testbed.commands._options import usage
 
 
 @click.command("semantics")
