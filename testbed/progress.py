@@ -40,7 +40,7 @@ class Reporter(Protocol):
 
 
 class CountedWork:
-    """Work that is counted: ``done`` of ``total`` units, ``None`` if nobody knows how many.
+    """Work that is counted: ``done`` of ``total`` units, ``None`` if that is unknown.
 
     ``done`` may be set directly: nothing is drawn by that, another thread looks at it. ``clock``: the units are
     seconds, and pass by themselves.
@@ -177,7 +177,7 @@ def steps(title: str, total: float | None = None, unit: str = "") -> Iterator[Co
 
 @contextmanager
 def waiting(title: str, seconds: float | None = None) -> Iterator[CountedWork]:
-    """Hold work that cannot be counted, and that is expected to take ``seconds``; ``None``: nobody knows."""
+    """Hold work that cannot be counted, and that is expected to take ``seconds``; ``None``: unknown."""
     yield from _shown(CountedWork(title, seconds, "s", clock=True))
 
 
@@ -233,7 +233,7 @@ def _bars(*, transient: bool) -> Progress:
 def reporter(title: str, total: int) -> Iterator[Reporter]:
     """Yield a reporter for ``total`` units of work; errors and tracebacks printed meanwhile do not tear the bar.
 
-    ``total`` 0: nobody knows how many.
+    ``total`` 0: unknown.
     """
     if not sys.stderr.isatty():
         yield Plain(title, total)
