@@ -17,6 +17,7 @@ import evidence as b
 import pytest
 from click.testing import CliRunner, Result
 from evidence import GOLDEN
+from terminal import shown_on
 from test_ascii import as_text
 
 from testbed.attest.decoded.choose import Binding, binding, differences
@@ -241,12 +242,7 @@ def on_a_terminal(more: dict[str, str]) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"} | more
     with subprocess.Popen(argv, cwd=ROOT, stdout=theirs, stderr=subprocess.DEVNULL, env=environment):
         os.close(theirs)
-        said = b""
-        try:
-            while more_said := os.read(ours, 1 << 16):
-                said += more_said
-        except OSError:
-            pass
+        said = shown_on(ours)
     os.close(ours)
     return said.decode()
 

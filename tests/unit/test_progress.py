@@ -15,6 +15,7 @@ from pathlib import Path
 import fake_campaign
 import pytest
 from evidence import GOLDEN
+from terminal import shown_on
 
 from testbed import progress, streams
 from testbed.analysis.judged.checks import Judged
@@ -86,15 +87,7 @@ def on_a_terminal(kind: str) -> tuple[str, str]:
     argv = [sys.executable, "-c", PROGRAM, kind]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
         os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                more = os.read(ours, 1 << 16)
-            except OSError:
-                break
-            if not more:
-                break
-            shown += more
+        shown = shown_on(ours)
         assert process.stdout is not None
         out = process.stdout.read().decode()
     os.close(ours)
