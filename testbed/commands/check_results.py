@@ -17,7 +17,7 @@ from testbed.commands._complete import CampaignPath
 from testbed.commands._options import MEASURER_PATH
 from testbed.lab import repository
 
-_SCHEMA = 1
+SCHEMA = 1
 _TRUST = (
     "What this does not show: that the runs happened as their records say. Who made the results could have made up the "
     "records; the signed evidence of a run is the part that a TPM vouches for."
@@ -48,7 +48,7 @@ def command(context: click.Context, *, directory: Path, claims_file: Path | None
     paths = recheck.campaigns(directory)
     if as_json:
         checked = [recheck.check(path, stated) for path in paths]
-        click.echo(json.dumps({"schema": _SCHEMA, "campaigns": [_json(one) for one in checked]}, indent=1))
+        click.echo(json.dumps({"schema": SCHEMA, "campaigns": [_json(one) for one in checked]}, indent=1))
     else:
         checked = [_checked(path, stated) for path in paths]
         click.echo(_TRUST)

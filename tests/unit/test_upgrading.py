@@ -23,6 +23,7 @@ from testbed import cli, errors, rundir, surveys
 from testbed.analysis.bench.log_growth import Length, Lookup
 from testbed.analysis.bench.prices import EventCost, Ratio
 from testbed.analysis.paper import claims as paper_claims
+from testbed.analysis.paper import material, paper
 from testbed.analysis.reference import make
 from testbed.analysis.tables import frames, stored
 from testbed.attest import mutate
@@ -43,6 +44,7 @@ from testbed.attest.verdict import Verdict
 from testbed.commands.audit import command as audit_command
 from testbed.commands.bench import command as bench
 from testbed.commands.bench import measurer as bench_measurer
+from testbed.commands.check_results import command as results_command
 from testbed.commands.image_digest import command as image_digest
 from testbed.commands.log import command as log_command
 from testbed.commands.status import as_object as status_object
@@ -62,11 +64,11 @@ SAMPLES = GOLDEN / "schemas"
 BUNDLE = GOLDEN / "bundle-debian-6.12"
 PAGE = (ROOT / "docs/upgrading.md").read_text()
 
-VERDICT, AUDIT, SEMANTICS, DOCTOR, IMAGE_DIGEST, BENCH_MEASURER, BENCH_LOG, CLAIM, LOG, STATUS = (
+VERDICT, AUDIT, SEMANTICS, DOCTOR, IMAGE_DIGEST, BENCH_MEASURER, BENCH_LOG, CLAIM, LOG, STATUS, RESULTS = (
     f"testbed {name} --json"
     for name in (
         *("verify", "audit", "semantics", "doctor", "image-digest", "bench measurer", "bench log", "claim"),
-        *("log", "status"),
+        *("log", "status", "check-results"),
     )
 )
 ENTRY, TREE, STATE, POLICY = "log entry", "image tree digest", "saved state", "policy"
@@ -96,6 +98,8 @@ HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (import_policy, (POLICY,)),
     (read_challenge, ("expected.json",)),
     (paper_claims.read, ("claims.toml",)),
+    (paper.write, ("claims.json",)),
+    (results_command.callback, (RESULTS,)),
     (log_command.callback, (LOG,)),
     (status_command.callback, (STATUS,)),
 )
@@ -191,6 +195,18 @@ def challenge(path: Path) -> object:
 
 def claims(path: Path) -> object:
     return [(one.id, one.metric, dict(one.where), one.minutes) for one in paper_claims.read(path)]
+
+
+def checked_results() -> object:
+    return run("check-results", ROOT / "results/reference-paper", "--json")
+
+
+def judged_claims() -> object:
+    """Return ``claims.json`` of a paper without figures: it has the claims of the paper's campaign."""
+    data = material.gather([load(Campaign(path=ROOT / "results/reference-paper"))], ())
+    with tempfile.TemporaryDirectory() as place:
+        paper.write(data, paper_claims.read(SAMPLES / "claims-1.toml"), Path(place))
+        return json.loads((Path(place) / "claims.json").read_text())
 
 
 def decoded() -> object:
@@ -316,6 +332,8 @@ TABLE = (
         claims,
         [("start-file", "overhead", {"workload": "start-warm", "measurer": "container-file"}, 45)],
     ),
+    Sample("claims-1.json", "claims.json", 1, "written", as_today(judged_claims), []),
+    Sample("check-results-1.json", RESULTS, 1, "written", as_today(checked_results), []),
     Sample("log-1.json", LOG, 1, "written", as_today(decoded), []),
     Sample("status-1.json", STATUS, 1, "written", as_today(status), []),
     Sample("claim-1.json", CLAIM, 1, "written", as_today(claimed), []),

@@ -19,7 +19,7 @@ from testbed.analysis.report import draw
 from testbed.files import write_plain
 
 PAGE = "paper.md"
-_SCHEMA = 1
+SCHEMA = 1
 # The report's figures that a paper shows too.
 _REPORTED = ("overhead", "ladder-stack")
 
@@ -56,7 +56,7 @@ def write(data: PaperData, stated: Sequence[PaperClaim], directory: Path) -> Wri
     text = page.render(
         judged, comparisons=comparisons, paired=pairs, evaluated=tables, campaigns=data.campaigns, figures=pictures
     )
-    listed = {"schema": _SCHEMA, "claims": [one.as_json() for one in judged]}
+    listed = {"schema": SCHEMA, "claims": [one.as_json() for one in judged]}
     for path, content in ((directory / PAGE, text), (directory / "claims.json", json.dumps(listed, indent=1) + "\n")):
         write_plain(path, content.encode())
         written.append(path)
