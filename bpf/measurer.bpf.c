@@ -114,7 +114,8 @@
 char LICENSE[] SEC("license") = "GPL";
 
 extern __u64 testbed_new_seq(void) __ksym;
-extern int testbed_settle_program(struct file *file) __ksym;
+extern int testbed_settle_program(struct file *file,
+				  const struct testbed_ident *ident) __ksym;
 extern int testbed_measure_exec(struct linux_binprm *bprm, const struct testbed_ident *ident,
 				struct testbed_stamp *stamp) __ksym;
 extern int testbed_measure_file(struct file *file, const struct testbed_ident *ident, __u32 route,
@@ -1057,11 +1058,14 @@ static __always_inline void watch_proc(struct file *file)
 SEC("lsm.s/file_open")
 int BPF_PROG(watch_writer, struct file *file)
 {
+	struct testbed_ident *ident;
+
 	if (!is_measuring())
 		return 0;
 	if (file->f_flags & FMODE_EXEC) {
-		if (own_ident())
-			testbed_settle_program(file);
+		ident = own_ident();
+		if (ident)
+			testbed_settle_program(file, ident);
 		return 0;
 	}
 	if (!(file->f_mode & FMODE_WRITE))

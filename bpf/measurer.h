@@ -519,6 +519,7 @@ enum testbed_fate { TESTBED_KEPT, TESTBED_LOST, TESTBED_MACHINE };
 	X(CACHE_HITS, "cache_hits", KEPT)   /* known content: nothing hashed */               \
 	X(SLOW_HITS, "slow_hits", KEPT)     /* of these, found by the module only */          \
 	X(DUPLICATES, "duplicates", KEPT)   /* hashed; the log already had it */              \
+	X(RECALLED, "recalled", KEPT)     /* entries whose content was hashed before */      \
 	X(BYTES, "bytes_hashed", KEPT)                                                        \
 	X(UNCACHEABLE, "uncacheable", KEPT) /* hashed, and will be again */                   \
 	X(NOT_BOUND, "not_bound", KEPT)     /* entries with flag NOT_BOUND */                 \

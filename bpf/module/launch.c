@@ -133,14 +133,14 @@ static int hash_environment(const struct text *text, u8 *digest)
 }
 
 /* The runtime may be one file for all starts, or a copy in memory for each. */
-static int hash_runtime(struct file *file, u8 *digest, u64 *read)
+static int hash_runtime(struct file *file, u64 payer, u8 *digest, u64 *read)
 {
 	struct testbed_content content;
 	u64 bytes = 0;
 	int err;
 
 	file = testbed_real_file(file);
-	testbed_begin_content(&content, file_inode(file));
+	testbed_begin_content(&content, file_inode(file), payer);
 	if (testbed_recall(TESTBED_DIGEST_SHA256, &content, digest))
 		return 0;
 	err = testbed_hash_file(file, digest, &bytes);
@@ -247,7 +247,7 @@ static u32 fill_program(struct testbed_launch_entry *entry, struct launch *launc
 		*flags |= TESTBED_LAUNCH_NO_ENVIRONMENT;
 		memset(entry->environment, 0, sizeof(entry->environment));
 	}
-	if (!launch->runtime || hash_runtime(launch->runtime, entry->runtime, read)) {
+	if (!launch->runtime || hash_runtime(launch->runtime, launch->ident.outermost, entry->runtime, read)) {
 		*flags |= TESTBED_LAUNCH_NO_RUNTIME;
 		memset(entry->runtime, 0, sizeof(entry->runtime));
 	}
@@ -341,6 +341,7 @@ static void measure_launch(struct launch *launch)
 			.depth = max(max_depth, 1u),
 		},
 		.layout = testbed_layout()->verity,
+		.payer = launch->ident.outermost,
 		.userns = current_user_ns(),
 	};
 	enum testbed_outcome outcome;

@@ -65,13 +65,12 @@ static void measure_log_violations(const struct testbed_code *code,
 }
 
 static enum testbed_counter measure_log_file(const struct testbed_code *code,
-					     struct testbed_file_entry *entry, u64 bytes)
+					     struct testbed_file_entry *entry)
 {
 	u32 length = struct_size(entry, path, code->path_len);
 
 	entry->route = code->route;
 	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
-	entry->size = bytes;
 	entry->path_len = code->path_len;
 	memcpy(entry->path, code->path, code->path_len);
 	testbed_fill_header(&entry->header, TESTBED_KIND_FILE, length, code->flags, &code->ident);
@@ -95,16 +94,38 @@ static enum testbed_counter measure_error(const struct testbed_code *code, int e
 	return err == -EINTR && code->unreached ? TESTBED_COUNT_KILLED : TESTBED_COUNT_READ_ERROR;
 }
 
-static bool measure_hashed(struct testbed_code *code, struct testbed_content *content,
-			   struct testbed_file_entry *entry, u64 bytes)
+/*
+ * Fill the digest and the size of @entry: from memory, if just this content was hashed before for any container, else
+ * from the file. The entry is written in either case: it binds the content to this container.
+ */
+static int measure_digest(struct testbed_code *code, struct testbed_file_entry *entry)
 {
-	bool stamped = content->promised, promised;
+	struct testbed_content *content = &code->content;
+	u64 bytes = 0;
+	int err;
+
+	if (testbed_recall(TESTBED_DIGEST_SHA256, content, entry->digest)) {
+		testbed_tally(TESTBED_COUNT_RECALLED, 1);
+		entry->size = content->stamp.size;
+		return 0;
+	}
+	err = testbed_hash_file(code->real, entry->digest, &bytes);
+	testbed_tally(TESTBED_COUNT_BYTES, bytes);
+	entry->size = bytes;
+	if (!err && testbed_end_content(content))
+		testbed_memorize(TESTBED_DIGEST_SHA256, content, entry->digest);
+	return err;
+}
+
+static bool measure_hashed(struct testbed_code *code, struct testbed_content *content,
+			   struct testbed_file_entry *entry, bool stamped)
+{
+	bool promised = content->promised && !code->changed;
 	enum testbed_counter outcome;
 
-	promised = testbed_end_content(content) && !code->changed;
 	if (!testbed_is_bound(content->inode))
 		code->flags |= TESTBED_FILE_NOT_BOUND;
-	outcome = measure_log_file(code, entry, bytes);
+	outcome = measure_log_file(code, entry);
 	testbed_count_for(&code->ident, outcome, 1);
 	testbed_tally(TESTBED_COUNT_NO_PATH, !!(code->flags & TESTBED_FILE_NO_PATH));
 	testbed_tally(TESTBED_COUNT_NOT_BOUND, !!(code->flags & TESTBED_FILE_NOT_BOUND));
@@ -122,8 +143,7 @@ bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp
 {
 	struct inode *inode = file_inode(code->real);
 	struct testbed_file_entry *entry;
-	bool promised = false;
-	u64 bytes = 0;
+	bool promised = false, stamped;
 	int err;
 
 	might_sleep();
@@ -137,7 +157,7 @@ bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp
 		return false;
 	}
 	if (!code->begun)
-		testbed_begin_content(&code->content, inode);
+		testbed_begin_content(&code->content, inode, code->ident.outermost);
 	/* A digest would say nothing, and holes of terabytes take hours (the JIT of .NET). */
 	if (testbed_is_open_memory(inode) && i_size_read(inode) > MAX_OPEN_MEMORY) {
 		testbed_count_for(&code->ident, TESTBED_COUNT_READ_ERROR, 1);
@@ -145,12 +165,12 @@ bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp
 		kfree(entry);
 		return false;
 	}
-	err = testbed_hash_file(code->real, entry->digest, &bytes);
-	testbed_tally(TESTBED_COUNT_BYTES, bytes);
+	stamped = code->content.promised;
+	err = measure_digest(code, entry);
 	if (err)
 		testbed_count_for(&code->ident, measure_error(code, err), 1);
 	else
-		promised = measure_hashed(code, &code->content, entry, bytes);
+		promised = measure_hashed(code, &code->content, entry, stamped);
 	*stamp = code->content.stamp;
 	kfree(entry);
 	return promised;
@@ -162,7 +182,7 @@ bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp
 static bool measure_is_known(struct inode *inode, const struct testbed_ident *ident,
 			     struct testbed_stamp *stamp)
 {
-	if (!testbed_stamp_inode(inode, stamp) || !testbed_knows_code(inode, ident->seq, stamp))
+	if (!testbed_stamp_inode(inode, ident->outermost, stamp) || !testbed_knows_code(inode, ident->seq, stamp))
 		return false;
 	testbed_tally(TESTBED_COUNT_CACHE_HITS, 1);
 	testbed_tally(TESTBED_COUNT_SLOW_HITS, 1);
@@ -280,12 +300,12 @@ __bpf_kfunc_start_defs();
  * reads next how it is laid out: from pages that nobody else holds. It comes before
  * the file system opens it, so an overlay's file has no real one yet.
  */
-__bpf_kfunc int testbed_settle_program(struct file *file)
+__bpf_kfunc int testbed_settle_program(struct file *file, const struct testbed_ident *ident)
 {
 	struct inode *inode = d_real_inode(file->f_path.dentry);
 
 	if (S_ISREG(inode->i_mode))
-		testbed_settle(inode);
+		testbed_settle(inode, ident->outermost);
 	return 0;
 }
 
@@ -306,7 +326,7 @@ __bpf_kfunc int testbed_measure_exec(struct linux_binprm *bprm, const struct tes
 		return 1;
 	if (!measure_note(&code, file, NULL, ident, TESTBED_ROUTE_EXEC, GFP_KERNEL_ACCOUNT))
 		return 0;
-	testbed_begin_content(&code.content, file_inode(code.real));
+	testbed_begin_content(&code.content, file_inode(code.real), ident->outermost);
 	code.begun = true;
 	code.changed = measure_is_another(bprm, code.real);
 	testbed_measure_later(&code, &how);

@@ -10,7 +10,8 @@
  * in one and were read at each start. And not the oldest's: an image of one file more
  * than places would find none, as its files come in the same order each time. An inode
  * that comes again gets another number, so that is a matter of time only: no old stamp
- * is ever equal to a new one.
+ * is ever equal to a new one. Of some places that are drawn, one is taken of the outermost
+ * container with most of them: a container that fills the memory loses its own places.
  */
 #include <linux/fs.h>
 #include <linux/hash.h>
@@ -27,11 +28,15 @@
 
 #define PLACES_LOG 15
 #define PLACES (1u << PLACES_LOG)
+/* Who has half of all places has most of so many drawn ones, but for one time in nine, at least. */
+#define DRAWN 8
 
 struct remembered {
 	struct hlist_node node; /* among those of its hash, or those that are unused */
 	unsigned long inode;	/* address: compared, never followed */
 	u64 id;
+	u64 payer;	/* the outermost container that met it first */
+	errseq_t errors; /* of writing pages back, when the digests were computed */
 	bool settled; /* `stamp` is of content whose pages were written back and dropped */
 	u8 digests;   /* which of them there are */
 	struct testbed_stamp stamp;
@@ -94,6 +99,28 @@ static struct remembered *memory_find_stamp(const struct testbed_stamp *stamp)
 	return found && stamp->id && !memcmp(&found->stamp, stamp, sizeof(*stamp)) ? found : NULL;
 }
 
+/* A place to be taken from who has it. */
+static struct remembered *memory_draw(void)
+{
+	struct remembered *drawn[DRAWN], *found = NULL;
+	u32 most = 0;
+
+	lockdep_assert_held(&memory_lock);
+	for (u32 at = 0; at < DRAWN; at++)
+		drawn[at] = &memory->places[prandom_u32_state(&memory->random) % PLACES];
+	for (u32 at = 0; at < DRAWN; at++) {
+		u32 count = 0;
+
+		for (u32 other = 0; other < DRAWN; other++)
+			count += drawn[other]->payer == drawn[at]->payer;
+		if (count > most) {
+			most = count;
+			found = drawn[at];
+		}
+	}
+	return found;
+}
+
 static struct remembered *memory_place(void)
 {
 	struct remembered *place;
@@ -102,14 +129,14 @@ static struct remembered *memory_place(void)
 	if (hlist_empty(&memory->unused) && memory->taken < PLACES)
 		return &memory->places[memory->taken++];
 	if (hlist_empty(&memory->unused))
-		place = &memory->places[prandom_u32_state(&memory->random) % PLACES];
+		place = memory_draw();
 	else
 		place = hlist_entry(memory->unused.first, struct remembered, node);
 	hlist_del_init(&place->node);
 	return place;
 }
 
-u64 testbed_incarnation(const struct inode *inode)
+u64 testbed_incarnation(const struct inode *inode, u64 payer)
 {
 	struct remembered *found;
 	u64 id;
@@ -120,6 +147,7 @@ u64 testbed_incarnation(const struct inode *inode)
 		found = memory_place();
 		found->inode = (unsigned long)inode;
 		found->id = ++memory_last_id;
+		found->payer = payer;
 		found->settled = false;
 		found->digests = 0;
 		memset(&found->stamp, 0, sizeof(found->stamp));
@@ -157,21 +185,24 @@ void testbed_set_settled(const struct testbed_stamp *stamp)
 	spin_unlock(&memory_lock);
 }
 
-bool testbed_recall(enum testbed_digest_kind kind, const struct testbed_content *content,
+bool testbed_recall(enum testbed_digest_kind kind, struct testbed_content *content,
 		    u8 digest[TESTBED_SHA256_SIZE])
 {
 	struct remembered *found;
 	bool known;
 
-	if (!content->promised)
+	might_sleep();
+	if (!content->promised || content->written || content->tail)
 		return false;
 	spin_lock(&memory_lock);
 	found = memory_find_stamp(&content->stamp);
-	known = found && found->settled && (found->digests & BIT(kind));
+	known = found && found->settled && (found->digests & BIT(kind)) &&
+		found->errors == content->errors;
 	if (known)
 		memcpy(digest, found->digest[kind], TESTBED_SHA256_SIZE);
 	spin_unlock(&memory_lock);
-	return known;
+	/* A hit is a promise under the same conditions as a hash. */
+	return known && testbed_end_content(content);
 }
 
 void testbed_memorize(enum testbed_digest_kind kind, const struct testbed_content *content,
@@ -182,6 +213,9 @@ void testbed_memorize(enum testbed_digest_kind kind, const struct testbed_conten
 	spin_lock(&memory_lock);
 	found = memory_find_stamp(&content->stamp);
 	if (found && found->settled) {
+		if (found->errors != content->errors)
+			found->digests = 0;
+		found->errors = content->errors;
 		found->digests |= BIT(kind);
 		memcpy(found->digest[kind], digest, TESTBED_SHA256_SIZE);
 	}

@@ -87,12 +87,16 @@ bool testbed_is_open_memory(struct inode *inode);
 /* Is it open for writing, mapped shared and writable, or a memfd that is not sealed? */
 bool testbed_has_writers(struct inode *inode);
 
-/* Fill @stamp. Return true if an equal one will mean equal content. Does not sleep. */
-bool testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp);
+/*
+ * Fill @stamp. Return true if an equal one will mean equal content. @payer: the outermost container for which @inode is
+ * remembered, if it is not yet. Does not sleep.
+ */
+bool testbed_stamp_inode(struct inode *inode, u64 payer, struct testbed_stamp *stamp);
 
 /* A content that is about to be read, or to be recalled. */
 struct testbed_content {
 	struct inode *inode;
+	u64 payer; /* the outermost container for which it is remembered */
 	struct testbed_stamp stamp;
 	errseq_t errors; /* of writing pages back */
 	bool promised;	 /* an equal stamp will mean equal content */
@@ -102,10 +106,10 @@ struct testbed_content {
 };
 
 /* Drop the pages of a program before the kernel reads how it is laid out. May sleep. */
-void testbed_settle(struct inode *inode);
+void testbed_settle(struct inode *inode, u64 payer);
 
 /* Have what is read from now on be what is stored. May sleep. */
-void testbed_begin_content(struct testbed_content *content, struct inode *inode);
+void testbed_begin_content(struct testbed_content *content, struct inode *inode, u64 payer);
 /* It has been read. Return true if its stamp is a promise. */
 bool testbed_end_content(struct testbed_content *content);
 
@@ -118,14 +122,19 @@ extern u64 testbed_oldest_id;
 int testbed_init_memory(void);
 void testbed_exit_memory(void);
 
-/* The number of @inode as long as it is in memory, 0 if there is no memory for it. */
-u64 testbed_incarnation(const struct inode *inode);
+/* The number of @inode as long as it is in memory. It takes a place for @payer if it has none. */
+u64 testbed_incarnation(const struct inode *inode, u64 payer);
 
 /* Were the pages of what has @stamp written back and dropped? */
 bool testbed_is_settled(const struct testbed_stamp *stamp);
 void testbed_set_settled(const struct testbed_stamp *stamp);
 
-bool testbed_recall(enum testbed_digest_kind kind, const struct testbed_content *content,
+/*
+ * Fill @digest if just this content was hashed before, for any container, and ends as it began: unchanged, and without
+ * a writer. Call it in place of hashing, between testbed_begin_content() and testbed_end_content(), which it calls
+ * itself if it returns true. May sleep.
+ */
+bool testbed_recall(enum testbed_digest_kind kind, struct testbed_content *content,
 		    u8 digest[TESTBED_SHA256_SIZE]);
 /* After testbed_end_content() returned true. */
 void testbed_memorize(enum testbed_digest_kind kind, const struct testbed_content *content,
@@ -242,7 +251,7 @@ void testbed_read_mounts(struct task_struct *task, struct testbed_mount_table *t
 /* ---- kfuncs, which are listed in init.c ---- */
 
 u64 testbed_new_seq(void);
-int testbed_settle_program(struct file *file);
+int testbed_settle_program(struct file *file, const struct testbed_ident *ident);
 int testbed_measure_exec(struct linux_binprm *bprm, const struct testbed_ident *ident,
 			 struct testbed_stamp *stamp);
 int testbed_measure_file(struct file *file, const struct testbed_ident *ident, u32 route,

@@ -304,7 +304,7 @@ static int hash_regular(struct testbed_walk *walk, const struct path *path, u8 *
 	/* fs-verity has its digest beside the file: no page is looked at, and none need be dropped. */
 	if (IS_VERITY(d_real_inode(path->dentry)))
 		return testbed_verity_digest(walk, path, left, digest);
-	testbed_begin_content(&content, d_real_inode(path->dentry));
+	testbed_begin_content(&content, d_real_inode(path->dentry), walk->payer);
 	if (testbed_recall(TESTBED_DIGEST_VERITY, &content, digest))
 		return 0;
 	err = testbed_verity_digest(walk, path, left, digest);

@@ -179,7 +179,7 @@ static bool stamp_is_possible(const struct inode *inode)
 	       sb->s_user_ns == &init_user_ns && testbed_binds_content(inode);
 }
 
-bool testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp)
+bool testbed_stamp_inode(struct inode *inode, u64 payer, struct testbed_stamp *stamp)
 {
 	struct timespec64 ctime;
 
@@ -187,7 +187,7 @@ bool testbed_stamp_inode(struct inode *inode, struct testbed_stamp *stamp)
 	stamp->inode = (unsigned long)inode;
 	if (!stamp_is_possible(inode))
 		return false;
-	stamp->id = testbed_incarnation(inode);
+	stamp->id = testbed_incarnation(inode, payer);
 	ctime = testbed_ctime(inode);
 	stamp->version = inode_query_iversion(inode);
 	stamp->size = i_size_read(inode);
@@ -304,23 +304,23 @@ static bool stamp_has_pages_to_drop(struct inode *inode)
  * Have what the kernel reads of @inode next come from the disk. What would be a violation
  * is left to the function that measures the file. May sleep.
  */
-void testbed_settle(struct inode *inode)
+void testbed_settle(struct inode *inode, u64 payer)
 {
 	struct testbed_stamp stamp;
 
 	might_sleep();
-	if (testbed_stamp_inode(inode, &stamp) && testbed_is_settled(&stamp))
+	if (testbed_stamp_inode(inode, payer, &stamp) && testbed_is_settled(&stamp))
 		return;
 	if (!testbed_has_writers(inode) && stamp_has_pages_to_drop(inode) &&
 	    !stamp_has_tail(inode, false))
 		stamp_drop_pages(inode);
 }
 
-void testbed_begin_content(struct testbed_content *content, struct inode *inode)
+void testbed_begin_content(struct testbed_content *content, struct inode *inode, u64 payer)
 {
 	might_sleep();
-	*content = (struct testbed_content){ .inode = inode };
-	content->promised = testbed_stamp_inode(inode, &content->stamp);
+	*content = (struct testbed_content){ .inode = inode, .payer = payer };
+	content->promised = testbed_stamp_inode(inode, payer, &content->stamp);
 	content->written = testbed_has_writers(inode);
 	content->errors = READ_ONCE(inode->i_mapping->wb_err);
 	/* Looked for before the pages are dropped: afterwards these bytes are zero. */
@@ -347,7 +347,7 @@ bool testbed_end_content(struct testbed_content *content)
 	if (READ_ONCE(content->inode->i_mapping->wb_err) != content->errors)
 		content->unsettled = true;
 	if (!content->promised || content->written || content->unsettled || content->tail ||
-	    !testbed_stamp_inode(content->inode, &now) ||
+	    !testbed_stamp_inode(content->inode, content->payer, &now) ||
 	    memcmp(&content->stamp, &now, sizeof(now)))
 		content->promised = false;
 	else

@@ -24,6 +24,7 @@ struct testbed_walk {
 	struct testbed_limits limits;
 	struct testbed_verity_layout layout;
 	struct testbed_verity *verity;
+	u64 payer; /* the outermost container */
 	struct user_namespace *userns; /* the container's: owners are given as it sees them */
 	enum testbed_outcome outcome;  /* why it ended, where it ended by itself */
 	u64 files;		       /* that the digest covers */

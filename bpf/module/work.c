@@ -133,7 +133,7 @@ static bool work_is_known(const struct work_job *job, struct testbed_stamp *now)
 	const struct testbed_code *code = &job->code;
 	struct inode *inode = file_inode(code->real);
 
-	if (!testbed_stamp_inode(inode, now) || code->written || code->changed)
+	if (!testbed_stamp_inode(inode, code->ident.outermost, now) || code->written || code->changed)
 		return false;
 	if (code->begun && (code->content.written || code->content.tail || code->content.unsettled))
 		return false;
@@ -299,7 +299,7 @@ static struct work_job *work_new_job(const struct testbed_code *code,
 		job->code.flags |= TESTBED_FILE_LATE;
 	/* An overlay's file keeps the real one. */
 	get_file(code->file);
-	job->stamped = testbed_stamp_inode(file_inode(code->real), &job->stamp);
+	job->stamped = testbed_stamp_inode(file_inode(code->real), code->ident.outermost, &job->stamp);
 	job->settled = job->stamped && testbed_is_settled(&job->stamp);
 	return job;
 }
