@@ -21,14 +21,16 @@
 	_Static_assert(sizeof(struct type) == (size), \
 		       #type " has a wrong size: see docs/formats.md")
 
-/* ---- the bytes of an entry, docs/formats.md, version 2 ---- */
+/* ---- the bytes of an entry, docs/formats.md, version 3 ---- */
 
 #define TESTBED_LABEL "testbed"
 #define TESTBED_MAGIC 0x4d434254u /* "TBCM" */
-#define TESTBED_VERSION 2
+#define TESTBED_VERSION 3
 #define TESTBED_SHA256_SIZE 32
 #define TESTBED_TPM_ALG_SHA256 0x000b
 #define TESTBED_TREE_VERSION 2
+#define TESTBED_TREE_COMPOSEFS 256 /* fs-verity's digest of the EROFS image of the root */
+#define TESTBED_TREE_DM_VERITY 257 /* the root hash of the root's device */
 #define TESTBED_ARGS_MAX 4096
 #define TESTBED_MOUNTS_MAX 16384
 
@@ -60,6 +62,7 @@ enum testbed_file_flags {
 	TESTBED_FILE_ANON = 1 << 2,
 	TESTBED_FILE_LATE = 1 << 3,
 	TESTBED_FILE_NOT_BOUND = 1 << 4,
+	TESTBED_FILE_VERITY = 1 << 5, /* the digest is fs-verity's */
 };
 
 enum testbed_violation {
@@ -68,6 +71,7 @@ enum testbed_violation {
 	TESTBED_VIOLATION_CHANGED = 3,
 	TESTBED_VIOLATION_TAIL = 4,
 	TESTBED_VIOLATION_UNSETTLED = 5,
+	TESTBED_VIOLATION_LAYER = 6, /* a layer of the image was changed after the launch */
 };
 
 enum testbed_start_flags {
@@ -94,6 +98,7 @@ enum testbed_launch_flags {
 	TESTBED_LAUNCH_MAPS_CUT = 1 << 4,
 	TESTBED_LAUNCH_NO_ENVIRONMENT = 1 << 5,
 	TESTBED_LAUNCH_NO_MOUNTS = 1 << 6,
+	TESTBED_LAUNCH_DRIFT = 1 << 7, /* unchanged content of the image has no ctr-file */
 };
 
 enum testbed_mounts_flags {
@@ -398,6 +403,7 @@ enum testbed_mode {
 	TESTBED_MODE_PROTOTYPE_FILE = 2,
 	TESTBED_MODE_PROTOTYPE_IMAGE = 3,
 	TESTBED_MODE_IMAGE = 4,	/* container-image */
+	TESTBED_MODE_DRIFT = 5,	/* container-drift */
 };
 
 /* Who a container is. Filled once, copied to each of its tasks. */

@@ -95,8 +95,19 @@ def header(kind: int, size: int, *, flags: int = 0, seq: int = 1, mntns: int = 4
     return struct.pack("<4sHHIIQQQQ", b"TBCM", version, kind, size, flags, seq, mntns, cgroup, started)
 
 
-def ctr_file(path: bytes, content: bytes, *, seq: int = 1, route: int = 1, flags: int = 0, version: int = 1) -> bytes:
-    body = struct.pack("<HHIQ32s", route, 0x000B, len(path), len(content), hashlib.sha256(content).digest()) + path
+def ctr_file(
+    path: bytes,
+    content: bytes,
+    *,
+    seq: int = 1,
+    route: int = 1,
+    flags: int = 0,
+    version: int = 1,
+    digest: bytes | None = None,
+) -> bytes:
+    """A file with this content, or, as ``digest`` says, with another digest than its SHA-256."""
+    told = hashlib.sha256(content).digest() if digest is None else digest
+    body = struct.pack("<HHIQ32s", route, 0x000B, len(path), len(content), told) + path
     return header(1, 48 + len(body), flags=flags, seq=seq, version=version) + body
 
 
@@ -151,8 +162,12 @@ def of_nobody(kind: int, body: bytes, flags: int = 0, version: int = 1) -> bytes
     return struct.pack("<4sHHIIQQQQ", b"TBCM", version, kind, 48 + len(body), flags, 0, 0, 0, 0) + body
 
 
-def ctr_image(digest: bytes, *, outcome: int = 0, files: int = 9, size: int = 1000, version: int = 1) -> bytes:
-    return of_nobody(3, struct.pack("<HHIQQ32s", version, 0x000B, outcome, files, size, digest), version=version)
+def ctr_image(
+    digest: bytes, *, outcome: int = 0, files: int = 9, size: int = 1000, version: int = 1, tree: int | None = None
+) -> bytes:
+    """An image; ``tree``: what its digest is, if not that of a tree as the entry's version has it."""
+    kind = min(version, 2) if tree is None else tree
+    return of_nobody(3, struct.pack("<HHIQQ32s", kind, 0x000B, outcome, files, size, digest), version=version)
 
 
 def mount(path: bytes, kind: bytes = b"tmpfs", flags: int = 7) -> bytes:
@@ -187,8 +202,9 @@ def ctr_launch(
     user: int = 0,
     group: int = 0,
     caps: tuple[int, int, int, int] = (0x5FB, 0x5FB, 0, 0),
+    version: int = 2,
 ) -> bytes:
-    """Flags for what is not there, or is claimed, are set from the digests. With ``table`` it is of version 2."""
+    """Flags for what is not there, or is claimed, are set from the digests. Without ``table`` it is of version 1."""
     said = b"".join(arg + b"\0" for arg in args) if arguments is None else arguments
     listed, count = (b"".join(mounts), len(mounts)) if table is None else (table, table.count(b"\n"))
     mode, owner, owners, xattrs = root
@@ -200,7 +216,7 @@ def ctr_launch(
         body += struct.pack("<II32s", owner, owners, xattrs)
     ranges = b"".join(struct.pack("<III", *one) for one in (*uid_map, *gid_map))
     body += said + ranges + listed
-    return header(4, 48 + len(body), flags=flags, seq=seq, version=1 if table is None else 2) + body
+    return header(4, 48 + len(body), flags=flags, seq=seq, version=1 if table is None else version) + body
 
 
 def ctr_violation(

@@ -15,7 +15,7 @@ from evidence import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.attest.entries import parse
+from testbed.attest.entries import launch, parse
 from testbed.attest.entries.integrity import HOOKS, PARTS, REASONS, names
 from testbed.attest.entries.mounts import Mount
 from testbed.attest.entries.parse import (
@@ -35,6 +35,7 @@ from testbed.attest.entries.parse import (
     parse_payload,
     runtime_id,
 )
+from testbed.attest.entries.payload import VERSIONS
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 from testbed.attest.log.fields import parse_fields
 from testbed.attest.log.ima import read_entries, template_digest
@@ -189,12 +190,29 @@ def test_maps_that_were_cut() -> None:
     assert len(parsed.gid_map) == 64
 
 
-def test_late_and_not_bound_in_version_2() -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_late_and_not_bound_from_version_2_on(version: int) -> None:
     for route, flags in ((1, 16), (2, 8), (2, 24), (3, 16), (4, 8), (4, 24), (5, 24)):
-        payload = b.ctr_file(b"/a", b"x", route=route, flags=flags, version=2)
+        payload = b.ctr_file(b"/a", b"x", route=route, flags=flags, version=version)
         parsed = parse_payload(b"ctr-file", payload)
         assert isinstance(parsed, FileEntry)
         assert (parsed.route, parsed.flags) == (route, flags)
+
+
+def test_what_is_new_in_version_3() -> None:
+    file = parse_payload(b"ctr-file", b.ctr_file(b"/a", b"x", flags=parse.VERITY, version=3, digest=b"v" * 32))
+    assert isinstance(file, FileEntry)
+    assert (file.flags, file.digest) == (32, b"v" * 32)
+    begun = parse_payload(b"ctr-launch", LAUNCH_3)
+    assert isinstance(begun, LaunchEntry)
+    assert (begun.version, begun.flags, begun.whole_mounts) == (3, 128, True)
+    assert begun.root is not None
+    layer = parse_payload(b"ctr-violation", b.ctr_violation(b"/a", violation=6, version=3))
+    assert isinstance(layer, ViolationEntry)
+    assert layer.violation == parse.LAYER
+    for tree in (launch.COMPOSEFS, launch.DM_VERITY):
+        image = parse_payload(b"ctr-image", b.ctr_image(b"d" * 32, files=0, size=0, tree=tree, version=3))
+        assert image == ImageEntry(tree_version=tree, outcome=0, files=0, size=0, digest=b"d" * 32)
 
 
 def escaped(raw: bytes, more: bytes = b"") -> bytes:
@@ -285,7 +303,10 @@ IMAGE = b.ctr_image(b"d" * 32)
 VIOLATION = b.ctr_violation(b"/usr/bin/true")
 LAUNCH = b.ctr_launch(b"i" * 32, (b"a", b"b"), config=b"c" * 32)
 FILE_2 = b.ctr_file(b"/usr/bin/true", b"content", version=2)
+FILE_3 = b.ctr_file(b"/usr/bin/true", b"content", version=3)
+IMAGE_3 = b.ctr_image(b"d" * 32, version=3)
 LAUNCH_2 = b.ctr_launch(b"i" * 32, (b"a", b"b"), table=b.TABLE)
+LAUNCH_3 = b.ctr_launch(b"i" * 32, (b"a", b"b"), table=b.TABLE, flags=launch.DRIFT, version=3)
 LOSS = b.ctr_loss()
 MOUNTS = b.ctr_mounts(b.TABLE)
 PROGRAM = b.ctr_program()
@@ -293,13 +314,13 @@ PART = b.ctr_measurer()
 MOUNT = len(LAUNCH) - 12 - len(b"/proc" + b"proc")
 
 
-def launch(**wish: Any) -> bytes:
+def launched(**wish: Any) -> bytes:
     return b.ctr_launch(b"i" * 32, (b"a", b"b"), **wish)
 
 
 def listed(*lines: bytes) -> bytes:
     """A launch of version 2 with these mounts."""
-    return launch(table=b"".join(line + b"\n" for line in lines))
+    return launched(table=b"".join(line + b"\n" for line in lines))
 
 
 @pytest.mark.parametrize(
@@ -364,22 +385,22 @@ def listed(*lines: bytes) -> bytes:
         (b"ctr-launch", changed(LAUNCH, 84, "<I", 1), "reserved"),
         (b"ctr-launch", changed(LAUNCH, 60, "<I", 1), "arguments"),
         (b"ctr-launch", changed(LAUNCH, 60, "<I", 3), "arguments"),
-        (b"ctr-launch", launch(arguments=b"a\0b\0c"), "arguments"),
-        (b"ctr-launch", launch(arguments=b"a\0b\0c\0", flags=1), "arguments"),
-        (b"ctr-launch", launch(arguments=b"a" * 4097, flags=1), "args_len"),
+        (b"ctr-launch", launched(arguments=b"a\0b\0c"), "arguments"),
+        (b"ctr-launch", launched(arguments=b"a\0b\0c\0", flags=1), "arguments"),
+        (b"ctr-launch", launched(arguments=b"a" * 4097, flags=1), "args_len"),
         (b"ctr-launch", changed(LAUNCH, 64, "<I", 5), "args_len, uid_maps"),
-        (b"ctr-launch", launch(uid_map=((1, 1, 1),) * 65), "uid_maps"),
-        (b"ctr-launch", launch(gid_map=((1, 1, 1),) * 65), "gid_maps"),
-        (b"ctr-launch", launch(gid_map=((1, 1, 1),) * 63, flags=16), "MAPS_CUT"),
-        (b"ctr-launch", launch(uid_map=((1, 1, 0),)), "uid_map"),
-        (b"ctr-launch", launch(gid_map=((1, 1, 0),)), "gid_map"),
-        (b"ctr-launch", launch(mounts=(b.mount(b"/x" * 2048),)), "mounts_len"),
-        (b"ctr-launch", launch(mounts=(b.mount(b"x"),)), "whole path"),
-        (b"ctr-launch", launch(mounts=(b.mount(b""),)), "whole path"),
-        (b"ctr-launch", launch(mounts=(b.mount(b"/x", b""),)), "whole path"),
-        (b"ctr-launch", launch(mounts=(b.mount(b"/x\0"),)), "whole path"),
-        (b"ctr-launch", launch(mounts=(b.mount(b"/x", b"t", 256),)), "mnt_flags"),
-        (b"ctr-launch", launch(mounts=(b.mount(b"/x"), b"12345678901")), "mount_list"),
+        (b"ctr-launch", launched(uid_map=((1, 1, 1),) * 65), "uid_maps"),
+        (b"ctr-launch", launched(gid_map=((1, 1, 1),) * 65), "gid_maps"),
+        (b"ctr-launch", launched(gid_map=((1, 1, 1),) * 63, flags=16), "MAPS_CUT"),
+        (b"ctr-launch", launched(uid_map=((1, 1, 0),)), "uid_map"),
+        (b"ctr-launch", launched(gid_map=((1, 1, 0),)), "gid_map"),
+        (b"ctr-launch", launched(mounts=(b.mount(b"/x" * 2048),)), "mounts_len"),
+        (b"ctr-launch", launched(mounts=(b.mount(b"x"),)), "whole path"),
+        (b"ctr-launch", launched(mounts=(b.mount(b""),)), "whole path"),
+        (b"ctr-launch", launched(mounts=(b.mount(b"/x", b""),)), "whole path"),
+        (b"ctr-launch", launched(mounts=(b.mount(b"/x\0"),)), "whole path"),
+        (b"ctr-launch", launched(mounts=(b.mount(b"/x", b"t", 256),)), "mnt_flags"),
+        (b"ctr-launch", launched(mounts=(b.mount(b"/x"), b"12345678901")), "mount_list"),
         (b"ctr-launch", changed(LAUNCH, MOUNT + 4, "<I", 6), "mount_list"),
         (b"ctr-launch", changed(LAUNCH, MOUNT + 8, "<I", 0xFFFFFFFF), "mount_list"),
         (b"ctr-launch", changed(LAUNCH, MOUNT + 8, "<I", 3), "mount_list"),
@@ -388,23 +409,31 @@ def listed(*lines: bytes) -> bytes:
         (b"ctr-launch", changed(LAUNCH, 12, "<I", 8 | 4), "runtime"),
         (b"ctr-launch", changed(LAUNCH, 12, "<I", 8 | 32), "environment"),
         (b"ctr-launch", changed(LAUNCH, 12, "<I", 0), "config"),
-        (b"ctr-launch", changed(launch(), 12, "<I", 8), "config"),
-        (b"ctr-launch", changed(launch(runtime=bytes(32)), 12, "<I", 0), "runtime"),
+        (b"ctr-launch", changed(launched(), 12, "<I", 8), "config"),
+        (b"ctr-launch", changed(launched(runtime=bytes(32)), 12, "<I", 0), "runtime"),
         (b"ctr-file", changed(FILE, 12, "<I", parse.NOT_BOUND), "flags"),
-        (b"ctr-file", changed(FILE_2, 12, "<I", 0x20), "flags"),
+        (b"ctr-file", changed(FILE_2, 12, "<I", parse.VERITY), "flags"),
+        (b"ctr-file", changed(FILE_3, 12, "<I", 0x40), "flags"),
+        (b"ctr-file", changed(FILE_3, 12, "<I", parse.LATE), "flags"),
         (b"ctr-file", changed(FILE_2, 12, "<I", parse.LATE), "flags"),
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=3, flags=8, version=2), "flags"),
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=4, flags=16, version=2), "flags"),
         (b"ctr-file", b.ctr_file(b"/a", b"x", route=2, flags=8), "flags"),
         (b"ctr-violation", b.ctr_violation(b"/a", violation=6, version=2), "violation"),
         (b"ctr-violation", b.ctr_violation(b"/a", violation=0, version=2), "violation"),
+        (b"ctr-violation", b.ctr_violation(b"/a", violation=7, version=3), "violation"),
         (b"ctr-beat", b.ctr_beat(1, 1, proved=0x400), "proved"),
-        (b"ctr-launch", changed(LAUNCH_2, 12, "<I", 0x80), "flags"),
+        (b"ctr-launch", changed(LAUNCH_2, 12, "<I", launch.DRIFT), "flags"),
+        (b"ctr-launch", changed(LAUNCH_3, 12, "<I", 0x100), "flags"),
+        (b"ctr-launch", b.ctr_launch(bytes(32), table=b.TABLE, outcome=1, flags=launch.DRIFT, version=3), "DRIFT only"),
+        (b"ctr-image", changed(IMAGE_3, 48, "<H", launch.COMPOSEFS), "files"),
+        (b"ctr-image", b.ctr_image(b"d" * 32, files=0, tree=launch.DM_VERITY, version=3), "bytes"),
+        (b"ctr-image", changed(IMAGE_3, 56, "<Q", 0), "files"),
         (b"ctr-launch", changed(LAUNCH_2[:270], 8, "<I", 270), "bytes of the root"),
         (b"ctr-launch", changed(LAUNCH_2, 84, "<I", 0o10755), "root_mode"),
         (b"ctr-launch", changed(LAUNCH_2, 12, "<I", 64), "no bytes, as the flag says"),
         (b"ctr-launch", changed(LAUNCH_2, 76, "<I", 3), "mounts"),
-        (b"ctr-launch", launch(table=b.TABLE[:-1]), "a line break"),
+        (b"ctr-launch", launched(table=b.TABLE[:-1]), "a line break"),
         (b"ctr-launch", listed(b"/ a b / rw " + b"rw" * 9000), "mounts_len"),
         (b"ctr-launch", listed(b"/ overlay overlay / rw"), "6 fields"),
         (b"ctr-launch", listed(b"/ overlay overlay / rw rw rw"), "6 fields"),
@@ -462,7 +491,7 @@ def test_malformed(name: bytes, payload: bytes, what: str) -> None:
 @pytest.mark.parametrize(
     ("name", "payload"),
     [
-        (b"ctr-file", changed(FILE, 4, "<H", 3)),
+        (b"ctr-file", changed(FILE, 4, "<H", 4)),
         (b"ctr-file", changed(FILE, 4, "<H", 0)),
         (b"ctr-file", changed(FILE, 6, "<H", 8)),
         (b"ctr-file", changed(FILE_2, 6, "<H", 12)),
@@ -473,6 +502,9 @@ def test_malformed(name: bytes, payload: bytes, what: str) -> None:
         (b"ctr-image", b.ctr_image(b"d" * 32, version=2).replace(b"\2\0\x0b", b"\1\0\x0b")),
         (b"ctr-file", changed(FILE, 50, "<H", 0x000C)),
         (b"ctr-image", changed(IMAGE, 48, "<H", 2)),
+        (b"ctr-image", changed(IMAGE_3, 48, "<H", 1)),
+        (b"ctr-image", changed(IMAGE_3, 48, "<H", 3)),
+        (b"ctr-image", b.ctr_image(b"d" * 32, files=0, size=0, tree=launch.COMPOSEFS, version=2)),
         (b"ctr-image", changed(IMAGE, 50, "<H", 4)),
         (b"ctr-launch", changed(LAUNCH, 48, "<H", 4)),
     ],
@@ -485,7 +517,17 @@ def test_unsupported(name: bytes, payload: bytes) -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
     bodies: tuple[bytes, ...] = (FILE[:48], START[:48], LAUNCH[:48], LAUNCH[:248], VIOLATION[:48], IMAGE[:48])
-    bodies += (FILE_2[:48], LAUNCH_2[:288], MOUNTS[:48], LOSS[:48], PROGRAM[:48], PART[:48])
+    bodies += (
+        FILE_2[:48],
+        LAUNCH_2[:288],
+        FILE_3[:48],
+        IMAGE_3[:48],
+        LAUNCH_3[:288],
+        MOUNTS[:48],
+        LOSS[:48],
+        PROGRAM[:48],
+        PART[:48],
+    )
     for payload in (data, *(changed(body + data, 8, "<I", len(body + data)) for body in bodies)):
         for name in parse.KINDS:
             with contextlib.suppress(BadEvidence):
@@ -609,7 +651,7 @@ def test_the_writers_of_the_tests_write_the_vectors() -> None:
     }
     image = hashlib.sha256(b"image").digest()
     assert vectors["ctr-image"] == b.ctr_image(image, files=264, size=31457280)
-    launch = b.ctr_launch(
+    begun = b.ctr_launch(
         image,
         (b"/usr/bin/bash", b"-c", b"exit 0"),
         uid_map=((0, 100000, 65536), (65536, 1000, 1)),
@@ -622,7 +664,7 @@ def test_the_writers_of_the_tests_write_the_vectors() -> None:
         group=100033,
         caps=(0x800405FB, 0x800405FB, 0, 0x400),
     )
-    assert vectors["ctr-launch"][48:] == launch[48:]
+    assert vectors["ctr-launch"][48:] == begun[48:]
     violation = b.ctr_violation(b"/srv/tool", violation=2, device=(254, 3), inode=131073)
     assert vectors["ctr-violation"][48:] == violation[48:]
     assert vectors["ctr-beat"][48:56] == b.ctr_beat(3)[48:56]
@@ -635,6 +677,11 @@ def test_the_writers_of_the_tests_write_the_vectors() -> None:
     assert vectors["ctr-program: a kernel module"][48:] == b.ctr_program(b"\x7fELF mod", what=3)[48:]
     assert vectors["ctr-measurer: the loader"] == b.ctr_measurer(3, b"loader")
     table = b"/ overlay overlay / rw,relatime rw\n/proc proc proc / rw,nosuid,nodev,noexec,relatime rw\n"
+    verity = bytes.fromhex(b.page_vectors()["fs-verity"]["4096"])
+    told = b.ctr_file(b"/usr/bin/true", b"a" * 4096, flags=parse.VERITY, version=3, digest=verity)
+    assert vectors["ctr-file: version 3, an fs-verity digest"][48:] == told[48:]
+    composefs = b.ctr_image(image, files=0, size=0, tree=launch.COMPOSEFS, version=3)
+    assert vectors["ctr-image: version 3, composefs"] == composefs
     assert vectors["ctr-mounts"][48:] == b.ctr_mounts(table, flags=1, event=12)[48:]
 
 
@@ -681,6 +728,17 @@ def test_the_c_header_has_the_offsets_of_the_page() -> None:
         assert {at for member, at in ours.items() if member not in fields} <= {int(size)}, name
         assert max(at + size for at, size in fields.values()) == int(size), name
     assert page.keys() == {"header", *STRUCTURES}
+
+
+def test_the_c_header_has_the_numbers_of_version_3() -> None:
+    text = HEADER_FILE.read_text(encoding="utf-8")
+    defined = {name: int(number) for name, number in re.findall(r"#define TESTBED_(\w+) (\d+)", text)}
+    assert defined["VERSION"] == max(VERSIONS)
+    trees = (defined["TREE_VERSION"], defined["TREE_COMPOSEFS"], defined["TREE_DM_VERITY"])
+    assert trees == (launch.TREE_2, launch.COMPOSEFS, launch.DM_VERITY)
+    bits = {name: 1 << int(bit) for name, bit in re.findall(r"TESTBED_((?:FILE|LAUNCH)_\w+) = 1 << (\d+)", text)}
+    assert (bits["FILE_VERITY"], bits["LAUNCH_DRIFT"]) == (parse.VERITY, launch.DRIFT)
+    assert int(re.findall(r"TESTBED_VIOLATION_LAYER = (\d+)", text)[0]) == parse.LAYER
 
 
 def test_the_c_header_has_the_kinds_and_bits_of_python() -> None:

@@ -313,6 +313,7 @@ TABLE = (
     Sample("saved-1.json", "saved.json", 1, "read", saved, ("debian-6.12", ("sha256",), True, None)),
     Sample("entry-1.txt", ENTRY, 1, "read", entries, KINDS_1),
     Sample("entry-2.txt", ENTRY, 2, "read", entries, KINDS_2),
+    Sample("entry-3.txt", ENTRY, 3, "read", entries, KINDS_2),
     Sample("tree-1.json", TREE, 1, "read", tree, False),
     Sample("tree-2.json", TREE, 2, "read", tree, True),
     Sample("tree-2.json", IMAGE_DIGEST, 1, "written", as_today(lambda: run("image-digest", BUNDLE, "--json")), []),
@@ -444,8 +445,8 @@ def test_a_file_of_a_later_version_is_rejected(
 
 
 def test_an_entry_of_a_later_version_is_unsupported() -> None:
-    name, payload = (SAMPLES / "entry-2.txt").read_text().splitlines()[0].split()
-    later = payload[:8] + "0300" + payload[12:]
+    name, payload = (SAMPLES / "entry-3.txt").read_text().splitlines()[0].split()
+    later = payload[:8] + "0400" + payload[12:]
     with pytest.raises(UnsupportedEvidence) as caught:
         parse_payload(name.encode(), bytes.fromhex(later))
     assert f"| {ENTRY} | `{caught.value.message}` |" in PAGE

@@ -36,6 +36,7 @@ from testbed.attest.entries.parse import (
     NOT_BOUND,
     RUNNING,
     UNLINKED,
+    VERITY,
     FileEntry,
     JoinEntry,
     Payload,
@@ -59,6 +60,7 @@ _FLAGS: Mapping[type, Mapping[int, str]] = {
         ANON_FILE: "of no file system",
         LATE: "measured late",
         NOT_BOUND: "content not bound",
+        VERITY: "digest of fs-verity",
     },
     StartEntry: {NO_CGROUP_PATH: "no cgroup path", BEFORE: "started before the measurer"},
     LaunchEntry: {
@@ -69,6 +71,7 @@ _FLAGS: Mapping[type, Mapping[int, str]] = {
         launch.MAPS_CUT: "id maps cut",
         launch.NO_ENVIRONMENT: "no environment",
         launch.NO_MOUNTS: "no mounts",
+        launch.DRIFT: "no entries for unchanged files of the image",
     },
     ViolationEntry: {NO_PATH: "no path", UNLINKED: "removed from its directory", ANON_FILE: "of no file system"},
     MountsEntry: {MOUNTS_CUT: "list cut", MOUNTS_NONE: "no list", OTHER_ROOT: "seen from another root"},

@@ -29,7 +29,10 @@ OUTCOMES = (
     "the container was killed meanwhile",
     "no memory",
 )
-ARGS_CUT, MOUNTS_CUT, NO_RUNTIME, CONFIG, MAPS_CUT, NO_ENVIRONMENT, NO_MOUNTS = 1, 2, 4, 8, 16, 32, 64
+ARGS_CUT, MOUNTS_CUT, NO_RUNTIME, CONFIG, MAPS_CUT, NO_ENVIRONMENT, NO_MOUNTS, DRIFT = 1, 2, 4, 8, 16, 32, 64, 128
+# What a digest of an image is: of the tree by its version, or one that the kernel has of the root's file system.
+TREE_1, TREE_2, COMPOSEFS, DM_VERITY = 1, 2, 256, 257
+_TREES = {1: (TREE_1,), 2: (TREE_2,), 3: (TREE_2, COMPOSEFS, DM_VERITY)}
 ARGS_MAX = 4096
 RANGES_MAX = 64
 _IMAGE = struct.Struct("<HHIQQ32s")
@@ -40,7 +43,10 @@ _RANGE = struct.Struct("<III")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEntry:
-    """``ctr-image``: a tree with which containers begin. ``digest``: 32 zero bytes unless ``outcome`` is 0."""
+    """``ctr-image``: a tree with which containers begin. ``digest``: 32 zero bytes unless ``outcome`` is 0.
+
+    ``files``, ``size`` (bytes): 0 if the digest is ``COMPOSEFS`` or ``DM_VERITY``.
+    """
 
     tree_version: int
     outcome: int
@@ -111,11 +117,14 @@ class LaunchEntry:
 def parse_image(header: Header, payload: bytes) -> ImageEntry:
     """Read the payload of a ``ctr-image`` behind its header. Raises ``BadEvidence``, ``UnsupportedEvidence``."""
     version, hash_alg, outcome, files, size, digest = _IMAGE.unpack(body(payload, _IMAGE))
-    if version != header.version:  # the two versions were raised together
-        raise UnsupportedEvidence("tree_version", f"{header.version}", f"{version}")
+    if version not in _TREES[header.version]:
+        raise UnsupportedEvidence("tree_version", f"one of {list(_TREES[header.version])}", f"{version}")
     sha256_only(hash_alg)
     _check_outcome(outcome, "digest", digest)
-    if not outcome and not files:
+    if version in {COMPOSEFS, DM_VERITY}:
+        zero("files", files)
+        zero("bytes", size)
+    elif not outcome and not files:
         raise BadEvidence("files", "1 or more: the root is one", "0")
     return ImageEntry(tree_version=version, outcome=outcome, files=files, size=size, digest=digest)
 
@@ -131,6 +140,8 @@ def parse_launch(header: Header, payload: bytes) -> LaunchEntry:
     sha256_only(hash_alg)
     root, rest = _root(header.version, mode, rest)
     _check_outcome(outcome, "image", image)
+    if flags & DRIFT and outcome:
+        raise BadEvidence("flags", "DRIFT only with outcome 0", f"0x{flags:x}, outcome {outcome}")
     digest_if("environment", environment, absent=bool(flags & NO_ENVIRONMENT))
     digest_if("runtime", runtime, absent=bool(flags & NO_RUNTIME))
     digest_if("config", config, absent=not flags & CONFIG)

@@ -10,7 +10,7 @@ from testbed.attest.entries.payload import Header, Identity, body_and_rest
 from testbed.attest.finding import BadEvidence
 
 MOUNTS_CUT, MOUNTS_NONE, OTHER_ROOT = 1, 2, 4
-LIST_MAX = {1: 4096, 2: 16384}
+LIST_MAX = {1: 4096, 2: 16384, 3: 16384}
 # The bits of `mnt_flags` in a list of version 1, by the words that the kernel shows for them, in its order.
 WORDS = {"nosuid": 1, "nodev": 2, "noexec": 4, "noatime": 8, "nodiratime": 16, "relatime": 32, "nosymfollow": 128}
 READ_ONLY = 64
@@ -67,8 +67,8 @@ def parse_mounts(header: Header, payload: bytes) -> MountsEntry:
     event, mounts, mounts_len = _MOUNTS.unpack(fixed)
     if mounts_len != len(rest):
         raise BadEvidence("mounts_len", f"{len(rest)}, the bytes that follow", f"{mounts_len}")
-    if mounts_len > LIST_MAX[2]:
-        raise BadEvidence("mounts_len", f"at most {LIST_MAX[2]}", f"{mounts_len}")
+    if mounts_len > LIST_MAX[header.version]:
+        raise BadEvidence("mounts_len", f"at most {LIST_MAX[header.version]}", f"{mounts_len}")
     table = mount_table(rest, mounts, absent=bool(header.flags & MOUNTS_NONE))
     return MountsEntry(container=header.container, flags=header.flags, event=event, mounts=table)
 

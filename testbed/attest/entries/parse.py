@@ -68,15 +68,15 @@ __all__ = [
 ]
 
 PREFIX = b"ctr-"
-NO_PATH, UNLINKED, ANON_FILE, LATE, NOT_BOUND = 1, 2, 4, 8, 16
+NO_PATH, UNLINKED, ANON_FILE, LATE, NOT_BOUND, VERITY = 1, 2, 4, 8, 16, 32
 NO_CGROUP_PATH, BEFORE = 1, 2
 EXECVE, MMAP, KERNEL_READ, MPROTECT, RUNNING = 1, 2, 3, 4, 5
-OPEN_WRITERS, TOMTOU, CHANGED, TAIL, UNSETTLED = 1, 2, 3, 4, 5
+OPEN_WRITERS, TOMTOU, CHANGED, TAIL, UNSETTLED, LAYER = 1, 2, 3, 4, 5, 6
 # Routes on which code is always measured late, and those on which it may be, by version.
 _LATE_ROUTES = frozenset({MPROTECT, RUNNING})
-_MAY_BE_LATE = {1: _LATE_ROUTES, 2: _LATE_ROUTES | {MMAP}}
+_MAY_BE_LATE = {1: _LATE_ROUTES, 2: _LATE_ROUTES | {MMAP}, 3: _LATE_ROUTES | {MMAP}}
 _NEVER_LATE = frozenset(range(EXECVE, MPROTECT))
-_VIOLATIONS = {1: TOMTOU, 2: UNSETTLED}
+_VIOLATIONS = {1: TOMTOU, 2: UNSETTLED, 3: LAYER}
 _FILE = struct.Struct("<HHIQ32s")
 _START = struct.Struct("<QIIII")
 _VIOLATION = struct.Struct("<HHIQQ")
@@ -84,7 +84,10 @@ _JOIN = struct.Struct("<QQ")
 
 
 class FileEntry(NamedTuple):
-    """``ctr-file``: code that a container got. ``size`` in bytes, ``digest`` SHA-256 of the whole content."""
+    """``ctr-file``: code that a container got. ``size`` in bytes.
+
+    ``digest``: SHA-256 of the whole content; with flag ``VERITY`` the file's fs-verity digest instead.
+    """
 
     container: Identity
     flags: int

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from testbed.attest.finding import BadEvidence, UnsupportedEvidence
 
 MAGIC = b"TBCM"
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 FILE, START, IMAGE, LAUNCH, VIOLATION, BEAT, JOIN, LOSS, MOUNTS, PROGRAM, MEASURER = range(1, 12)
 KINDS = {
     b"ctr-file": FILE,
@@ -34,7 +34,8 @@ _OF_NONE = frozenset({IMAGE, BEAT, MEASURER})
 # The flags that each version knows, by kind: a kind that is not here is not of that version.
 _FLAGS_1 = {FILE: 0xF, START: 3, IMAGE: 0, LAUNCH: 0x3F, VIOLATION: 7, BEAT: 0, JOIN: 0}
 _FLAGS_2 = _FLAGS_1 | {FILE: 0x1F, LAUNCH: 0x7F, LOSS: 0, MOUNTS: 7, PROGRAM: 0, MEASURER: 0}
-_FLAGS = {1: _FLAGS_1, 2: _FLAGS_2}
+_FLAGS_3 = _FLAGS_2 | {FILE: 0x3F, LAUNCH: 0xFF}
+_FLAGS = {1: _FLAGS_1, 2: _FLAGS_2, 3: _FLAGS_3}
 
 
 class Identity(NamedTuple):

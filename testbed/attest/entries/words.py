@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testbed.attest.entries.integrity import BPF, COMMAND, REASONS, LossEntry, ProgramEntry, names
-from testbed.attest.entries.parse import CHANGED, OPEN_WRITERS, TAIL, TOMTOU, UNSETTLED, ViolationEntry
+from testbed.attest.entries.parse import CHANGED, LAYER, OPEN_WRITERS, TAIL, TOMTOU, UNSETTLED, ViolationEntry
 from testbed.attest.finding import counted
 from testbed.attest.policy.image import program_name
 
@@ -13,6 +13,7 @@ _VIOLATIONS = {
     CHANGED: "changed between becoming executable and being hashed",
     TAIL: "its last page has bytes after the end of the file, which are mapped too",
     UNSETTLED: "some of its pages could not be written back and dropped, so they may still be changed",
+    LAYER: "a layer of the container's image was changed after the launch",
 }
 
 

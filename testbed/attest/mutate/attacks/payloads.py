@@ -29,7 +29,7 @@ _LIMIT = "; the form is correct, so only a policy or ground truth can detect it"
 # Bytes of a ctr-file's payload that are replaced; the line's hashes are right. Offsets of docs/formats.md, section 2.
 _PAYLOADS = (
     ("ctr-magic", "another magic", 0, b"TBCX", (Kind.MALFORMED,)),
-    ("ctr-version", "an unknown version", 4, b"\3\0", (Kind.UNSUPPORTED,)),
+    ("ctr-version", "an unknown version", 4, b"\4\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-unknown", "an unknown kind", 6, b"\x63\0", (Kind.UNSUPPORTED,)),
     ("ctr-kind-other", "the kind of another event", 6, b"\2\0", (Kind.MALFORMED,)),
     ("ctr-length", "a length other than its own", 8, b"\xff\xff\xff\xff", (Kind.MALFORMED,)),
