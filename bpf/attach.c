@@ -193,6 +193,10 @@ static void choose_programs(struct measurer_bpf *skel)
 		major = minor = 0;
 	bpf_program__set_autoload(skel->progs.make_room,
 				  KERNEL_VERSION(major, minor, 0) < KERNEL_VERSION(6, 2, 0));
+	bpf_program__set_autoload(skel->progs.watch_set_acl,
+				  KERNEL_VERSION(major, minor, 0) >= KERNEL_VERSION(6, 2, 0));
+	bpf_program__set_autoload(skel->progs.watch_remove_acl,
+				  KERNEL_VERSION(major, minor, 0) >= KERNEL_VERSION(6, 2, 0));
 	bpf_program__set_autoload(skel->progs.measure_check,
 				  KERNEL_VERSION(major, minor, 0) >= KERNEL_VERSION(6, 14, 0));
 }
@@ -350,7 +354,7 @@ static int pin_measurer(struct measurer_bpf *skel, const char *dir)
 /* A verifier is to know when it was there; nobody asks that of mere hooks. */
 static bool has_beats(enum testbed_mode mode)
 {
-	return mode == TESTBED_MODE_FILE || mode == TESTBED_MODE_IMAGE;
+	return mode == TESTBED_MODE_FILE || mode == TESTBED_MODE_IMAGE || mode == TESTBED_MODE_DRIFT;
 }
 
 static int refused(void)

@@ -19,6 +19,9 @@
 #define SB_KERNMOUNT (1 << 22)
 #define TMPFS_MAGIC 0x01021994
 #define HUGETLBFS_MAGIC 0x958458f6
+#define ATTR_MODE (1 << 0)
+#define ATTR_UID (1 << 1)
+#define ATTR_GID (1 << 2)
 #define ATTR_SIZE (1 << 3)
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define I_VERSION_QUERIED 1
@@ -27,6 +30,7 @@
 #define PROC_SUPER_MAGIC 0x9fa0
 #define S_IFMT 00170000
 #define S_IFREG 0100000
+#define S_IFDIR 0040000
 
 /*
  * Is there a file? lsm.s/mmap_file gets NULL for every anonymous mapping, but
@@ -266,10 +270,68 @@ static __always_inline void fill_layers_layout(struct testbed_layers_layout *lay
 	layout->known = 1;
 }
 
+/* The layers of an overlay. Before 6.5 there were two marks for redirects, and no layers of data alone. */
+struct ovl_layer___any {
+	struct vfsmount *mnt;
+} __attribute__((preserve_access_index));
+
+struct ovl_config___any {
+	bool redirect_dir;
+	bool redirect_follow;
+	int redirect_mode;
+	bool metacopy;
+	bool userxattr;
+} __attribute__((preserve_access_index));
+
+struct ovl_fs___layers {
+	unsigned int numlayer;
+	unsigned int numdatalayer;
+	struct ovl_layer___any *layers;
+	struct ovl_config___any config;
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_overlay_layout(struct testbed_overlay_layout *layout)
+{
+	struct ovl_fs___layers *fs = NULL;
+	struct ovl_layer___any *one = NULL;
+
+	if (!bpf_core_field_exists(fs->numlayer) || !bpf_core_field_exists(fs->layers) ||
+	    !bpf_core_field_exists(one->mnt) || !bpf_core_field_exists(fs->config.metacopy) ||
+	    !bpf_core_field_exists(fs->config.userxattr) ||
+	    bpf_core_field_size(fs->numlayer) != sizeof(__u32) ||
+	    bpf_core_field_size(fs->config.metacopy) != sizeof(bool) ||
+	    bpf_core_field_size(fs->config.userxattr) != sizeof(bool))
+		return;
+	if (bpf_core_field_exists(fs->config.redirect_follow)) {
+		/* One after the other. */
+		if (bpf_core_field_offset(fs->config.redirect_follow) !=
+		    bpf_core_field_offset(fs->config.redirect_dir) + sizeof(bool))
+			return;
+		layout->redirect = bpf_core_field_offset(fs->config.redirect_dir);
+		layout->redirect_size = 2 * sizeof(bool);
+	} else if (bpf_core_field_exists(fs->config.redirect_mode) &&
+		   bpf_core_field_size(fs->config.redirect_mode) == sizeof(__u32)) {
+		layout->redirect = bpf_core_field_offset(fs->config.redirect_mode);
+		layout->redirect_size = sizeof(__u32);
+	} else {
+		return;
+	}
+	if (bpf_core_field_exists(fs->numdatalayer))
+		layout->data = bpf_core_field_offset(fs->numdatalayer);
+	layout->count = bpf_core_field_offset(fs->numlayer);
+	layout->list = bpf_core_field_offset(fs->layers);
+	layout->size = bpf_core_type_size(struct ovl_layer___any);
+	layout->mnt = bpf_core_field_offset(one->mnt);
+	layout->metacopy = bpf_core_field_offset(fs->config.metacopy);
+	layout->userxattr = bpf_core_field_offset(fs->config.userxattr);
+	layout->known = 1;
+}
+
 static __always_inline void fill_layout(struct testbed_layout *layout)
 {
 	fill_verity_layout(&layout->verity);
 	fill_layers_layout(&layout->layers);
+	fill_overlay_layout(&layout->overlay);
 	if (!bpf_core_type_exists(struct ovl_file___any))
 		return;
 	layout->overlay_file = 1;

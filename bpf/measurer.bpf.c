@@ -30,7 +30,13 @@
  *                              is code in use; says that the programs are detached
  *                              when somebody is about to switch them off; drops the
  *                              pages of what a container is about to execute
- *   lsm.s/inode_setattr        likewise when it is truncated by its name
+ *   lsm.s/inode_setattr        likewise when it is truncated by its name; says that a
+ *                              layer of an image changes
+ *   lsm.s/sb_set_mnt_opts      has the layers of a new overlay watched
+ *   lsm/inode_create, _link, _unlink, _symlink, _mkdir, _rmdir, _mknod, _rename,
+ *   _setxattr, _removexattr, _set_acl, _remove_acl, d_instantiate, sb_remount
+ *                              say that a layer of an image changes
+ *   lsm/sb_free_security       forgets an overlay
  *   lsm.s/inode_free_security  forgets what is known of an inode; says in the log
  *                              that a pin of these programs goes
  *   tp_btf/sched_process_exit  the last task of a container ends
@@ -139,6 +145,12 @@ extern int testbed_measure_program(const struct testbed_ident *ident, __u32 comm
 extern void testbed_watch_writer(struct file *file) __ksym;
 extern void testbed_watch_size(struct dentry *dentry) __ksym;
 extern void testbed_watch_inode(struct inode *inode) __ksym;
+extern void testbed_watch_overlay(struct super_block *sb) __ksym;
+extern void testbed_watch_super(struct super_block *sb) __ksym;
+extern void testbed_watch_name(struct dentry *dentry) __ksym;
+extern void testbed_watch_node(struct dentry *dentry) __ksym;
+extern void testbed_watch_alias(struct inode *inode) __ksym;
+extern int testbed_is_code_of_image(struct file *file, const struct testbed_ident *ident) __ksym;
 extern void testbed_end_container(__u64 seq) __ksym;
 extern void testbed_count_lost(__u32 n) __ksym;
 extern void testbed_count_of(const struct testbed_ident *ident, __u32 counter) __ksym;
@@ -276,6 +288,19 @@ struct {
 	__type(key, struct view);
 	__type(value, __u64);
 } mount_events SEC(".maps");
+
+/* ---- modes ---- */
+
+static __always_inline bool is_measuring(void)
+{
+	return mode != TESTBED_MODE_HOOKS;
+}
+
+/* Are images measured, and layers watched? */
+static __always_inline bool is_launching(void)
+{
+	return mode == TESTBED_MODE_IMAGE || mode == TESTBED_MODE_DRIFT;
+}
 
 /* ---- counting ---- */
 
@@ -607,14 +632,23 @@ static __always_inline void remember(const struct testbed_ident *ident, struct t
 
 /* ---- measuring ---- */
 
+/* Has the container got just this already, by an entry or with its image? */
+static __always_inline bool is_logged(struct file *file, struct inode *inode,
+				      const struct testbed_ident *ident)
+{
+	if (is_known(inode, ident)) {
+		count(TESTBED_COUNT_CACHE_HITS);
+		return true;
+	}
+	return mode == TESTBED_MODE_DRIFT && testbed_is_code_of_image(file, ident);
+}
+
 static __always_inline void measure(struct file *file, struct testbed_ident *ident, __u32 route)
 {
 	struct testbed_stamp stamp = {};
 
-	if (is_known(real_inode(file), ident)) {
-		count(TESTBED_COUNT_CACHE_HITS);
+	if (is_logged(file, real_inode(file), ident))
 		return;
-	}
 	log_start(ident, bpf_get_current_task_btf());
 	if (testbed_measure_file(file, ident, route, &stamp))
 		remember(ident, &stamp);
@@ -625,10 +659,8 @@ static __always_inline void measure_program(struct linux_binprm *bprm, struct te
 {
 	struct testbed_stamp stamp = {};
 
-	if (is_known(real_inode(bprm->file), ident)) {
-		count(TESTBED_COUNT_CACHE_HITS);
+	if (is_logged(bprm->file, real_inode(bprm->file), ident))
 		return;
-	}
 	log_start(ident, bpf_get_current_task_btf());
 	if (testbed_measure_exec(bprm, ident, &stamp))
 		remember(ident, &stamp);
@@ -701,11 +733,6 @@ static __always_inline void note_mounts(struct task_struct *task)
 }
 
 /* ---- programs ---- */
-
-static __always_inline bool is_measuring(void)
-{
-	return mode != TESTBED_MODE_HOOKS;
-}
 
 /*
  * What process 1 forks is marked, so that a service in a root of its own is known
@@ -821,7 +848,7 @@ int BPF_PROG(measure_exec, struct linux_binprm *bprm)
 	if (!ident)
 		return 0;
 	measure_program(bprm, ident);
-	if (mode != TESTBED_MODE_IMAGE)
+	if (!is_launching())
 		return 0;
 	if (ident->launching)
 		testbed_measure_launch(ident);
@@ -840,7 +867,7 @@ int BPF_PROG(note_launch, struct linux_binprm *bprm)
 
 	if (is_measuring())
 		prove(TESTBED_PROOF_COMMITTED);
-	if (mode != TESTBED_MODE_IMAGE)
+	if (!is_launching())
 		return 0;
 	task = bpf_get_current_task_btf();
 	ident = ident_of(member_of(task));
@@ -948,9 +975,7 @@ int BPF_PROG(measure_mprotect, struct vm_area_struct *vma, unsigned long reqprot
 		count(TESTBED_COUNT_PRIVATE_EXEC);
 	if (was)
 		return 0;
-	if (is_known(file->f_inode, ident))
-		count(TESTBED_COUNT_CACHE_HITS);
-	else
+	if (!is_logged(file, file->f_inode, ident))
 		testbed_measure_mprotect(vma, ident);
 	return 0;
 }
@@ -1085,10 +1110,12 @@ int watch_size(__u64 *ctx)
 	if (!is_measuring())
 		return 0;
 	args = setattr_args(ctx);
-	if (!(args.attr->ia_valid & ATTR_SIZE))
-		return 0;
-	prove(TESTBED_PROOF_SIZE);
-	testbed_watch_size(args.dentry);
+	if (args.attr->ia_valid & ATTR_SIZE) {
+		prove(TESTBED_PROOF_SIZE);
+		testbed_watch_size(args.dentry);
+	} else if (is_launching() && (args.attr->ia_valid & (ATTR_MODE | ATTR_UID | ATTR_GID))) {
+		testbed_watch_node(args.dentry);
+	}
 	return 0;
 }
 
@@ -1117,10 +1144,159 @@ int BPF_PROG(forget_inode, struct inode *inode)
 		return 0;
 	if (inode->i_sb->s_magic == BPF_FS_MAGIC)
 		watch_pin(inode);
-	if ((inode->i_mode & S_IFMT) != S_IFREG)
+	if ((inode->i_mode & S_IFMT) == S_IFREG)
+		bpf_map_delete_elem(&ids, &address);
+	else if (!is_launching() || (inode->i_mode & S_IFMT) != S_IFDIR)
 		return 0;
-	bpf_map_delete_elem(&ids, &address);
 	testbed_watch_inode(inode);
+	return 0;
+}
+
+/* ---- layers of images ---- */
+
+/*
+ * What is below an overlay is watched from the moment at which that is made. These hooks
+ * come before the change that they tell of (module/layers.c).
+ */
+SEC("lsm.s/sb_set_mnt_opts")
+int BPF_PROG(watch_overlay, struct super_block *sb)
+{
+	if (is_launching() && sb->s_magic == OVERLAYFS_SUPER_MAGIC)
+		testbed_watch_overlay(sb);
+	return 0;
+}
+
+SEC("lsm/sb_remount")
+int BPF_PROG(watch_remount, struct super_block *sb)
+{
+	if (is_launching())
+		testbed_watch_super(sb);
+	return 0;
+}
+
+SEC("lsm/sb_free_security")
+int BPF_PROG(forget_super, struct super_block *sb)
+{
+	if (is_launching())
+		testbed_watch_super(sb);
+	return 0;
+}
+
+SEC("lsm/inode_create")
+int BPF_PROG(watch_create, struct inode *dir, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_name(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_link")
+int BPF_PROG(watch_link, struct dentry *old_dentry, struct inode *dir, struct dentry *new_dentry)
+{
+	if (!is_launching())
+		return 0;
+	testbed_watch_node(old_dentry);
+	testbed_watch_name(new_dentry);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(watch_unlink, struct inode *dir, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_name(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_symlink")
+int BPF_PROG(watch_symlink, struct inode *dir, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_name(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_mkdir")
+int BPF_PROG(watch_mkdir, struct inode *dir, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_name(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_rmdir")
+int BPF_PROG(watch_rmdir, struct inode *dir, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_name(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_mknod")
+int BPF_PROG(watch_mknod, struct inode *dir, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_name(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_rename")
+int BPF_PROG(watch_rename, struct inode *old_dir, struct dentry *old_dentry, struct inode *new_dir,
+	     struct dentry *new_dentry)
+{
+	if (!is_launching())
+		return 0;
+	testbed_watch_name(old_dentry);
+	testbed_watch_name(new_dentry);
+	return 0;
+}
+
+/* The mount's idmap comes first, under one name or another. */
+SEC("lsm/inode_setxattr")
+int BPF_PROG(watch_setxattr, void *idmap, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_node(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(watch_removexattr, void *idmap, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_node(dentry);
+	return 0;
+}
+
+/* Access control lists have hooks of their own since 6.2; before they are extended attributes. */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(watch_set_acl, void *idmap, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_node(dentry);
+	return 0;
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(watch_remove_acl, void *idmap, struct dentry *dentry)
+{
+	if (is_launching())
+		testbed_watch_node(dentry);
+	return 0;
+}
+
+/* A name of a file that has several is there. The kernel passes no inode for a name that nothing has. */
+SEC("lsm/d_instantiate")
+int BPF_PROG(watch_alias, struct dentry *dentry, struct inode *inode)
+{
+	unsigned int links = 0;
+	umode_t kind = 0;
+
+	if (!is_launching() || !inode || bpf_probe_read_kernel(&links, sizeof(links), &inode->i_nlink) ||
+	    bpf_probe_read_kernel(&kind, sizeof(kind), &inode->i_mode))
+		return 0;
+	if (links > 1 && (kind & S_IFMT) != S_IFDIR)
+		testbed_watch_alias(inode);
 	return 0;
 }
 
@@ -1165,7 +1341,7 @@ int list_mounts(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct member *member, copy;
 
-	if (!task || mode != TESTBED_MODE_IMAGE)
+	if (!task || !is_launching())
 		return 0;
 	member = member_of(task);
 	if (!ident_of(member) || member->ident.launching)
@@ -1198,6 +1374,7 @@ int set_layout(void *ctx)
 	struct testbed_layout layout = {};
 
 	fill_layout(&layout);
+	layout.mode = mode;
 	return testbed_set_layout(&layout);
 }
 

@@ -50,7 +50,7 @@ int lacking(const char *format, ...)
 static int usage(void)
 {
 	fputs("usage: measurer attach --mode MODE --pin DIR [--beat SECONDS]\n"
-	      "                MODE: hooks, file, image, prototype-file, prototype-image\n"
+	      "                MODE: hooks, file, image, drift, prototype-file, prototype-image\n"
 	      "       measurer counters --pin DIR\n"
 	      "       measurer beat --pin DIR\n"
 	      "       measurer claim --pin DIR <STATE\n"
@@ -220,6 +220,8 @@ static int parse_mode(const char *word, enum testbed_mode *mode)
 		*mode = TESTBED_MODE_FILE;
 	else if (!strcmp(word, "image"))
 		*mode = TESTBED_MODE_IMAGE;
+	else if (!strcmp(word, "drift"))
+		*mode = TESTBED_MODE_DRIFT;
 	else if (!strcmp(word, "prototype-file"))
 		*mode = TESTBED_MODE_PROTOTYPE_FILE;
 	else if (!strcmp(word, "prototype-image"))

@@ -461,15 +461,34 @@ struct testbed_layers_layout {
 
 TESTBED_SIZE(testbed_layers_layout, 20);
 
-/* Where this kernel keeps what has no declaration in its headers: told by the loader once. */
+/* What an overlay is made of: offsets in its ovl_fs, and in its ovl_layer. */
+struct testbed_overlay_layout {
+	__u32 known; /* 0: this kernel has it otherwise, and images are walked at each start */
+	__u32 count; /* of the layers, that of the upper one included */
+	__u32 data;  /* of these, with data alone; 0: this kernel has none */
+	__u32 list;
+	__u32 size; /* of one of the list */
+	__u32 mnt;  /* in one of the list */
+	__u32 redirect; /* how it was mounted */
+	__u32 redirect_size;
+	__u32 metacopy;
+	__u32 userxattr;
+};
+
+TESTBED_SIZE(testbed_overlay_layout, 40);
+
+/* What the loader tells the module once: the mode, and where this kernel keeps what no header declares. */
 struct testbed_layout {
 	struct testbed_verity_layout verity;
 	struct testbed_layers_layout layers;
 	__u32 overlay_file; /* 1: a file of an overlay has a struct ovl_file, with the real file at */
 	__u32 overlay_real; /* this offset; 0: it has the real file itself */
+	struct testbed_overlay_layout overlay;
+	__u32 mode; /* enum testbed_mode */
+	__u32 reserved;
 };
 
-TESTBED_SIZE(testbed_layout, 48);
+TESTBED_SIZE(testbed_layout, 96);
 
 /* What an OCI hook reports about a container that is about to start. */
 struct testbed_claim {
@@ -545,6 +564,8 @@ enum testbed_fate { TESTBED_KEPT, TESTBED_LOST, TESTBED_MACHINE };
 	X(LOSSES, "losses", KEPT)           /* ctr-loss entries written */                    \
 	X(IMAGES, "images", KEPT)           /* ctr-image entries written */                   \
 	X(IMAGES_KNOWN, "images_known", KEPT) /* of images that the log has */                \
+	X(IMAGES_RECALLED, "images_recalled", KEPT) /* starts without a walk */                 \
+	X(IMAGE_CODE, "image_code", KEPT) /* code of its image: no entry */                   \
 	X(LAUNCHES, "launches", KEPT)       /* ctr-launch entries written */                  \
 	X(MOUNTS, "mounts", KEPT)           /* ctr-mounts entries written */                  \
 	X(PROGRAMS, "programs", KEPT)       /* ctr-program entries written */                 \

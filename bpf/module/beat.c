@@ -29,6 +29,7 @@
 #include <linux/workqueue.h>
 
 #include "compat.h"
+#include "layers.h"
 #include "measurer.h"
 #include "module.h"
 
@@ -86,6 +87,7 @@ static int beat_log(enum testbed_beat_event event, u32 proved)
 static void beat_forget_all(void)
 {
 	testbed_forget_contents();
+	testbed_forget_layers();
 	testbed_forget_all_code();
 	testbed_forget_containers();
 }

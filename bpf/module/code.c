@@ -33,6 +33,7 @@
 #include <linux/string.h>
 
 #include "compat.h"
+#include "layers.h"
 #include "measurer.h"
 #include "module.h"
 
@@ -427,21 +428,20 @@ static bool code_in_use(struct inode *inode)
 	return atomic_read(&inode->i_readcount) > 0 || mapping_mapped(inode->i_mapping);
 }
 
-void testbed_log_violation(enum testbed_violation violation, struct inode *inode,
-			   const struct testbed_ident *ident, u32 flags, const char *path,
-			   u32 path_len)
+static void code_log_violation(enum testbed_violation violation, u64 device, u64 number,
+			       const struct testbed_ident *ident, u32 flags, const char *path,
+			       u32 path_len)
 {
 	enum testbed_counter outcome = TESTBED_COUNT_VIOLATION;
 	struct testbed_violation_entry *entry;
 	u32 length = struct_size(entry, path, path_len);
-	dev_t device = inode->i_sb->s_dev;
 
 	entry = kzalloc(length, GFP_KERNEL);
 	if (entry) {
 		entry->violation = violation;
 		entry->path_len = path_len;
-		entry->device = (u64)MAJOR(device) << 32 | MINOR(device);
-		entry->inode = inode->i_ino;
+		entry->device = device;
+		entry->inode = number;
 		memcpy(entry->path, path, path_len);
 		testbed_fill_header(&entry->header, TESTBED_KIND_VIOLATION, length,
 				    flags & ~(TESTBED_FILE_LATE | TESTBED_FILE_NOT_BOUND), ident);
@@ -450,6 +450,22 @@ void testbed_log_violation(enum testbed_violation violation, struct inode *inode
 		kfree(entry);
 	}
 	testbed_count_for(ident, outcome, 1);
+}
+
+void testbed_log_violation(enum testbed_violation violation, struct inode *inode,
+			   const struct testbed_ident *ident, u32 flags, const char *path,
+			   u32 path_len)
+{
+	dev_t device = inode->i_sb->s_dev;
+
+	code_log_violation(violation, (u64)MAJOR(device) << 32 | MINOR(device), inode->i_ino,
+			   ident, flags, path, path_len);
+}
+
+void testbed_log_layer_violation(const struct testbed_ident *ident, u64 device, u64 number,
+				 const char *path, u32 path_len)
+{
+	code_log_violation(TESTBED_VIOLATION_LAYER, device, number, ident, 0, path, path_len);
 }
 
 /* The common case: it is in the table for no container. */
@@ -511,6 +527,7 @@ __bpf_kfunc void testbed_watch_writer(struct file *file)
 	testbed_see_canary();
 	if (!S_ISREG(inode->i_mode))
 		return;
+	testbed_change_file(file);
 	/* An overlay opens the real file as well: that is when it is looked for. */
 	if (IS_I_VERSION(inode))
 		inode_maybe_inc_iversion(inode, false);
@@ -524,11 +541,16 @@ __bpf_kfunc void testbed_watch_size(struct dentry *dentry)
 
 	if (inode)
 		code_watch_change(inode);
+	testbed_change_node(dentry);
 }
 
 /* @inode leaves the memory of the kernel: its address will come again. */
 __bpf_kfunc void testbed_watch_inode(struct inode *inode)
 {
+	if (S_ISDIR(inode->i_mode)) {
+		testbed_forget_layer(inode);
+		return;
+	}
 	testbed_forget_inode_contents(inode);
 	testbed_forget_inode_code(inode);
 }

@@ -232,6 +232,19 @@ static inline struct folio *testbed_get_folio(struct address_space *mapping, pgo
 	return IS_ERR(folio) ? NULL : folio;
 }
 
+/*
+ * The dentry below an overlay that has the attributes of @dentry, which is that of a
+ * regular file. The second argument became a kind in 6.9. Does not sleep.
+ */
+static inline struct dentry *testbed_real_dentry(struct dentry *dentry)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 9, 0)
+	return d_real(dentry, NULL);
+#else
+	return d_real(dentry, D_REAL_METADATA);
+#endif
+}
+
 /* The field went behind an accessor in 6.6. */
 static inline struct timespec64 testbed_ctime(struct inode *inode)
 {

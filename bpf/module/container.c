@@ -23,6 +23,7 @@
 #include <linux/workqueue.h>
 
 #include "compat.h"
+#include "layers.h"
 #include "module.h"
 
 static unsigned int max_entries = 131072;
@@ -309,6 +310,7 @@ void testbed_forget_container(u64 seq)
 	struct container *container;
 
 	testbed_forget_code(seq);
+	testbed_leave_overlay(seq);
 	spin_lock_bh(&container_lock);
 	container = container_find(seq);
 	if (container) {

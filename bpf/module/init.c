@@ -10,6 +10,7 @@
 #include <linux/module.h>
 
 #include "compat.h"
+#include "layers.h"
 #include "module.h"
 
 static struct testbed_layout layout;
@@ -47,6 +48,12 @@ BTF_ID_FLAGS(func, testbed_measure_module, TESTBED_KF_ATOMIC)
 BTF_ID_FLAGS(func, testbed_watch_writer, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_watch_size, TESTBED_KF_MEASURE)
 BTF_ID_FLAGS(func, testbed_watch_inode, TESTBED_KF_ATOMIC)
+BTF_ID_FLAGS(func, testbed_watch_overlay, TESTBED_KF_MEASURE)
+BTF_ID_FLAGS(func, testbed_watch_super, TESTBED_KF_ATOMIC)
+BTF_ID_FLAGS(func, testbed_watch_name, TESTBED_KF_ATOMIC)
+BTF_ID_FLAGS(func, testbed_watch_node, TESTBED_KF_ATOMIC)
+BTF_ID_FLAGS(func, testbed_watch_alias, TESTBED_KF_ATOMIC)
+BTF_ID_FLAGS(func, testbed_is_code_of_image, TESTBED_KF_ATOMIC)
 BTF_ID_FLAGS(func, testbed_end_container)
 BTF_ID_FLAGS(func, testbed_count_lost)
 BTF_ID_FLAGS(func, testbed_count_of, TESTBED_KF_ATOMIC)
@@ -111,6 +118,7 @@ static void __exit testbed_exit(void)
 {
 	testbed_stop_beats();
 	testbed_forget_all_code();
+	testbed_exit_overlays();
 	testbed_forget_containers();
 	testbed_exit_mounts();
 	testbed_exit_memory();

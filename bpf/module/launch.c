@@ -32,6 +32,7 @@
 #include <linux/user_namespace.h>
 
 #include "compat.h"
+#include "layers.h"
 #include "module.h"
 #include "tree.h"
 
@@ -287,12 +288,18 @@ static void log_launch(struct launch *launch, struct testbed_walk *walk, const s
 	struct testbed_launch_entry *entry;
 	enum testbed_counter result;
 	u32 flags = 0, length;
+	bool entered;
 
 	entry = kvzalloc(struct_size(entry, variable, VARIABLE_SIZE), GFP_KERNEL);
 	if (!entry) {
 		testbed_count_for(&launch->ident, TESTBED_COUNT_NO_MEMORY, 1);
 		return;
 	}
+	/* A change of a layer from here on is a violation: none is missed before the entry is there. */
+	entered = outcome == TESTBED_OUTCOME_COMPLETE && !walk->unpromised &&
+		  testbed_enter_overlay(root, &launch->ident);
+	if (entered && testbed_layout()->mode == TESTBED_MODE_DRIFT)
+		flags |= TESTBED_LAUNCH_DRIFT;
 	entry->hash_alg = TESTBED_TPM_ALG_SHA256;
 	entry->outcome = outcome;
 	memcpy(entry->image, digest, sizeof(entry->image));
@@ -309,6 +316,9 @@ static void log_launch(struct launch *launch, struct testbed_walk *walk, const s
 	result = testbed_log_charged(&launch->ident, TESTBED_BUDGET_ENTRIES, "ctr-launch", entry,
 				     length, TESTBED_COUNT_LAUNCHES);
 	testbed_count_for(&launch->ident, result, 1);
+	/* What the log does not say of its image, it must say of its files. */
+	if (entered && result != TESTBED_COUNT_LAUNCHES)
+		testbed_leave_overlay(launch->ident.seq);
 	kvfree(entry);
 }
 
@@ -326,7 +336,7 @@ static enum testbed_outcome walk_root(struct testbed_walk *walk, const struct pa
 	if (!all)
 		return TESTBED_OUTCOME_MEMORY;
 	own = override_creds(all);
-	outcome = testbed_walk_tree(walk, root, digest);
+	outcome = testbed_digest_image(walk, root, digest);
 	revert_creds(own);
 	put_cred(all);
 	return outcome;

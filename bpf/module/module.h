@@ -164,6 +164,9 @@ void testbed_forget_code(u64 seq);
 void testbed_forget_inode_code(const struct inode *inode);
 void testbed_forget_all_code(void);
 
+/* A layer of its image changed: what, on @device and by number, with its path from the layer's root. May sleep. */
+void testbed_log_layer_violation(const struct testbed_ident *ident, u64 device, u64 number,
+				 const char *path, u32 path_len);
 void testbed_log_violation(enum testbed_violation violation, struct inode *inode,
 			   const struct testbed_ident *ident, u32 flags, const char *path,
 			   u32 path_len);
@@ -188,6 +191,14 @@ struct testbed_code {
 
 /* Hash it and log it. Return true, and a stamp, if that is a promise. May sleep. */
 bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp);
+
+/* ---- overlays.c ---- */
+
+/*
+ * In mode drift: is what @file maps the image's own, unchanged, at the image's own path,
+ * and did container @ident start of that image? Does not sleep.
+ */
+bool testbed_is_image_code(struct file *file, const struct testbed_ident *ident);
 
 /* ---- work.c ---- */
 
@@ -270,6 +281,12 @@ int testbed_measure_program(const struct testbed_ident *ident, u32 command, u64 
 void testbed_watch_writer(struct file *file);
 void testbed_watch_size(struct dentry *dentry);
 void testbed_watch_inode(struct inode *inode);
+void testbed_watch_overlay(struct super_block *sb);
+void testbed_watch_super(struct super_block *sb);
+void testbed_watch_name(struct dentry *dentry);
+void testbed_watch_node(struct dentry *dentry);
+void testbed_watch_alias(struct inode *inode);
+int testbed_is_code_of_image(struct file *file, const struct testbed_ident *ident);
 void testbed_end_container(u64 seq);
 void testbed_count_lost(u32 n);
 void testbed_count_of(const struct testbed_ident *ident, u32 counter);

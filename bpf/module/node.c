@@ -301,15 +301,15 @@ static int hash_regular(struct testbed_walk *walk, const struct path *path, u8 *
 	if (size > left)
 		return testbed_end_walk(walk, TESTBED_OUTCOME_BYTES);
 	walk->bytes += size;
-	/* fs-verity has its digest beside the file: no page is looked at, and none need be dropped. */
-	if (IS_VERITY(d_real_inode(path->dentry)))
-		return testbed_verity_digest(walk, path, left, digest);
 	testbed_begin_content(&content, d_real_inode(path->dentry), walk->payer);
-	if (testbed_recall(TESTBED_DIGEST_VERITY, &content, digest))
+	/* fs-verity has its digest beside the file, which is faster to get than from memory. */
+	if (!IS_VERITY(content.inode) && testbed_recall(TESTBED_DIGEST_VERITY, &content, digest))
 		return 0;
 	err = testbed_verity_digest(walk, path, left, digest);
 	/* One that was copied up meanwhile has another inode. */
-	if (testbed_end_content(&content) && !err && d_real_inode(path->dentry) == content.inode)
+	if (!testbed_end_content(&content) || d_real_inode(path->dentry) != content.inode)
+		walk->unpromised = true;
+	else if (!err)
 		testbed_memorize(TESTBED_DIGEST_VERITY, &content, digest);
 	return err;
 }

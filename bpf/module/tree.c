@@ -24,254 +24,11 @@
 #include "module.h"
 #include "tree.h"
 
-/* Of one directory, in bytes: no file system for disks has so many. */
-#define MAX_NAMES (256u << 20)
 #define TREE_MAGIC 0x44494254u /* "TBID" */
-
-/* Directories in which runtimes make files. */
-enum place { PLACE_ELSEWHERE, PLACE_ROOT, PLACE_DEV, PLACE_ETC, PLACE_RUN };
-
-struct child {
-	u32 name; /* where it begins among the names */
-	u32 length;
-	u8 digest[TESTBED_SHA256_SIZE];
-	bool covered;
-};
-
-struct directory {
-	struct dentry *dentry;
-	enum place place;
-	bool made; /* a runtime makes it where an image has none */
-	struct child *children;
-	u32 count, room;
-	char *names;
-	u32 names_len, names_room;
-	u32 next; /* the child to look at */
-};
-
-/* ---- names of a directory ---- */
-
-struct reader {
-	struct dir_context ctx;
-	struct testbed_walk *walk;
-	struct directory *directory;
-	u32 emitted;
-	int err;
-};
-
-static bool is_dots(const char *name, int length)
-{
-	return name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.'));
-}
-
-/* Make room for one more of @size bytes, doubling. */
-static void *tree_grow(void *old, u32 used, u32 more, u32 *room, size_t size)
-{
-	size_t wanted = max_t(size_t, *room * 2ul, used + more);
-	void *fresh;
-
-	if (old && used + more <= *room)
-		return old;
-	wanted = max_t(size_t, wanted, 16);
-	fresh = kvmalloc_array(wanted, size, GFP_KERNEL_ACCOUNT);
-	if (!fresh)
-		return NULL;
-	if (old)
-		memcpy(fresh, old, used * size);
-	kvfree(old);
-	*room = wanted;
-	return fresh;
-}
-
-static int add_name(struct testbed_walk *walk, struct directory *directory, const char *name,
-		    u32 length)
-{
-	struct child *children;
-	char *names;
-
-	if (directory->names_len > MAX_NAMES)
-		return testbed_end_walk(walk, TESTBED_OUTCOME_FILES);
-	children = tree_grow(directory->children, directory->count, 1, &directory->room,
-			     sizeof(*children));
-	if (!children)
-		return -ENOMEM;
-	directory->children = children;
-	names = tree_grow(directory->names, directory->names_len, length, &directory->names_room,
-			  1);
-	if (!names)
-		return -ENOMEM;
-	directory->names = names;
-	memcpy(names + directory->names_len, name, length);
-	children[directory->count++] = (struct child){
-		.name = directory->names_len,
-		.length = length,
-	};
-	directory->names_len += length;
-	return 0;
-}
-
-static bool take_name(struct dir_context *ctx, const char *name, int length, loff_t offset,
-		      u64 ino, unsigned int type)
-{
-	struct reader *reader = container_of(ctx, struct reader, ctx);
-	struct testbed_walk *walk = reader->walk;
-
-	reader->emitted++;
-	if (++walk->seen > walk->limits.files)
-		reader->err = testbed_end_walk(walk, TESTBED_OUTCOME_FILES);
-	else if (fatal_signal_pending(current))
-		reader->err = testbed_end_walk(walk, TESTBED_OUTCOME_KILLED);
-	else if (!is_dots(name, length))
-		reader->err = add_name(walk, reader->directory, name, length);
-	/* iterate_dir() holds the directory's lock, which is one that may sleep. */
-	cond_resched();
-	return !reader->err;
-}
-
-/* By raw bytes; a shorter name before a longer one that begins with it. */
-static int compare_children(const struct directory *directory, u32 a, u32 b)
-{
-	const struct child *left = &directory->children[a], *right = &directory->children[b];
-	int order = memcmp(directory->names + left->name, directory->names + right->name,
-			   min(left->length, right->length));
-
-	return order ? order : (int)left->length - (int)right->length;
-}
-
-/* Move the child at @at down until the first @count of @directory are a heap below it. */
-static void sift_down(struct directory *directory, u32 at, u32 count)
-{
-	u32 largest;
-
-	while ((largest = 2 * at + 1) < count) {
-		if (largest + 1 < count && compare_children(directory, largest, largest + 1) < 0)
-			largest++;
-		if (compare_children(directory, at, largest) >= 0)
-			break;
-		swap(directory->children[at], directory->children[largest]);
-		at = largest;
-	}
-}
-
-/*
- * A heapsort of our own: a directory may have a million names, and sort_r() lets no
- * other task run until it has ended (sort_r_nonatomic() came in 6.13).
- */
-static void sort_children(struct directory *directory)
-{
-	for (u32 at = directory->count / 2; at--;) {
-		sift_down(directory, at, directory->count);
-		cond_resched();
-	}
-	for (u32 end = directory->count; end-- > 1;) {
-		swap(directory->children[0], directory->children[end]);
-		sift_down(directory, 0, end);
-		cond_resched();
-	}
-}
-
-static int read_names(struct testbed_walk *walk, struct directory *directory,
-		      const struct path *path)
-{
-	struct reader reader = { .ctx.actor = take_name, .walk = walk, .directory = directory };
-	struct file *file;
-	int err;
-
-	file = dentry_open(path, O_RDONLY | O_DIRECTORY | O_LARGEFILE | O_NOATIME, current_cred());
-	if (IS_ERR(file))
-		return PTR_ERR(file);
-	/* One call may give a part only (FUSE): a directory has ended when it gives nothing. */
-	do {
-		reader.emitted = 0;
-		err = iterate_dir(file, &reader.ctx);
-	} while (!err && !reader.err && reader.emitted);
-	testbed_fput(file, &walk->closed);
-	if (reader.err)
-		return reader.err;
-	if (!err)
-		sort_children(directory);
-	return err;
-}
-
-/* ---- what is left out ---- */
-
-static bool is_named(const struct directory *directory, const struct child *child,
-		     const char *name)
-{
-	return child->length == strlen(name) &&
-	       !memcmp(directory->names + child->name, name, child->length);
-}
-
-/* Does a runtime make an empty file of this name where an image has none? */
-static bool is_made_file(const struct directory *directory, const struct child *child)
-{
-	switch (directory->place) {
-	case PLACE_ROOT:
-		return is_named(directory, child, ".dockerenv");
-	case PLACE_DEV:
-		return is_named(directory, child, "console");
-	case PLACE_ETC:
-		return is_named(directory, child, "hosts") ||
-		       is_named(directory, child, "hostname") ||
-		       is_named(directory, child, "resolv.conf") ||
-		       is_named(directory, child, "mtab");
-	case PLACE_RUN:
-		return is_named(directory, child, ".containerenv");
-	default:
-		return false;
-	}
-}
-
-static bool is_made_directory(const struct directory *above, const struct child *child)
-{
-	switch (above->place) {
-	case PLACE_ROOT:
-		return is_named(above, child, "dev") || is_named(above, child, "proc") ||
-		       is_named(above, child, "sys") || is_named(above, child, "etc") ||
-		       is_named(above, child, "run");
-	case PLACE_DEV:
-		return is_named(above, child, "pts") || is_named(above, child, "shm");
-	default:
-		return false;
-	}
-}
-
-/*
- * Is this file, which is no directory, one that a runtime made, and does it hold
- * nothing? Return 1 if so, 0 if not, or an error. May sleep.
- */
-static int is_left_out(const struct directory *directory, const struct child *child,
-		       const struct path *path)
-{
-	umode_t mode = d_inode(path->dentry)->i_mode;
-	int nothing = 0, err;
-
-	if (S_ISREG(mode))
-		nothing = is_made_file(directory, child) &&
-			  !i_size_read(d_real_inode(path->dentry));
-	else if (S_ISLNK(mode) && directory->place == PLACE_ETC &&
-		 is_named(directory, child, "mtab"))
-		nothing = testbed_leads_to_mounts(path->dentry);
-	if (nothing <= 0)
-		return nothing;
-	err = testbed_has_xattrs(path);
-	return err < 0 ? err : !err;
-}
-
-static enum place place_of(const struct directory *above, const struct child *child)
-{
-	if (above->place != PLACE_ROOT)
-		return PLACE_ELSEWHERE;
-	if (is_named(above, child, "dev"))
-		return PLACE_DEV;
-	if (is_named(above, child, "etc"))
-		return PLACE_ETC;
-	return is_named(above, child, "run") ? PLACE_RUN : PLACE_ELSEWHERE;
-}
 
 /* ---- the walk ---- */
 
-static int hash_directory(const struct directory *directory, u8 *content)
+static int hash_directory(const struct testbed_directory *directory, u8 *content)
 {
 	SHASH_DESC_ON_STACK(desc, testbed_sha256());
 	int err;
@@ -279,7 +36,7 @@ static int hash_directory(const struct directory *directory, u8 *content)
 	desc->tfm = testbed_sha256();
 	err = crypto_shash_init(desc);
 	for (u32 at = 0; !err && at < directory->count; at++) {
-		const struct child *child = &directory->children[at];
+		const struct testbed_child *child = &directory->children[at];
 		__le32 length = cpu_to_le32(child->length);
 
 		if (!child->covered)
@@ -295,7 +52,7 @@ static int hash_directory(const struct directory *directory, u8 *content)
 	return err ? err : crypto_shash_final(desc, content);
 }
 
-static bool is_empty(const struct directory *directory)
+static bool is_empty(const struct testbed_directory *directory)
 {
 	for (u32 at = 0; at < directory->count; at++)
 		if (directory->children[at].covered)
@@ -303,19 +60,11 @@ static bool is_empty(const struct directory *directory)
 	return true;
 }
 
-static void tree_leave(struct directory *directory)
-{
-	dput(directory->dentry);
-	kvfree(directory->children);
-	kvfree(directory->names);
-	memset(directory, 0, sizeof(*directory));
-}
-
 /*
  * Return 1 if the digest of the directory above covers @directory, 0 if it is one that
  * a runtime made and holds nothing, or an error.
  */
-static int tree_is_covered(const struct directory *directory, const struct path *path)
+static int tree_is_covered(const struct testbed_directory *directory, const struct path *path)
 {
 	if (!directory->made || !is_empty(directory))
 		return 1;
@@ -323,12 +72,12 @@ static int tree_is_covered(const struct directory *directory, const struct path 
 }
 
 /* All children of the deepest directory are known: digest it, and go up. */
-static int tree_finish(struct testbed_walk *walk, const struct path *root, struct directory *stack,
+static int tree_finish(struct testbed_walk *walk, const struct path *root, struct testbed_directory *stack,
 		       u32 depth, u8 *digest)
 {
 	struct path path = { .mnt = root->mnt, .dentry = stack[depth].dentry };
-	struct directory *above = depth ? &stack[depth - 1] : NULL;
-	struct child *self = above ? &above->children[above->next] : NULL;
+	struct testbed_directory *above = depth ? &stack[depth - 1] : NULL;
+	struct testbed_child *self = above ? &above->children[above->next] : NULL;
 	u8 content[TESTBED_SHA256_SIZE];
 	int err;
 
@@ -346,36 +95,36 @@ static int tree_finish(struct testbed_walk *walk, const struct path *root, struc
 	}
 	if (!self || self->covered)
 		walk->files++;
-	tree_leave(&stack[depth]);
+	testbed_leave_directory(&stack[depth]);
 	if (above)
 		above->next++;
 	return 0;
 }
 
 /* Go down into the directory at @path, the next child of the deepest one. */
-static int tree_enter(struct testbed_walk *walk, struct directory *stack, u32 *depth,
+static int tree_enter(struct testbed_walk *walk, struct testbed_directory *stack, u32 *depth,
 		      const struct path *path)
 {
-	const struct directory *above = &stack[*depth];
-	const struct child *self = &above->children[above->next];
+	const struct testbed_directory *above = &stack[*depth];
+	const struct testbed_child *self = &above->children[above->next];
 
 	if (*depth + 1 >= walk->limits.depth)
 		return testbed_end_walk(walk, TESTBED_OUTCOME_DEPTH);
-	stack[++*depth] = (struct directory){
+	stack[++*depth] = (struct testbed_directory){
 		.dentry = dget(path->dentry),
-		.place = place_of(above, self),
-		.made = is_made_directory(above, self),
+		.place = testbed_place_of(above, self),
+		.made = testbed_is_made_directory(above, self),
 	};
-	return read_names(walk, &stack[*depth], path);
+	return testbed_read_names(walk, &stack[*depth], path);
 }
 
 /* Digest the file at @path, which is no directory and the next child of @directory. */
-static int digest_child(struct testbed_walk *walk, struct directory *directory,
+static int digest_child(struct testbed_walk *walk, struct testbed_directory *directory,
 			const struct path *path)
 {
-	struct child *child = &directory->children[directory->next];
+	struct testbed_child *child = &directory->children[directory->next];
 	u8 content[TESTBED_SHA256_SIZE];
-	int err = is_left_out(directory, child, path);
+	int err = testbed_is_left_out(directory, child, path);
 
 	if (err < 0)
 		return err;
@@ -393,11 +142,11 @@ static int digest_child(struct testbed_walk *walk, struct directory *directory,
 }
 
 /* Look at the next child: digest a file, go down into a directory. */
-static int tree_step(struct testbed_walk *walk, const struct path *root, struct directory *stack,
+static int tree_step(struct testbed_walk *walk, const struct path *root, struct testbed_directory *stack,
 		u32 *depth)
 {
-	struct directory *directory = &stack[*depth];
-	struct child *child = &directory->children[directory->next];
+	struct testbed_directory *directory = &stack[*depth];
+	struct testbed_child *child = &directory->children[directory->next];
 	struct path path = { .mnt = root->mnt };
 	int err;
 
@@ -416,14 +165,14 @@ static int tree_step(struct testbed_walk *walk, const struct path *root, struct 
 	return err;
 }
 
-static int tree_walk(struct testbed_walk *walk, const struct path *root, struct directory *stack,
+static int tree_walk(struct testbed_walk *walk, const struct path *root, struct testbed_directory *stack,
 		    u8 *digest)
 {
 	u32 depth = 0;
 	int err;
 
-	stack[0] = (struct directory){ .dentry = dget(root->dentry), .place = PLACE_ROOT };
-	err = read_names(walk, &stack[0], root);
+	stack[0] = (struct testbed_directory){ .dentry = dget(root->dentry), .place = TESTBED_PLACE_ROOT };
+	err = testbed_read_names(walk, &stack[0], root);
 	while (!err) {
 		if (stack[depth].next < stack[depth].count) {
 			err = tree_step(walk, root, stack, &depth);
@@ -437,7 +186,7 @@ static int tree_walk(struct testbed_walk *walk, const struct path *root, struct 
 		cond_resched();
 	}
 	for (u32 level = 0; level <= depth; level++)
-		tree_leave(&stack[level]);
+		testbed_leave_directory(&stack[level]);
 	return err;
 }
 
@@ -483,7 +232,7 @@ static bool binds_layers(const struct super_block *sb)
 
 static int digest_root(struct testbed_walk *walk, const struct path *root, u8 *digest)
 {
-	struct directory *stack;
+	struct testbed_directory *stack;
 	int err;
 
 	/* Nor is it asked for names and attributes: to read some of these has effects. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The walk over a container's tree: shared by tree.c, node.c, verity.c and launch.c. */
+/* The walk over the tree of a container: shared by the files that walk. */
 #ifndef TESTBED_TREE_H
 #define TESTBED_TREE_H
 
@@ -11,6 +11,33 @@
 
 struct testbed_verity;
 struct user_namespace;
+
+/* Directories in which runtimes make files. */
+enum testbed_place {
+	TESTBED_PLACE_ELSEWHERE,
+	TESTBED_PLACE_ROOT,
+	TESTBED_PLACE_DEV,
+	TESTBED_PLACE_ETC,
+	TESTBED_PLACE_RUN,
+};
+
+struct testbed_child {
+	u32 name; /* where it begins among the names */
+	u32 length;
+	u8 digest[TESTBED_SHA256_SIZE];
+	bool covered;
+};
+
+struct testbed_directory {
+	struct dentry *dentry;
+	enum testbed_place place;
+	bool made; /* a runtime makes it where an image has none */
+	struct testbed_child *children;
+	u32 count, room;
+	char *names;
+	u32 names_len, names_room;
+	u32 next; /* the child to look at */
+};
 
 /* Beyond one of these the digest says so instead of being one. */
 struct testbed_limits {
@@ -32,6 +59,7 @@ struct testbed_walk {
 	u64 read;		       /* bytes that had to be read and hashed */
 	u64 seen;		       /* names, also those that are left out */
 	u32 closed;		       /* files, for testbed_fput() */
+	bool unpromised;	       /* a content may change unseen */
 	u8 root_xattrs[TESTBED_SHA256_SIZE];
 };
 
@@ -51,6 +79,32 @@ static inline int testbed_end_walk(struct testbed_walk *walk, enum testbed_outco
  */
 enum testbed_outcome testbed_walk_tree(struct testbed_walk *walk, const struct path *root,
 				       u8 digest[TESTBED_SHA256_SIZE]);
+
+/* ---- names.c ---- */
+
+/*
+ * Fill @directory with the names in the directory at @path, sorted by raw bytes. The
+ * directory is locked (shared) while it is read. Its names are freed by
+ * testbed_leave_directory(), also after an error. May sleep.
+ */
+int testbed_read_names(struct testbed_walk *walk, struct testbed_directory *directory,
+		       const struct path *path);
+/* Give back what @directory holds, its dentry included. */
+void testbed_leave_directory(struct testbed_directory *directory);
+
+enum testbed_place testbed_place_of(const struct testbed_directory *above,
+				    const struct testbed_child *child);
+/* Does a runtime make an empty file of this name where an image has none? */
+bool testbed_is_made_file(const struct testbed_directory *directory,
+			  const struct testbed_child *child);
+bool testbed_is_made_directory(const struct testbed_directory *above,
+			       const struct testbed_child *child);
+/*
+ * Is this file, which is no directory, one that a runtime made, and does it hold
+ * nothing? Return 1 if so, 0 if not, or an error. May sleep.
+ */
+int testbed_is_left_out(const struct testbed_directory *directory,
+			const struct testbed_child *child, const struct path *path);
 
 /* ---- node.c ---- */
 

@@ -156,6 +156,11 @@ static void work_do_job(struct work_job *job)
 		testbed_tally(TESTBED_COUNT_REFUSED, 1);
 		return;
 	}
+	/* The first program and its loader come here after the launch. */
+	if (testbed_is_image_code(job->code.file, &job->code.ident)) {
+		testbed_tally(TESTBED_COUNT_IMAGE_CODE, 1);
+		return;
+	}
 	if (work_is_known(job, &now)) {
 		testbed_tally(TESTBED_COUNT_CACHE_HITS, 1);
 		return;
