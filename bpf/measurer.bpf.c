@@ -1156,7 +1156,7 @@ int BPF_PROG(forget_inode, struct inode *inode)
 
 /*
  * What is below an overlay is watched from the moment at which that is made. These hooks
- * come before the change that they tell of (module/layers.c).
+ * come before the change that they are about (module/layers.c).
  */
 SEC("lsm.s/sb_set_mnt_opts")
 int BPF_PROG(watch_overlay, struct super_block *sb)
