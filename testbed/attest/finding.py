@@ -154,7 +154,8 @@ class Container:
 
     ``runtime_id`` is read from its cgroup's path, where possible. A container in a container has no id, because the
     outer one can choose that cgroup's name. ``parent``: the ``seq`` of the container that started it, 0 for the host.
-    ``image_digest``: of its image's tree, from its launch, hex; empty without a launch.
+    ``image_digest``: of its image's tree, from its launch, hex; empty without a launch. ``drift``: its launch says that
+    unchanged files of the image have no entries, so each file that has one is code beside the image.
     """
 
     seq: int
@@ -167,3 +168,4 @@ class Container:
     image_digest: str = ""
     entries: int = 0
     parent: int = 0
+    drift: bool = False

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 from testbed.attest import hashes
 from testbed.attest.beats import Beat, Beats
 from testbed.attest.entries import parse, words
-from testbed.attest.entries.launch import OUTCOMES
+from testbed.attest.entries.launch import DRIFT, OUTCOMES
 from testbed.attest.entries.payload import parse_header
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Findings, UnsupportedEvidence
 from testbed.attest.log import rules
 from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import BOOT_AGGREGATES, Entry, template_digest
-from testbed.attest.policy.image import NO_PROGRAMS, Complaint
+from testbed.attest.policy.image import NO_PROGRAMS, Complaint, Narrowed
 from testbed.attest.roster import MOST, Roster
 
 if TYPE_CHECKING:  # a policy needs pydantic, which is slow to import
     from testbed.attest.policy.reference import Policy
-
-Narrowed = tuple[tuple[str, ...], Complaint | None]
 
 # What root of the attested machine could log without end; what comes after is counted as a finding, not judged.
 MOST_TREES = MOST_NAMESPACED = MOST_BUFFERS = 1 << 16
@@ -194,7 +192,8 @@ class Judge:
             self._or_noted(FindingKind.NOT_BOUND, _of(entry, seq), expected, name, seq)
         if self.policy is None:
             return
-        images, complaint = self.policy.judge_file(self.roster.images(seq), payload.path, payload.digest)
+        drift = self.roster.get(seq).container.drift
+        images, complaint = self.policy.judge_file(self.roster.images(seq), payload.path, payload.digest, drift=drift)
         self.roster.narrow(seq, images)
         self._complain(complaint, entry, _said(payload.path, payload.digest), str(seq))
 
@@ -210,7 +209,7 @@ class Judge:
             self._about(entry, seq, FindingKind.NO_CONTENT, "a digest of the container's whole image", got)
         elif not {(entry.pcr, tree), (None, tree)} & self.trees:
             self._broken_rule(entry, seq, "an earlier ctr-image with its image's digest", f"none with {tree.hex()}")
-        self.roster.launched(seq, tree.hex() if tree else "")
+        self.roster.launched(seq, tree.hex() if tree else "", drift=bool(payload.flags & DRIFT))
         self._narrow(entry, seq, lambda policy, images: policy.judge_launch(images, payload))
 
     def _program(self, entry: Entry, payload: parse.ProgramEntry) -> None:

@@ -85,9 +85,9 @@ class Roster:
         """Whether a container is known, or can be added."""
         return seq in self._known or len(self._known) < MOST
 
-    def launched(self, seq: int, image_digest: str) -> None:
+    def launched(self, seq: int, image_digest: str, *, drift: bool) -> None:
         known = self._known[seq]
-        container = replace(known.container, image_digest=image_digest)
+        container = replace(known.container, image_digest=image_digest, drift=drift)
         self._known[seq] = replace(known, container=container, launched=True)
 
     def attested(self, reached: Collection[int]) -> Iterator[JudgedContainer]:

@@ -98,6 +98,7 @@ class Verdict:
                     "verdict": judgements[key].value,
                     "image": container.image,
                     "image_digest": container.image_digest,
+                    "drift": container.drift,
                     "runtime_id": container.runtime_id,
                     "parent": container.parent,
                     "entries": container.entries,

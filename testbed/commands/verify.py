@@ -234,6 +234,7 @@ def _lines(verdict: Verdict, *, judged: bool) -> Iterator[str]:
         name = container.runtime_id or inside
         image = f", image {container.image}" if container.image else ""
         tree = f", tree {container.image_digest}" if container.image_digest else ""
+        tree += ", which stands for its files" if container.drift else ""
         said = f"{judgements[key]}, {counted(container.entries, 'entry', 'entries')}, {name}{image}{tree}"
         yield f"  container {key}: {said}"
     for note in verdict.notes:

@@ -282,6 +282,11 @@ def flat() -> dict[str, Any]:
         ("image_sets", [["a", "a"]], "different texts"),
         ("image_sets", ["ab"], "a list"),
         ("image_sets", [["\udfff"]], "different texts"),
+        ("drift", 3, "drift: expected a list"),
+        ("drift", [], "drift: expected different numbers in order"),
+        ("drift", [True], "drift: expected different numbers in order"),
+        ("drift", [3, 3], "drift: expected different numbers in order"),
+        ("drift", [4], "drift: expected containers with an image digest"),
         ("trees", ["ab" * 31], "trees: expected digests of 32 bytes"),
         ("trees", ["AB" * 32], "trees: expected digests of 32 bytes"),
         ("trees", ["ab" * 32] * 2, "trees: expected different texts"),
@@ -442,6 +447,7 @@ SHA256 = st.binary(min_size=32, max_size=32).map(bytes.hex)
 @st.composite
 def known(draw: st.DrawFn, seq: int) -> SavedContainer:
     path, parent = draw(TEXTS | SHA256.map("/{}".format)), draw(st.just(0) | NUMBERS)
+    digest = draw(st.just("") | SHA256)
     container = Container(
         seq=seq,
         mntns=draw(NUMBERS),
@@ -449,9 +455,10 @@ def known(draw: st.DrawFn, seq: int) -> SavedContainer:
         started=draw(NUMBERS),
         cgroup_path=path,
         runtime_id=path[1:] if len(path) == 65 and not parent else None,
-        image_digest=draw(st.just("") | SHA256),
+        image_digest=digest,
         entries=1,
         parent=parent,
+        drift=bool(digest) and draw(st.booleans()),
     )
     return SavedContainer(container=container, images=tuple(sorted(draw(st.sets(TEXTS, max_size=3)))), counts_as=seq)
 

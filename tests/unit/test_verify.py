@@ -455,6 +455,7 @@ def test_json() -> None:
         "verdict": "trusted",
         "image": "",
         "image_digest": "",
+        "drift": False,
         "runtime_id": "",
         "parent": 0,
         "entries": 5,

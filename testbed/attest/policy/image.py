@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from testbed.attest.entries.integrity import COMMAND, ProgramEntry
-from testbed.attest.entries.launch import ARGS_CUT, LaunchEntry
+from testbed.attest.entries.launch import ARGS_CUT, DRIFT, LaunchEntry
 from testbed.attest.entries.mounts import Mount
 from testbed.attest.finding import FindingKind
 from testbed.attest.policy.mounts import MountRules, mount_rules, show
@@ -38,6 +38,7 @@ class Complaint:
 class ImageReference:
     """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files.
 
+    ``drift``: likewise the files that its containers may get beside the image, where the digest stands for ``files``.
     ``config``: digests of ``config.json``; a launch must claim one of them, or anything if this is empty.
     ``arguments``, ``mounts``: how its containers may be started; ``None``: in any way. ``programs``: what they may load
     into the kernel, in the policy's notation.
@@ -45,6 +46,7 @@ class ImageReference:
 
     digest: str | None
     files: Mapping[bytes, tuple[bytes, ...]]
+    drift: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     config: frozenset[str] = frozenset()
     arguments: frozenset[tuple[bytes, ...]] | None = None
     mounts: MountRules | None = None
@@ -64,6 +66,7 @@ def image_reference(image: Image, where: str, key: str) -> ImageReference:
     return ImageReference(
         digest=image.digest,
         files=_files(image.files, where, f"{key}.files"),
+        drift=_files(image.drift or {}, where, f"{key}.drift"),
         config=frozenset(image.config or ()),
         arguments=arguments,
         mounts=None if image.mounts is None else mount_rules(image.mounts, where, f"{key}.mounts"),
@@ -107,9 +110,11 @@ class _Check:
     got: Callable[[ImageReference], str]
 
 
-def narrow(
-    references: Mapping[str, ImageReference], names: tuple[str, ...], checks: Sequence[_Check]
-) -> tuple[tuple[str, ...], Complaint | None]:
+# The images that a container can still be of, and the reason if an entry fits none of them.
+Narrowed = tuple[tuple[str, ...], Complaint | None]
+
+
+def narrow(references: Mapping[str, ImageReference], names: tuple[str, ...], checks: Sequence[_Check]) -> Narrowed:
     """Return the images of ``names`` that pass all checks; if a check rejects all, those left before it, and why."""
     left = names
     for check in checks:
@@ -121,17 +126,61 @@ def narrow(
     return left, None
 
 
+def judge_file(
+    references: Mapping[str, ImageReference], images: tuple[str, ...], path: bytes, digest: bytes
+) -> Narrowed:
+    """Judge a file of a container of one of ``images``: it must be among their files."""
+    if not images:
+        return images, Complaint(kind=FindingKind.UNKNOWN_FILE, expected=NO_IMAGE)
+    listed = {name: references[name].files.get(path, ()) for name in images}
+    consistent = tuple(name for name, digests in listed.items() if digest in digests)
+    if consistent:
+        return consistent, None
+    if known := _shown(listed):
+        return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
+    return images, Complaint(kind=FindingKind.UNKNOWN_FILE, expected=f"a file of image {some(images)}")
+
+
+def judge_drift(
+    references: Mapping[str, ImageReference], images: tuple[str, ...], path: bytes, digest: bytes
+) -> Narrowed:
+    """Judge a file of a container whose image's digest stands for the image's own files: this is not one of them.
+
+    So only what the policy lists beside the image accepts it. A copy of a file of the image is unknown, and other
+    content at the path of one is a wrong digest.
+    """
+    if not images:
+        return images, Complaint(kind=FindingKind.UNKNOWN_FILE, expected=NO_IMAGE)
+    listed = {name: references[name].drift.get(path, ()) for name in images}
+    consistent = tuple(name for name, digests in listed.items() if digest in digests)
+    if consistent:
+        return consistent, None
+    own = {name: references[name].files.get(path, ()) for name in images}
+    known = [*_shown(listed), *_shown(own)]
+    if known and not any(digest in digests for digests in own.values()):
+        return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
+    expected = f"a file that the policy lists beside image {some(images)} (`drift`)"
+    return images, Complaint(kind=FindingKind.UNKNOWN_FILE, expected=expected)
+
+
+def _shown(listed: Mapping[str, tuple[bytes, ...]]) -> list[str]:
+    """Return in words the digests that images have for one path."""
+    return [f"sha256:{digest.hex()} (image {name})" for name, digests in listed.items() for digest in digests]
+
+
 def launch_checks(launch: LaunchEntry) -> list[_Check]:
     """Return the checks of a launch."""
     tree = None if launch.outcome else launch.image.hex()
+    # Where the digest stands for the files, an image without one would leave them unjudged.
+    needs_digest = bool(launch.flags & DRIFT)
     config = launch.config.hex()
     whole = None if launch.flags & ARGS_CUT else launch.arguments
     arguments = arguments_text(launch.arguments, cut_of=launch.args if launch.flags & ARGS_CUT else None)
     return [
         _Check(
             kind=FindingKind.WRONG_DIGEST,
-            fits=lambda image: image.digest is None or tree in {None, image.digest},
-            wanted=lambda image: [f"tree {image.digest}"],
+            fits=lambda image: tree in {None, image.digest} or (image.digest is None and not needs_digest),
+            wanted=lambda image: [f"tree {image.digest}" if image.digest else "an image whose digest the policy has"],
             got=lambda _: f"tree {tree}",
         ),
         _Check(
@@ -193,6 +242,7 @@ def launch_demands(image: ImageReference) -> list[str]:
     return demands if image.mounts is None else [*demands, MOUNTS]
 
 
+NO_IMAGE = "a container for which the policy names an image"
 MOUNTS = "mounts that the policy allows"
 NO_PROGRAMS = "only code for the kernel that the policy lists"
 

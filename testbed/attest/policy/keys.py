@@ -86,7 +86,8 @@ class Image(_Values):
     `config`: digests of `config.json` of which each container's launch must claim one; without it, it may claim any.
     `arguments`: whole command lines of which its first program must have one. `mounts`: the mounts that it may have;
     `usual` allows those that runtimes make for any container. `programs`: what it may load into the kernel: SHA-256 of
-    BPF programs and modules, `bpf:NUMBER` for another command of bpf().
+    BPF programs and modules, `bpf:NUMBER` for another command of bpf(). `drift`: code that it may get beside the image,
+    if the digest stands for the image's own files (flag DRIFT of its launch); `files` does not count then.
     """
 
     digest: Hex256 | None = None
@@ -94,6 +95,7 @@ class Image(_Values):
     arguments: Annotated[list[list[str]], Field(min_length=1)] | None = None
     mounts: list[Literal["usual"] | MountRule] | None = None
     programs: list[Program] | None = None
+    drift: dict[ImagePath, Annotated[list[ImageFileDigest], Field(min_length=1)]] | None = None
     files: SkipValidation[dict[ImagePath, Annotated[list[ImageFileDigest], Field(min_length=1)]]] = {}
 
 

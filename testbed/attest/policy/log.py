@@ -8,6 +8,7 @@ from typing import Any
 
 from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.identity import Place, believed, find_place
+from testbed.attest.entries.launch import DRIFT
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import BOOT_AGGREGATES, Entry
@@ -44,6 +45,8 @@ class _Log:
         self._starts: dict[int, payloads.StartEntry] = {}
         self._containers: dict[int, dict[str, set[str]]] = {}
         self._trees: dict[int, str] = {}
+        # What containers got beside their image, of those whose launch says that the image's files have no entries.
+        self._drift: dict[int, dict[str, set[str]]] = {}
 
     def add(self, fields: Fields) -> None:
         """Add an entry. Raises ``BadEvidence`` for a malformed entry of the measurer."""
@@ -73,9 +76,12 @@ class _Log:
         elif isinstance(payload, payloads.LaunchEntry):
             if not payload.outcome:
                 self._trees.setdefault(seq, payload.image.hex())
+            if payload.flags & DRIFT:
+                self._drift.setdefault(seq, {})
         elif isinstance(payload, payloads.FileEntry):
             if payload.path.startswith(b"/"):
-                _put(self._containers.setdefault(seq, {}), payload.path, f"sha256:{payload.digest.hex()}")
+                table = self._drift[seq] if seq in self._drift else self._containers.setdefault(seq, {})
+                _put(table, payload.path, f"sha256:{payload.digest.hex()}")
             else:
                 self.left_out["files in containers without a path"] += 1
 
@@ -84,12 +90,14 @@ class _Log:
         images: dict[str, Any] = {}
         containers: dict[str, list[str]] = {}
         cgroups: set[str] = set()
-        for seq in sorted(self._starts.keys() | self._containers.keys()):
+        for seq in sorted(self._starts.keys() | self._containers.keys() | self._drift.keys()):
             key, name, above = self._place(seq)
             files = images.setdefault(name, {"files": {}})["files"]
             files |= union(files, _sorted(self._containers.get(seq, {})))
             if seq in self._trees:
                 images[name]["digest"] = self._trees[seq]
+            if beside := self._drift.get(seq):
+                images[name]["drift"] = union(images[name].get("drift", {}), _sorted(beside))
             containers.setdefault(key, []).append(name)
             cgroups |= above
         return document(

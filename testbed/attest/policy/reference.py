@@ -15,7 +15,7 @@ from pathlib import Path
 
 from testbed.attest.entries.identity import believed, find_place
 from testbed.attest.entries.integrity import PARTS, ProgramEntry
-from testbed.attest.entries.launch import LaunchEntry
+from testbed.attest.entries.launch import DRIFT, LaunchEntry
 from testbed.attest.entries.mounts import MountsEntry
 from testbed.attest.finding import Container, FindingKind
 from testbed.attest.log.fields import Fields
@@ -24,9 +24,12 @@ from testbed.attest.log.signatures import Keyring, SignatureCheck, check
 from testbed.attest.policy import file as policy_file
 from testbed.attest.policy.exclude import Excludes
 from testbed.attest.policy.image import (
+    NO_IMAGE,
     Complaint,
     ImageReference,
     image_reference,
+    judge_drift,
+    judge_file,
     launch_checks,
     launch_demands,
     mounts_check,
@@ -123,26 +126,24 @@ class Policy:
         return self.containers.get(f"{key}/*", self.containers.get(f"{_ANY}/*"))
 
     def judge_file(
-        self, images: tuple[str, ...], path: bytes, digest: bytes
+        self, images: tuple[str, ...], path: bytes, digest: bytes, *, drift: bool = False
     ) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256.
+
+        ``drift``: the image's digest stands for the image's own files, and this is not one of them.
 
         Returns the images that have this file: the container can still be of one of them. If no image has it, returns
         all of them, and the reason. The host's files and excludes do not count here.
         """
-        if not images:
-            return images, self._unknown("a container for which the policy names an image")
-        listed = {name: self.images[name].files.get(path, ()) for name in images}
-        consistent = tuple(name for name, digests in listed.items() if digest in digests)
-        if consistent:
-            return consistent, None
-        known = [f"sha256:{accepted.hex()} (image {name})" for name, digests in listed.items() for accepted in digests]
-        if known:
-            return images, Complaint(kind=FindingKind.WRONG_DIGEST, expected=some(known))
-        return images, self._unknown(f"a file of image {some(images)}")
+        left, complaint = (judge_drift if drift else judge_file)(self.images, images, path, digest)
+        if complaint is not None and complaint.kind is FindingKind.UNKNOWN_FILE:
+            complaint = replace(complaint, tolerated=self.tolerates(complaint.kind))
+        return left, complaint
 
     def judge_launch(self, images: tuple[str, ...], launch: LaunchEntry) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge how a container of one of ``images`` was started; returns the possible images, or why none is."""
+        if not images and launch.flags & DRIFT:
+            return images, self._unknown(NO_IMAGE)  # it may get no entry of a file, which would say so
         return narrow(self.images, images, launch_checks(launch))
 
     def judge_mounts(self, images: tuple[str, ...], listed: MountsEntry) -> tuple[tuple[str, ...], Complaint | None]:

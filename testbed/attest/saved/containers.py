@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ from testbed.attest.saved.strict import Object
 
 _U64 = (1 << 64) - 1
 _DIGESTS, _IMAGES, _ROWS = KEYS = ("image_digests", "image_sets", "containers")
+# The containers whose launch says that files of their image have no entries. Left out if there are none.
+DRIFT = "drift"
 # `digest`, `images`: places in the tables; no place (-1): none.
 _ROW = ("seq", "mntns", "cgroup", "started", "parent", "counts_as", "entries", "digest", "images", "cgroup_path")
 _NONE = -1
@@ -32,22 +34,26 @@ class SavedContainer:
 
 
 def flatten(containers: Iterable[SavedContainer]) -> dict[str, Any]:
-    """Return the JSON values of ``KEYS``: the same for the same containers, in whatever order they are."""
+    """Return the JSON values of ``KEYS`` and perhaps ``DRIFT``: the same for the same containers in any order."""
     ordered = sorted(containers, key=lambda saved: saved.container.seq)
+    drift = [saved.container.seq for saved in ordered if saved.container.drift]
     digests = _places(saved.container.image_digest for saved in ordered)
     images = _places(tuple(sorted(saved.images)) for saved in ordered)
     return {
         _DIGESTS: list(digests),
         _IMAGES: [list(names) for names in images],
         _ROWS: [_flat(saved, digests, images) for saved in ordered],
-    }
+    } | ({DRIFT: drift} if drift else {})
 
 
 def parse(top: Object) -> tuple[SavedContainer, ...]:
     """Read what ``flatten`` returns. Raises ``SpecError``."""
     digests = top.digests(_DIGESTS, 32)
     images = tuple(top.texts_each(_IMAGES))
-    containers = tuple(_container(row, digests, images) for row in top.rows(_ROWS, _ROW))
+    drift = frozenset(top.integers(DRIFT) if top.has(DRIFT) else ())
+    containers = tuple(_container(row, digests, images, drift) for row in top.rows(_ROWS, _ROW))
+    with_image = {saved.container.seq for saved in containers if saved.container.image_digest}
+    top.demand(DRIFT, drift <= with_image, "containers with an image digest", sorted(drift))
     used = _places(saved.container.image_digest for saved in containers), _places(saved.images for saved in containers)
     top.demand(_DIGESTS, tuple(used[0]) == digests, "those of the rows, each once and in order", list(digests))
     top.demand(_IMAGES, tuple(used[1]) == images, "those of the rows, each once and in order", list(images))
@@ -69,12 +75,15 @@ def _flat(saved: SavedContainer, digests: dict[str, int], images: dict[tuple[str
     ]
 
 
-def _container(row: Object, digests: Sequence[str], images: Sequence[tuple[str, ...]]) -> SavedContainer:
+def _container(
+    row: Object, digests: Sequence[str], images: Sequence[tuple[str, ...]], drift: Collection[int]
+) -> SavedContainer:
     digest = row.integer("digest", least=_NONE, most=len(digests) - 1)
     names = row.integer("images", least=_NONE, most=len(images) - 1)
     path, parent = row.text("cgroup_path"), row.integer("parent", most=_U64)
+    seq = row.integer("seq", least=1, most=_U64)
     container = Container(
-        seq=row.integer("seq", least=1, most=_U64),
+        seq=seq,
         mntns=row.integer("mntns", most=_U64),
         cgroup=row.integer("cgroup", most=_U64),
         started=row.integer("started", most=_U64),
@@ -83,6 +92,7 @@ def _container(row: Object, digests: Sequence[str], images: Sequence[tuple[str, 
         image_digest="" if digest == _NONE else digests[digest],
         entries=row.integer("entries", least=1),
         parent=parent,
+        drift=seq in drift,
     )
     counts_as = row.integer("counts_as", least=1, most=_U64)
     return SavedContainer(container=container, images=() if names == _NONE else images[names], counts_as=counts_as)

@@ -174,7 +174,8 @@ def parse_state(data: bytes, where: str) -> State:
     """Read a state's bytes; ``where`` names them in errors. Raises ``SpecError`` and nothing else."""
     if len(data) > SIZE_MAX:
         raise _wrong(where, f"at most {SIZE_MAX} bytes", "more")
-    top = parse_object(data, where, {"schema", *State.__slots__, *containers.KEYS}, schema=SCHEMA, hint=_HINT)
+    keys = {"schema", *State.__slots__, *containers.KEYS}
+    top = parse_object(data, where, keys, schema=SCHEMA, hint=_HINT, others=(containers.DRIFT,))
     bank = top.text("bank", "|".join(BANKS), f"one of {', '.join(BANKS)}")
     (pcrs, valued), (counts, counted) = top.numbered("pcrs", PCRS), top.numbered("counts", PCRS)
     starts, started = top.numbered("starts", PCRS)

@@ -14,10 +14,13 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _TEXT = r"[^\ud800-\udfff]*"  # JSON can contain half a character (a lone surrogate), which no terminal can print
 
 
-def parse_object(data: bytes, where: str, keys: Collection[str], *, schema: int, hint: str) -> Object:
-    """Read one object of exactly these keys. ``where`` names the file, ``hint`` goes with every ``SpecError``.
+def parse_object(
+    data: bytes, where: str, keys: Collection[str], *, schema: int, hint: str, others: Collection[str] = ()
+) -> Object:
+    """Read one object of exactly these keys, and perhaps ``others``.
 
-    The number ``schema`` is checked first: another version has other keys.
+    ``where`` names the file, ``hint`` goes with every ``SpecError``. The number ``schema`` is checked first: another
+    version has other keys.
     """
     try:
         raw = read_json(data)
@@ -27,19 +30,22 @@ def parse_object(data: bytes, where: str, keys: Collection[str], *, schema: int,
     if type(number) is not int or number != schema:
         got = _show(number) if "schema" in raw else "none"
         raise SpecError(f"{where}: schema: expected {schema}, got {got}", hint)
-    return Object(raw, where, keys, hint)
+    return Object(raw, where, keys, hint, others)
 
 
 class Object:
-    """One JSON object, in which every key is known and present. All methods raise ``SpecError``."""
+    """One JSON object, in which every key is known and present, but for ``others``, which need not be present.
 
-    def __init__(self, raw: object, where: str, keys: Collection[str], hint: str) -> None:
+    All methods raise ``SpecError``.
+    """
+
+    def __init__(self, raw: object, where: str, keys: Collection[str], hint: str, others: Collection[str] = ()) -> None:
         self._where = where
         self._hint = hint
         if not isinstance(raw, dict):
             raise SpecError(f"{where}: expected an object, got {_show(raw)}", hint)
         self._raw = raw
-        if unknown := sorted(raw.keys() - set(keys)):
+        if unknown := sorted(raw.keys() - {*keys, *others}):
             expected = f"no other keys than {', '.join(sorted(keys))}"
             raise SpecError(f"{where}: expected {expected}, got {ascii(unknown[0])[:80]}", hint)
         for key in sorted(set(keys) - raw.keys()):
@@ -49,6 +55,9 @@ class Object:
         """Raise unless ``good``; ``expected`` is in words, ``got`` a value."""
         if not good:
             raise SpecError(f"{self._where}: {key}: expected {expected}, got {_show(got)}", self._hint)
+
+    def has(self, key: str) -> bool:
+        return key in self._raw
 
     def null(self, key: str) -> bool:
         return self._raw[key] is None
@@ -75,6 +84,13 @@ class Object:
         values = self._list(key)
         good = all(isinstance(value, str) and re.fullmatch(_TEXT, value) for value in values)
         self.demand(key, good and values == sorted(set(values)), "different texts in order", values)
+        return tuple(values)
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        """Return a set of numbers of containers, which is not empty and in order."""
+        values = self._list(key)
+        good = bool(values) and all(type(value) is int and value > 0 for value in values)
+        self.demand(key, good and values == sorted(set(values)), "different numbers in order", values)
         return tuple(values)
 
     def digests(self, key: str, size: int) -> tuple[str, ...]:
