@@ -26,9 +26,11 @@ PINS = "/sys/fs/bpf/testbed"
 # In the path of a claim: the number of a namespace, whichever it is.
 ANY_NAMESPACE = "*"
 # Modes in which the programs say in the log when they were there (docs/formats.md, ctr-beat).
-BEATING = frozenset({"file", "image"})
+BEATING = frozenset({"file", "image", "drift"})
 # Modes in which each start of a container is an entry, with its image's digest (ctr-image, ctr-launch).
-LAUNCHING = frozenset({"image"})
+LAUNCHING = frozenset({"image", "drift"})
+# Modes in which the image's digest stands for its files: only other code has entries of its own (docs/formats.md).
+DRIFTING = frozenset({"drift"})
 ARGUMENTS_MAX = 4096
 # In ``Step.over``: the baseline of the experiment, whichever measurer that is.
 BASELINE = "(baseline)"
@@ -50,6 +52,7 @@ class Executed:
     """Ground truth: code of this file ran in this container.
 
     ``container`` is the runtime's id, ``digest`` SHA-256 in hex, ``size`` in bytes. ``route``: see ``Route``.
+    ``of_image``: it is a file of the container's image, unchanged and at its path in the image.
     """
 
     container: str
@@ -57,6 +60,7 @@ class Executed:
     digest: str
     size: int
     route: Route = Route.EXEC
+    of_image: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,10 +177,7 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
 
 
 def begin(measurer: Measurer, guest: Guest) -> None:
-    """Attach a measurer for as long as the guest runs.
-
-    Raises ``DeployError`` saying which of policy, module and programs the guest refused, with the kernel's last words.
-    """
+    """Attach a measurer for as long as the guest runs. Raises ``DeployError``: what the guest refused, and why."""
     load_policy(measurer, guest)
     if measurer.mode is None:
         return
@@ -251,8 +252,8 @@ class Measurer:
     """One rung of the ladder.
 
     ``policy``: lines for the one IMA policy that can be loaded in a boot; empty: none is loaded.
-    ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure files, ``image``: images as well);
-    ``None``: no module and no programs.
+    ``mode``: what the BPF programs do (``hooks``: nothing, ``file``: measure files, ``image``: images as well,
+    ``drift``: images, and files that are not theirs); ``None``: no module and no programs.
     ``beat``: seconds between two beats; 0: only when the programs are attached, detached or asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.

@@ -84,6 +84,7 @@ def test_a_beat_is_asked_of_programs_that_measure() -> None:
     for name, asked in (
         ("container-file", True),
         ("container-image", True),
+        ("container-drift", True),
         ("hooks-only", False),
         ("ima-exec", False),
         ("none", False),

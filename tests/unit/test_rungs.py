@@ -72,9 +72,9 @@ def test_a_step_is_of_its_own_measurer_and_over_one_that_exists(name: str) -> No
 def test_rungs_differ_and_each_has_a_look_of_its_own() -> None:
     rungs = [plugins.measurer(name).rung for name in plugins.names("measurers")]
     known = [rung for rung in rungs if rung is not None]
-    assert len(set(known)) == len(known) == 6
-    looks = [canvas.look(name) for name in RUNGS]
-    assert len({(look.colour, look.marker) for look in looks}) == len(RUNGS)
+    assert len(set(known)) == len(known) == 7
+    looks = [canvas.look(name) for name in (*RUNGS, "container-drift")]
+    assert len({(look.colour, look.marker) for look in looks}) == len(looks)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,8 @@ def test_rungs_differ_and_each_has_a_look_of_its_own() -> None:
         ("container-file", True, ["hook", "file"]),
         ("container-image", False, ["hook", "file", "launch"]),
         ("container-image", True, ["hook", "file", "image"]),
+        ("container-drift", False, ["hook", "drift"]),
+        ("container-drift", True, ["hook", "drift-image"]),
         ("none", False, []),
     ],
 )

@@ -303,7 +303,9 @@ def test_executed(tmp_path: Path) -> None:
     assert isinstance(content, bytes)
     expected = hashlib.sha256(content).hexdigest()
     path = PurePosixPath("/usr/bin/dash")
-    assert truth["/usr/bin/dash"] == Executed(container="c1", path=path, digest=expected, size=len(content))
+    assert truth["/usr/bin/dash"] == Executed(
+        container="c1", path=path, digest=expected, size=len(content), of_image=True
+    )
 
 
 C1, C2 = f"{1:064x}", f"{2:064x}"

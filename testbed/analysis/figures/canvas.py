@@ -62,6 +62,7 @@ _LOOKS = {
     30: Look(colour="#009E73", marker="^", dashes=(0, (2, 1))),
     40: Look(colour="#0072B2", marker="o"),
     50: Look(colour="#D55E00", marker="D", dashes=(0, (7, 1.5, 1.5, 1.5))),
+    60: Look(colour="#882255", marker="X", dashes=(0, (1, 1.5))),
 }
 # Of arms on other rungs, and of those without one.
 _OTHERS = (

@@ -21,7 +21,7 @@ from testbed.attest.image import ground_truth
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import measure_tree
 from testbed.errors import TestbedError
-from testbed.measurers import LAUNCHING
+from testbed.measurers import DRIFTING, LAUNCHING
 from testbed.plan import Cell
 from testbed.record import Record, Started, Status
 from testbed.rundir import Campaign, LoadedCampaign
@@ -52,11 +52,13 @@ class Sum:
 class Truth:
     """What the images say. ``code``: of one container, what it executes; ``tree``: of an image, all that it holds.
 
-    Both return ``None`` where there is no archive, or where it does not say.
+    ``beside``: of what a container executes, that which is not its image's own. Each returns ``None`` where there is no
+    archive, or where it does not say.
     """
 
     code: Callable[[Started], Sum | None]
     tree: Callable[[str], Sum | None]
+    beside: Callable[[Started], Sum | None] = lambda _: None
 
 
 def nothing() -> Truth:
@@ -68,14 +70,14 @@ def truth_of(campaign: Campaign) -> Truth:
     """Return the truth by the archives beside the runs; each image is read once."""
 
     @functools.cache
-    def code(image: str, workload: str, role: int) -> Sum | None:
+    def code(image: str, workload: str, role: int, *, beside: bool) -> Sum | None:
         try:
             programs = plugins.workload(workload).roles[role].executes
             ran = ground_truth.executed(campaign.image_path(image), "", programs)
         except (TestbedError, IndexError):
             return None
         # A file that is reached by two routes is hashed once.
-        sizes = {file.path: file.size for file in ran}
+        sizes = {file.path: file.size for file in ran if not (beside and file.of_image)}
         return Sum(files=len(sizes), bytes=sum(sizes.values()))
 
     @functools.cache
@@ -87,7 +89,11 @@ def truth_of(campaign: Campaign) -> Truth:
             return None
         return Sum(files=len(whole.nodes), bytes=whole.size)
 
-    return Truth(code=lambda started: code(started.image, started.workload, started.role), tree=tree)
+    return Truth(
+        code=lambda started: code(started.image, started.workload, started.role, beside=False),
+        tree=tree,
+        beside=lambda started: code(started.image, started.workload, started.role, beside=True),
+    )
 
 
 def events(loaded: LoadedCampaign, truth: Truth) -> pd.DataFrame:
@@ -178,7 +184,8 @@ def _rows(cell: Cell, path: Path, record: Record, truth: Truth) -> Iterator[dict
 def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
     """Return the totals of a run: counted, true, and the better known of both."""
     measurer, nan = plugins.measurer(cell.measurer), float("nan")
-    code = [truth.code(started) for started in record.containers] if measurer.promises else []
+    entered = truth.beside if measurer.mode in DRIFTING else truth.code
+    code = [entered(started) for started in record.containers] if measurer.promises else []
     known = [total for total in code if total is not None]
     complete = bool(known) and len(known) == len(code)
     true_files = float(sum(total.files for total in known)) if complete else nan

@@ -72,7 +72,11 @@ def _fact(row: dict[str, Any]) -> Ran:
     if row["route"] == "launch":
         return Launched(container=row["container"], image=row["digest"])
     route, path = Route(row["route"]), PurePosixPath(row["path"])
-    return Executed(container=row["container"], path=path, digest=row["digest"], size=row["size"], route=route)
+    # Before there was the key, all of the truth was of images.
+    of_image = row.get("of_image", True)
+    return Executed(
+        container=row["container"], path=path, digest=row["digest"], size=row["size"], route=route, of_image=of_image
+    )
 
 
 def _truth(workload: Workload, archive: Path, *, launches: bool) -> Iterator[Ran]:
@@ -87,7 +91,7 @@ def _truth(workload: Workload, archive: Path, *, launches: bool) -> Iterator[Ran
 def _row(fact: Ran) -> dict[str, Any]:
     if isinstance(fact, Executed):
         row = {"route": str(fact.route), "path": str(fact.path), "digest": fact.digest, "size": fact.size}
-        return {"container": fact.container} | row
+        return {"container": fact.container} | row | {"of_image": fact.of_image}
     return {"container": fact.container, "route": "launch", "path": " ".join(fact.argv or ()), "digest": fact.image}
 
 

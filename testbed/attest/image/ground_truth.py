@@ -43,4 +43,4 @@ def _executed(image: OpenImage, container: str, path: bytes, route: Route) -> Ex
     content = image.read(b"/" + path) or b""
     digest = hashlib.sha256(content).hexdigest()
     where = PurePosixPath("/" + os.fsdecode(path))
-    return Executed(container=container, path=where, digest=digest, size=len(content), route=route)
+    return Executed(container=container, path=where, digest=digest, size=len(content), route=route, of_image=True)
