@@ -87,7 +87,12 @@ def beat(number: int, what: int, proved: int, containers: int) -> Entry:
 
 def downgraded(entry: Entry) -> Entry:
     """Return an entry that claims version 1."""
-    return buffer_line(event(entry), patched(payload(entry), 4, b"\1\0"))
+    return as_version(entry, 1)
+
+
+def as_version(entry: Entry, version: int) -> Entry:
+    """Return an entry that claims a version."""
+    return buffer_line(event(entry), patched(payload(entry), 4, struct.pack("<H", version)))
 
 
 def with_policy(honest: Honest, forged: Forged, **keys: Any) -> Forged:
