@@ -109,7 +109,7 @@ def logs() -> list[bytes]:
     whole = [(path / "ima.bin").read_bytes() for path in BUNDLES]
     single = [b.ima_old("/bin/old", b""), b.violation("/bin/v"), b.ima_sig("/bin/s", b"", b"\3\2\4" + bytes(6))]
     single += [b.entry(10, name, b.digest_field(b"d" * 32) + b.field(b"/n\0") + rest) for name, rest in OTHERS]
-    single += [b.ima_buf(name, payload) for name, payload in (*OURS, *OURS_2)]
+    single += [b.ima_buf(name, payload) for name, payload in (*OURS, *OURS_2, *OURS_3)]
     single += [b.ima_ng("4026531840:/bin/ls", b"ls"), b.ima_ng("4026531840", b"ls")]
     single.append(b"".join(b.ima_buf(name, payload) for name, payload in OURS[:6]))
     return [*(log[: first_bytes(log, 12)] for log in whole), *whole[:1], *single, b"".join(b.sample_log(4, 2)), b""]
@@ -144,6 +144,14 @@ OURS_2 = (
     ("ctr-mounts", b.ctr_mounts(b.TABLE, flags=1)),
     ("ctr-program", b.ctr_program()),
     ("ctr-measurer", b.ctr_measurer()),
+)
+OURS_3 = (
+    ("ctr-start", b.ctr_start(b.libpod(), version=3)),
+    ("ctr-image", b.ctr_image(TREE, version=3)),
+    ("ctr-image", b.ctr_image(TREE, files=0, size=0, tree=256, version=3)),
+    ("ctr-launch", b.ctr_launch(TREE, (b"sh",), table=b.TABLE, flags=128, version=3)),
+    ("ctr-file", b.ctr_file(b"/opt/x", b"x", flags=32, version=3)),
+    ("ctr-violation", b.ctr_violation(b"/x", violation=6, version=3)),
 )
 OTHERS = (
     (b"ima-modsig", b.field(b"") + b.field(b"sha256:\0" + b"m" * 32) + b.field(b"0\x82")),
@@ -399,7 +407,7 @@ def run_state(data: bytes) -> None:
 
 LAUNCHES = [
     one
-    for name, payload in (*OURS, *OURS_2)
+    for name, payload in (*OURS, *OURS_2, *OURS_3)
     if name == "ctr-launch" and isinstance(one := parse.parse_payload(name.encode(), payload), parse.LaunchEntry)
 ]
 
