@@ -218,7 +218,7 @@ def test_a_layer_that_changed_is_a_violation_of_each_container_on_it() -> None:
     lines = [*BEGUN, start(2), launch(seq=2), *changed]
     first, second = findings(None, *lines)
     assert (first.kind, first.container, second.container) == (FindingKind.VIOLATION, "1", "2")
-    assert first.got.endswith("a layer of the container's image was changed after the launch")
+    assert first.got.endswith("a layer of the container's root was changed after the launch")
 
 
 def test_a_state_keeps_which_containers_drift() -> None:

@@ -28,8 +28,9 @@ from testbed.rundir import Campaign, LoadedCampaign
 
 FILE = "events.parquet"
 _AXES = ("kernel", "runtime", "measurer", "workload", "attack")
-# Files and bytes: measured in containers as code. Lookups: what was known already. Decisions: both. Extends: entries
-# that the log grew by. Walked: files of an image whose names were looked up again at a later start of it.
+# Files and bytes: measured in containers as code. Lookups: what was known already, or is the image's own where that has
+# no entry. Decisions: both. Extends: entries that the log grew by. Walked: files of an image whose names were looked up
+# again at a later start of it.
 COUNTS = ("starts", "files", "bytes", "lookups", "decisions", "extends", "launches", "walked")
 TREE = ("image_files", "image_bytes")
 COLUMNS = (
@@ -196,7 +197,7 @@ def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
     # With images, their trees and the runtime's own program are in the same counter: no number of the code's bytes.
     counted_bytes = float(counts.get("bytes_hashed", nan)) if measurer.mode not in LAUNCHING else nan
     files = true_files if pd.isna(counted_files) else counted_files
-    lookups = float(counts.get("cache_hits", nan))
+    lookups = float(counts.get("cache_hits", nan)) + float(counts.get("image_code", 0))
     measures = measurer.pcr is not None
     return {
         "files": files if measures else 0.0,

@@ -13,7 +13,7 @@ _VIOLATIONS = {
     CHANGED: "changed between becoming executable and being hashed",
     TAIL: "its last page has bytes after the end of the file, which are mapped too",
     UNSETTLED: "some of its pages could not be written back and dropped, so they may still be changed",
-    LAYER: "a layer of the container's image was changed after the launch",
+    LAYER: "a layer of the container's root was changed after the launch",
 }
 
 
