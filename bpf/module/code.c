@@ -465,7 +465,9 @@ void testbed_log_violation(enum testbed_violation violation, struct inode *inode
 void testbed_log_layer_violation(const struct testbed_ident *ident, u64 device, u64 number,
 				 const char *path, u32 path_len)
 {
-	code_log_violation(TESTBED_VIOLATION_LAYER, device, number, ident, 0, path, path_len);
+	u32 flags = path_len ? 0 : TESTBED_FILE_NO_PATH;
+
+	code_log_violation(TESTBED_VIOLATION_LAYER, device, number, ident, flags, path, path_len);
 }
 
 /* The common case: it is in the table for no container. */
