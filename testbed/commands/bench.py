@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from testbed import estimate, progress, spec
-from testbed.analysis.bench import log_growth, prices
+from testbed.analysis.bench import log_growth, prices, starts
 from testbed.commands._complete import OneOf
 from testbed.commands._options import CONNECT
 from testbed.lab import places
@@ -35,7 +35,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 @CONNECT
 @_JSON
 def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
-    """Measure the cost of the measurer's events: the hook alone, a known file, a new file by size, fork+exec+exit.
+    """Measure the cost of the measurer's events: the hook alone, a known file, a new file by size, fork+exec+exit,
+    and the start of a container.
 
     The machine is emulated with a counted clock (tier icount), so each number counts instructions, not time. Each arm
     is restored from one saved machine. Exit status: 1 if a target is missed.
@@ -62,7 +63,8 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
                 rows += prices.summarize(arm, benchmark.run_arm(lab, saved, arm, Path(directory) / arm))
                 reporter.advance(arm)
     hot = prices.hot_target(parts.machine.kernel.release)
-    ratios = prices.ratios(rows, hot)
+    of_starts = starts.ratios(rows)
+    ratios = prices.ratios(rows, hot) + of_starts
     if as_json:
         said = {
             "rows": [asdict(row) for row in rows],
@@ -71,7 +73,7 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
         click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
     else:
         click.echo(f"guest instructions per event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
-        click.echo(prices.markdown(rows, hot))
+        click.echo(prices.markdown(rows, hot, priced=starts.prices(rows), judged=of_starts))
     sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed import spec
-from testbed.analysis.bench import log_growth, prices
+from testbed.analysis.bench import log_growth, prices, starts
 from testbed.lab import campaign
 from testbed.lab.bench import events, filled_log
 from testbed.lab.block import Parts
@@ -37,6 +37,9 @@ def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
             repeated = _rows(lab, parts, tmp_path / f"again-{boot}", ("none", "hooks-only"))
             late = [ratio for ratio in prices.ratios(repeated) if ratio.target is not None and not ratio.ok]
     assert late == []
+    # A container whose content is known starts at the price of its entries.
+    known = {ratio.target: ratio for ratio in starts.ratios(rows)}
+    assert known[starts.FILE_TARGET].ok, known[starts.FILE_TARGET]
     # An image that is started again is looked at, not read.
     first, again = (prices.image_costs(rows, event) for event in ("image-files", "again-files"))
     assert 0 < again[10_000] < first[10_000] / 5

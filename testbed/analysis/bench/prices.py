@@ -18,6 +18,8 @@ _MEBIBYTE = 1 << 20
 # Of two points every line is straight.
 _FEWEST = 3
 _IMAGE_EVENTS = ("image-files", "again-files", "image-bytes", "again-bytes", "image-verity", "again-verity")
+# Their size is a number of mounts that a container has beside the usual ones.
+OF_MOUNTS = ("container", "entries", "mounts")
 _PRICED = ("container-file", "container-image", "prototype-file")
 
 
@@ -163,11 +165,15 @@ def _image_prices(rows: Sequence[EventCost], event: str) -> list[Price]:
 
 
 def _sized(event: str, size: int) -> str:
+    if event in OF_MOUNTS:
+        return f"{size} more mounts" if size else ""
     return f"{size} files" if event.endswith("-files") else human(size)
 
 
-def markdown(rows: Sequence[EventCost], hot: float = HOT_TARGET) -> str:
-    """Return the tables of the page: counts, prices, ratios."""
+def markdown(
+    rows: Sequence[EventCost], hot: float = HOT_TARGET, *, priced: Sequence[Price] = (), judged: Sequence[Ratio] = ()
+) -> str:
+    """Return the tables of the page: counts, prices, ratios. ``priced`` and ``judged``: what is listed beside ours."""
     lines = ["| event | bytes (or files) | arm | guest instructions | middle half | n |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {row.event} | {_sized(row.event, row.size)} | {row.arm} "
@@ -176,10 +182,12 @@ def markdown(rows: Sequence[EventCost], hot: float = HOT_TARGET) -> str:
     ]
     lines += ["", "| price | guest instructions | of | one event varies by |", "|---|---|---|---|"]
     lines += [
-        f"| {price.name} | {price.cost:+,.0f} | {price.base:,.0f} | ±{price.noise:,.0f} |" for price in prices(rows)
+        f"| {price.name} | {price.cost:+,.0f} | {price.base:,.0f} | ±{price.noise:,.0f} |"
+        for price in (*prices(rows), *priced)
     ]
     lines += ["", "| ratio | value | target |", "|---|---|---|"]
-    lines += [f"| {ratio.name} | {ratio.value:.4f} | {_target(ratio)} |" for ratio in ratios(rows, hot)]
+    all_ratios = (*ratios(rows, hot), *judged)
+    lines += [f"| {ratio.name} | {ratio.value:.4f} | {_target(ratio)} |" for ratio in all_ratios]
     return "\n".join(lines)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from testbed import plugins
+from testbed.attest.entries.launch import LaunchEntry
+from testbed.attest.entries.parse import Payload, parse_payload
+from testbed.attest.log.fields import parse_fields
+from testbed.attest.log.ima import read_entries
 from testbed.errors import DeployError
 from testbed.files import tree_digest
 from testbed.guest import Guest
@@ -23,7 +28,7 @@ KIND = "bench"
 # Raise it when this module makes something else of the same sources.
 BUILDER = 1
 # Those that exist are run, in this order.
-ARMS = ("none", "hooks-only", "container-file", "container-image", "prototype-file")
+ARMS = ("none", "hooks-only", "container-file", "container-image", "container-drift", "prototype-file")
 _FLOOR_ARM = "container-file"
 _NEEDED = 64 << 20
 _SECONDS = 300.0
@@ -41,6 +46,12 @@ _TREES = (
 # The first start of a tree reads it, the others find it as it was. Three of them: the median bears one disturbed.
 _STARTS = ("image", "again", "again", "again")
 _IMAGE_ARM = "container-image"
+# Starts of a container whose content is known: the first one only makes it so. With so many mounts more each time: what
+# the launch's table costs is in the difference.
+_KNOWN_STARTS = 6
+MORE_MOUNTS = (0, 32)
+_LOG = "/sys/kernel/security/ima/binary_runtime_measurements"
+_MOUNT_OPTIONS = ("nosuid", "nodev", "noexec", "size=64k")
 
 
 def build_tools(kernel: Kernel, progress: cache.Progress = cache.silent) -> Path:
@@ -95,6 +106,7 @@ def run_arm(lab: Lab, saved: Saved, arm: str, directory: Path) -> str:
         guest = machine.guest
         with measurer.attach(measurer, guest):
             text = in_container(guest, "/bench", "run", FILES)
+            text += _start_known(guest, measurer.pcr)
             if _IMAGE_ARM in arms() and arm in (_IMAGE_ARM, _FLOOR_ARM):
                 text += _start_trees(guest)
         if arm == _FLOOR_ARM:
@@ -128,6 +140,28 @@ def _start_trees(guest: Guest) -> str:
     return text
 
 
+def _start_known(guest: Guest, pcr: int | None) -> str:
+    """Start a container again and again: what each start costs, its entries in a register, the mounts in its launch."""
+    text = ""
+    for mounts in MORE_MOUNTS:
+        for number in range(_KNOWN_STARTS):
+            before = len(_payloads(guest, pcr))
+            with _container(guest, ("/true",), ROOT, mounts) as command:
+                child = (f"{ROOT}/bench", "child", "container", str(mounts), *command)
+                counted = guest.run(child, timeout=_SECONDS).text
+            if not number:
+                continue
+            added = _payloads(guest, pcr)[before:]
+            text += counted + f"entries {mounts} {len(added)}\n" * (pcr is not None)
+            text += "".join(f"mounts {mounts} {len(one.mounts)}\n" for one in added if isinstance(one, LaunchEntry))
+    return text
+
+
+def _payloads(guest: Guest, pcr: int | None) -> list[Payload]:
+    entries = (one for one in read_entries(guest.get(_LOG)) if one.pcr == pcr)
+    return [parse_payload(fields.name, fields.buf or b"") for fields in map(parse_fields, entries)]
+
+
 def in_container(guest: Guest, *argv: str) -> str:
     """Return what a program of ``ROOT`` prints in a container."""
     with _container(guest, argv, ROOT) as command:
@@ -135,10 +169,11 @@ def in_container(guest: Guest, *argv: str) -> str:
 
 
 @contextmanager
-def _container(guest: Guest, argv: Sequence[str], root: str) -> Iterator[Sequence[str]]:
+def _container(guest: Guest, argv: Sequence[str], root: str, mounts: int = 0) -> Iterator[Sequence[str]]:
+    """Hold what starts a container; ``mounts``: so many more than a container has anyhow."""
     steps = plugins.runtime("crun").steps(Start(id="bench", image=root, argv=tuple(argv), cgroup="/testbed"))
     for name, text in steps.files.items():
-        guest.put(text.encode(), name)
+        guest.put(_mount_more(text, mounts).encode(), name)
     for command in steps.before:
         guest.run(command)
     try:
@@ -146,6 +181,16 @@ def _container(guest: Guest, argv: Sequence[str], root: str) -> Iterator[Sequenc
     finally:
         for command in steps.after:
             guest.run(command)
+
+
+def _mount_more(text: str, mounts: int) -> str:
+    config = json.loads(text)
+    # In its /dev, which is a file system of its own: the runtime makes the directories there, and not in the image.
+    config["mounts"] += [
+        {"destination": f"/dev/m{number}", "type": "tmpfs", "source": "tmpfs", "options": list(_MOUNT_OPTIONS)}
+        for number in range(mounts)
+    ]
+    return json.dumps(config)
 
 
 def _same_hash(guest: Guest) -> None:
