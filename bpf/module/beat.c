@@ -147,6 +147,11 @@ static void beat_again(struct work_struct *work)
 	mutex_unlock(&beat_lock);
 }
 
+bool testbed_is_attached(void)
+{
+	return READ_ONCE(attached);
+}
+
 void testbed_stop_beats(void)
 {
 	mutex_lock(&beat_lock);

@@ -91,12 +91,17 @@ static struct remembered *memory_find(unsigned long inode)
 	return NULL;
 }
 
-/* What is remembered of just the content of @stamp. */
+/*
+ * What is remembered of just the content of @stamp. Nothing while somebody may be about
+ * to switch the hooks off: then no hook would see a writer.
+ */
 static struct remembered *memory_find_stamp(const struct testbed_stamp *stamp)
 {
 	struct remembered *found = memory_find(stamp->inode);
 
-	return found && stamp->id && !memcmp(&found->stamp, stamp, sizeof(*stamp)) ? found : NULL;
+	if (!found || !stamp->id || memcmp(&found->stamp, stamp, sizeof(*stamp)))
+		return NULL;
+	return testbed_is_attached() ? found : NULL;
 }
 
 /* A place to be taken from who has it. */

@@ -234,6 +234,9 @@ void testbed_lose(u64 n);
 /* The hook for opening has seen the current task. */
 void testbed_see_canary(void);
 
+/* Are all programs attached, as far as anybody has said? */
+bool testbed_is_attached(void);
+
 /* No beat comes after this. */
 void testbed_stop_beats(void);
 

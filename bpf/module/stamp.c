@@ -16,6 +16,7 @@
  *   id          Addresses of inodes come again; an id goes with its inode.
  */
 #include <linux/backing-dev.h>
+#include <linux/blkdev.h>
 #include <linux/dax.h>
 #include <linux/delay.h>
 #include <linux/errseq.h>
@@ -157,9 +158,26 @@ bool testbed_binds_content(const struct inode *inode)
 	return true;
 }
 
+/*
+ * Is the block device of @sb a file, or a server? Who writes to that opens no file of
+ * @sb, and what is read next may be something else.
+ */
+static bool stamp_is_served(const struct super_block *sb)
+{
+	static const char *const names[] = { "loop", "nbd", "ublkb" };
+
+	/* Btrfs has several devices, and none of them here. */
+	if (!sb->s_bdev)
+		return false;
+	for (size_t at = 0; at < ARRAY_SIZE(names); at++)
+		if (strstarts(sb->s_bdev->bd_disk->disk_name, names[at]))
+			return true;
+	return false;
+}
+
 bool testbed_is_bound(const struct inode *inode)
 {
-	if (!testbed_binds_content(inode))
+	if (!testbed_binds_content(inode) || stamp_is_served(inode->i_sb))
 		return false;
 	if (stamp_is_memfd(inode))
 		return stamp_is_sealed((struct inode *)inode);
@@ -176,7 +194,8 @@ static bool stamp_is_possible(const struct inode *inode)
 
 	return S_ISREG(inode->i_mode) && IS_I_VERSION(inode) && !IS_DAX(inode) &&
 	       !stamp_is_memory(inode) && (sb->s_type->fs_flags & FS_REQUIRES_DEV) &&
-	       sb->s_user_ns == &init_user_ns && testbed_binds_content(inode);
+	       sb->s_user_ns == &init_user_ns && testbed_binds_content(inode) &&
+	       !stamp_is_served(sb);
 }
 
 bool testbed_stamp_inode(struct inode *inode, u64 payer, struct testbed_stamp *stamp)
