@@ -30,8 +30,11 @@ from testbed.guest import Completed
 
 # A page fault that the kernel takes is answered by a process of the container.
 _RIGHTS = ("CAP_SYS_PTRACE",)
-_MODULES = "extents, floods, late, layers, memories, pins, programs, quiet, refusals, servers, sharers, tails, texts"
-_IMPORTS = f"import json; from holes import {_MODULES}"
+_MODULES = (
+    *("extents", "floods", "late", "layers", "memories", "pins", "poison", "programs", "quiet", "refusals", "servers"),
+    *("sharers", "tails", "texts", "victims"),
+)
+_IMPORTS = f"import json; from holes import {', '.join(_MODULES)}"
 _SECONDS = 120
 KERNELS = tuple(os.environ.get("TESTBED_KERNELS", "debian-6.1,debian-6.12").split(","))
 GOOD, EVIL = memory.GOOD, memory.EVIL

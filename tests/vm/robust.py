@@ -116,14 +116,16 @@ class Subject:
     def guest(self) -> Guest:
         return self.machine.guest
 
-    def start(self, *containers: Contained, kill_after: int = 0, check: bool = True) -> Completed:
+    def start(
+        self, *containers: Contained, kill_after: int = 0, check: bool = True, seconds: float = _SECONDS
+    ) -> Completed:
         """Run containers, all at the same time, to their ends; or kill the only one when it has read so many bytes.
 
         Raises ``DeployError`` if ``check`` and one of them failed.
         """
         steps = [dataclasses.asdict(one.steps()) | {"cgroup": f"{CGROUP}/{one.id}"} for one in containers]
         argv = ("python3", "-c", _START, str(kill_after))
-        return self.guest.run(argv, input=json.dumps(steps).encode(), timeout=_SECONDS, check=check)
+        return self.guest.run(argv, input=json.dumps(steps).encode(), timeout=seconds, check=check)
 
     def play(self, call: str) -> tuple[list[FileEntry], str]:
         """Run one of ``scenarios`` in a container; return the entries of its files and what it printed."""

@@ -62,6 +62,25 @@ def exchanged(place: str, *, overlay: bool = False, donor: bool = True, racing: 
     return {"before": before, "moved": moved, "same": same, "after": after, "content": content}
 
 
+def prepared(place: str) -> dict[str, object]:
+    """Execute the file whose page ``moved`` exchanges."""
+    path, other = f"{place}/it", f"{place}/other"
+    write(path, two_pages(GOOD))
+    write(other, two_pages(EVIL))
+    for name in (path, other):
+        drop(name)
+    return {"before": [run(path), run(path)]}
+
+
+def moved(place: str) -> dict[str, object]:
+    """Exchange the second page of the file with that of another one."""
+    path, other = f"{place}/it", f"{place}/other"
+    count = _exchange(other, path, racing=False)
+    for name in (path, other):
+        drop(name)
+    return {"moved": count, "content": Path(path).read_bytes().hex()}
+
+
 def renumbered(place: str) -> dict[str, object]:
     """Change the generation of a file that is mapped as code, then open it for writing."""
     path = f"{place}/it"
