@@ -134,8 +134,12 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define bpf_ksym_exists(sym) (!!(sym))
 #endif
 
+/* Of i_flags: include/linux/fs.h. */
+#define S_VERITY (1 << 16)
+
 /* What tells whether a file has changed, or could be changed right now. */
 struct inode_state {
+	__u64 flags;
 	__u64 version;
 	__u64 size;
 	__u64 ctime_sec;
@@ -146,6 +150,7 @@ struct inode_state {
 
 #define FILL_INODE_STATE(READ, state, inode, split, later, early)                        \
 	do {                                                                              \
+		(state)->flags = READ(inode, i_flags);                                    \
 		(state)->version = READ(inode, i_version.counter);                        \
 		(state)->size = READ(inode, i_size);                                      \
 		if (bpf_core_field_exists((split)->i_ctime_sec)) {                        \

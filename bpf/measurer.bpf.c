@@ -593,9 +593,11 @@ static __always_inline struct testbed_ident *identify(struct task_struct *task)
 static __always_inline bool unchanged(struct inode *inode, const struct testbed_stamp *stamp)
 {
 	struct inode_state now;
+	__u64 version;
 
 	read_inode_state(inode, &now);
-	return (now.version & I_VERSION_QUERIED) && now.version >> 1 == stamp->version &&
+	version = now.version >> 1 | (now.flags & S_VERITY ? TESTBED_STAMP_VERITY : 0);
+	return (now.version & I_VERSION_QUERIED) && version == stamp->version &&
 	       now.size == stamp->size && now.ctime_sec == stamp->ctime_sec &&
 	       now.ctime_nsec == stamp->ctime_nsec &&
 	       now.writers <= 0 && now.writable_mappings <= 0;

@@ -439,6 +439,12 @@ struct testbed_stamp {
 
 TESTBED_SIZE(testbed_stamp, 48);
 
+/*
+ * In `version`, which has 63 bits: fs-verity checks what is read of this content. So what was
+ * promised before fs-verity was enabled is not any more.
+ */
+#define TESTBED_STAMP_VERITY (1ull << 63)
+
 /* Where fs-verity keeps a file's digest: offsets in the kernel's fsverity_info. */
 struct testbed_verity_layout {
 	__u32 known; /* 0: this kernel has it otherwise, and digests are computed */
@@ -545,6 +551,7 @@ enum testbed_fate { TESTBED_KEPT, TESTBED_LOST, TESTBED_MACHINE };
 	X(SLOW_HITS, "slow_hits", KEPT)     /* of these, found by the module only */          \
 	X(DUPLICATES, "duplicates", KEPT)   /* hashed; the log already had it */              \
 	X(RECALLED, "recalled", KEPT)     /* entries whose content was hashed before */      \
+	X(VERITY, "verity", KEPT)           /* entries with the digest of fs-verity */        \
 	X(BYTES, "bytes_hashed", KEPT)                                                        \
 	X(UNCACHEABLE, "uncacheable", KEPT) /* hashed, and will be again */                   \
 	X(NOT_BOUND, "not_bound", KEPT)     /* entries with flag NOT_BOUND */                 \

@@ -38,6 +38,9 @@
 #include "module.h"
 
 #define BUCKET_BITS 12
+/* What an entry of a violation says of its file: the rest is about a digest. */
+#define VIOLATION_FLAGS \
+	(TESTBED_FILE_NO_PATH | TESTBED_FILE_UNLINKED | TESTBED_FILE_ANON)
 /* What is remembered is charged to the container's memory, and bounded for all. */
 #define MAX_CODE 32768
 #define MAX_CODE_BYTES (16u << 20)
@@ -324,6 +327,13 @@ out:
 	kfree(room.share);
 }
 
+/* Is @digest that of @code's last entry, and of the same kind? */
+static bool code_has_digest(const struct code *code, const u8 digest[TESTBED_SHA256_SIZE], u32 flags)
+{
+	return !((flags ^ code->logged_flags) & TESTBED_FILE_VERITY) &&
+	       !memcmp(code->digest, digest, sizeof(code->digest));
+}
+
 void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp *stamp,
 			const u8 digest[TESTBED_SHA256_SIZE], u32 flags)
 {
@@ -332,7 +342,7 @@ void testbed_learn_code(struct inode *inode, u64 seq, const struct testbed_stamp
 	spin_lock(&code_lock);
 	code = code_find(inode, seq);
 	if (code) {
-		if (!code->logged || memcmp(code->digest, digest, sizeof(code->digest)))
+		if (!code->logged || !code_has_digest(code, digest, flags))
 			code->logged_flags = 0;
 		code->logged_flags |= flags;
 		code->stamp = stamp ? *stamp : (struct testbed_stamp){};
@@ -362,7 +372,7 @@ bool testbed_knows_digest(struct inode *inode, u64 seq, const u8 digest[TESTBED_
 
 	spin_lock(&code_lock);
 	code = code_find(inode, seq);
-	known = code && code->logged && !memcmp(code->digest, digest, sizeof(code->digest)) &&
+	known = code && code->logged && code_has_digest(code, digest, flags) &&
 		!(flags & ~code->logged_flags & TESTBED_FILE_NOT_BOUND);
 	spin_unlock(&code_lock);
 	return known;
@@ -444,7 +454,7 @@ static void code_log_violation(enum testbed_violation violation, u64 device, u64
 		entry->inode = number;
 		memcpy(entry->path, path, path_len);
 		testbed_fill_header(&entry->header, TESTBED_KIND_VIOLATION, length,
-				    flags & ~(TESTBED_FILE_LATE | TESTBED_FILE_NOT_BOUND), ident);
+				    flags & VIOLATION_FLAGS, ident);
 		outcome = testbed_log_charged(ident, TESTBED_BUDGET_VIOLATIONS, "ctr-violation",
 					      entry, length, TESTBED_COUNT_VIOLATIONS);
 		kfree(entry);

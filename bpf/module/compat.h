@@ -3,6 +3,7 @@
 #ifndef TESTBED_COMPAT_H
 #define TESTBED_COMPAT_H
 
+#include <crypto/sha2.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
 #include <linux/bottom_half.h>
@@ -10,6 +11,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
+#include <linux/fsverity.h>
 #include <linux/mm_types.h>
 #include <linux/mount.h>
 #include <linux/namei.h>
@@ -242,6 +244,27 @@ static inline struct dentry *testbed_real_dentry(struct dentry *dentry)
 	return d_real(dentry, NULL);
 #else
 	return d_real(dentry, D_REAL_METADATA);
+#endif
+}
+
+/*
+ * Copy the SHA-256 that fs-verity has of @inode. The call is exported since 6.6, in which overlays compare digests.
+ * Before, the digest is read from @at, where the kernel's type information says that it is.
+ */
+static inline bool testbed_copy_verity(struct inode *inode, const u8 *at, u8 *digest)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+	memcpy(digest, at, SHA256_DIGEST_SIZE);
+	return true;
+#else
+	u8 whole[FS_VERITY_MAX_DIGEST_SIZE];
+	enum hash_algo algorithm;
+
+	if (fsverity_get_digest(inode, whole, NULL, &algorithm) != SHA256_DIGEST_SIZE ||
+	    algorithm != HASH_ALGO_SHA256)
+		return false;
+	memcpy(digest, whole, SHA256_DIGEST_SIZE);
+	return true;
 #endif
 }
 

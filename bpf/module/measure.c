@@ -95,8 +95,9 @@ static enum testbed_counter measure_error(const struct testbed_code *code, int e
 }
 
 /*
- * Fill the digest and the size of @entry: from memory, if just this content was hashed before for any container, else
- * from the file. The entry is written in either case: it binds the content to this container.
+ * Fill the digest and the size of @entry: from fs-verity, if that has the file's; from memory, if just this content was
+ * hashed before for any container; else from the file. The entry is written in each case: it binds the content to this
+ * container.
  */
 static int measure_digest(struct testbed_code *code, struct testbed_file_entry *entry)
 {
@@ -104,6 +105,13 @@ static int measure_digest(struct testbed_code *code, struct testbed_file_entry *
 	u64 bytes = 0;
 	int err;
 
+	if (testbed_verity_of(content, entry->digest)) {
+		testbed_tally(TESTBED_COUNT_VERITY, 1);
+		code->flags |= TESTBED_FILE_VERITY;
+		entry->size = content->stamp.size;
+		testbed_end_content(content);
+		return 0;
+	}
 	if (testbed_recall(TESTBED_DIGEST_SHA256, content, entry->digest)) {
 		testbed_tally(TESTBED_COUNT_RECALLED, 1);
 		entry->size = content->stamp.size;

@@ -113,6 +113,15 @@ void testbed_begin_content(struct testbed_content *content, struct inode *inode,
 /* It has been read. Return true if its stamp is a promise. */
 bool testbed_end_content(struct testbed_content *content);
 
+/* ---- verity.c ---- */
+
+/*
+ * Fill @digest with the one that fs-verity has of the file that @content is about. Call it in place of hashing, between
+ * testbed_begin_content() and testbed_end_content(). Return false if there is none that binds what is read from now on.
+ * Does not sleep.
+ */
+bool testbed_verity_of(const struct testbed_content *content, u8 digest[TESTBED_SHA256_SIZE]);
+
 /* ---- memory.c ---- */
 
 enum testbed_digest_kind { TESTBED_DIGEST_SHA256, TESTBED_DIGEST_VERITY, TESTBED_DIGEST_KINDS };

@@ -14,6 +14,8 @@
  *   version     Every open for writing raises it (testbed_watch_writer), also where
  *               the file system does not (blocks that are exchanged by ioctl).
  *   id          Addresses of inodes come again; an id goes with its inode.
+ *   verity      A page from before fs-verity was enabled is never checked, and enabling
+ *               it drops no page: the stamp says whether it was enabled.
  */
 #include <linux/backing-dev.h>
 #include <linux/blkdev.h>
@@ -21,6 +23,7 @@
 #include <linux/delay.h>
 #include <linux/errseq.h>
 #include <linux/fs.h>
+#include <linux/fsverity.h>
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
 #include <linux/iversion.h>
@@ -198,17 +201,30 @@ static bool stamp_is_possible(const struct inode *inode)
 	       !stamp_is_served(sb);
 }
 
+/*
+ * Is each page of @inode, which has fs-verity, checked if it is read from now on? The flag is set before the digest is
+ * there that pages are checked with. But a task that enables fs-verity denies writing until both are there. An inode
+ * with neither digest nor denial has not been opened since it came into memory, so it has no page.
+ */
+static bool stamp_is_checked(const struct inode *inode)
+{
+	/* After the flag. */
+	smp_rmb();
+	return fsverity_active(inode) || atomic_read(&inode->i_writecount) >= 0;
+}
+
 bool testbed_stamp_inode(struct inode *inode, u64 payer, struct testbed_stamp *stamp)
 {
+	bool verity = IS_VERITY(inode);
 	struct timespec64 ctime;
 
 	memset(stamp, 0, sizeof(*stamp));
 	stamp->inode = (unsigned long)inode;
-	if (!stamp_is_possible(inode))
+	if (!stamp_is_possible(inode) || (verity && !stamp_is_checked(inode)))
 		return false;
 	stamp->id = testbed_incarnation(inode, payer);
 	ctime = testbed_ctime(inode);
-	stamp->version = inode_query_iversion(inode);
+	stamp->version = inode_query_iversion(inode) | (verity ? TESTBED_STAMP_VERITY : 0);
 	stamp->size = i_size_read(inode);
 	stamp->ctime_sec = ctime.tv_sec;
 	stamp->ctime_nsec = ctime.tv_nsec;
@@ -326,13 +342,19 @@ static bool stamp_has_pages_to_drop(struct inode *inode)
 void testbed_settle(struct inode *inode, u64 payer)
 {
 	struct testbed_stamp stamp;
+	bool promised;
 
 	might_sleep();
-	if (testbed_stamp_inode(inode, payer, &stamp) && testbed_is_settled(&stamp))
+	promised = testbed_stamp_inode(inode, payer, &stamp);
+	if (promised && testbed_is_settled(&stamp))
 		return;
-	if (!testbed_has_writers(inode) && stamp_has_pages_to_drop(inode) &&
-	    !stamp_has_tail(inode, false))
-		stamp_drop_pages(inode);
+	if (testbed_has_writers(inode) || stamp_has_tail(inode, false))
+		return;
+	if (stamp_has_pages_to_drop(inode) && stamp_drop_pages(inode))
+		return;
+	/* fs-verity checks what is read next: it need not be dropped and checked again. */
+	if (promised && (stamp.version & TESTBED_STAMP_VERITY))
+		testbed_set_settled(&stamp);
 }
 
 void testbed_begin_content(struct testbed_content *content, struct inode *inode, u64 payer)
@@ -361,7 +383,8 @@ bool testbed_end_content(struct testbed_content *content)
 
 	if (testbed_has_writers(content->inode))
 		content->written = true;
-	if (stamp_has_tail(content->inode, true))
+	/* fs-verity checks the last page with what lies behind the end, when it is read. */
+	if (stamp_has_tail(content->inode, !(content->stamp.version & TESTBED_STAMP_VERITY)))
 		content->tail = true;
 	if (READ_ONCE(content->inode->i_mapping->wb_err) != content->errors)
 		content->unsettled = true;

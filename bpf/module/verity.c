@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The fs-verity digest of a file (docs/formats.md, "Content digest"): read from
+ * The fs-verity digest of a file (docs/formats.md, "Content digest" and "ctr-file"): read from
  * the kernel where the file has fs-verity enabled with the parameters of that
  * page, computed in one pass with one block of hashes for each level where not.
  * Both give the same digest, so which files of an image have it enabled does
@@ -12,6 +12,8 @@
 #include <linux/fs.h>
 #include <linux/fsverity.h>
 #include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -25,6 +27,10 @@
 #define HASHES_PER_BLOCK (VERITY_BLOCK / TESTBED_SHA256_SIZE)
 /* 128^7 blocks of 4096 bytes are 2^61 bytes; a file has at most 2^63. */
 #define MAX_LEVELS 9
+
+static bool verity_wanted = true;
+module_param_named(verity, verity_wanted, bool, 0444);
+MODULE_PARM_DESC(verity, "log the fs-verity digest of a file that has one, not its SHA-256");
 
 /* What fs-verity hashes last (Documentation/filesystems/fsverity.rst, fsverity_descriptor). */
 struct descriptor {
@@ -217,8 +223,13 @@ static bool verity_read_digest(struct inode *inode, const struct testbed_verity_
 	    *(const u32 *)(info + layout->block_size) != VERITY_BLOCK ||
 	    *(void *const *)(info + layout->salted))
 		return false;
-	memcpy(digest, info + layout->file_digest, TESTBED_SHA256_SIZE);
-	return true;
+	return testbed_copy_verity(inode, info + layout->file_digest, digest);
+}
+
+bool testbed_verity_of(const struct testbed_content *content, u8 digest[TESTBED_SHA256_SIZE])
+{
+	return verity_wanted && content->promised && (content->stamp.version & TESTBED_STAMP_VERITY) &&
+	       verity_read_digest(content->inode, &testbed_layout()->verity, digest);
 }
 
 /*
