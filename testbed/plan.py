@@ -92,7 +92,7 @@ def resolve(
         "start": experiment.start,
         "bpf_stats": experiment.bpf_stats,
         "limits": experiment.limits.model_dump(),
-    }
+    } | ({} if experiment.store == "plain" else {"store": experiment.store})
     axes = (experiment.kernels, experiment.runtimes, experiment.measurers, experiment.workloads, experiment.attacks)
     cells = tuple(
         Cell(
@@ -162,6 +162,11 @@ def _check_machine(experiment: Experiment, tier: Tier) -> None:
 
 def _check_pairs(experiment: Experiment) -> None:
     """Raise ``SpecError`` for two names that cannot be combined."""
+    for name in experiment.runtimes if experiment.store != "plain" else ():
+        if not plugins.runtime(name).unpacked:
+            others = ", ".join(other for other in plugins.names("runtimes") if plugins.runtime(other).unpacked)
+            problem = f"key 'store': runtime {name!r} loads images into a store of its own, which has no fs-verity"
+            raise SpecError(problem, f"use one of these: {others}")
     for runtime, workload, measurer in itertools.product(
         experiment.runtimes, experiment.workloads, experiment.measurers
     ):

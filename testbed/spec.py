@@ -27,6 +27,7 @@ from testbed.measurers._policy import ImaPolicy
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=60)]
 Bank = Literal["sha1", "sha256", "sha384", "sha512"]
 BANKS: tuple[str, ...] = get_args(Bank)
+Store = Literal["plain", "verity"]
 
 
 def _is_word(text: str) -> str:
@@ -95,7 +96,8 @@ class Experiment(_Values):
     ``blocks``: repetitions, each a boot of its own; at least 6 for an interval. ``delta``: the relative overhead below
     which two arms count as equal (0.005 = 0.5 %); by default that of the tier. ``baseline``: the measurer that the
     others are compared with; ``duplicate``: the same again, to see the noise (A/A). ``start``: whether each arm is
-    restored from its block's saved machine or booted afresh. ``bpf_stats``: count the run time of BPF programs; such
+    restored from its block's saved machine or booted afresh. ``store``: ``verity`` gives the files of the images that
+    runtimes start directly fs-verity. ``bpf_stats``: count the run time of BPF programs; such
     runs price nothing else. ``ima_policies``: the user's own IMA policies, each of them a measurer; ``load`` reads
     their files. ``kernel_args``: words for the kernel's command line in addition to the testbed's.
     """
@@ -116,6 +118,7 @@ class Experiment(_Values):
     iterations: int = Field(default=1, ge=1, le=1000)
     machine: Shape = Shape()
     start: Literal["restore", "boot"] = "restore"
+    store: Store = "plain"
     bpf_stats: bool = False
     ima_policies: tuple[ImaPolicy, ...] = Field(default=(), strict=False)
     kernel_args: tuple[KernelArg, ...] = Field(default=(), max_length=40, strict=False)

@@ -66,7 +66,7 @@ def conduct(
         parts = build(experiment, chosen, reporter.say, recipes)
     decided = decide(experiment, chosen, parts)
     campaign = rundir.Campaign(path=results / decided.campaign)
-    known = _shared_facts(chosen, parts)
+    known = _shared_facts(chosen, parts) | ({} if experiment.store == "plain" else {"store": experiment.store})
     with rundir.alone(campaign):
         _write_down(campaign, experiment, decided, parts, known | _code_facts(made_by))
         job = runner.RunningCampaign(
@@ -157,7 +157,7 @@ def build_parts(
         pcr_banks=experiment.machine.pcr_banks,
         unmasked=recipe.processor,
         kernel_words=experiment.kernel_args,
-        store=build_store(images, guest, say).disk if images else None,
+        store=build_store(images, guest, say, with_verity=experiment.store == "verity").disk if images else None,
     )
     wanted = (plugins.measurer(measurer) for measurer in experiment.measurers)
     sources = {measurer.name: measurer.source for measurer in wanted if measurer.source is not None}

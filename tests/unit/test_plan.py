@@ -111,6 +111,7 @@ def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
         {"machine": {"pcr_banks": ("sha1", "sha256")}},
         {"machine": {"memory_mib": 2048}},
         {"start": "boot"},
+        {"store": "verity"},
         {"bpf_stats": True},
         {"limits": {"guest_steal": 0.03}},
         {"limits": {"host_steal": 0.03}},
@@ -131,7 +132,7 @@ OUTSIDE = {"name", "question", "tier", "exclude", "baseline", "duplicate", "bloc
 def test_each_key_of_an_experiment_is_inside_the_id_or_outside() -> None:
     """A key that `resolve` does not know of must be a decision here, and not a result that is reused wrongly."""
     axes = {"kernels", "runtimes", "measurers", "workloads", "attacks"}
-    inside = {"warmups", "iterations", "machine", "start", "bpf_stats", "limits"}
+    inside = {"warmups", "iterations", "machine", "start", "store", "bpf_stats", "limits"}
     # In the digest of their arm, and of the machine's command line.
     digested = {"ima_policies", "kernel_args"}
     assert set(Experiment.model_fields) == OUTSIDE | axes | inside | digested
@@ -290,3 +291,10 @@ def test_an_id_and_a_campaigns_name_are_short_and_stay_as_they_are() -> None:
     )
     assert re.fullmatch("mine-icount-[0-9a-f]{8}", plan().campaign)
     assert plan(inputs={"a": "1", "b": "2"}) == plan(inputs={"b": "2", "a": "1"})
+
+
+def test_a_runtime_with_a_store_of_its_own_has_no_fs_verity() -> None:
+    assert plan(store="verity").cells
+    with pytest.raises(SpecError, match="'podman' loads images into a store of its own") as error:
+        plan(store="verity", runtimes=("crun", "podman"))
+    assert "crun" in error.value.hint

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from testbed import progress
+from testbed.attest.image.verity import verity_of
 from testbed.errors import EvidenceError
 
 VERSION = 2
@@ -43,7 +44,6 @@ LEFT_OUT_XATTR_PREFIXES = (b"trusted.overlay.",)
 
 _NODE = struct.Struct("<4sHHIIIQI")
 _LENGTH = struct.Struct("<I")
-_BLOCK = 4096
 _NO_CONTENT = bytes(32)
 
 Opener = Callable[[], AbstractContextManager[BinaryIO]]
@@ -143,7 +143,7 @@ def _content(node: Node, inside: Mapping[bytes, bytes], known: dict[Opener, tupl
     if node.type == stat.S_IFREG and node.open is not None:
         if node.open not in known:
             with node.open() as file:
-                known[node.open] = _verity(file)
+                known[node.open] = sized_verity_digest(file)
         return known[node.open]
     return _NO_CONTENT, 0
 
@@ -155,20 +155,13 @@ def directory_digest(inside: Mapping[bytes, bytes]) -> bytes:
 
 def verity_digest(file: BinaryIO) -> bytes:
     """Return a file's fs-verity digest: SHA-256, blocks of 4096 bytes, no salt (Documentation/filesystems/fsverity)."""
-    return _verity(file)[0]
+    return sized_verity_digest(file)[0]
 
 
-def _verity(file: BinaryIO) -> tuple[bytes, int]:
+def sized_verity_digest(file: BinaryIO) -> tuple[bytes, int]:
     """Return a file's fs-verity digest and its size."""
-    size, level = 0, []
-    while block := file.read(_BLOCK):
-        size += len(block)
-        level.append(hashlib.sha256(block.ljust(_BLOCK, b"\0")).digest())
-    while len(level) > 1:
-        level = [_block_of(level[at : at + 128]) for at in range(0, len(level), 128)]
-    root = level[0] if level else _NO_CONTENT  # an empty file has no tree
-    descriptor = struct.pack("<BBBB4xQ64s32s144x", 1, 1, 12, 0, size, root, b"")
-    return hashlib.sha256(descriptor).digest(), size
+    verity = verity_of(file)
+    return verity.digest, verity.size
 
 
 def read_directory(top: Path) -> dict[bytes, Node]:
@@ -218,10 +211,6 @@ def _left_out(path: bytes, node: Node, *, is_empty: bool) -> bool:
 def _counted(xattrs: Iterable[bytes]) -> list[bytes]:
     """Return the names of the extended attributes that count."""
     return [name for name in xattrs if name not in LEFT_OUT_XATTRS and not name.startswith(LEFT_OUT_XATTR_PREFIXES)]
-
-
-def _block_of(digests: list[bytes]) -> bytes:
-    return hashlib.sha256(b"".join(digests).ljust(_BLOCK, b"\0")).digest()
 
 
 def _sized(value: bytes) -> bytes:

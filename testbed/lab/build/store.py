@@ -8,19 +8,23 @@ read it at the same time.
 
     layers/<hex>/           a layer's files (hex: of its digest)
     images/<hex>            an image's layers by these names, the topmost first, a line each (hex: of its manifest)
+
+Its files may have fs-verity enabled, as those of an engine whose store has it (``lab.build.verity``).
 """
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from testbed import files
 from testbed.errors import BuildError, CommandError
-from testbed.lab.build import cache, ext4, tarball
+from testbed.lab.build import cache, ext4, tarball, verity
 from testbed.lab.build.image import ContainerImage
 from testbed.lab.build.recipes import GuestRecipe
 from testbed.runtimes import STORE
@@ -43,35 +47,50 @@ class Store:
     digest: str
 
 
-def build_store(images: Sequence[ContainerImage], guest: GuestRecipe, progress: cache.Progress = cache.silent) -> Store:
+def build_store(
+    images: Sequence[ContainerImage],
+    guest: GuestRecipe,
+    progress: cache.Progress = cache.silent,
+    *,
+    with_verity: bool = False,
+) -> Store:
     """Return the disk with these images, cached or made now. ``guest`` says which tools make it.
 
-    Raises ``BuildError``, ``HostError``.
+    ``with_verity``: all its files have fs-verity. Raises ``BuildError``, ``HostError``.
     """
     ordered = sorted(images, key=lambda image: image.digest)
 
     def build(at: Path) -> None:
         progress(f"store: {', '.join(sorted(image.name for image in images))}")
-        mib = _pack(at / "disk.tar", ordered)
+        marked: list[verity.VerityFile] | None = [] if with_verity else None
+        mib = _pack(at / "disk.tar", ordered, marked)
         tools = ext4.tools(guest.suite, guest.tools, progress)
         try:
             ext4.make(at, tools, ext4.argv("store", mib, _OPTIONS))
+            if marked is not None:
+                verity.enable(at, tools, marked)
         except CommandError as error:
             raise BuildError(f"store: its disk of {mib} MiB cannot be made: {error.message}") from error
         cache.write_meta(at, {"digest": files.file_digest(at / "disk.raw")})
 
-    parts = {"builder": BUILDER, "images": [image.digest for image in ordered], "disk": ext4.argv("store", 0, _OPTIONS)}
+    parts: dict[str, object] = {"builder": BUILDER, "images": [image.digest for image in ordered]}
+    parts |= {"disk": ext4.argv("store", 0, _OPTIONS)} | ({"verity": verity.BUILDER} if with_verity else {})
     path = cache.entry(KIND, cache.content_key(parts), build, needed=_NEEDED)
     return Store(disk=path / "disk.raw", digest=cache.read_meta(path)["digest"])
 
 
 def mount_words() -> tuple[tuple[str, ...], ...]:
-    """Return the commands with which a guest mounts its store."""
-    return (("mkdir", "-p", STORE), ("mount", "-o", "ro,noatime", _DEVICE, STORE))
+    """Return the commands with which a guest mounts its store, and reads a first file of it.
+
+    With the first file that has it, fs-verity chooses its SHA-256, for all files and until the machine ends. It must
+    not do that in a run: a measurer that loads a faster one would make the files of its own arm cheaper.
+    """
+    first = f"cat {STORE}/images/* >/dev/null"
+    return (("mkdir", "-p", STORE), ("mount", "-o", "ro,noatime", _DEVICE, STORE), ("sh", "-ec", first))
 
 
-def _pack(target: Path, images: Sequence[ContainerImage]) -> int:
-    """Write the tar of the disk; return how many MiB the disk must have."""
+def _pack(target: Path, images: Sequence[ContainerImage], marked: list[verity.VerityFile] | None) -> int:
+    """Write the tar of the disk; return how many MiB the disk must have. ``marked`` gets the files with fs-verity."""
     with tarfile.open(target, "w:", format=tarfile.PAX_FORMAT) as out:
         for name in ("layers", "images"):
             tarball.add_directory(out, name)
@@ -82,12 +101,26 @@ def _pack(target: Path, images: Sequence[ContainerImage]) -> int:
                 layers = list(_layers(archive, image.digest))
                 for layer in layers:
                     if layer not in done:
-                        size += _nest(out, f"layers/{layer}", archive, layer)
+                        size += _nest(out, f"layers/{layer}", archive, layer, marked)
                         done.add(layer)
-            tarball.add_file(
-                out, f"images/{_hex(image.digest)}", "".join(f"{directory}\n" for directory in reversed(layers))
-            )
+            _add_list(out, f"images/{_hex(image.digest)}", [*reversed(layers)], marked)
     return size // _MIB + size // (16 * _MIB) + _SPARE_MIB
+
+
+def _add_list(out: tarfile.TarFile, name: str, layers: Sequence[str], marked: list[verity.VerityFile] | None) -> None:
+    data = "".join(f"{layer}\n" for layer in layers).encode()
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    _add_regular(out, info, io.BytesIO(data), marked)
+
+
+def _add_regular(
+    out: tarfile.TarFile, info: tarfile.TarInfo, content: IO[bytes], marked: list[verity.VerityFile] | None
+) -> None:
+    if marked is not None:
+        file, content = verity.append(info, content)
+        marked.append(file)
+    out.addfile(info, content)
 
 
 def _layers(archive: tarfile.TarFile, manifest: str) -> Iterator[str]:
@@ -97,19 +130,24 @@ def _layers(archive: tarfile.TarFile, manifest: str) -> Iterator[str]:
     yield from (_hex(layer["digest"]) for layer in json.loads(file.read())["layers"])
 
 
-def _nest(out: tarfile.TarFile, top: str, archive: tarfile.TarFile, layer: str) -> int:
+def _nest(
+    out: tarfile.TarFile, top: str, archive: tarfile.TarFile, layer: str, marked: list[verity.VerityFile] | None
+) -> int:
     """Add a layer's members below ``top``; return the bytes that their blocks and inodes take."""
     size = 0
     tarball.add_directory(out, top)
     with tarfile.open(fileobj=archive.extractfile(f"blobs/sha256/{layer}"), mode="r:") as members:
         for info in members:
             content = members.extractfile(info) if info.isreg() else None
-            size += -(-info.size // ext4.BLOCK) * ext4.BLOCK + ext4.BLOCK // 4
             info.name = f"{top}/{info.name}"
             if info.islnk():
                 info.linkname = f"{top}/{info.linkname}"
             info.pax_headers = {key: value for key, value in info.pax_headers.items() if key.startswith("SCHILY.")}
-            out.addfile(info, content)
+            if content is None:
+                out.addfile(info)
+            else:
+                _add_regular(out, info, content, marked)
+            size += -(-info.size // ext4.BLOCK) * ext4.BLOCK + ext4.BLOCK // 4
     return size
 
 

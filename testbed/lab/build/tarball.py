@@ -48,14 +48,6 @@ class Blob:
         return self.head + hashlib.shake_128(self.path.encode()).digest(self.size - len(self.head))
 
 
-def add_file(out: tarfile.TarFile, name: str, text: str) -> None:
-    """Add a small text file of root's to an open tar file."""
-    data = text.encode()
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    out.addfile(info, io.BytesIO(data))
-
-
 def add_directory(out: tarfile.TarFile, name: str) -> None:
     """Add a directory of root's to an open tar file."""
     out.addfile(_directory(name).info)
