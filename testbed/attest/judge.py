@@ -188,14 +188,15 @@ class Judge:
         seq = payload.container.seq
         if payload.flags & parse.NOT_BOUND:
             expected = "a file whose content cannot change"
-            name = f"{_said(payload.path, payload.digest)}, which does not bind the code that runs"
+            name = f"{_said_file(payload)}, which does not bind the code that runs"
             self._or_noted(FindingKind.NOT_BOUND, _of(entry, seq), expected, name, seq)
         if self.policy is None:
             return
         drift = self.roster.get(seq).container.drift
-        images, complaint = self.policy.judge_file(self.roster.images(seq), payload.path, payload.digest, drift=drift)
+        possible, path, digest = self.roster.images(seq), payload.path, payload.digest
+        images, complaint = self.policy.judge_file(possible, path, digest, verity=payload.verity, drift=drift)
         self.roster.narrow(seq, images)
-        self._complain(complaint, entry, _said(payload.path, payload.digest), str(seq))
+        self._complain(complaint, entry, _said_file(payload), str(seq))
 
     def _launch(self, entry: Entry, payload: parse.LaunchEntry) -> None:
         """Judge how a container was started: once, from an image that has a digest and that the policy allows."""
@@ -275,6 +276,11 @@ def _template_hash(entry: Entry, expected: str, got: str) -> Finding:
 
 def _of(entry: Entry, seq: int) -> str:
     return f"{entry.where}: container {seq}"
+
+
+def _said_file(file: parse.FileEntry) -> str:
+    """Name a container's file; its digest has a kind in front if that is not the usual one."""
+    return f"{ascii(file.path)[1:]}, {'verity:sha256:' if file.verity else ''}{file.digest.hex()}"
 
 
 def _said(name: bytes, digest: bytes) -> str:

@@ -18,7 +18,7 @@ from image_files import member
 
 from testbed.attest.finding import FindingKind
 from testbed.attest.image.archive import open_image
-from testbed.attest.image.tree import tree_digest
+from testbed.attest.image.tree import tree_digest, verity_digest
 from testbed.attest.log.fields import Fields
 from testbed.attest.log.ima import read_entries
 from testbed.attest.policy import log as policy_log
@@ -35,6 +35,10 @@ NONCE = "d1ce5eed00112233445566778899aabb"
 
 def sha(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def both(content: bytes) -> list[str]:
+    return [sha(content), f"verity:sha256:{verity_digest(io.BytesIO(content)).hex()}"]
 
 
 def tar(files: dict[str, bytes | str]) -> bytes:
@@ -81,7 +85,7 @@ def made(*words: object) -> dict[str, Any]:
 
 
 FILES: dict[str, bytes | str] = {"bin/x": b"x", "bin/hard": "=bin/x", "bin/soft": "x", "bin/n%\udcff": b"n"}
-LISTED = {"/bin/x": [sha(b"x")], "/bin/hard": [sha(b"x")], "/bin/n%25%FF": [sha(b"n")]}
+LISTED = {"/bin/x": both(b"x"), "/bin/hard": both(b"x"), "/bin/n%25%FF": both(b"n")}
 
 
 def test_an_image_is_listed_whole(tmp_path: Path) -> None:

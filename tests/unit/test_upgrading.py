@@ -305,6 +305,7 @@ TABLE = (
     Sample(
         "policy-1.json", POLICY, 1, "read", policy, (["one"], "*", ("/web.slice",), ["ambiguous-identity", "not-bound"])
     ),
+    Sample("policy-1-verity.json", POLICY, 1, "read", policy, (["one"], "*", (), [])),
     Sample("state-1.json", STATE, 1, "rejected", state, OLD_STATE.format(1)),
     Sample("state-2.json", STATE, 2, "rejected", state, OLD_STATE.format(2)),
     Sample("state-3.json", STATE, 3, "rejected", state, OLD_STATE.format(3)),

@@ -53,6 +53,8 @@ ROUTES = {
     RUNNING: "already mapped when the measurer or the container was first seen",
 }
 _EVENTS = {ATTACHED: "attached", PERIODIC: "periodic", ASKED: "requested", DETACHED: "detached"}
+# The flag of an entry whose digest is of another kind.
+OF_VERITY = "digest of fs-verity"
 _FLAGS: Mapping[type, Mapping[int, str]] = {
     FileEntry: {
         NO_PATH: "no path",
@@ -60,7 +62,7 @@ _FLAGS: Mapping[type, Mapping[int, str]] = {
         ANON_FILE: "of no file system",
         LATE: "measured late",
         NOT_BOUND: "content not bound",
-        VERITY: "digest of fs-verity",
+        VERITY: OF_VERITY,
     },
     StartEntry: {NO_CGROUP_PATH: "no cgroup path", BEFORE: "started before the measurer"},
     LaunchEntry: {

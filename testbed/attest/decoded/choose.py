@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from testbed.attest.decoded.as_text import OF_VERITY
 from testbed.attest.decoded.decode import UNREADABLE, VIOLATION, DecodedEntry
 from testbed.attest.entries.identity import find_place, id_in
 from testbed.attest.log.rules import path_of
@@ -88,7 +89,8 @@ def binding(entry: DecodedEntry, *, exact: bool = False) -> Binding:
         return Binding(entry.kind, name, entry.template_digest)
     if entry.kind in _BINDS:
         fields, (name, digest) = dict(entry.fields), _BINDS[entry.kind]
-        return Binding(entry.kind, fields.get(name, ""), fields.get(digest, ""))
+        kind = "verity:" if OF_VERITY in fields.get("flags", "").split(", ") else ""
+        return Binding(entry.kind, fields.get(name, ""), kind + fields.get(digest, ""))
     if entry.container is not None or entry.kind == entry.name:
         return Binding(entry.kind, "", "")
     if entry.kind == UNREADABLE:

@@ -96,6 +96,11 @@ class FileEntry(NamedTuple):
     digest: bytes
     path: bytes
 
+    @property
+    def verity(self) -> bool:
+        """Whether the digest is that of fs-verity. Two digests of different kinds are never equal."""
+        return bool(self.flags & VERITY)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartEntry:

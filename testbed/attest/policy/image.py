@@ -18,8 +18,9 @@ from testbed.measurers import arguments_text
 if TYPE_CHECKING:  # pydantic is slow to import
     from testbed.attest.policy.keys import Image
 
-_EXPECTED = "digests, sha256:HEX (lower case; entries of containers have no others)"
-_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+_EXPECTED = "digests, sha256:HEX or verity:sha256:HEX (lower case; entries of containers have no others)"
+_DIGEST = re.compile("(verity:)?sha256:[0-9a-f]{64}")
+_VERITY = "verity:"
 _SHOWN = 3
 _LONG = 200
 
@@ -36,7 +37,7 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """An image's tree digest, hex, where it is known; and the SHA-256 of each of its files.
+    """An image's tree digest, hex, where it is known; and the digests of each of its files (``of_kind``).
 
     ``drift``: likewise the files that its containers may get beside the image, where the digest stands for ``files``.
     ``config``: digests of ``config.json``; a launch must claim one of them, or anything if this is empty.
@@ -91,8 +92,26 @@ def _files(files: Mapping[str, list[str]], where: str, key: str) -> dict[bytes, 
         for digest in digests:
             if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
                 raise wrong(where, f"{key}.{text}", _EXPECTED, digest)
-        digests_by_path[path] = tuple(map(sha256_bytes, digests))
+        digests_by_path[path] = tuple(map(_of_kind, digests))
     return digests_by_path
+
+
+def _of_kind(text: str) -> bytes:
+    return of_kind(sha256_bytes(text.removeprefix(_VERITY)), verity=text.startswith(_VERITY))
+
+
+def of_kind(digest: bytes, *, verity: bool) -> bytes:
+    """Return a file's digest with its kind: no fs-verity digest equals a SHA-256 of content.
+
+    Whoever makes a file of the bytes that an fs-verity digest is computed of has a content with that SHA-256.
+    """
+    return _VERITY.encode() + digest if verity else digest
+
+
+def kind_text(digest: bytes) -> str:
+    """Return a digest with its kind as a policy writes it."""
+    plain = digest.removeprefix(_VERITY.encode())
+    return f"{_VERITY if plain != digest else ''}sha256:{plain.hex()}"
 
 
 def sha256_bytes(text: str) -> bytes:
@@ -165,7 +184,7 @@ def judge_drift(
 
 def _shown(listed: Mapping[str, tuple[bytes, ...]]) -> list[str]:
     """Return in words the digests that images have for one path."""
-    return [f"sha256:{digest.hex()} (image {name})" for name, digests in listed.items() for digest in digests]
+    return [f"{kind_text(digest)} (image {name})" for name, digests in listed.items() for digest in digests]
 
 
 def launch_checks(launch: LaunchEntry) -> list[_Check]:

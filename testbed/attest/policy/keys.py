@@ -18,7 +18,8 @@ _PLAIN = "|".join(f"{name}:[0-9a-f]{{{2 * size}}}" for name, size in _PLAIN_KIND
 _ANY_KIND = "|".join(f"{kind}:[0-9a-f]{{{2 * size}}}" for kind, size in KINDS.items())
 PlainDigest = Annotated[str, Field(pattern=f"^({_PLAIN})$")]
 FileDigest = Annotated[str, Field(pattern=f"^({_ANY_KIND})$")]
-ImageFileDigest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
+PartDigest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
+ImageFileDigest = Annotated[str, Field(pattern="^(verity:)?sha256:[0-9a-f]{64}$")]
 HostName = Annotated[str, Field(pattern="^(/|[^/]+$)")]
 ImagePath = Annotated[str, Field(pattern="^/")]
 ImageName = Annotated[str, Field(pattern="^[!-~]{1,255}$")]
@@ -86,8 +87,10 @@ class Image(_Values):
     `config`: digests of `config.json` of which each container's launch must claim one; without it, it may claim any.
     `arguments`: whole command lines of which its first program must have one. `mounts`: the mounts that it may have;
     `usual` allows those that runtimes make for any container. `programs`: what it may load into the kernel: SHA-256 of
-    BPF programs and modules, `bpf:NUMBER` for another command of bpf(). `drift`: code that it may get beside the image,
-    if the digest stands for the image's own files (flag DRIFT of its launch); `files` does not count then.
+    BPF programs and modules, `bpf:NUMBER` for another command of bpf(). `files`: by path, the digests of the content:
+    `sha256:HEX`, and `verity:sha256:HEX` of fs-verity. An entry is judged by those of its kind. `drift`: likewise, code
+    that it may get beside the image, if the digest stands for the image's own files (flag DRIFT of its launch); `files`
+    does not count then.
     """
 
     digest: Hex256 | None = None
@@ -102,9 +105,9 @@ class Image(_Values):
 class MeasurerParts(_Values):
     """The measurer's own parts that are good: the log must have an entry of each part, and none of another digest."""
 
-    module: Annotated[list[ImageFileDigest], Field(min_length=1)]
-    object: Annotated[list[ImageFileDigest], Field(min_length=1)]
-    loader: Annotated[list[ImageFileDigest], Field(min_length=1)]
+    module: Annotated[list[PartDigest], Field(min_length=1)]
+    object: Annotated[list[PartDigest], Field(min_length=1)]
+    loader: Annotated[list[PartDigest], Field(min_length=1)]
 
 
 class On(_Values):

@@ -12,6 +12,7 @@ from testbed.attest.entries.launch import DRIFT
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import BOOT_AGGREGATES, Entry
+from testbed.attest.policy.image import kind_text, of_kind
 from testbed.attest.policy.keys import KINDS
 from testbed.attest.policy.make import ANY, Files, MadePolicy, document, union
 from testbed.attest.policy.paths import escape_path, is_host_name
@@ -81,7 +82,7 @@ class _Log:
         elif isinstance(payload, payloads.FileEntry):
             if payload.path.startswith(b"/"):
                 table = self._drift[seq] if seq in self._drift else self._containers.setdefault(seq, {})
-                _put(table, payload.path, f"sha256:{payload.digest.hex()}")
+                _put(table, payload.path, kind_text(of_kind(payload.digest, verity=payload.verity)))
             else:
                 self.left_out["files in containers without a path"] += 1
 

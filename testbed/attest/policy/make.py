@@ -15,6 +15,7 @@ from testbed import progress
 from testbed.attest.image.archive import OpenImage, open_image
 from testbed.attest.image.platform import Platform
 from testbed.attest.image.tree import tree_digest
+from testbed.attest.image.verity import digests_of
 from testbed.attest.policy.keys import Document
 from testbed.attest.policy.keys import Image as ImageValues
 from testbed.attest.policy.paths import escape_path
@@ -203,7 +204,8 @@ def _image_files(image: OpenImage) -> Files:
     for path, node in progress.each(image.nodes.items(), "policy", unit="files"):
         if node.open is not None:
             with node.open() as file:
-                files[escape_path(b"/" + path)] = [_sha256(file)]
+                digests = digests_of(file)
+                files[escape_path(b"/" + path)] = [f"sha256:{digests.sha256}", f"verity:sha256:{digests.verity}"]
     return files
 
 

@@ -34,6 +34,7 @@ from testbed.attest.policy.image import (
     launch_demands,
     mounts_check,
     narrow,
+    of_kind,
     program_check,
     sha256_bytes,
     some,
@@ -126,16 +127,17 @@ class Policy:
         return self.containers.get(f"{key}/*", self.containers.get(f"{_ANY}/*"))
 
     def judge_file(
-        self, images: tuple[str, ...], path: bytes, digest: bytes, *, drift: bool = False
+        self, images: tuple[str, ...], path: bytes, digest: bytes, *, verity: bool = False, drift: bool = False
     ) -> tuple[tuple[str, ...], Complaint | None]:
-        """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256.
+        """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256, or that of fs-verity.
 
         ``drift``: the image's digest stands for the image's own files, and this is not one of them.
 
-        Returns the images that have this file: the container can still be of one of them. If no image has it, returns
-        all of them, and the reason. The host's files and excludes do not count here.
+        Returns the images that have this file: the container can still be of one of them. If no image has a digest of
+        this kind that is equal, returns all of them, and the reason. The host's files and excludes do not count here.
         """
-        left, complaint = (judge_drift if drift else judge_file)(self.images, images, path, digest)
+        judge = judge_drift if drift else judge_file
+        left, complaint = judge(self.images, images, path, of_kind(digest, verity=verity))
         if complaint is not None and complaint.kind is FindingKind.UNKNOWN_FILE:
             complaint = replace(complaint, tolerated=self.tolerates(complaint.kind))
         return left, complaint

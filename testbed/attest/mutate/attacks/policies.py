@@ -29,6 +29,7 @@ from testbed.attest.mutate.engine.lines import (
     violation_line,
 )
 from testbed.attest.mutate.engine.model import IMA_PCR, Forged, Honest, by_root
+from testbed.attest.policy.image import kind_text, of_kind
 from testbed.attest.policy.paths import escape_path
 
 Document = dict[str, Any]
@@ -56,7 +57,8 @@ def reference(honest: Honest) -> Document:
     files: dict[str, list[str]] = {}
     for place in file_places(honest):
         measured = _file(payload(honest.entries[place]))
-        files.setdefault(escape_path(measured.path), []).append(f"sha256:{measured.digest.hex()}")
+        digest = kind_text(of_kind(measured.digest, verity=measured.verity))
+        files.setdefault(escape_path(measured.path), []).append(digest)
     return {
         "schema": 1,
         "host": {"files": host, "boot_aggregate": boots},
