@@ -112,3 +112,8 @@ class Record:
     evidence: Evidence = Evidence()
     made_by: MadeBy | None = None
     schema: int = SCHEMA
+
+    @property
+    def with_verity(self) -> bool:
+        """Whether the files of the store's images had fs-verity (``Experiment.store``)."""
+        return self.facts.get("store") == "verity"

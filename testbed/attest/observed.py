@@ -13,15 +13,17 @@ from testbed.attest.finding import BadEvidence, Container
 from testbed.attest.log.fields import parse_fields
 from testbed.attest.log.ima import Entry
 from testbed.measurers import ForeignLog, LogEntry, Measurer, Seen, What, arguments_text
+from testbed.measurers._verity import VERITY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """A file, an image or a launch that an entry is about, as a measurer reports it.
 
-    ``digest``: of its content, hex; ``bound``: the entry's own digest, hex. ``container``: the runtime's id, or ``seq
-    N`` where the cgroup's path has none; ``None`` where the entry has none. ``seq``: only in entries of this project's
-    measurer. ``pcr``: ``None`` for a line that no PCR vouches for. ``lacks``: what a launch must contain and does not.
+    ``digest``: of its content, as a claim has it; ``bound``: the entry's own digest, hex. ``container``: the runtime's
+    id, or ``seq N`` where the cgroup's path has none; ``None`` where the entry has none. ``seq``: only in entries of
+    this project's measurer. ``pcr``: ``None`` for a line that no PCR vouches for. ``lacks``: what a launch must contain
+    and does not.
     """
 
     where: str
@@ -95,8 +97,9 @@ def _observed(entry: Entry, containers: Mapping[str, Container]) -> Observed | N
     known = containers.get(seq)
     name = known.runtime_id if known is not None and known.runtime_id is not None else f"seq {seq}"
     if isinstance(payload, payloads.FileEntry):
-        path = os.fsdecode(payload.path)
-        return observed(container=name, seq=seq, path=path, digest=payload.digest.hex())
+        path, digest = os.fsdecode(payload.path), payload.digest.hex()
+        content = VERITY + digest if payload.verity else digest
+        return observed(container=name, seq=seq, path=path, digest=content)
     text = arguments_text(payload.arguments, cut_of=payload.args if payload.flags & ARGS_CUT else None)
     lacks = "the digest of the program that executed it" if payload.flags & NO_RUNTIME else ""
     return observed(container=name, seq=seq, path=text, digest=payload.image.hex(), what=What.LAUNCH, lacks=lacks)

@@ -11,6 +11,7 @@ from testbed.attest.finding import Container, Finding, FindingKind
 from testbed.attest.log.ima import Entry
 from testbed.attest.observed import Observed, observe
 from testbed.measurers import ANY_NAMESPACE, Claimed, Executed, What
+from testbed.measurers._verity import content
 
 _IMA_PCR = 10  # CONFIG_IMA_MEASURE_PCR_IDX: IMA's own PCR; its entries do not name containers
 _SHOWN = 200
@@ -33,7 +34,7 @@ def compare(
     under one value. ``former``: what files held before they were changed: a claim that only these contents meet is
     stale. Entries on IMA's own PCR are looked up by path and digest: other processes' entries are there too.
     """
-    old = {(str(executed.path), executed.digest) for executed in former}
+    old = {(str(executed.path), digest) for executed in former for digest in (executed.digest, content(executed))}
     # An entry that the measurer's own `observe` reads is not read here too.
     theirs = {entry.where for entry in foreign}
     observed = [entry for entry in observe(entries, containers) if entry.where not in theirs] + [*foreign]

@@ -52,7 +52,8 @@ class Executed:
     """Ground truth: code of this file ran in this container.
 
     ``container`` is the runtime's id, ``digest`` SHA-256 in hex, ``size`` in bytes. ``route``: see ``Route``.
-    ``of_image``: it is a file of the container's image, unchanged and at its path in the image.
+    ``of_image``: it is a file of the container's image, unchanged and at its path in the image. ``verity``: the
+    fs-verity digest of a file that has one, hex.
     """
 
     container: str
@@ -61,6 +62,7 @@ class Executed:
     size: int
     route: Route = Route.EXEC
     of_image: bool = False
+    verity: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class Claimed:
     ``pcr`` is ``None`` for a line of a log that no PCR vouches for. ``container`` is ``None`` for an image, and if the
     measurer does not distinguish containers. ``path``: the entry's name; with ``ANY_NAMESPACE`` where a number of a
     namespace stands first in it. Of a launch its arguments (``arguments_text``), nothing if they are not known.
-    ``digest``: of the file, of a launch and an image its tree's.
+    ``digest``: of the file (``_verity.content``), of a launch and an image its tree's.
     """
 
     pcr: int | None

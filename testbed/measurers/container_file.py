@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from testbed.measurers import BASELINE, Claimed, Measurer, Ran, Step, files
+from testbed.measurers._verity import content
 
 PCR = 11
 
 
 def claim(ran: Iterable[Ran]) -> frozenset[Claimed]:
     """Promise one entry for each container, path and content, and none for the host."""
-    return frozenset(Claimed(pcr=PCR, container=e.container, path=str(e.path), digest=e.digest) for e in files(ran))
+    return frozenset(Claimed(pcr=PCR, container=e.container, path=str(e.path), digest=content(e)) for e in files(ran))
 
 
 MEASURER = Measurer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from testbed.analysis.report import report
 from testbed.analysis.tables import stored
 from testbed.attest.finding import Finding, FindingKind
 from testbed.attest.image import ground_truth
+from testbed.attest.image.verity import digests_of
 from testbed.measurers import Executed
 from testbed.plan import Cell
 from testbed.record import Evidence, Record, Started
@@ -42,10 +44,11 @@ ARMS = {"none": 0.0, "none2": 0.0, "container-file": 0.3, "container-image": 0.4
 def _one_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """The image's one program; how the loader finds libraries is tested where it is done."""
 
-    def executed(archive: Path, container: str, programs: object) -> frozenset[Executed]:
+    def executed(archive: Path, container: str, programs: object, *, verity: bool = False) -> frozenset[Executed]:
         assert archive.exists()
-        digest = hashlib.sha256(b"tool").hexdigest()
-        return frozenset({Executed(container=container, path=PurePosixPath(PROGRAM.decode()), digest=digest, size=4)})
+        both = digests_of(io.BytesIO(b"tool"))
+        path, sealed = PurePosixPath(PROGRAM.decode()), both.verity if verity else ""
+        return frozenset({Executed(container=container, path=path, digest=both.sha256, size=4, verity=sealed)})
 
     monkeypatch.setattr(ground_truth, "executed", executed)
     monkeypatch.setattr(ground_truth, "image_tree", lambda archive: TREE.hex() if archive.exists() else "")
@@ -90,13 +93,14 @@ def _bundle(directory: Path, cell: Cell, content: bytes = b"tool", tree: bytes =
     (directory / "ak.pem").write_bytes(evidence.pem(KEY))
 
 
-def _judged(root: Path, **bundle: bytes) -> Campaign:
+def _judged(root: Path, *, store: str = "plain", **bundle: bytes) -> Campaign:
     """A campaign of three arms and two blocks with evidence as the lab leaves it."""
 
     def change(_: Cell, record: Record) -> Record:
         return dataclasses.replace(
             record,
-            facts=record.facts | {"nonce": NONCE.hex(), "images": {"tools": f"localhost/tools@sha256:{'ab' * 32}"}},
+            facts=record.facts
+            | {"nonce": NONCE.hex(), "images": {"tools": f"localhost/tools@sha256:{'ab' * 32}"}, "store": store},
             containers=(Started(id=CONTAINER, image="tools", workload="tools", exit_status=0),),
             evidence=Evidence(bundle="evidence", ak="ak.pem"),
         )
@@ -123,6 +127,13 @@ def _words(rows: list[dict[str, Any]], column: str) -> set[Any]:
 
 def _findings(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(finding["kind"], finding["where"]) for row in rows for finding in row["findings"]}
+
+
+def test_files_of_a_store_with_fs_verity_must_have_that_digest(tmp_path: Path) -> None:
+    """The record says how the store was; an entry with a SHA-256 is then as wrong as one with another content."""
+    campaign = _judged(tmp_path, store="verity")
+    found = _findings(_checks(campaign))
+    assert {kind for kind, _ in found} == {FindingKind.WRONG_DIGEST}
 
 
 @pytest.mark.parametrize("arm", ARMS)

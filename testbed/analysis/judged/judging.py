@@ -42,7 +42,8 @@ def judge_of(campaign: Campaign) -> Judge:
 
     @functools.cache
     def executions(image: str, workload: str, role: int) -> frozenset[Executed]:
-        return ground_truth.executed(campaign.image_path(image), "", plugins.workload(workload).roles[role].executes)
+        programs = plugins.workload(workload).roles[role].executes
+        return ground_truth.executed(campaign.image_path(image), "", programs, verity=True)
 
     @functools.cache
     def tree(image: str) -> str:
@@ -127,7 +128,7 @@ def executed_of(record: Record, executions: Executions) -> frozenset[Executed]:
     if not record.containers:
         raise BadEvidence("record.json: containers", "the containers that ran", "none")
     return frozenset(
-        dataclasses.replace(execution, container=started.id)
+        dataclasses.replace(execution, container=started.id, verity=execution.verity if record.with_verity else "")
         for started in record.containers
         for execution in executions(started.image, started.workload, started.role)
     )
