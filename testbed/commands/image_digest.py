@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from testbed.attest.image.digested import Digested, measure
+from testbed import progress
+from testbed.attest.image.digested import Digested, measure, open_nodes
 from testbed.attest.image.platform import DEFAULT, Platform
 from testbed.attest.image.tree import VERSION, Tree
+from testbed.attest.image.verity import Digests, digests_of
 from testbed.attest.policy.paths import escape_path
 from testbed.commands._images import DRIVER, IMAGE_PATH, PLATFORM
 
@@ -22,9 +25,17 @@ from testbed.commands._images import DRIVER, IMAGE_PATH, PLATFORM
 @PLATFORM
 @DRIVER
 @click.option("--nodes", is_flag=True, help="Also print the digest of each covered file.")
+@click.option("--files", is_flag=True, help="Print both digests of the content of each regular file instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    *, images: Sequence[Path], as_tree: bool, platform: Platform | None, driver: str | None, nodes: bool, as_json: bool
+    *,
+    images: Sequence[Path],
+    as_tree: bool,
+    platform: Platform | None,
+    driver: str | None,
+    nodes: bool,
+    files: bool,
+    as_json: bool,
 ) -> None:
     """Print the digest of each image's tree.
 
@@ -34,7 +45,15 @@ def command(
     user who may read all files.
 
     If the storage drivers overlay and vfs make different trees of an image, both are printed, overlay's first.
+
+    With --files it prints what `ctr-file` entries have of the files: SHA-256 of the content, and the fs-verity digest
+    (SHA-256, blocks of 4096 bytes, no salt) that an entry has if the file has fs-verity enabled.
     """
+    if nodes and files:
+        raise click.UsageError("--nodes and --files exclude each other")
+    if files:
+        _print_files([_files(path, as_tree, platform, driver) for path in images], as_json=as_json)
+        return
     digested = [measure(path, as_tree=as_tree, platform=platform, driver=driver) for path in images]
     for note in (note for one in digested for note in one.notes):
         click.echo(note, err=True)
@@ -44,6 +63,30 @@ def command(
         return
     for one in digested:
         _print(one, nodes=nodes)
+
+
+def _files(path: Path, as_tree: bool, platform: Platform | None, driver: str | None) -> tuple[Path, dict[str, Digests]]:
+    """Return both digests of each regular file of an image, by its path."""
+    found = {}
+    with open_nodes(path, as_tree=as_tree, platform=platform, driver=driver) as nodes:
+        for name, node in progress.each(sorted(nodes.items()), "hashing", unit="files"):
+            if node.open is not None:
+                with node.open() as file:
+                    found[escape_path(b"/" + name)] = digests_of(file)
+    return path, found
+
+
+def _print_files(found: Sequence[tuple[Path, dict[str, Digests]]], *, as_json: bool) -> None:
+    if as_json:
+        described = [
+            {"path": str(path), "contents": {name: asdict(digests) for name, digests in files.items()}}
+            for path, files in found
+        ]
+        click.echo(json.dumps({"schema": 1, "images": described}, indent=1))
+        return
+    for _, files in found:
+        for name, digests in files.items():
+            click.echo(f"sha256:{digests.sha256}  verity:sha256:{digests.verity}  {digests.size}  {name}")
 
 
 def _print(one: Digested, *, nodes: bool) -> None:

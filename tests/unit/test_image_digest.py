@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import errno
 import gzip
+import io
 import json
 import lzma
 import os
@@ -38,6 +39,7 @@ from test_truth import archive, layer
 from testbed import cli, shell
 from testbed.attest.image import digested
 from testbed.attest.image.tree import measure_tree, tree_digest
+from testbed.attest.image.verity import digests_of
 from testbed.errors import EvidenceError
 
 VECTORS = {name: fields for name, fields in b.page_vectors().items() if name.startswith("tree: ")}
@@ -538,3 +540,15 @@ def test_sparse_blobs_are_refused(tmp_path: Path) -> None:
 
 def test_call_without_an_image() -> None:
     assert call().exit_code == 2
+
+
+def test_both_digests_of_each_file_are_printed(image: Path) -> None:
+    done = call(image, "--files")
+    assert done.exit_code == 0
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [(row[2], row[3]) for row in rows] == [("0", "/etc/hosts"), ("3", "/usr/a"), ("2", "/usr/b")]
+    abc = digests_of(io.BytesIO(b"abc"))
+    assert rows[1][:2] == [f"sha256:{abc.sha256}", f"verity:sha256:{abc.verity}"]
+    (as_json,) = json.loads(call(image, "--files", "--json").stdout)["images"]
+    assert as_json["contents"]["/usr/a"] == {"sha256": abc.sha256, "verity": abc.verity, "size": 3}
+    assert call(image, "--files", "--nodes").exit_code == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from testbed.attest.image.archive import OpenImage, is_image_directory, open_image
 from testbed.attest.image.content import unreadable
 from testbed.attest.image.platform import Platform
-from testbed.attest.image.tree import Opener, Tree, measure_tree, read_directory
+from testbed.attest.image.tree import Node, Opener, Tree, measure_tree, read_directory
 from testbed.errors import BuildError, EvidenceError, SpecError
 
 
@@ -47,6 +47,21 @@ def measure(
                 several=image.several,
                 notes=image.notes,
             )
+
+
+@contextmanager
+def open_nodes(
+    path: Path, *, as_tree: bool = False, platform: Platform | None = None, driver: str | None = None
+) -> Iterator[Mapping[bytes, Node]]:
+    """Open an image as ``measure`` does, and give the nodes of the tree that counts. Raises as it does."""
+    with _errors(path):
+        if path.is_dir() and (as_tree or not is_image_directory(path)):
+            yield read_directory(path)
+            return
+        if as_tree:
+            raise SpecError(f"{path}: --tree expects a directory, got a file", "leave out --tree for an archive")
+        with open_image(path, platform=platform, driver=driver) as image:
+            yield image.nodes
 
 
 @contextmanager
