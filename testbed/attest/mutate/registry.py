@@ -27,6 +27,7 @@ from testbed.attest.mutate.attacks import (
     selections,
     signed,
     stretches,
+    verities,
     version_2,
 )
 from testbed.attest.mutate.engine.model import EvidenceAttack
@@ -45,6 +46,7 @@ _MODULES = (
     launches,
     version_2,
     drift,
+    verities,
     identities,
     beats,
     stretches,

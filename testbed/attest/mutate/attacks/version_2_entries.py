@@ -22,7 +22,7 @@ TABLE = (
 )
 _SECOND = 1_000_000_000
 NONE = bytes(32)
-_NAME = "second"
+NAME = "second"
 _TOP = frozenset({"measurer", "on", "containers", "cgroups"})
 _PATH = b"/usr/bin/second"
 
@@ -100,8 +100,8 @@ def with_policy(honest: Honest, forged: Forged, **keys: Any) -> Forged:
 
     def edit(_: Honest, document: dict[str, Any]) -> None:
         files = {_PATH.decode(): [f"sha256:{hashlib.sha256(b'true').hexdigest()}"]}
-        document["images"][_NAME] = {"files": files} | {key: value for key, value in keys.items() if key not in _TOP}
-        document["containers"] |= keys.get("containers", {ID: [_NAME]})
+        document["images"][NAME] = {"files": files} | {key: value for key, value in keys.items() if key not in _TOP}
+        document["containers"] |= keys.get("containers", {ID: [NAME]})
         document.update({key: keys[key] for key in ("measurer", "on", "cgroups") if key in keys})
 
     return judged(honest, forged, edit)
