@@ -32,7 +32,7 @@ from testbed.guest import Completed
 _RIGHTS = ("CAP_SYS_PTRACE",)
 _MODULES = (
     *("extents", "floods", "late", "layers", "memories", "pins", "poison", "programs", "quiet", "refusals", "servers"),
-    *("sharers", "tails", "texts", "victims"),
+    *("sharers", "tails", "texts", "verities", "victims"),
 )
 _IMPORTS = f"import json; from holes import {', '.join(_MODULES)}"
 _SECONDS = 120

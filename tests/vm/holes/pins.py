@@ -49,7 +49,7 @@ def copied_slowly(place: str, *, forked: bool = False, overlay: bool = False) ->
     """Write by process_vm_writev, from memory whose page fault is answered when the file has been executed."""
     path = over(place, "it") if overlay else f"{place}/it"
     source, fault, answer = faulting(padded(b"evil", EVIL))
-    return _attack(path, source, PAGE, begun=fault.wait, finish=answer.done, forked=forked)
+    return attack(path, source, PAGE, begun=fault.wait, finish=answer.done, forked=forked)
 
 
 def copied_from_a_cold_file(place: str) -> dict[str, object]:
@@ -68,7 +68,7 @@ def copied_from_a_cold_file(place: str) -> dict[str, object]:
         while not there.raw[0] & 1:
             checked(libc.mincore(source, PAGE, there), "mincore")
 
-    return _attack(f"{place}/it", source, size, begun=begun, finish=lambda: None)
+    return attack(f"{place}/it", source, size, begun=begun, finish=lambda: None)
 
 
 def faulting(content: bytes) -> tuple[int, Step, Step]:
@@ -108,10 +108,20 @@ def _control(file: int, number: int, argument: bytes) -> None:
     checked(libc.ioctl(file, ctypes.c_ulong(number), memory), f"ioctl 0x{number:x}")
 
 
-def _attack(
-    path: str, source: int, size: int, *, begun: Callable[[], None], finish: Callable[[], None], forked: bool = False
+def attack(
+    path: str,
+    source: int,
+    size: int,
+    *,
+    begun: Callable[[], None],
+    finish: Callable[[], None],
+    then: Callable[[], None] = lambda: None,
+    forked: bool = False,
 ) -> dict[str, object]:
-    """Execute a file while a page of it is being written by a mapping that has gone, and afterwards."""
+    """Execute a file while a page of it is being written by a mapping that has gone, and afterwards.
+
+    ``then``: what is done with the file when the mapping has gone.
+    """
     write(path, padded(b"good", GOOD))
     target = place_at(None, size, READ | WRITE, PRIVATE | ANONYMOUS)
     mapped, unmapped, unmap_now, end = Step(), Step(), Step(), Step()
@@ -139,6 +149,7 @@ def _attack(
     begun()
     unmap_now.done()
     unmapped.wait()
+    then()
     before = [run(path), run(path)]
     writing = os.waitid(os.P_PID, writer, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     finish()

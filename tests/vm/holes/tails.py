@@ -22,7 +22,7 @@ def mapped(place: str, kind: str = "", *, later: bool = False) -> dict[str, obje
     path = _path(place, kind)
     content = program(b"t" * 100)
     write(path, content)
-    at = _put_behind(path, len(content))
+    at = put_behind(path, len(content))
     code = map_file(path, READ if later else READ | EXEC)
     if later:
         protect(code, READ | EXEC)
@@ -38,7 +38,7 @@ def executed(place: str) -> dict[str, object]:
     at = len(content) + 8
     content[24:32] = (0x400000 + at).to_bytes(8, "little")
     write(path, bytes(content))
-    _put_behind(path, len(content), program(b"", EVIL)[120:])
+    put_behind(path, len(content), program(b"", EVIL)[120:])
     return {"ran": run(path), "content": Path(path).read_bytes() == content}
 
 
@@ -79,7 +79,7 @@ def _path(place: str, kind: str) -> str:
     return f"{place}/it"
 
 
-def _put_behind(path: str, size: int, code: bytes = function(EVIL)[:6]) -> int:
+def put_behind(path: str, size: int, code: bytes = function(EVIL)[:6]) -> int:
     """Store code in the last page of a file that has less than a page; return where it is.
 
     The kernel stores zeros there whenever it writes the page back. A file that was just written back is not soon
