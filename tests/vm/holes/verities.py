@@ -55,7 +55,7 @@ def parameters(place: str) -> dict[str, object]:
         write(f"{place}/{name}", padded(name.encode(), GOOD))
         # Smaller blocks came in 6.3.
         with refusal(said, name):
-            enable(f"{place}/{name}", **more)  # type: ignore[arg-type]
+            enable(f"{place}/{name}", **more)
             said[f"ran-{name}"] = run(f"{place}/{name}")
     return said
 
