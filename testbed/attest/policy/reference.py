@@ -131,10 +131,9 @@ class Policy:
     ) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256, or that of fs-verity.
 
-        ``drift``: the image's digest stands for the image's own files, and this is not one of them.
-
-        Returns the images that have this file: the container can still be of one of them. If no image has a digest of
-        this kind that is equal, returns all of them, and the reason. The host's files and excludes do not count here.
+        ``drift``: the image's digest stands for the image's own files, and this is not one of them. Returns the images
+        that have this file: the container can still be of one of them. If none has an equal digest of this kind,
+        returns all of them, and the reason. The host's files and excludes do not count here.
         """
         judge = judge_drift if drift else judge_file
         left, complaint = judge(self.images, images, path, of_kind(digest, verity=verity))
