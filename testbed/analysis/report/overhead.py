@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown, words
+from testbed.analysis.report import single
 from testbed.analysis.report.how_it_went import balance
 from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import frames, metrics
@@ -47,6 +48,8 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     if not filled:
         lines.append(f"No overhead is claimed: {_why_none(question, tables.rows)}.")
     for metric, table in filled.items():
+        if metric in metrics.SINGLE:
+            continue
         reading = metrics.reading(metric, question.tier)
         assert reading is not None, "a ladder exists only for a metric that means something on its tier"
         lines += [f"**{reading.label}**, over `{question.baseline}`:", ""]
@@ -58,7 +61,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         every = _every(table)
         lines += [*(markdown.folded("Every measurer with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
-    lines += [*_operations(tables), ""]
+    lines += [*single.section(tables), *_operations(tables), ""]
     for name in ("starts", "scaling"):
         lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
     grown = _grown(tables.rows)

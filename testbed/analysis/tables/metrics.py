@@ -43,6 +43,17 @@ _READINGS = {
     (Tier.KVM, "latency_p50"): Reading(label="latency, median", unit="s", each=False),
     (Tier.KVM, "latency_p99"): Reading(label="latency, 99th percentile", unit="s", each=False),
 }
+# What one system call takes, by its metric (workload ``calls``): the account of the container's cgroup, shared out.
+SINGLE = {
+    f"cpu_{name.replace('/', '_')}": name
+    for name in ("open/close", "stat", "create/unlink", "mmap", "fork", "execve")
+}
+_READINGS |= {
+    (tier, metric): Reading(label=f"{cpu.label} of one {name}", unit=cpu.unit, scale=cpu.scale, each=False)
+    for tier in (Tier.ICOUNT, Tier.KVM)
+    for cpu in (_READINGS[tier, PRIMARY],)
+    for metric, name in SINGLE.items()
+}
 # What servers report about themselves, by the guest's clock.
 SERVED = ("throughput", "latency_p50", "latency_p99")
 
