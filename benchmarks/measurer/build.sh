@@ -6,7 +6,7 @@
 #
 #   sh build.sh SOURCE OUT RELEASE
 #
-# On success OUT holds bench, true (both static) and testbed_floor.ko.
+# On success OUT holds bench, host, true (all static) and testbed_floor.ko.
 
 set -eu
 export LC_ALL=C
@@ -17,6 +17,7 @@ WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
 clang -O2 -std=gnu11 -static -Wall -Wextra -Werror -o "$OUT/bench" "$SOURCE/bench.c"
+clang -O2 -std=gnu11 -static -Wall -Wextra -Werror -o "$OUT/host" "$SOURCE/host.c"
 clang -O2 -std=gnu11 -static -nostdlib -Wall -Wextra -Werror -o "$OUT/true" "$SOURCE/true.c"
 cp "$SOURCE/Kbuild" "$SOURCE/testbed_floor.c" "$WORK/"
 make --no-print-directory -s -C "/lib/modules/$RELEASE/build" M="$WORK" modules

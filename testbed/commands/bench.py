@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from testbed import estimate, progress, spec
-from testbed.analysis.bench import log_growth, prices, starts
+from testbed.analysis.bench import host_prices, log_growth, prices, starts
 from testbed.commands._complete import OneOf
 from testbed.commands._options import CONNECT
 from testbed.lab import places
@@ -38,19 +38,45 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
     """Measure the cost of the measurer's events: the hook alone, a known file, a new file by size, fork+exec+exit,
     and the start of a container.
 
-    The machine is emulated with a counted clock (tier icount), so each number counts instructions, not time. Each arm
-    is restored from one saved machine. Exit status: 1 if a target is missed.
+    Then what the hooks cost a host that opens, makes, renames and executes files, outside of any container. The machine
+    is emulated with a counted clock (tier icount), so each number counts instructions, not time. Each arm is restored
+    from one saved machine. Exit status: 1 if a target is missed.
     """
     # `--help` of this command works without libvirt.
-    from testbed.lab import campaign, facts  # noqa: PLC0415
-    from testbed.lab.bench import events as benchmark  # noqa: PLC0415
-    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
+    from testbed.lab import facts  # noqa: PLC0415
 
     places.check(*places.always())
+    machine, rows, counted = _counted(kernel, connect)
+    hot = prices.hot_target(machine.kernel.release)
+    of_host = host_prices.prices(counted)
+    of_starts = starts.ratios(rows)
+    ratios = prices.ratios(rows, hot) + of_starts + host_prices.ratios(of_host)
+    if as_json:
+        said = {
+            "rows": [asdict(row) for row in rows + host_prices.rows_of(counted)],
+            "ratios": [asdict(checked) | {"ok": checked.ok} for checked in ratios],
+        }
+        click.echo(json.dumps(_known(machine) | facts.emulator() | said, indent=1))
+    else:
+        click.echo(f"guest instructions per event, {machine.kernel.release}, tier {Tier.ICOUNT}\n")
+        click.echo(prices.markdown(rows, hot, priced=starts.prices(rows), judged=of_starts))
+        click.echo(f"\n{host_prices.markdown(of_host)}")
+    sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
+
+
+def _counted(
+    kernel: str, connect: str | None
+) -> tuple[MachineSpec, list[prices.EventCost], list[host_prices.HostCounts]]:
+    """Boot and save a machine, and count in each arm what happens in a container, then what happens on the host."""
+    from testbed.lab import campaign  # noqa: PLC0415
+    from testbed.lab.bench import events as benchmark  # noqa: PLC0415
+    from testbed.lab.bench import host  # noqa: PLC0415
+    from testbed.lab.machines.lab import open_lab  # noqa: PLC0415
+
     arms = benchmark.arms()
-    rows = []
+    rows, counted = [], []
     with (
-        progress.reporter("bench", len(arms) + 1) as reporter,
+        progress.reporter("bench", len(arms) + len(host.arms()) + 1) as reporter,
         tempfile.TemporaryDirectory(prefix="testbed-") as directory,
     ):
         parts = campaign.build_parts(kernel, (), _wish(kernel), Tier.ICOUNT, reporter.say)
@@ -62,19 +88,11 @@ def measurer(kernel: str, connect: str | None, as_json: bool) -> None:
             for arm in arms:
                 rows += prices.summarize(arm, benchmark.run_arm(lab, saved, arm, Path(directory) / arm))
                 reporter.advance(arm)
-    hot = prices.hot_target(parts.machine.kernel.release)
-    of_starts = starts.ratios(rows)
-    ratios = prices.ratios(rows, hot) + of_starts
-    if as_json:
-        said = {
-            "rows": [asdict(row) for row in rows],
-            "ratios": [asdict(checked) | {"ok": checked.ok} for checked in ratios],
-        }
-        click.echo(json.dumps(_known(parts.machine) | facts.emulator() | said, indent=1))
-    else:
-        click.echo(f"guest instructions per event, {parts.machine.kernel.release}, tier {Tier.ICOUNT}\n")
-        click.echo(prices.markdown(rows, hot, priced=starts.prices(rows), judged=of_starts))
-    sys.exit(0 if all(ratio.ok for ratio in ratios) else 1)
+            for arm in host.arms():
+                text, fired = host.run_arm(lab, saved, arm, Path(directory) / f"host-{arm}")
+                counted.append(host_prices.HostCounts(arm=arm, text=text, fired=fired))
+                reporter.advance(f"host, {arm}")
+    return parts.machine, rows, counted
 
 
 @command.command("log")

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from testbed import spec
-from testbed.analysis.bench import log_growth, prices, starts
+from testbed.analysis.bench import host_prices, log_growth, prices, starts
 from testbed.lab import campaign
-from testbed.lab.bench import events, filled_log
+from testbed.lab.bench import events, filled_log, host
 from testbed.lab.block import Parts
 from testbed.lab.machines.lab import Lab
+from testbed.lab.machines.save import Saved
 from testbed.record import Tier
 
 KERNEL = "debian-6.12"
 
 
-def _rows(lab: Lab, parts: Parts, place: Path, arms: tuple[str, ...]) -> list[prices.EventCost]:
-    """Boot a machine, save it, and return what events cost in each arm."""
-    place.mkdir(exist_ok=True)
-    saved = events.prepare(lab, parts, events.build_tools(parts.machine.kernel, print), place)
+@pytest.fixture(scope="module")
+def bench_parts() -> Parts:
+    wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
+    return campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
+
+
+@pytest.fixture(scope="module")
+def saved(lab: Lab, bench_parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    return _saved(lab, bench_parts, tmp_path_factory.mktemp("bench"))
+
+
+def _saved(lab: Lab, parts: Parts, place: Path) -> Saved:
+    return events.prepare(lab, parts, events.build_tools(parts.machine.kernel, print), place)
+
+
+def _rows(lab: Lab, saved: Saved, place: Path, arms: tuple[str, ...]) -> list[prices.EventCost]:
+    """Return what events cost in each arm, each restored from the saved machine."""
     return [row for arm in arms for row in prices.summarize(arm, events.run_arm(lab, saved, arm, place / arm))]
 
 
-def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
-    wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
-    parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
-    rows = _rows(lab, parts, tmp_path, ("none", "hooks-only", "container-file", "container-image"))
+def test_the_targets_are_kept(lab: Lab, bench_parts: Parts, saved: Saved, tmp_path: Path) -> None:
+    rows = _rows(lab, saved, tmp_path, ("none", "hooks-only", "container-file", "container-image"))
     judged = [ratio for ratio in prices.ratios(rows) if ratio.target is not None]
     wanted = ("HOOK_TARGET", "HOT_TARGET", "COLD_TARGET", "LINE_TARGET", "FLAT_TARGET")
     assert {ratio.target for ratio in judged} == {getattr(prices, name) for name in wanted}
@@ -34,7 +48,9 @@ def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
     late = [ratio for ratio in judged if not ratio.ok]
     for boot in range(2):
         if [ratio.target for ratio in late] == [prices.HOOK_TARGET]:
-            repeated = _rows(lab, parts, tmp_path / f"again-{boot}", ("none", "hooks-only"))
+            place = tmp_path / f"again-{boot}"
+            place.mkdir()
+            repeated = _rows(lab, _saved(lab, bench_parts, place), place, ("none", "hooks-only"))
             late = [ratio for ratio in prices.ratios(repeated) if ratio.target is not None and not ratio.ok]
     assert late == []
     # A container whose content is known starts at the price of its entries.
@@ -52,11 +68,27 @@ def test_the_targets_are_kept(lab: Lab, tmp_path: Path) -> None:
         assert cold.median > 0.9 * floor.median
 
 
-def test_an_entry_costs_more_as_the_log_grows(lab: Lab, tmp_path: Path) -> None:
-    wish = spec.Experiment(name="bench", question="?", kernels=(KERNEL,), measurers=("none",), workloads=("tools",))
-    parts = campaign.build_parts(KERNEL, (), wish, Tier.ICOUNT, print)
-    tools = events.build_tools(parts.machine.kernel, print)
-    counts = filled_log.run(lab, parts, tools, tmp_path, to=100_000)
+def test_a_host_pays_little_for_the_hooks(lab: Lab, saved: Saved, tmp_path: Path) -> None:
+    counted = []
+    for arm in host.arms():
+        text, fired = host.run_arm(lab, saved, arm, tmp_path / arm)
+        counted.append(host_prices.HostCounts(arm=arm, text=text, fired=fired))
+    listed = host_prices.prices(counted)
+    assert {(price.arm, price.event) for price in listed} == {
+        (arm, event) for arm in host.arms() for event in host.EVENTS if arm != "none"
+    }
+    # Each of these has a hook in every arm, so a table of zeros would be wrong.
+    for price in listed:
+        if price.event in host_prices.TARGETS:
+            assert price.fired >= 1, price
+            assert price.added > 0, price
+    assert all(not any(one.fired.values()) for one in counted if one.arm == "none")
+    assert [ratio for ratio in host_prices.ratios(listed) if not ratio.ok] == []
+
+
+def test_an_entry_costs_more_as_the_log_grows(lab: Lab, bench_parts: Parts, tmp_path: Path) -> None:
+    tools = events.build_tools(bench_parts.machine.kernel, print)
+    counts = filled_log.run(lab, bench_parts, tools, tmp_path, to=100_000)
     lengths = [log_growth.length(filled_log.ARM, one.entries, one.text, one.entry_bytes) for one in counts]
     assert [one.entries for one in lengths] == [1000, 10_000, 100_000]
     line = log_growth.lookup(lengths)

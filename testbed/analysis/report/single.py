@@ -19,9 +19,7 @@ def section(tables: Tables) -> list[str]:
     if not found:
         return []
     arms = sorted({str(arm) for table in found.values() for arm in table["treatment"]}, key=climb)
-    lines = [
-        _line(metrics.SINGLE[metric], group, arms) for metric, table in found.items() for group in _strata(table)
-    ]
+    lines = [_line(metrics.SINGLE[metric], group, arms) for metric, table in found.items() for group in _strata(table)]
     return [
         f"**One system call**, over `{tables.question.baseline}`: what it adds, and the overhead with its 95 % interval:",
         "",

@@ -45,8 +45,7 @@ _READINGS = {
 }
 # What one system call takes, by its metric (workload ``calls``): the account of the container's cgroup, shared out.
 SINGLE = {
-    f"cpu_{name.replace('/', '_')}": name
-    for name in ("open/close", "stat", "create/unlink", "mmap", "fork", "execve")
+    f"cpu_{name.replace('/', '_')}": name for name in ("open/close", "stat", "create/unlink", "mmap", "fork", "execve")
 }
 _READINGS |= {
     (tier, metric): Reading(label=f"{cpu.label} of one {name}", unit=cpu.unit, scale=cpu.scale, each=False)

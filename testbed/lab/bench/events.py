@@ -35,7 +35,7 @@ _SECONDS = 300.0
 ROOT = "/opt/testbed/bench"
 FILES = "/files"
 MODULE = "testbed_floor.ko"
-_PROGRAMS = ("bench", "true")
+_PROGRAMS = ("bench", "host", "true")
 # Trees whose digest an arm with images makes at each start of a container: event, its size, files, bytes of each.
 _BYTES = (1 << 16, 1 << 18, 1 << 20)
 _TREES = (
