@@ -49,6 +49,8 @@ def flat(loaded: LoadedCampaign) -> dict[str, pd.DataFrame]:
         "parts": known.parts,
         "starts": known.starts,
         "scaling": known.scaling,
+        "sizes": known.sizes,
+        "size_lines": known.size_lines,
         "waiting": known.waiting,
     }
     return {table.name: _ordered(made[table.name], table.names) for table in page.TABLES}

@@ -82,8 +82,9 @@ PLACES = (
     PagePlace(
         title="Cost by the size of a program",
         shows="Each program of an image executed once: instructions over its size.",
-        entry="sizes/index.html",
-        missing="this version has no experiment `sizes`.",
+        entry=f"reference-sizes/{_REPORT}",
+        missing="results/reference-sizes is not in this checkout; `testbed run experiments/sizes.toml` makes one.",
+        reference="reference-sizes",
     ),
     PagePlace(
         title="Vectors for other verifiers",

@@ -194,6 +194,45 @@ COMPUTED: tuple[DataTable, ...] = (
         ),
     ),
     DataTable(
+        name="sizes",
+        row="one program of workload `sizes` and one arm",
+        file="",
+        columns=columns(
+            pick(AXES, "kernel", "runtime"),
+            """
+            treatment text - measurer that is compared with the baseline; the duplicate of the baseline shows the noise
+            program text - name of the program in /usr/bin
+            bytes number B size of its file
+            value number unit what the arm adds to its first execution, median of the blocks
+            again number unit what the arm adds to its second execution, median of the blocks
+            base number unit the first execution without the arm, median of the blocks
+            n integer blocks blocks that have the arm and the baseline
+            """,
+            UNIT,
+        ),
+    ),
+    DataTable(
+        name="size_lines",
+        row="one arm: what a byte and a file cost, fitted over the programs of `sizes` in each block",
+        file="",
+        columns=columns(
+            pick(AXES, "kernel", "runtime"),
+            """
+            treatment text - measurer that is compared with the baseline
+            byte number unit what a byte of a program adds to its first execution
+            byte_low number unit lower end of its 95 % interval
+            byte_high number unit upper end of its 95 % interval
+            file number unit what a file adds, whatever its size
+            file_low number unit lower end of its 95 % interval
+            file_high number unit upper end of its 95 % interval
+            explained number 1 share of the variance that the line explains (r²), median of the blocks
+            programs integer - programs in the line
+            n integer blocks blocks that were fitted
+            """,
+            UNIT,
+        ),
+    ),
+    DataTable(
         name="waiting",
         row="one arm of one workload: medians over the timed iterations that count",
         file="",

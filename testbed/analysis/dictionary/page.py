@@ -38,6 +38,8 @@ Values of `metric` in `rows`:
 - `cpu_running`: the same from the moment when the server answers, without the start of the container.
 - `cpu_open_close`, `cpu_stat`, `cpu_create_unlink`, `cpu_mmap`, `cpu_fork`, `cpu_execve`: what one such system call takes
   (workload `calls`).
+- `exec_bytes/NAME`, `exec_first/NAME`, `exec_again/NAME`: size of a program in bytes, and what its first and its second
+  execution take (workload `sizes`).
 - `elapsed`: time of the guest's clock. On tier icount it contains waits of the host, so no overhead is computed of it.
 - `throughput`, `latency_p50`, `latency_p99`: what a server's client reports. They mean time on tier kvm only.
 - `operations`: how many operations the iteration did.

@@ -6,6 +6,7 @@ from testbed.analysis.figures.ecdf import starts
 from testbed.analysis.figures.fit import model
 from testbed.analysis.figures.grid import grid
 from testbed.analysis.figures.rungs import rungs
+from testbed.analysis.figures.sizes import sizes
 from testbed.analysis.figures.stack import stack
 
-__all__ = ["Caption", "grid", "model", "rungs", "scaling", "stack", "starts", "write"]
+__all__ = ["Caption", "grid", "model", "rungs", "scaling", "sizes", "stack", "starts", "write"]

@@ -45,6 +45,13 @@ def scaling(tables: Tables) -> Figure | None:
     return None if tables.scaling.empty else figures.scaling(tables.scaling, caption(tables))
 
 
+def sizes(tables: Tables) -> Figure | None:
+    """Draw each program's cost over its size."""
+    if tables.sizes.empty:
+        return None
+    return figures.sizes(tables.sizes, tables.size_lines, tables.question.duplicate, caption(tables))
+
+
 def model(tables: Tables) -> Figure | None:
     """Draw the cost model's predictions for workloads that were not fitted."""
     return None if tables.predictions.empty else figures.model(tables.predictions, _n(tables), caption(tables))
@@ -57,6 +64,7 @@ FIGURES: Mapping[str, Callable[[Tables], Figure | None]] = {
     "cost-model": model,
     "starts": starts,
     "scaling": scaling,
+    "sizes": sizes,
 }
 
 

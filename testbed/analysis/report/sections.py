@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from testbed.analysis import markdown
 from testbed.analysis.judged import attacked
-from testbed.analysis.report import correctness, event_costs, how_it_went, overhead, runs_and_facts, tpm
+from testbed.analysis.report import by_size, correctness, event_costs, how_it_went, overhead, runs_and_facts, tpm
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.record import Status
 
@@ -43,6 +43,10 @@ def _costs(material: ReportInputs) -> list[str]:
     return event_costs.section(material.tables, material.figures)
 
 
+def _sizes(material: ReportInputs) -> list[str]:
+    return by_size.section(material.tables, material.figures)
+
+
 def _waiting(material: ReportInputs) -> list[str]:
     return tpm.section(material.tables.waiting, material.tpm_ms)
 
@@ -67,6 +71,7 @@ def _doubts(material: ReportInputs) -> list[str]:
 SECTIONS: Mapping[str, Callable[[ReportInputs], list[str]]] = {
     "overhead": _overhead,
     "prices": _costs,
+    "sizes": _sizes,
     "tpm": _waiting,
     "correctness": _correctness,
     "attacked": _attacked,

@@ -19,6 +19,7 @@ from testbed.analysis.tables import (
     ladder,
     metrics,
     overall,
+    sizes,
     waiting,
 )
 from testbed.analysis.tables.costmodel import Fit
@@ -36,7 +37,7 @@ class Tables:
     """``ladders`` by metric (``ladder.ladder``, with ``p_adjusted``); ``overall methods`` of ``overall``.
 
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
-    ``starts``, ``scaling``: of ``curves``; ``waiting``: of ``waiting.waiting``.
+    ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting.waiting``.
     """
 
     plan: Plan
@@ -52,6 +53,8 @@ class Tables:
     parts: pd.DataFrame
     starts: pd.DataFrame
     scaling: pd.DataFrame
+    sizes: pd.DataFrame
+    size_lines: pd.DataFrame
     waiting: pd.DataFrame
 
     @property
@@ -102,6 +105,8 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         parts=attribution.parts(observed, fits, costmodel.unit_of(question.tier)),
         starts=curves.starts(rows, question),
         scaling=curves.scaling(primary),
+        sizes=sizes.sizes(rows, question),
+        size_lines=sizes.lines(rows, question),
         waiting=waiting.waiting(rows, question),
     )
 
