@@ -8,15 +8,16 @@ from testbed.analysis.tables import metrics
 from testbed.record import Tier
 
 CPU = (metrics.PRIMARY, "cpu_running")
+SINGLE = tuple(metrics.SINGLE)
 
 
 @pytest.mark.parametrize(
     ("tier", "shown"),
-    [(Tier.ICOUNT, CPU), (Tier.KVM, (*CPU, "elapsed", *metrics.SERVED)), (Tier.TCG, ())],
+    [(Tier.ICOUNT, (*CPU, *SINGLE)), (Tier.KVM, (*CPU, "elapsed", *metrics.SERVED, *SINGLE)), (Tier.TCG, ())],
 )
 def test_a_tier_shows_what_its_clock_can_tell(tier: Tier, shown: tuple[str, ...]) -> None:
     assert metrics.readable(tier) == shown
-    known = {*CPU, "elapsed", *metrics.SERVED, "ima_entries"}
+    known = {*CPU, *SINGLE, "elapsed", *metrics.SERVED, "ima_entries"}
     assert {name for name in known if metrics.reading(name, tier) is not None} == set(shown)
 
 
@@ -33,7 +34,7 @@ def test_what_is_of_one_request_already_is_not_shared_out_and_a_rate_is_turned_r
     for metric in metrics.readable(Tier.KVM):
         reading = metrics.reading(metric, Tier.KVM)
         assert reading is not None
-        assert reading.each is (metric not in metrics.SERVED), metric
+        assert reading.each is (metric not in {*metrics.SERVED, *SINGLE}), metric
         assert reading.inverse is (metric == "throughput"), metric
 
 

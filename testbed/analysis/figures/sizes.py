@@ -65,7 +65,7 @@ def _panel(ax: Axes, mine: pd.DataFrame, lines: pd.DataFrame, duplicate: str) ->
             _point(ax, row, style)
         fitted = lines[lines["treatment"] == arm]
         for line in fitted.to_dict("records"):
-            label = f"{arm}: {canvas.short(line['byte'])} a byte, {canvas.short(line['file'])} a file"
+            label = f"{arm}: {canvas.short(round(line['byte'], 2))} a byte, {canvas.short(round(line['file']))} a file"
             ax.plot(
                 reach,
                 line["file"] + line["byte"] * reach,

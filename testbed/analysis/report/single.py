@@ -36,9 +36,10 @@ def _line(name: str, group: pd.DataFrame, arms: list[str]) -> list[object]:
     first = group.iloc[0]
     by_arm = {str(row["treatment"]): _cell(row) for row in group.to_dict("records")}
     floor = words.bounds(first["floor_low"], first["floor_high"]) if first["floor_n"] else "none"
-    return [f"{name}, {first['kernel']}", words.size(first["base"], first["unit"]), *map(by_arm.get, arms), floor]
+    return [f"{name}, {first['kernel']}, {first['runtime']}", words.size(first["base"], first["unit"]), *map(by_arm.get, arms), floor]
 
 
 def _cell(row: Mapping[Any, Any]) -> str:
     added = words.amount(row["cost"], row["cost_low"], row["cost_high"], row["unit"])
-    return f"{added}; {words.overhead(row['ratio'], row['low'], row['high'])} ({words.conclusion(row['verdict'], row['delta'])})"
+    ratio = words.overhead(row["ratio"], row["low"], row["high"])
+    return f"{added}; {ratio} ({words.conclusion(row['verdict'], row['delta'])})"

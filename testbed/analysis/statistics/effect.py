@@ -78,7 +78,8 @@ class EffectEstimate:
 class Floor:
     """What the A/A shows: ``estimate`` of A (logarithm) and the ``resolution`` of the tier's clock.
 
-    A difference below the resolution counts as none, and does not make the experiment invalid.
+    No effect below the resolution is claimed. It excuses no bias: an A/A that excludes 0 shows that the same arm differs
+    from itself, however little.
     """
 
     estimate: EffectEstimate
@@ -94,7 +95,7 @@ class Floor:
     def biased(self) -> bool:
         """Whether the same arm run twice differs: then the experiment is biased, and nothing follows from it."""
         interval = self.estimate.interval
-        return interval is not None and (interval.low > self.resolution or interval.high < -self.resolution)
+        return interval is not None and (interval.low > 0 or interval.high < 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
