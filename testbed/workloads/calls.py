@@ -13,12 +13,12 @@ from testbed.workloads import Output, Value, Workload, WorkloadFailed
 
 # As the program has them: how often each kind is made, by the name that it prints.
 TIMES = {
-    "open/close": 9000,
-    "stat": 18000,
+    "open/close": 8000,
+    "stat": 15000,
     "create/unlink": 1500,
-    "mmap": 4500,
-    "fork": 600,
-    "execve": 200,
+    "mmap": 2500,
+    "fork": 500,
+    "execve": 250,
 }
 _PROGRAM, _STARTED = (PurePosixPath("/calls") / name for name in ("calls", "nothing"))
 _LINE = re.compile(r"(?P<kind>[a-z/]+) (?P<times>\d+) took (?P<microseconds>\d+) us")

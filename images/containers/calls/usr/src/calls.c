@@ -126,12 +126,12 @@ static const struct kind {
 	int times;
 	int (*once)(void);
 } kinds[] = {
-	{ "open/close", 9000, open_close },
-	{ "stat", 18000, stat_one },
+	{ "open/close", 8000, open_close },
+	{ "stat", 15000, stat_one },
 	{ "create/unlink", 1500, create_unlink },
-	{ "mmap", 4500, map_file },
-	{ "fork", 600, fork_exit },
-	{ "execve", 200, fork_execve },
+	{ "mmap", 2500, map_file },
+	{ "fork", 500, fork_exit },
+	{ "execve", 250, fork_execve },
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
