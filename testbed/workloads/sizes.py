@@ -15,27 +15,24 @@ from pathlib import PurePosixPath
 from testbed.workloads import Output, Value, Workload, WorkloadFailed
 
 # Scripts come last: their interpreters are programs of the image too, and known by then.
-PROGRAMS = tuple(
-    """
-    [ arch b2sum base32 base64 basename basenc bash cat chcon chgrp chmod choom chown chrt clear clear_console cmp
-    comm cp csplit cut dash date dd df diff diff3 dir dircolors dirname dmesg dpkg dpkg-deb dpkg-divert dpkg-query
-    dpkg-realpath dpkg-split dpkg-statoverride dpkg-trigger du echo env expand expr factor fallocate false find
-    findmnt flock fmt fold getconf getent getopt grep groups gzip hardlink head hostid hostname iconv id infocmp
-    install ionice ipcmk ipcrm ipcs ischroot join link ln locale localedef logname ls lsblk lscpu lsipc lslocks
-    lsmem lsns mawk mcookie mkdir mkfifo mknod mktemp more mount mountpoint mv namei nice nl nohup nproc nsenter
-    numfmt od partx paste pathchk perl pldd pr printenv printf prlimit ptx pwd python3.13 readlink realpath
-    rename.ul renice rev rm rmdir run-parts runcon script scriptlive scriptreplay sdiff sed seq setarch setpriv
-    setsid setterm shred shuf sleep sort split stat stdbuf stty sync tabs tac tail tar taskset tee tempfile test tic
-    timeout toe touch tput tr true truncate tset tsort tty uclampset umount uname unexpand uniq unlink unshare
-    update-alternatives vdir wc wdctl whereis whoami xargs yes zdump
-    """.split()
-)
-SCRIPTS = tuple(
-    """
-    bashbug dpkg-maintscript-helper egrep fgrep gunzip gzexe ldd rgrep savelog tzselect which.debianutils zcat zcmp
-    zdiff zegrep zfgrep zforce zgrep zless zmore znew
-    """.split()
-)
+_PROGRAMS = """
+[ arch b2sum base32 base64 basename basenc bash cat chcon chgrp chmod choom chown chrt clear clear_console cmp comm cp
+csplit cut dash date dd df diff diff3 dir dircolors dirname dmesg dpkg dpkg-deb dpkg-divert dpkg-query dpkg-realpath
+dpkg-split dpkg-statoverride dpkg-trigger du echo env expand expr factor fallocate false find findmnt flock fmt fold
+getconf getent getopt grep groups gzip hardlink head hostid hostname iconv id infocmp install ionice ipcmk ipcrm ipcs
+ischroot join link ln locale localedef logname ls lsblk lscpu lsipc lslocks lsmem lsns mawk mcookie mkdir mkfifo mknod
+mktemp more mount mountpoint mv namei nice nl nohup nproc nsenter numfmt od partx paste pathchk perl pldd pr printenv
+printf prlimit ptx pwd python3.13 readlink realpath rename.ul renice rev rm rmdir run-parts runcon script scriptlive
+scriptreplay sdiff sed seq setarch setpriv setsid setterm shred shuf sleep sort split stat stdbuf stty sync tabs tac
+tail tar taskset tee tempfile test tic timeout toe touch tput tr true truncate tset tsort tty uclampset umount uname
+unexpand uniq unlink unshare update-alternatives vdir wc wdctl whereis whoami xargs yes zdump
+"""
+PROGRAMS = tuple(_PROGRAMS.split())
+_SCRIPTS = """
+bashbug dpkg-maintscript-helper egrep fgrep gunzip gzexe ldd rgrep savelog tzselect which.debianutils zcat zcmp zdiff
+zegrep zfgrep zforce zgrep zless zmore znew
+"""
+SCRIPTS = tuple(_SCRIPTS.split())
 # Each program has three metrics: these, with its name behind.
 BYTES, FIRST, AGAIN = "exec_bytes/", "exec_first/", "exec_again/"
 _RUNNER = PurePosixPath("/sizes/sizes")

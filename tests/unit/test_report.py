@@ -168,6 +168,15 @@ def test_doubts_about_noise_wider_than_delta(tmp_path: Path) -> None:
     assert "wider than δ" not in _section(_text(tmp_path / "b"), "Doubts")
 
 
+def test_doubts_about_a_baseline_that_differs_from_itself(tmp_path: Path) -> None:
+    """However little: the duplicate takes 0.02 % more, in each block."""
+    arms = {"none": 0.0, "none2": 0.0002, "ima-exec": 0.02}
+    part = _section(_text(tmp_path / "a", arms=arms, noise=0.00001), "Doubts")
+    assert "`none2` differs from `none` on `tools` (debian-6.12, crun): A/A [+0.01" in part
+    assert "its contrasts are INVALID" in part
+    assert "INVALID" not in _section(_text(tmp_path / "b", arms=arms | {"none2": 0.0}), "Doubts")
+
+
 def test_doubts_about_a_missing_duplicate_and_about_later_attempts(tmp_path: Path) -> None:
     def change(_: Cell, record: Record) -> Record:
         return replace(record, attempt=2) if record.block == 0 else record

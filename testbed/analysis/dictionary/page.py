@@ -36,8 +36,8 @@ Values of `metric` in `rows`:
 
 - `cpu`: CPU time of the containers' cgroup. On tier icount 1e9 times it is guest instructions. The primary metric.
 - `cpu_running`: the same from the moment when the server answers, without the start of the container.
-- `cpu_open_close`, `cpu_stat`, `cpu_create_unlink`, `cpu_mmap`, `cpu_fork`, `cpu_execve`: what one such system call takes
-  (workload `calls`).
+- `cpu_open_close`, `cpu_stat`, `cpu_create_unlink`, `cpu_mmap`, `cpu_fork`, `cpu_execve`: what one such system call
+  takes (workload `calls`).
 - `exec_bytes/NAME`, `exec_first/NAME`, `exec_again/NAME`: size of a program in bytes, and what its first and its second
   execution take (workload `sizes`).
 - `elapsed`: time of the guest's clock. On tier icount it contains waits of the host, so no overhead is computed of it.

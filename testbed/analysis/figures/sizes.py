@@ -26,7 +26,7 @@ def sizes(table: pd.DataFrame, lines: pd.DataFrame, duplicate: str, caption: Cap
     """Draw ``sizes.sizes`` and the lines of ``sizes.lines``: a panel per kernel and runtime, both axes logarithmic."""
     panels = list(table.groupby(["kernel", "runtime"]))
     text = canvas.wrapped(_WIDTH, (_words(table, caption), *caption.notes))
-    head, foot = 0.35 + 0.19 * len(set(lines["treatment"])), canvas.room(text)
+    head, foot = 0.3, canvas.room(text)
     height = len(panels) * (head + _PANEL) + _GAP * (len(panels) - 1) + foot
     with mpl.rc_context(fname=canvas.STYLE):
         figure = Figure(figsize=(_WIDTH, height))
@@ -88,10 +88,14 @@ def _axes(ax: Axes, noise: float, unit: str) -> None:
     ax.yaxis.set_major_locator(FixedLocator([*(-s for s in steps[:1] if -s >= low), 0.0, *steps[::every]]))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(canvas.short))
-    canvas.log_ticks(ax.xaxis)
+    smallest, largest = ax.get_xlim()
+    decades = [10.0**power for power in range(13) if smallest <= 10.0**power <= largest]
+    ax.xaxis.set_major_locator(FixedLocator(decades))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(canvas.short))
     ax.set_ylabel(f"added to its first execution, {unit}", fontsize=8)
     ax.grid(visible=True, axis="both")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), fontsize=7.5, frameon=False, handlelength=3.2)
+    ax.legend(loc="upper left", fontsize=7.5, frameon=False, handlelength=3.2)
 
 
 def _point(ax: Axes, row: dict[Any, Any], style: canvas.Look) -> None:
@@ -108,9 +112,10 @@ def _noise(mine: pd.DataFrame, duplicate: str) -> float:
 
 
 def _words(table: pd.DataFrame, caption: Caption) -> str:
+    count = table["program"].nunique()
     return (
-        f"{canvas.whose(caption, canvas.blocks(table['n']))} Shown: each of {table['program'].nunique()} programs as a "
-        "point, what an arm adds to its first execution (median of the blocks) over the size of its file; the libraries "
-        "were known before. Lines: fitted over the programs. Grey: 95 % of the programs' differences between two runs "
-        "of the baseline; within it the axis is linear. Not shown: what the program itself would do, which did not run."
+        f"{canvas.whose(caption, canvas.blocks(table['n']))} Shown: each of {count} programs as a point, what an arm "
+        "adds to its first execution (median of the blocks) over the size of its file; the libraries were known "
+        "before. Lines: fitted over the programs. Grey: 95 % of the programs' differences between two runs of the "
+        "baseline; within it the axis is linear. Not shown: what the program itself would do, which did not run."
     )

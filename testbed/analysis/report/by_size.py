@@ -17,11 +17,15 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     shown = [_line(row) for row in tables.size_lines.to_dict("records")]
     again = tables.sizes.groupby("treatment")["again"].median()
     seconds = ", ".join(f"`{arm}` {words.size(value, '').strip()}" for arm, value in again.items())
+    unit = tables.sizes["unit"].iloc[0]
+    about = (
+        f"What an arm adds to the first execution of a program, in {unit}: a price a byte and a price a file, fitted "
+        "over the programs in each block. r² is the share of the variance that a line explains."
+    )
     return [
         "## Cost by size",
         "",
-        f"What an arm adds to the first execution of a program, in {tables.sizes['unit'].iloc[0]}: a price a byte and "
-        "a price a file, fitted over the programs in each block. r² is the share of the variance that the line explains.",
+        about,
         "",
         *([f"![cost by size]({figures['sizes']})", ""] if "sizes" in figures else []),
         *markdown.table(header, shown),

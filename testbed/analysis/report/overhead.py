@@ -89,7 +89,7 @@ def doubts(tables: Tables) -> list[str]:
     wide = table[(table["floor_low"] < 1 - delta) | (table["floor_high"] > 1 + delta)]
     if len(wide) and fewest >= 6:
         lines.append(f"The A/A interval is wider than δ = ±{100 * delta:g} %: the noise is larger than the margin.")
-    lines += list(_unsteady(table))
+    lines += [*_biased(table, question), *_unsteady(table)]
     lines += list(_other_methods(tables.methods))
     order = balance(tables.plan)
     return lines if order.ok else [*lines, order.words]
@@ -233,6 +233,17 @@ def _other_methods(table: pd.DataFrame) -> Iterator[str]:
             for row in group.to_dict("records")
         )
         yield f"Methods disagree about `{stratum['treatment']}` on {_stratum(stratum)}: {verdicts}."
+
+
+def _biased(table: pd.DataFrame, question: Question) -> Iterator[str]:
+    """Name each workload whose A/A excludes 0."""
+    for row in table.drop_duplicates(list(STRATUM)).to_dict("records"):
+        if row["floor_n"] and (row["floor_low"] > 1 or row["floor_high"] < 1):
+            yield (
+                f"`{question.duplicate}` differs from `{question.baseline}` on {_stratum(row)}: A/A "
+                f"{words.bounds(row['floor_low'], row['floor_high'])} %, n = {row['floor_n']}. The same arm differs "
+                "from itself, so its contrasts are INVALID. Run more blocks: chance does not stay, a bias does."
+            )
 
 
 def _unsteady(table: pd.DataFrame) -> Iterator[str]:

@@ -21,7 +21,7 @@ def section(tables: Tables) -> list[str]:
     arms = sorted({str(arm) for table in found.values() for arm in table["treatment"]}, key=climb)
     lines = [_line(metrics.SINGLE[metric], group, arms) for metric, table in found.items() for group in _strata(table)]
     return [
-        f"**One system call**, over `{tables.question.baseline}`: what it adds, and the overhead with its 95 % interval:",
+        f"**One system call**, over `{tables.question.baseline}`: what an arm adds, and its overhead, with intervals:",
         "",
         *markdown.table(("system call", "baseline", *(f"`{arm}`" for arm in arms), "A/A, %"), lines),
         "",
@@ -36,7 +36,12 @@ def _line(name: str, group: pd.DataFrame, arms: list[str]) -> list[object]:
     first = group.iloc[0]
     by_arm = {str(row["treatment"]): _cell(row) for row in group.to_dict("records")}
     floor = words.bounds(first["floor_low"], first["floor_high"]) if first["floor_n"] else "none"
-    return [f"{name}, {first['kernel']}, {first['runtime']}", words.size(first["base"], first["unit"]), *map(by_arm.get, arms), floor]
+    return [
+        f"{name}, {first['kernel']}, {first['runtime']}",
+        words.size(first["base"], first["unit"]),
+        *map(by_arm.get, arms),
+        floor,
+    ]
 
 
 def _cell(row: Mapping[Any, Any]) -> str:

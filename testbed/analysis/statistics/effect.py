@@ -78,8 +78,8 @@ class EffectEstimate:
 class Floor:
     """What the A/A shows: ``estimate`` of A (logarithm) and the ``resolution`` of the tier's clock.
 
-    No effect below the resolution is claimed. It excuses no bias: an A/A that excludes 0 shows that the same arm differs
-    from itself, however little.
+    No effect below the resolution is claimed. It excuses no bias: an A/A that excludes 0 shows that the same arm
+    differs from itself, however little.
     """
 
     estimate: EffectEstimate

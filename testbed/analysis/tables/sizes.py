@@ -20,7 +20,10 @@ LINES = (
     *(*_STRATUM, "treatment", "byte", "byte_low", "byte_high", "file", "file_low", "file_high"),
     *("explained", "programs", "n", "unit"),
 )
-_FORM = regression.Form(events=("bytes",), cost="added", constant=True)
+# Weighted by size, so that a percent of a small program counts as much as one of a large program; never by cost, which
+# has the noise. A page more: a file of a few bytes is read as one.
+_PAGE = 4096.0
+_FORM = regression.Form(events=("bytes",), cost="added", constant=True, weight="weight")
 # Of two points every line is straight.
 _FEWEST = 3
 
@@ -47,9 +50,9 @@ def sizes(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
 def lines(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
     """Return one row per (kernel, runtime, treatment): cost = file + byte x bytes, fitted over the programs.
 
-    Columns ``LINES``: each block is fitted by itself; ``byte`` and ``file`` are the Hodges-Lehmann estimates over the
-    blocks with their 95 % intervals. ``explained``: the share of the programs' variance that the line explains (r²), in
-    the median of the blocks. The baseline's duplicate has none.
+    Columns ``LINES``: each block is fitted by itself, the programs weighted by 1/(bytes + 4096). ``byte`` and ``file``:
+    the Hodges-Lehmann estimates over the blocks with their 95 % intervals. ``explained``: the share of the programs'
+    variance that a straight line explains (r²), in the median of the blocks. The baseline's duplicate has no line.
     """
     blocks = _blocks(rows, question)
     return pd.DataFrame(list(_lines(blocks[blocks["treatment"] != question.duplicate])), columns=list(LINES))
@@ -61,7 +64,7 @@ def _lines(blocks: pd.DataFrame) -> Iterator[dict[str, Any]]:
         count = int(group.groupby("block")["program"].nunique().min())
         if count < _FEWEST or group["bytes"].nunique() < _FEWEST:
             continue
-        found = regression.fit(group, _FORM)
+        found = regression.fit(group.assign(weight=1 / (group["bytes"] + _PAGE)), _FORM)
         explained = [_explained(block) for _, block in group.groupby("block")]
         yield (
             dict(zip((*_STRATUM, "treatment"), key, strict=True))
@@ -95,26 +98,23 @@ def _blocks(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
     if question.baseline not in bases:
         return pd.DataFrame(columns=columns)
     parts = [
-        _part(arm, [base for base in bases if base != arm], first, again, size, reading)
+        _added(first, arm, [base for base in bases if base != arm], reading.scale).assign(
+            again=_added(again, arm, [base for base in bases if base != arm], reading.scale)["added"],
+            bytes=size[arm],
+            treatment=arm,
+            unit=reading.unit,
+        )
         for arm in map(str, first)
         if arm != question.baseline
     ]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return (
+        pd.concat([part.dropna().reset_index() for part in parts])[columns] if parts else pd.DataFrame(columns=columns)
+    )
 
 
-def _part(
-    arm: str, bases: list[str], first: pd.DataFrame, again: pd.DataFrame, size: pd.DataFrame, reading: metrics.Reading
-) -> pd.DataFrame:
-    base = reading.scale * first[bases].mean(axis=1, skipna=False)
-    table = pd.DataFrame(
-        {
-            "bytes": size[arm],
-            "added": reading.scale * first[arm] - base,
-            "again": reading.scale * (again[arm] - again[bases].mean(axis=1, skipna=False)),
-            "base": base,
-        }
-    ).dropna()
-    return table.reset_index().assign(treatment=arm, unit=reading.unit)
+def _added(values: pd.DataFrame, arm: str, bases: list[str], scale: float) -> pd.DataFrame:
+    base = scale * values[bases].mean(axis=1, skipna=False)
+    return pd.DataFrame({"added": scale * values[arm] - base, "base": base})
 
 
 def _counted(rows: pd.DataFrame) -> pd.DataFrame:
@@ -129,6 +129,4 @@ def _counted(rows: pd.DataFrame) -> pd.DataFrame:
 def _wide(counted: pd.DataFrame, prefix: str) -> pd.DataFrame:
     """Return the values of one kind, a row per program and block, a column per measurer."""
     mine = counted[counted["prefix"] == prefix]
-    return mine.pivot_table(
-        index=[*_STRATUM, "block", "program"], columns="measurer", values="value", aggfunc="median"
-    )
+    return mine.pivot_table(index=[*_STRATUM, "block", "program"], columns="measurer", values="value", aggfunc="median")

@@ -37,7 +37,7 @@ class Tables:
     """``ladders`` by metric (``ladder.ladder``, with ``p_adjusted``); ``overall methods`` of ``overall``.
 
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
-    ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting.waiting``.
+    ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting``.
     """
 
     plan: Plan
