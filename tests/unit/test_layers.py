@@ -50,6 +50,7 @@ KEPT_TO: dict[str, tuple[str, ...]] = {
         "testbed.lab.machines.machine",  # names its type
         "testbed.commands.shell",  # hands the terminal over
         "testbed.lab.in_guest.drive",  # runs in the guest, without this package
+        "testbed.lab.in_guest.fired",  # likewise
     ),
 }
 
