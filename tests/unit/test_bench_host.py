@@ -55,8 +55,16 @@ def test_other_events_are_held_to_the_price_of_a_hook(event: str, added: int, ke
     assert ("NOT KEPT" in host_prices.markdown(listed)) is not kept
 
 
+def test_an_event_that_varies_by_more_than_its_hooks_may_add_has_no_target_for_them() -> None:
+    loud = HostCounts(arm="none", text="host-chmod 0 500\nhost-chmod 0 1000\nhost-chmod 0 1500\n", fired={})
+    listed = host_prices.prices([loud, counted("hooks-only", fired=1, chmod=2000)])
+    over, hook = host_prices.ratios(listed)
+    assert (listed[0].noise, listed[0].steady) == (500, False)
+    assert (over.target, hook.value, hook.target) == (None, 1000, None)
+
+
 def test_every_arm_and_event_has_a_line() -> None:
     arms = [counted("none", fork=5000, rename=900), counted("hooks-only", fired=1, fork=5100, rename=990)]
     text = host_prices.markdown(host_prices.prices(arms))
-    assert "| host-fork | hooks-only | 5,000 | +100 | +2.0 % | 1.0 | +100 |" in text
-    assert "| host-rename | hooks-only | 900 | +90 | +10.0 % | 1.0 | +90 |" in text
+    assert "| host-fork | hooks-only | 5,000 | ±1 | +100 | +2.0 % | 1.0 | +100 |" in text
+    assert "| host-rename | hooks-only | 900 | ±1 | +90 | +10.0 % | 1.0 | +90 |" in text

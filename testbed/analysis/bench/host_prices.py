@@ -35,14 +35,21 @@ class HostCounts:
 class HostPrice:
     """What an arm adds to one event of the host, in guest instructions.
 
-    ``fired``: programs that run at it. ``each``: what one of them adds, ``None`` where none runs.
+    ``noise``: half of the middle half of one event. ``fired``: programs that run at it. ``each``: what one of them adds,
+    ``None`` where none runs.
     """
 
     arm: str
     event: str
     base: float
     added: float
+    noise: float
     fired: float
+
+    @property
+    def steady(self) -> bool:
+        """Whether one event varies by less than half of what its hooks may add."""
+        return self.noise <= HOOK_TARGET * self.fired / 2
 
     @property
     def each(self) -> float | None:
@@ -64,7 +71,10 @@ def prices(counted: Sequence[HostCounts]) -> list[HostPrice]:
         if row.arm != _BASE and base:
             runs = fired[row.arm].get(row.event, 0.0)
             added = row.median - base.median
-            listed.append(HostPrice(arm=row.arm, event=row.event, base=base.median, added=added, fired=runs))
+            noise = (base.high - base.low) / 2
+            listed.append(
+                HostPrice(arm=row.arm, event=row.event, base=base.median, added=added, noise=noise, fired=runs)
+            )
     return listed
 
 
@@ -79,7 +89,11 @@ def ratios(listed: Sequence[HostPrice]) -> list[Ratio]:
         for price in listed
     ]
     hooks = [
-        Ratio(name=f"{price.arm}: instructions of a hook at {price.event}", value=price.each, target=HOOK_TARGET)
+        Ratio(
+            name=f"{price.arm}: instructions of a hook at {price.event}",
+            value=price.each,
+            target=HOOK_TARGET if price.steady else None,
+        )
         for price in listed
         if price.each is not None
     ]
@@ -88,12 +102,11 @@ def ratios(listed: Sequence[HostPrice]) -> list[Ratio]:
 
 def markdown(listed: Sequence[HostPrice]) -> str:
     """Return the table: what each arm adds to each event, and the targets."""
-    lines = [
-        "| event of the host | arm | guest instructions | hooks add | over none | programs that run | a program adds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = ("event of the host", "arm", "guest instructions", "one varies by", "hooks add", "over none")
+    header += ("programs that run", "a program adds")
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     lines += [
-        f"| {price.event} | {price.arm} | {price.base:,.0f} | {price.added:+,.0f} "
+        f"| {price.event} | {price.arm} | {price.base:,.0f} | ±{price.noise:,.0f} | {price.added:+,.0f} "
         f"| {100 * price.added / price.base:+.1f} % | {price.fired:.1f} "
         f"| {'' if price.each is None else f'{price.each:+,.0f}'} |"
         for price in sorted(listed, key=lambda price: price.event)
