@@ -35,8 +35,8 @@ class HostCounts:
 class HostPrice:
     """What an arm adds to one event of the host, in guest instructions.
 
-    ``noise``: half of the middle half of one event. ``fired``: programs that run at it. ``each``: what one of them adds,
-    ``None`` where none runs.
+    ``noise``: half of the middle half of one event. ``fired``: programs that run at it. ``each``: what one of them
+    adds, ``None`` where none runs.
     """
 
     arm: str
@@ -102,8 +102,10 @@ def ratios(listed: Sequence[HostPrice]) -> list[Ratio]:
 
 def markdown(listed: Sequence[HostPrice]) -> str:
     """Return the table: what each arm adds to each event, and the targets."""
-    header = ("event of the host", "arm", "guest instructions", "one varies by", "hooks add", "over none")
-    header += ("programs that run", "a program adds")
+    header = [
+        *("event of the host", "arm", "guest instructions", "one varies by"),
+        *("hooks add", "over none", "programs that run", "a program adds"),
+    ]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     lines += [
         f"| {price.event} | {price.arm} | {price.base:,.0f} | ±{price.noise:,.0f} | {price.added:+,.0f} "
