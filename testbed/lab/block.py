@@ -154,6 +154,14 @@ def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
             tiers=counted,
         ),
         Setting(name="empty slabs kept", value=f"{_SLABS_KEPT}", argv=("sh", "-ec", _KEEP_SLABS), tiers=counted),
+        # A process keeps eight pages for what it sends, and frees them all together when it ends: with the same effect
+        # as slabs (0.3 % of nginx). So it keeps single pages.
+        Setting(
+            name="net.core.high_order_alloc_disable",
+            value="1",
+            argv=("sysctl", "-qw", "net.core.high_order_alloc_disable=1"),
+            tiers=counted,
+        ),
         # The processor keeps the pages that are given back.
         Setting(
             name="memory used and given back",

@@ -145,11 +145,12 @@ def test_what_is_set_in_a_guest_is_what_is_recorded() -> None:
     assert made(Tier.KVM) == made(Tier.TCG) == ["udevadm settle", "sync"]
     counted = made(Tier.ICOUNT)
     assert counted[-2:] == made(Tier.KVM)
-    assert len(counted) == 6
+    assert len(counted) == 7
     assert "echo 100000000 >/sys/kernel/debug/sched/$name" in counted[0]
     assert counted[1] == "sysctl -qw vm.percpu_pagelist_high_fraction=8"
     assert "echo 10000 >$file" in counted[2]
-    assert counted[3] == "python3 -c bytearray(128 << 20)"
+    assert counted[3] == "sysctl -qw net.core.high_order_alloc_disable=1"
+    assert counted[4] == "python3 -c bytearray(128 << 20)"
 
 
 def test_what_is_complete_is_not_run_again(floor: Floor) -> None:
