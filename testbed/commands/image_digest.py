@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from testbed.attest.image.platform import DEFAULT, Platform
 from testbed.attest.image.tree import VERSION, Tree
 from testbed.attest.image.verity import Digests, digests_of
 from testbed.attest.policy.paths import escape_path
+from testbed.commands._composefs import show
 from testbed.commands._images import DRIVER, IMAGE_PATH, PLATFORM
 
 
@@ -26,6 +27,13 @@ from testbed.commands._images import DRIVER, IMAGE_PATH, PLATFORM
 @DRIVER
 @click.option("--nodes", is_flag=True, help="Also print the digest of each covered file.")
 @click.option("--files", is_flag=True, help="Print both digests of the content of each regular file instead.")
+@click.option("--composefs", is_flag=True, help="Print the fs-verity digest of the image's EROFS image instead.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="With --composefs: also write the EROFS image and the objects into this new directory.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
@@ -35,6 +43,8 @@ def command(
     driver: str | None,
     nodes: bool,
     files: bool,
+    composefs: bool,
+    store: Path | None,
     as_json: bool,
 ) -> None:
     """Print the digest of each image's tree.
@@ -48,11 +58,18 @@ def command(
 
     With --files it prints what `ctr-file` entries have of the files: SHA-256 of the content, and the fs-verity digest
     (SHA-256, blocks of 4096 bytes, no salt) that an entry has if the file has fs-verity enabled.
+
+    With --composefs it prints what `mkcomposefs --print-digest-only` prints for the same tree, and nothing else: the
+    digest of a container whose root is that composefs (docs/roots.md). It makes a small Debian root with that program
+    first, which needs a mirror the first time.
     """
-    if nodes and files:
-        raise click.UsageError("--nodes and --files exclude each other")
+    _check(images, {"--nodes": nodes, "--files": files, "--composefs": composefs}, store)
     if files:
         _print_files([_files(path, as_tree, platform, driver) for path in images], as_json=as_json)
+        return
+    if composefs:
+        opened = ((path, open_nodes(path, as_tree=as_tree, platform=platform, driver=driver)) for path in images)
+        show(opened, store, as_json=as_json)
         return
     digested = [measure(path, as_tree=as_tree, platform=platform, driver=driver) for path in images]
     for note in (note for one in digested for note in one.notes):
@@ -63,6 +80,17 @@ def command(
         return
     for one in digested:
         _print(one, nodes=nodes)
+
+
+def _check(images: Sequence[Path], kinds: Mapping[str, bool], store: Path | None) -> None:
+    """Raise ``UsageError`` for options that do not go together."""
+    given = [name for name, value in kinds.items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{given[0]} and {given[1]} exclude each other")
+    if store and not kinds["--composefs"]:
+        raise click.UsageError("--store needs --composefs")
+    if store and len(images) > 1:
+        raise click.UsageError(f"--store takes one image, got {len(images)}")
 
 
 def _files(path: Path, as_tree: bool, platform: Platform | None, driver: str | None) -> tuple[Path, dict[str, Digests]]:

@@ -31,11 +31,15 @@ class NotDirectory(Refused):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Inode:
-    """A file; hard links are several names of one. ``mode``: a whole ``st_mode``; ``children``: a directory's."""
+    """A file; hard links are several names of one. ``mode``: a whole ``st_mode``; ``children``: a directory's.
+
+    ``mtime``: nanoseconds; 0 where it would be the time at which the image is unpacked.
+    """
 
     mode: int
     uid: int = 0
     gid: int = 0
+    mtime: int = 0
     rdev: tuple[int, int] = (0, 0)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     target: bytes = b""
@@ -55,6 +59,7 @@ class Inode:
             mode=self.mode,
             uid=self.uid,
             gid=self.gid,
+            mtime=self.mtime,
             rdev=self.rdev,
             xattrs=self.xattrs,
             target=self.target,
@@ -173,9 +178,11 @@ class Filesystem:
     def remove(self, path: Path) -> None:
         """Remove a file or a directory with all that is in it, if there is one, as ``os.RemoveAll`` does."""
         try:
-            self.directory_of(path).children.pop(path[-1], None)
+            above = self.directory_of(path)
         except Missing:
             return
+        if above.children.pop(path[-1], None):
+            above.mtime = 0
 
 
 def _named(above: Inode, path: Path, inode: Inode) -> Inode:
@@ -186,6 +193,7 @@ def _named(above: Inode, path: Path, inode: Inode) -> Inode:
     if len(name) > _NAME_MAX or (len(path) >= _PATH_MAX // (_NAME_MAX + 1) and len(b"/".join(path)) >= _PATH_MAX - 1):
         raise Refused("a name or a path is too long")
     above.children[name] = inode
+    above.mtime = 0
     return inode
 
 

@@ -18,6 +18,7 @@ REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO, GLOBAL = b"0", b
 XATTR = b"SCHILY.xattr."
 
 _SIZE = 512
+_SECOND = 1_000_000_000
 _SPECIAL_MAX = 1 << 20  # bytes of a header that only describes the next one
 _NO_CONTENT = (HARD_LINK, SYMLINK, CHARACTER, BLOCK, DIRECTORY, FIFO)
 _ZEROS = bytes(_SIZE)
@@ -33,7 +34,10 @@ class BadTar(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Member:
-    """One entry. ``type``: of the header, a regular file's always ``REGULAR``; ``content``: a regular file's."""
+    """One entry. ``type``: of the header, a regular file's always ``REGULAR``; ``content``: a regular file's.
+
+    ``mtime``: nanoseconds.
+    """
 
     name: bytes
     type: bytes
@@ -41,9 +45,15 @@ class Member:
     mode: int = 0
     uid: int = 0
     gid: int = 0
+    mtime: int = 0
     rdev: tuple[int, int] = (0, 0)
     xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
     content: Content | None = None
+
+    @property
+    def time(self) -> int:
+        """The time that containers/storage sets: 0 for one before 1970."""
+        return max(0, self.mtime)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +67,7 @@ class _Header:
     uid: int
     gid: int
     size: int
+    mtime: int
     rdev: tuple[int, int]
 
 
@@ -116,7 +127,6 @@ def _header(block: bytes) -> _Header:
     if stated != unsigned and stated != unsigned - 256 * sum(byte > 0x7F for byte in block[:148] + block[156:]):
         raise ValueError("the checksum does not fit")
     name, rdev = _text(block[:100]), (0, 0)
-    _number(block[136:148])
     if block[257:263] == b"ustar\0" or block[257:265] == b"ustar  \0":
         rdev = (_number(block[329:337]), _number(block[337:345]))
         prefix = b""
@@ -133,6 +143,7 @@ def _header(block: bytes) -> _Header:
         uid=_number(block[108:116]),
         gid=_number(block[116:124]),
         size=_number(block[124:136]),
+        mtime=_number(block[136:148]) * _SECOND,
         rdev=rdev,
     )
     if header.size < 0:
@@ -217,6 +228,9 @@ def _merge(header: _Header, records: Mapping[bytes, bytes]) -> None:
     for key in (b"atime", b"mtime", b"ctime"):
         if (value := records.get(key)) and not _TIME.fullmatch(value):
             raise ValueError(f"time {value[:40]!r} is not a number")
+    if value := records.get(b"mtime"):
+        whole, _, rest = value.partition(b".")
+        header.mtime = int(whole) * _SECOND + int(rest[:9].ljust(9, b"0"))
     if header.type == b"\0":
         header.type = DIRECTORY if header.name.endswith(b"/") else REGULAR
 
@@ -235,6 +249,7 @@ def _entry(header: _Header, records: Mapping[bytes, bytes], stored: Piece) -> Me
         mode=header.mode,
         uid=header.uid,
         gid=header.gid,
+        mtime=header.mtime,
         rdev=header.rdev,
         xattrs={key.removeprefix(XATTR): value for key, value in records.items() if key.startswith(XATTR)},
         content=content,

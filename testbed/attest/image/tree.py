@@ -51,11 +51,15 @@ Opener = Callable[[], AbstractContextManager[BinaryIO]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One file. ``mode``: a whole ``st_mode``; ``rdev``: major and minor; ``open``: a regular file's content."""
+    """One file. ``mode``: a whole ``st_mode``; ``rdev``: major and minor; ``open``: a regular file's content.
+
+    ``mtime``: nanoseconds; it is not part of the digest.
+    """
 
     mode: int
     uid: int = 0
     gid: int = 0
+    mtime: int = field(default=0, compare=False)
     rdev: tuple[int, int] = (0, 0)
     xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
     target: bytes = b""
@@ -192,6 +196,7 @@ def read_node(path: bytes) -> Node:
         mode=status.st_mode,
         uid=status.st_uid,
         gid=status.st_gid,
+        mtime=status.st_mtime_ns,
         rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)),
         xattrs={os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names},
         target=os.fsencode(Path(os.fsdecode(path)).readlink()) if stat.S_ISLNK(status.st_mode) else b"",

@@ -87,10 +87,10 @@ def _unpack(work: _Work, layer: Layer, where: str, unpack: Callable[[_Work, Memb
     for entry in layer:
         with _located(entry, where):
             unpack(work, entry)
-    # Times are in no digest, but to set those of a directory that is not there any more is an error.
+    # What was unpacked into a directory has changed its time.
     for entry in work.directories:
         with _located(entry, where):
-            work.files.lookup(split(entry.name), follow=True)
+            work.files.lookup(split(entry.name), follow=True).mtime = entry.time
 
 
 @contextmanager
@@ -152,6 +152,8 @@ def _set_attributes(files: Filesystem, inode: Inode, entry: Member) -> None:
         has_mode = target is not None and not target.is_link
     if has_mode:
         change_mode(inode, entry.mode)
+    if has_mode or entry.type == tar.SYMLINK:
+        inode.mtime = entry.time
     set_xattrs(inode, entry.xattrs)
 
 

@@ -36,15 +36,15 @@ def make(at: Path, tools: Path, command: Sequence[str]) -> None:
     (at / "disk.tar").unlink()
 
 
-def tools(suite: str, packages: Sequence[str], progress: cache.Progress) -> Path:
+def tools(suite: str, packages: Sequence[str], progress: cache.Progress, *, outdated: bool = False) -> Path:
     """Return the entry with ``root/``, which has a ``mke2fs`` that reads tar files; the host's may not (before 1.47.1).
 
-    ``packages``: of ``suite``, e2fsprogs among them.
+    ``packages``: of ``suite``, e2fsprogs among them (or other programs that are run on the host).
     """
 
     def build(at: Path) -> None:
         progress(f"tools: {', '.join(packages)}")
-        debian.bootstrap(suite, packages, at / "root.tar", variant="extract")
+        debian.bootstrap(suite, packages, at / "root.tar", variant="extract", outdated=outdated)
         debian.unpack(at / "root.tar", at / "root")
         note_packages(at)
         (at / "root.tar").unlink()

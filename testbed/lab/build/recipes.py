@@ -86,6 +86,12 @@ class BuiltRecipe(Recipe):
     """
 
 
+class ToolsRecipe(Recipe):
+    """A root with programs that this host runs in it. ``outdated``: as of a kernel."""
+
+    outdated: bool = False
+
+
 class GuestRecipe(Recipe):
     """A root file system. The files in the directory of the same name beside the row are copied over it.
 
@@ -190,6 +196,11 @@ def _at(recipe: KernelRecipe, home: Path) -> KernelRecipe:
 def load_built(images: Path = IMAGES) -> dict[str, BuiltRecipe]:
     """Read the rows of ``built/``. Raises ``SpecError``, naming file and key."""
     return _load(images / "built", BuiltRecipe)
+
+
+def load_tools(images: Path = IMAGES) -> dict[str, ToolsRecipe]:
+    """Read the rows of ``tools/``. Raises ``SpecError``, naming file and key."""
+    return _load(images / "tools", ToolsRecipe)
 
 
 def load_guests(images: Path = IMAGES) -> dict[str, GuestRecipe]:
