@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from testbed.attest import hashes
 from testbed.attest.beats import Beat, Beats
 from testbed.attest.entries import parse, words
-from testbed.attest.entries.launch import DRIFT, OUTCOMES
+from testbed.attest.entries.launch import DIGEST_KINDS, DRIFT, OUTCOMES
 from testbed.attest.entries.payload import parse_header
 from testbed.attest.finding import BadEvidence, Finding, FindingKind, Findings, UnsupportedEvidence
 from testbed.attest.log import rules
@@ -34,14 +34,16 @@ class Judge:
 
     ``found``: the findings about entries. ``trees``: digests of images whose ``ctr-image`` was seen, with its PCR,
     ``None`` if in an earlier verification; ``parts``: likewise the parts of the measurer, and where they were seen.
-    ``beats``: by PCR. ``namespaced``: lines whose names contain a namespace, with their PCR. ``boots``: where each
-    boot aggregate is. ``unjudged``: number of kernel buffers, by PCR. ``stopped``: the byte from which on no entry was
-    judged, because there were too many findings or other things to keep.
+    ``kinds``: what the digests of ``trees`` are, if seen in this verification. ``beats``: by PCR. ``namespaced``: lines
+    whose names contain a namespace, with their PCR. ``boots``: where each boot aggregate is. ``unjudged``: number of
+    kernel buffers, by PCR. ``stopped``: the byte from which on no entry was judged, because there were too many
+    findings or other things to keep.
     """
 
     policy: Policy | None = None
     roster: Roster = field(default_factory=Roster)
     trees: set[tuple[int | None, bytes]] = field(default_factory=set)
+    kinds: dict[bytes, str] = field(default_factory=dict)
     parts: dict[tuple[int | None, str, bytes], str] = field(default_factory=dict)
     beats: dict[int, Beats] = field(default_factory=dict)
     namespaced: list[tuple[int, rules.Measured]] = field(default_factory=list)
@@ -182,6 +184,7 @@ class Judge:
                 self.parts.setdefault((entry.pcr, payload.part, payload.digest), entry.where)
         elif not payload.outcome and self._room(entry, len(self.trees), MOST_TREES, "digests of images"):
             self.trees.add((entry.pcr, payload.digest))
+            self.kinds[payload.digest] = DIGEST_KINDS[payload.tree_version]
 
     def _container_file(self, entry: Entry, payload: parse.FileEntry) -> None:
         """Look up a container's file in the images that the container can be of, never in the host's list."""
@@ -211,7 +214,8 @@ class Judge:
         elif not {(entry.pcr, tree), (None, tree)} & self.trees:
             self._broken_rule(entry, seq, "an earlier ctr-image with its image's digest", f"none with {tree.hex()}")
         self.roster.launched(seq, tree.hex() if tree else "", drift=bool(payload.flags & DRIFT))
-        self._narrow(entry, seq, lambda policy, images: policy.judge_launch(images, payload))
+        kind = self.kinds.get(payload.image)
+        self._narrow(entry, seq, lambda policy, images: policy.judge_launch(images, payload, kind))
 
     def _program(self, entry: Entry, payload: parse.ProgramEntry) -> None:
         """Judge code that a container loaded into the kernel; it can affect the measurement of all containers."""

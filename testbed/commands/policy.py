@@ -21,6 +21,7 @@ from testbed.attest.policy.make import ANY, MadePolicy, as_json, from_images, fr
 from testbed.attest.policy.reference import build_policy, load_policy, parse_policy
 from testbed.attest.quote import parse_nonce
 from testbed.attest.verify import DEFAULT_PCRS, attested_entries, verify
+from testbed.commands._composefs import composefs_digest
 from testbed.commands._images import DRIVER, PLATFORM, Named, NamedImage
 from testbed.rundir import write_json
 
@@ -56,9 +57,10 @@ def command() -> None:
 @click.argument("images", nargs=-1, required=True, type=NamedImage(), metavar="[NAME=]IMAGE...")
 @PLATFORM
 @DRIVER
+@click.option("--composefs", is_flag=True, help="Also list the digest of each image's root on composefs.")
 @_writes
 def from_image_command(
-    *, images: Named, platform: Platform | None, driver: str | None, output: Path, onto: Path | None
+    *, images: Named, platform: Platform | None, driver: str | None, composefs: bool, output: Path, onto: Path | None
 ) -> None:
     """List every regular file of container images; a container can have been started from any of them.
 
@@ -66,7 +68,8 @@ def from_image_command(
     in the policy; default: as the archive names it.
     """
     archives, names = [path for _, path in images], [name for name, _ in images]
-    _write(from_images(archives, names, platform=platform, driver=driver), output, onto)
+    roots = (lambda image: {"composefs": [composefs_digest(image.nodes)]}) if composefs else None
+    _write(from_images(archives, names, platform=platform, driver=driver, roots=roots), output, onto)
 
 
 @command.command("from-rootfs")

@@ -104,6 +104,15 @@ def test_json(image: Path, tool: list[Composed]) -> None:
     assert tool
 
 
+def test_a_policy_lists_it(image: Path, tool: list[Composed]) -> None:
+    done = CliRunner().invoke(cli.main, ["policy", "from-image", "--composefs", f"one={image}"])
+    made = json.loads(done.stdout)["images"]["one"]
+    assert made["roots"] == {"composefs": [DIGESTS["layers.dump"]]}
+    assert len(tool) == 1
+    plain = CliRunner().invoke(cli.main, ["policy", "from-image", f"one={image}"])
+    assert "roots" not in json.loads(plain.stdout)["images"]["one"]
+
+
 def test_a_directory_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_bytes(b"b" * 100)

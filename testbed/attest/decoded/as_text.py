@@ -21,7 +21,7 @@ from testbed.attest.entries.integrity import (
     ProgramEntry,
     names,
 )
-from testbed.attest.entries.launch import OUTCOMES, IdRange, ImageEntry, LaunchEntry, Root
+from testbed.attest.entries.launch import DIGEST_KINDS, OUTCOMES, TREE, IdRange, ImageEntry, LaunchEntry, Root
 from testbed.attest.entries.mounts import MOUNTS_CUT, MOUNTS_NONE, OTHER_ROOT, Mount, MountsEntry
 from testbed.attest.entries.parse import (
     ANON_FILE,
@@ -169,9 +169,11 @@ _BY_NAME: Mapping[str, Callable[[Any], str]] = {
 
 
 def _image(image: ImageEntry) -> str:
-    return (
-        f"an image of {image.files} files, tree {image.digest.hex()}" if not image.outcome else OUTCOMES[image.outcome]
-    )
+    if image.outcome:
+        return OUTCOMES[image.outcome]
+    kind = DIGEST_KINDS[image.tree_version]
+    of = f"an image of {image.files} files, " if kind == TREE else "an image whose root the kernel checks, "
+    return f"{of}{kind} {image.digest.hex()}"
 
 
 def _beat(beat: BeatEntry) -> str:

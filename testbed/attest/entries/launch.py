@@ -32,6 +32,9 @@ OUTCOMES = (
 ARGS_CUT, MOUNTS_CUT, NO_RUNTIME, CONFIG, MAPS_CUT, NO_ENVIRONMENT, NO_MOUNTS, DRIFT = 1, 2, 4, 8, 16, 32, 64, 128
 # What a digest of an image is: of the tree by its version, or one that the kernel has of the root's file system.
 TREE_1, TREE_2, COMPOSEFS, DM_VERITY = 1, 2, 256, 257
+# What people call them, and policies.
+TREE = "tree"
+DIGEST_KINDS = {TREE_1: TREE, TREE_2: TREE, COMPOSEFS: "composefs", DM_VERITY: "dm-verity"}
 _TREES = {1: (TREE_1,), 2: (TREE_2,), 3: (TREE_2, COMPOSEFS, DM_VERITY)}
 ARGS_MAX = 4096
 RANGES_MAX = 64

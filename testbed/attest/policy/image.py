@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from testbed.attest.entries.integrity import COMMAND, ProgramEntry
-from testbed.attest.entries.launch import ARGS_CUT, DRIFT, LaunchEntry
+from testbed.attest.entries.launch import ARGS_CUT, COMPOSEFS, DIGEST_KINDS, DM_VERITY, DRIFT, TREE, LaunchEntry
 from testbed.attest.entries.mounts import Mount
 from testbed.attest.finding import FindingKind
 from testbed.attest.policy.mounts import MountRules, mount_rules, show
@@ -37,15 +37,16 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReference:
-    """An image's tree digest, hex, where it is known; and the digests of each of its files (``of_kind``).
+    """An image's digests, where they are known; and the digests of each of its files (``of_kind``).
 
+    ``digests``: those that a launch can have, kind (of ``DIGEST_KINDS``) and hex; any if empty.
     ``drift``: likewise the files that its containers may get beside the image, where the digest stands for ``files``.
     ``config``: digests of ``config.json``; a launch must claim one of them, or anything if this is empty.
     ``arguments``, ``mounts``: how its containers may be started; ``None``: in any way. ``programs``: what they may load
     into the kernel, in the policy's notation.
     """
 
-    digest: str | None
+    digests: tuple[tuple[str, str], ...]
     files: Mapping[bytes, tuple[bytes, ...]]
     drift: Mapping[bytes, tuple[bytes, ...]] = field(default_factory=dict)
     config: frozenset[str] = frozenset()
@@ -65,7 +66,7 @@ def image_reference(image: Image, where: str, key: str) -> ImageReference:
     if image.arguments is not None:
         arguments = frozenset(tuple(_words(line, where, f"{key}.arguments")) for line in image.arguments)
     return ImageReference(
-        digest=image.digest,
+        digests=_digests(image),
         files=_files(image.files, where, f"{key}.files"),
         drift=_files(image.drift or {}, where, f"{key}.drift"),
         config=frozenset(image.config or ()),
@@ -73,6 +74,14 @@ def image_reference(image: Image, where: str, key: str) -> ImageReference:
         mounts=None if image.mounts is None else mount_rules(image.mounts, where, f"{key}.mounts"),
         programs=frozenset(image.programs or ()),
     )
+
+
+def _digests(image: Image) -> tuple[tuple[str, str], ...]:
+    listed: dict[str, Sequence[str]] = {TREE: [image.digest] if image.digest else []}
+    if image.roots is not None:
+        listed[DIGEST_KINDS[COMPOSEFS]] = image.roots.composefs or []
+        listed[DIGEST_KINDS[DM_VERITY]] = image.roots.dm_verity or []
+    return tuple((kind, digest) for kind, digests in listed.items() for digest in digests)
 
 
 def _words(line: Sequence[str], where: str, key: str) -> Iterator[bytes]:
@@ -187,9 +196,10 @@ def _shown(listed: Mapping[str, tuple[bytes, ...]]) -> list[str]:
     return [f"{kind_text(digest)} (image {name})" for name, digests in listed.items() for digest in digests]
 
 
-def launch_checks(launch: LaunchEntry) -> list[_Check]:
-    """Return the checks of a launch."""
+def launch_checks(launch: LaunchEntry, kind: str | None = None) -> list[_Check]:
+    """Return the checks of a launch. ``kind``: of its image's digest; ``None``: not known, it can be of any."""
     tree = None if launch.outcome else launch.image.hex()
+    kinds = DIGEST_KINDS.values() if kind is None else (kind,)
     # Where the digest stands for the files, an image without one would leave them unjudged.
     needs_digest = bool(launch.flags & DRIFT)
     config = launch.config.hex()
@@ -198,9 +208,13 @@ def launch_checks(launch: LaunchEntry) -> list[_Check]:
     return [
         _Check(
             kind=FindingKind.WRONG_DIGEST,
-            fits=lambda image: tree in {None, image.digest} or (image.digest is None and not needs_digest),
-            wanted=lambda image: [f"tree {image.digest}" if image.digest else "an image whose digest the policy has"],
-            got=lambda _: f"tree {tree}",
+            fits=lambda image: (
+                tree is None
+                or any((one, tree) in image.digests for one in kinds)
+                or not (image.digests or needs_digest)
+            ),
+            wanted=lambda image: [" ".join(one) for one in image.digests] or ["an image whose digest the policy has"],
+            got=lambda _: f"{kind or TREE} {tree}",
         ),
         _Check(
             kind=FindingKind.WRONG_DIGEST,

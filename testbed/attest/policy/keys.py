@@ -81,9 +81,20 @@ class MountRule(_Values):
     options: list[MountOption] = []
 
 
+class Roots(_Values):
+    """Digests that the kernel has of an image's root (docs/roots.md): several, as one image can be stored in many ways.
+
+    `composefs`: fs-verity digests of its EROFS image. `dm-verity`: root hashes of its device.
+    """
+
+    composefs: Annotated[list[Hex256], Field(min_length=1)] | None = None
+    dm_verity: Annotated[list[Hex256], Field(min_length=1)] | None = Field(default=None, alias="dm-verity")
+
+
 class Image(_Values):
     """What may run in a container of this image. `digest`: that of its tree (docs/formats.md, section 3).
 
+    `roots`: digests that the kernel has of its root; a launch must have one of them, or `digest`.
     `config`: digests of `config.json` of which each container's launch must claim one; without it, it may claim any.
     `arguments`: whole command lines of which its first program must have one. `mounts`: the mounts that it may have;
     `usual` allows those that runtimes make for any container. `programs`: what it may load into the kernel: SHA-256 of
@@ -94,6 +105,7 @@ class Image(_Values):
     """
 
     digest: Hex256 | None = None
+    roots: Roots | None = None
     config: Annotated[list[ClaimedDigest], Field(min_length=1)] | None = None
     arguments: Annotated[list[list[str]], Field(min_length=1)] | None = None
     mounts: list[Literal["usual"] | MountRule] | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from testbed.attest.entries import parse as payloads
 from testbed.attest.entries.identity import Place, believed, find_place
-from testbed.attest.entries.launch import DRIFT
+from testbed.attest.entries.launch import DIGEST_KINDS, DRIFT, TREE
 from testbed.attest.finding import BadEvidence
 from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import BOOT_AGGREGATES, Entry
@@ -45,7 +45,8 @@ class _Log:
         self._aggregates: set[str] = set()
         self._starts: dict[int, payloads.StartEntry] = {}
         self._containers: dict[int, dict[str, set[str]]] = {}
-        self._trees: dict[int, str] = {}
+        self._kinds: dict[bytes, str] = {}
+        self._trees: dict[int, tuple[str, str]] = {}
         # What containers got beside their image, of those whose launch says that the image's files have no entries.
         self._drift: dict[int, dict[str, set[str]]] = {}
 
@@ -67,6 +68,8 @@ class _Log:
             _put(self._files, fields.name, digest)
 
     def _add_payload(self, payload: payloads.Payload) -> None:
+        if isinstance(payload, payloads.ImageEntry):
+            self._kinds[payload.digest] = DIGEST_KINDS[payload.tree_version]
         if isinstance(payload, payloads.OfNone):
             return
         seq = payload.container.seq
@@ -76,7 +79,7 @@ class _Log:
             self.left_out["violations, which prove nothing"] += 1
         elif isinstance(payload, payloads.LaunchEntry):
             if not payload.outcome:
-                self._trees.setdefault(seq, payload.image.hex())
+                self._trees.setdefault(seq, (self._kinds.get(payload.image, TREE), payload.image.hex()))
             if payload.flags & DRIFT:
                 self._drift.setdefault(seq, {})
         elif isinstance(payload, payloads.FileEntry):
@@ -96,7 +99,8 @@ class _Log:
             files = images.setdefault(name, {"files": {}})["files"]
             files |= union(files, _sorted(self._containers.get(seq, {})))
             if seq in self._trees:
-                images[name]["digest"] = self._trees[seq]
+                kind, digest = self._trees[seq]
+                images[name] |= {"digest": digest} if kind == TREE else {"roots": {kind: [digest]}}
             if beside := self._drift.get(seq):
                 images[name]["drift"] = union(images[name].get("drift", {}), _sorted(beside))
             containers.setdefault(key, []).append(name)

@@ -46,11 +46,12 @@ def from_images(
     *,
     platform: Platform | None = None,
     driver: str | None = None,
+    roots: Callable[[OpenImage], Mapping[str, list[str]]] | None = None,
 ) -> MadePolicy:
     """List every regular file of images. ``names``: theirs in the policy, empty: as the archive says.
 
-    ``platform`` and ``driver``: as for ``open_image``. Raises ``SpecError``, and ``HostError`` if this machine cannot
-    read an image.
+    ``platform`` and ``driver``: as for ``open_image``. ``roots``: gives the key of that name. Raises ``SpecError``, and
+    ``HostError`` if this machine cannot read an image.
     """
     images: dict[str, Any] = {}
     notes: list[str] = []
@@ -58,7 +59,8 @@ def from_images(
         try:
             with open_image(archive, platform=platform, driver=driver) as image:
                 name = _given_name(given, archive) if given else image_name(image, archive)
-                made = {"digest": tree_digest(image.nodes).hex(), "files": _image_files(image)}
+                made = {"digest": tree_digest(image.nodes).hex()} | ({"roots": roots(image)} if roots else {})
+                made |= {"files": _image_files(image)}
                 notes += [*image.notes, *_driver_notes(image, archive, driver)]
         except BuildError as error:
             raise SpecError(error.message, error.hint) from error
@@ -178,7 +180,7 @@ def as_json(document: Document) -> dict[str, Any]:
 
 def _image_json(image: ImageValues) -> dict[str, Any]:
     """Return an image's keys without those that were left out: an empty list of mounts would allow no mount."""
-    demands = image.model_dump(exclude={"files"}, exclude_none=True)
+    demands = image.model_dump(exclude={"files"}, exclude_none=True, by_alias=True)
     return demands | {"files": image.files}
 
 

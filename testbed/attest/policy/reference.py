@@ -27,6 +27,7 @@ from testbed.attest.policy.image import (
     NO_IMAGE,
     Complaint,
     ImageReference,
+    Narrowed,
     image_reference,
     judge_drift,
     judge_file,
@@ -132,8 +133,7 @@ class Policy:
         """Judge a file of a container that is of one of ``images``; ``digest``: SHA-256, or that of fs-verity.
 
         ``drift``: the image's digest stands for the image's own files, and this is not one of them. Returns the images
-        that have this file: the container can still be of one of them. If none has an equal digest of this kind,
-        returns all of them, and the reason. The host's files and excludes do not count here.
+        that have this file and digest, or all of them, and the reason. The host's files and excludes do not count here.
         """
         judge = judge_drift if drift else judge_file
         left, complaint = judge(self.images, images, path, of_kind(digest, verity=verity))
@@ -141,11 +141,11 @@ class Policy:
             complaint = replace(complaint, tolerated=self.tolerates(complaint.kind))
         return left, complaint
 
-    def judge_launch(self, images: tuple[str, ...], launch: LaunchEntry) -> tuple[tuple[str, ...], Complaint | None]:
-        """Judge how a container of one of ``images`` was started; returns the possible images, or why none is."""
+    def judge_launch(self, images: tuple[str, ...], launch: LaunchEntry, kind: str | None = None) -> Narrowed:
+        """Judge how a container was started, in the same way. ``kind``: of its image's digest, if that is known."""
         if not images and launch.flags & DRIFT:
             return images, self._unknown(NO_IMAGE)  # it may get no entry of a file, which would say so
-        return narrow(self.images, images, launch_checks(launch))
+        return narrow(self.images, images, launch_checks(launch, kind))
 
     def judge_mounts(self, images: tuple[str, ...], listed: MountsEntry) -> tuple[tuple[str, ...], Complaint | None]:
         """Judge a container's later mounts in the same way."""
