@@ -332,11 +332,145 @@ static __always_inline void fill_overlay_layout(struct testbed_overlay_layout *l
 	layout->known = 1;
 }
 
+/* Whether an overlay takes data without the digest that the names have: since 6.6. */
+struct ovl_config___verity {
+	int verity_mode;
+} __attribute__((preserve_access_index));
+
+struct ovl_fs___verity {
+	unsigned int numdatalayer;
+	struct ovl_config___verity config;
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_sealed_overlay(struct testbed_sealed_layout *layout)
+{
+	struct ovl_fs___verity *fs = NULL;
+
+	if (!bpf_core_field_exists(fs->numdatalayer) || !bpf_core_field_exists(fs->config.verity_mode) ||
+	    bpf_core_field_size(fs->numdatalayer) != sizeof(__u32) ||
+	    bpf_core_field_size(fs->config.verity_mode) != sizeof(__u32))
+		return;
+	layout->verity_mode = bpf_core_field_offset(fs->config.verity_mode);
+	layout->overlay_known = 1;
+}
+
+/* EROFS in a file, without a block device, since 6.12; `fsoff` since 6.16. */
+struct erofs_device_info___sealed {
+	struct file *file;
+	__u64 fsoff;
+} __attribute__((preserve_access_index));
+
+struct erofs_dev_context___sealed {
+	unsigned int extra_devices;
+} __attribute__((preserve_access_index));
+
+struct erofs_sb_info___sealed {
+	struct erofs_device_info___sealed dif0;
+	struct erofs_dev_context___sealed *devs;
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_sealed_erofs(struct testbed_sealed_layout *layout)
+{
+	struct erofs_sb_info___sealed *erofs = NULL;
+	struct erofs_dev_context___sealed *devices = NULL;
+
+	if (!bpf_core_field_exists(erofs->dif0.file) || !bpf_core_field_exists(erofs->devs) ||
+	    !bpf_core_field_exists(devices->extra_devices) ||
+	    bpf_core_field_size(devices->extra_devices) != sizeof(__u32))
+		return;
+	layout->erofs_devices = bpf_core_field_offset(erofs->devs);
+	layout->erofs_extra = bpf_core_field_offset(devices->extra_devices);
+	layout->erofs_file = bpf_core_field_offset(erofs->dif0.file);
+	if (bpf_core_field_exists(erofs->dif0.fsoff)) {
+		layout->erofs_offset = bpf_core_field_offset(erofs->dif0.fsoff);
+		layout->erofs_has_offset = 1;
+	}
+	layout->erofs_known = 1;
+}
+
+struct loop_device___sealed {
+	__s64 lo_offset;
+	__s64 lo_sizelimit;
+	struct file *lo_backing_file;
+	int lo_state;
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_sealed_loop(struct testbed_sealed_layout *layout)
+{
+	struct loop_device___sealed *loop = NULL;
+
+	if (!bpf_core_field_exists(loop->lo_offset) || !bpf_core_field_exists(loop->lo_sizelimit) ||
+	    !bpf_core_field_exists(loop->lo_backing_file) || !bpf_core_field_exists(loop->lo_state) ||
+	    bpf_core_field_size(loop->lo_offset) != sizeof(__u64) ||
+	    bpf_core_field_size(loop->lo_sizelimit) != sizeof(__u64) ||
+	    bpf_core_field_size(loop->lo_state) != sizeof(__u32))
+		return;
+	layout->loop_offset = bpf_core_field_offset(loop->lo_offset);
+	layout->loop_limit = bpf_core_field_offset(loop->lo_sizelimit);
+	layout->loop_file = bpf_core_field_offset(loop->lo_backing_file);
+	layout->loop_state = bpf_core_field_offset(loop->lo_state);
+	layout->loop_known = 1;
+}
+
+struct mapped_device___sealed {
+	void *map;
+	struct srcu_struct io_barrier;
+} __attribute__((preserve_access_index));
+
+struct dm_table___sealed {
+	unsigned int num_targets;
+	struct dm_target *targets;
+} __attribute__((preserve_access_index));
+
+/* An enum is compatible with one of its name only. */
+enum verity_mode___sealed {
+	DM_VERITY_MODE_EIO___sealed,
+};
+
+struct dm_verity___sealed {
+	char *alg_name;
+	__u8 *root_digest;
+	unsigned int digest_size;
+	enum verity_mode___sealed mode;
+	unsigned long *validated_blocks;
+} __attribute__((preserve_access_index));
+
+static __always_inline void fill_sealed_device(struct testbed_sealed_layout *layout)
+{
+	struct mapped_device___sealed *mapped = NULL;
+	struct dm_table___sealed *table = NULL;
+	struct dm_verity___sealed *verity = NULL;
+
+	if (!bpf_core_field_exists(mapped->map) || !bpf_core_field_exists(mapped->io_barrier) ||
+	    !bpf_core_field_exists(table->num_targets) || !bpf_core_field_exists(table->targets) ||
+	    !bpf_core_field_exists(verity->alg_name) || !bpf_core_field_exists(verity->root_digest) ||
+	    !bpf_core_field_exists(verity->digest_size) || !bpf_core_field_exists(verity->mode) ||
+	    !bpf_core_field_exists(verity->validated_blocks) ||
+	    bpf_core_field_size(table->num_targets) != sizeof(__u32) ||
+	    bpf_core_field_size(verity->digest_size) != sizeof(__u32) ||
+	    bpf_core_field_size(verity->mode) != sizeof(__u32))
+		return;
+	layout->dm_table = bpf_core_field_offset(mapped->map);
+	layout->dm_barrier = bpf_core_field_offset(mapped->io_barrier);
+	layout->dm_count = bpf_core_field_offset(table->num_targets);
+	layout->dm_targets = bpf_core_field_offset(table->targets);
+	layout->dm_algorithm = bpf_core_field_offset(verity->alg_name);
+	layout->dm_digest = bpf_core_field_offset(verity->root_digest);
+	layout->dm_digest_size = bpf_core_field_offset(verity->digest_size);
+	layout->dm_mode = bpf_core_field_offset(verity->mode);
+	layout->dm_validated = bpf_core_field_offset(verity->validated_blocks);
+	layout->dm_known = 1;
+}
+
 static __always_inline void fill_layout(struct testbed_layout *layout)
 {
 	fill_verity_layout(&layout->verity);
 	fill_layers_layout(&layout->layers);
 	fill_overlay_layout(&layout->overlay);
+	fill_sealed_overlay(&layout->sealed);
+	fill_sealed_erofs(&layout->sealed);
+	fill_sealed_loop(&layout->sealed);
+	fill_sealed_device(&layout->sealed);
 	if (!bpf_core_type_exists(struct ovl_file___any))
 		return;
 	layout->overlay_file = 1;

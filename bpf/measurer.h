@@ -483,10 +483,44 @@ struct testbed_overlay_layout {
 
 TESTBED_SIZE(testbed_overlay_layout, 40);
 
+/*
+ * Of what a root on composefs or dm-verity is made, beside the layers of an overlay: offsets
+ * in ovl_fs, erofs_sb_info, loop_device, mapped_device, dm_table and dm_verity. What is not
+ * known (the module was not loaded) is not believed.
+ */
+struct testbed_sealed_layout {
+	__u32 overlay_known;
+	__u32 verity_mode;
+	__u32 erofs_known;
+	__u32 erofs_file;
+	__u32 erofs_has_offset; /* 1: the image may begin elsewhere in the file, at the number */
+	__u32 erofs_offset;	/* that is here */
+	__u32 erofs_devices;
+	__u32 erofs_extra; /* in erofs_dev_context */
+	__u32 loop_known;
+	__u32 loop_state;
+	__u32 loop_offset;
+	__u32 loop_limit;
+	__u32 loop_file;
+	__u32 dm_known;
+	__u32 dm_table; /* in mapped_device */
+	__u32 dm_barrier;
+	__u32 dm_count; /* in dm_table */
+	__u32 dm_targets;
+	__u32 dm_algorithm; /* in dm_verity */
+	__u32 dm_digest;
+	__u32 dm_digest_size;
+	__u32 dm_mode;
+	__u32 dm_validated;
+};
+
+TESTBED_SIZE(testbed_sealed_layout, 92);
+
 /* What the loader tells the module once: the mode, and where this kernel keeps what no header declares. */
 struct testbed_layout {
 	struct testbed_verity_layout verity;
 	struct testbed_layers_layout layers;
+	struct testbed_sealed_layout sealed;
 	__u32 overlay_file; /* 1: a file of an overlay has a struct ovl_file, with the real file at */
 	__u32 overlay_real; /* this offset; 0: it has the real file itself */
 	struct testbed_overlay_layout overlay;
@@ -494,7 +528,7 @@ struct testbed_layout {
 	__u32 reserved;
 };
 
-TESTBED_SIZE(testbed_layout, 96);
+TESTBED_SIZE(testbed_layout, 188);
 
 /* What an OCI hook reports about a container that is about to start. */
 struct testbed_claim {

@@ -83,6 +83,19 @@ static inline struct file *testbed_exe_file(struct mm_struct *mm)
 }
 
 /*
+ * A reference to the file at @from, which others may exchange or take away, or NULL. The
+ * call came in 6.7; before, no root is sealed.
+ */
+static inline struct file *testbed_get_file(struct file **from)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+	return NULL;
+#else
+	return get_file_active(from);
+#endif
+}
+
+/*
  * The path by which @file was opened. What an overlay maps is the real file, which
  * has that as its own path until commit def3ae83da02 (6.7) and beside it since.
  */

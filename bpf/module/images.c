@@ -309,8 +309,7 @@ static int upper_level(struct upper *upper, const struct path *above, u32 count,
 	return plain;
 }
 
-/* Is the upper layer of @overlay plain, or is there none? */
-static bool upper_is_plain(const struct super_block *overlay, struct user_namespace *userns)
+bool testbed_upper_is_plain(const struct super_block *overlay, struct user_namespace *userns)
 {
 	struct upper upper = {
 		.walk = { .limits = { .files = MAX_NAMES }, .userns = userns },
@@ -358,7 +357,7 @@ static enum testbed_outcome image_walk(struct image *fresh, struct testbed_walk 
 	bool same;
 
 	epoch = image_watch_upper(root, &upper);
-	same = epoch && upper_is_plain(root->mnt->mnt_sb, walk->userns);
+	same = epoch && testbed_upper_is_plain(root->mnt->mnt_sb, walk->userns);
 	outcome = testbed_walk_tree(walk, root, digest);
 	same &= outcome == TESTBED_OUTCOME_COMPLETE && !walk->unpromised;
 	if (upper.mnt) {
@@ -387,7 +386,7 @@ enum testbed_outcome testbed_digest_image(struct testbed_walk *walk, const struc
 		kfree(image);
 		return testbed_walk_tree(walk, root, digest);
 	}
-	if (!image_recall(image) || !upper_is_plain(root->mnt->mnt_sb, walk->userns) ||
+	if (!image_recall(image) || !testbed_upper_is_plain(root->mnt->mnt_sb, walk->userns) ||
 	    testbed_xattrs_digest(walk, root, walk->root_xattrs))
 		return image_walk(image, walk, root, digest);
 	walk->files = image->files;

@@ -176,7 +176,7 @@ static void log_image(const struct testbed_ident *payer, const struct testbed_wa
 {
 	static const struct testbed_ident nobody;
 	struct testbed_image_entry entry = {
-		.tree_version = TESTBED_TREE_VERSION,
+		.tree_version = walk->version,
 		.hash_alg = TESTBED_TPM_ALG_SHA256,
 		.outcome = outcome,
 		.files = walk->files,
@@ -336,7 +336,9 @@ static enum testbed_outcome walk_root(struct testbed_walk *walk, const struct pa
 	if (!all)
 		return TESTBED_OUTCOME_MEMORY;
 	own = override_creds(all);
-	outcome = testbed_digest_image(walk, root, digest);
+	outcome = TESTBED_OUTCOME_COMPLETE;
+	if (!testbed_sealed_root(walk, root, digest))
+		outcome = testbed_digest_image(walk, root, digest);
 	revert_creds(own);
 	put_cred(all);
 	return outcome;
@@ -351,6 +353,7 @@ static void measure_launch(struct launch *launch)
 			.depth = max(max_depth, 1u),
 		},
 		.layout = testbed_layout()->verity,
+		.version = TESTBED_TREE_VERSION,
 		.payer = launch->ident.outermost,
 		.userns = current_user_ns(),
 	};

@@ -13,6 +13,7 @@ struct file;
 struct inode;
 struct super_block;
 struct testbed_walk;
+struct user_namespace;
 
 /* ---- layers.c ---- */
 
@@ -90,5 +91,11 @@ void testbed_exit_overlays(void);
 enum testbed_outcome testbed_digest_image(struct testbed_walk *walk, const struct path *root,
 					  u8 digest[TESTBED_SHA256_SIZE]);
 void testbed_forget_images(void);
+
+/*
+ * Is there no upper layer of @overlay, which is understood, or does it hold nothing but what a runtime makes where the
+ * layers below have none? May sleep.
+ */
+bool testbed_upper_is_plain(const struct super_block *overlay, struct user_namespace *userns);
 
 #endif

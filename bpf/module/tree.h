@@ -9,6 +9,7 @@
 
 #include "measurer.h"
 
+struct inode;
 struct testbed_verity;
 struct user_namespace;
 
@@ -54,6 +55,7 @@ struct testbed_walk {
 	u64 payer; /* the outermost container */
 	struct user_namespace *userns; /* the container's: owners are given as it sees them */
 	enum testbed_outcome outcome;  /* why it ended, where it ended by itself */
+	u16 version;		       /* TESTBED_TREE_..., of the digest */
 	u64 files;		       /* that the digest covers */
 	u64 bytes;		       /* sum of their sizes */
 	u64 read;		       /* bytes that had to be read and hashed */
@@ -129,5 +131,18 @@ void testbed_free_verity(struct testbed_verity *verity);
 
 int testbed_verity_digest(struct testbed_walk *walk, const struct path *path, u64 limit,
 			  u8 digest[TESTBED_SHA256_SIZE]);
+
+/* Fill @digest with what fs-verity has of @inode, which was opened. Return false if it is none of these parameters. */
+bool testbed_inode_verity(struct inode *inode, u8 digest[TESTBED_SHA256_SIZE]);
+
+/* ---- sealed.c ---- */
+
+/*
+ * Fill @digest, the version and the root's attributes of @walk if one digest of the
+ * kernel binds the whole tree whose root is @root; else return false, and it must be
+ * walked. The caller has taken on credentials as for testbed_walk_tree(). May sleep.
+ */
+bool testbed_sealed_root(struct testbed_walk *walk, const struct path *root,
+			 u8 digest[TESTBED_SHA256_SIZE]);
 
 #endif

@@ -232,6 +232,11 @@ bool testbed_verity_of(const struct testbed_content *content, u8 digest[TESTBED_
 	       verity_read_digest(content->inode, &testbed_layout()->verity, digest);
 }
 
+bool testbed_inode_verity(struct inode *inode, u8 digest[TESTBED_SHA256_SIZE])
+{
+	return verity_read_digest(inode, &testbed_layout()->verity, digest);
+}
+
 /*
  * Fill @digest for the regular file at @path, as the current task may read it, and
  * add to @walk->read what had to be read. A file of more than @limit bytes ends the
