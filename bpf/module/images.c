@@ -138,8 +138,12 @@ struct upper {
 	struct testbed_walk walk; /* of its names */
 };
 
-/* Marks by which an overlay hides or leads elsewhere; others are notes to itself. */
-static bool upper_is_note(const char *name)
+/*
+ * Marks by which an overlay hides or leads elsewhere; others are notes to itself. A
+ * directory that was made through an overlay is marked as opaque; @fresh: nothing is
+ * below it that this could hide.
+ */
+static bool upper_is_note(const char *name, bool fresh)
 {
 	static const char *const notes[] = {
 		"trusted.overlay.origin", "trusted.overlay.impure", "trusted.overlay.uuid",
@@ -149,17 +153,19 @@ static bool upper_is_note(const char *name)
 	for (size_t at = 0; at < ARRAY_SIZE(notes); at++)
 		if (!strcmp(name, notes[at]))
 			return true;
+	if (fresh && !strcmp(name, "trusted.overlay.opaque"))
+		return true;
 	return !strstarts(name, "trusted.overlay.") && !strstarts(name, "user.overlay.");
 }
 
-static bool upper_has_marks(struct dentry *dentry)
+static bool upper_has_marks(struct dentry *dentry, bool fresh)
 {
 	char *names = kzalloc(MAX_XATTRS + 1, GFP_KERNEL_ACCOUNT);
 	ssize_t size = names ? vfs_listxattr(dentry, names, MAX_XATTRS) : -ENOMEM;
 	bool found = size < 0;
 
 	for (ssize_t at = 0; at < size; at += strlen(names + at) + 1)
-		found |= !upper_is_note(names + at);
+		found |= !upper_is_note(names + at, fresh);
 	kfree(names);
 	return found;
 }
@@ -229,7 +235,7 @@ static int upper_adds_nothing(struct upper *upper, const struct path *above, u32
 		return found;
 	if (!d_is_dir(path->dentry))
 		same = found ? 0 : testbed_is_left_out(directory, child, path);
-	else if (upper_has_marks(path->dentry))
+	else if (upper_has_marks(path->dentry, !found))
 		same = 0;
 	else if (found)
 		same = d_is_dir(below.dentry) ? upper_same_attributes(upper, path, &below) : 0;
@@ -322,7 +328,7 @@ bool testbed_upper_is_plain(const struct super_block *overlay, struct user_names
 		return true;
 	root.dentry = root.mnt->mnt_root;
 	above = kcalloc(count, sizeof(*above), GFP_KERNEL_ACCOUNT);
-	if (!above || upper_has_marks(root.dentry)) {
+	if (!above || upper_has_marks(root.dentry, false)) {
 		kfree(above);
 		return false;
 	}

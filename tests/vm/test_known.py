@@ -217,6 +217,11 @@ UPPERS = {
     "nothing": ("true", True, True),
     "made-file": ("mkdir {at}/etc && : >{at}/etc/hosts", True, True),
     "made-directory": ("mkdir -p {at}/dev/pts {at}/dev/shm && : >{at}/dev/console", True, True),
+    "made-opaque": (
+        "mkdir {at}/dev && " + xattr("trusted.overlay.opaque", "b'y'", "{at}/dev") + " && mkdir {at}/dev/pts",
+        False,
+        True,
+    ),
     "made-link": ("mkdir {at}/etc && ln -s /proc/mounts {at}/etc/mtab", True, True),
     "file": ("echo x >{at}/x", False, False),
     "hosts": ("mkdir {at}/etc && echo x >{at}/etc/hosts", False, False),
@@ -246,6 +251,15 @@ def test_what_is_in_the_upper_layer_counts(known: Known, upper: str) -> None:
     assert recalled(known.start(at, "uppers")) is is_known
     if same is not None:
         assert (known.digest(at) == known.digest("uppers-0")) is same
+
+
+def test_an_image_without_mount_points_is_known(known: Known) -> None:
+    """What crun makes for its mounts is marked as opaque by the overlay, and hides nothing."""
+    known.sh(f"mkdir -p {HOME}/bare/bin && cp /root/program {HOME}/bare/bin/")
+    assert not recalled(known.start("bare1", "bare"))
+    assert known.sh(f"ls {HOME}/bare1.upper").split() == ["dev", "proc"]
+    assert recalled(known.start("bare2", "bare"))
+    assert known.digest("bare1") == known.digest("bare2")
 
 
 def test_a_name_that_a_runtime_makes_hides_that_of_the_image(known: Known) -> None:
