@@ -15,14 +15,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from testbed.errors import DeployError
 from testbed.guest import Guest
+from testbed.measurers._loading import bring
 from testbed.record import Tier
 
 POLICY = "/sys/kernel/security/ima/policy"
 POLICY_STAGED = "/run/testbed/ima-policy"
 DEPLOYED = "/opt/testbed"
 PINS = "/sys/fs/bpf/testbed"
+_NO_POLICY = ("# no rule of IMA",)
+_NOWHERE = "/dev/null"
 # In the path of a claim: the number of a namespace, whichever it is.
 ANY_NAMESPACE = "*"
 # Modes in which the programs say in the log when they were there (docs/formats.md, ctr-beat).
@@ -175,41 +177,38 @@ def attach(measurer: Measurer, guest: Guest) -> Iterator[None]:
         yield
     finally:
         if measurer.mode is not None:
-            guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
+            detach(guest)
 
 
 def begin(measurer: Measurer, guest: Guest) -> None:
-    """Attach a measurer for as long as the guest runs. Raises ``DeployError``: what the guest refused, and why."""
+    """Attach a measurer for as long as the guest runs. Raises ``DeployError``: what the guest refused, and why.
+
+    A measurer without a policy or without programs runs as many commands of the same programs, which change nothing:
+    the memory that commands leave behind makes a first start cheaper, and that is no effect of measuring.
+    """
     load_policy(measurer, guest)
-    if measurer.mode is None:
-        return
     refused = f"{measurer.name}: the guest refused"
-    insert = ("insmod", f"{DEPLOYED}/testbed_measurer.ko")
+    insert = ("insmod" if measurer.mode else "modinfo", f"{DEPLOYED}/testbed_measurer.ko")
     bring(guest, insert, f"{refused} the kernel module", "build it for the kernel that runs")
     beat = ("--beat", str(measurer.beat)) if measurer.beat else ()
-    start = (f"{DEPLOYED}/measurer", "attach", "--mode", measurer.mode, "--pin", PINS, *beat)
+    words = ("attach", "--mode", measurer.mode, "--pin", PINS, *beat) if measurer.mode else ("nothing",)
     hint = "use a kernel with CONFIG_BPF_LSM and with `bpf` in its `lsm=` list"
-    bring(guest, start, f"{refused} the BPF programs", hint)
+    bring(guest, (f"{DEPLOYED}/measurer", *words), f"{refused} the BPF programs", hint)
+
+
+def detach(guest: Guest) -> None:
+    """Remove the programs, if they are still there."""
+    guest.run((f"{DEPLOYED}/measurer", "detach", "--pin", PINS), check=False)
 
 
 def load_policy(measurer: Measurer, guest: Guest) -> None:
-    """Load a measurer's IMA policy, if it has one. Raises ``DeployError`` if the guest refuses it."""
-    if measurer.policy:
-        # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
-        guest.put("".join(f"{line}\n" for line in measurer.policy).encode(), POLICY_STAGED)
-        load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY}")
-        what = f"{measurer.name}: the guest refused the IMA policy"
-        hint = "a boot takes one policy: check that no other one was loaded before, and that the kernel knows its rules"
-        bring(guest, load, what, hint)
-
-
-def bring(guest: Guest, argv: tuple[str, ...], what: str, hint: str) -> None:
-    """Run a program in the guest. Raises ``DeployError``: ``what``, its standard error, the kernel's last lines."""
-    done = guest.run(argv, check=False)
-    if done.code:
-        kernel = guest.run(("dmesg",), check=False).text.splitlines()[-5:]
-        said = done.err.decode(errors="backslashreplace").strip()
-        raise DeployError("\n".join([f"{what}: {said}", *kernel]), hint)
+    """Load a measurer's IMA policy; of one without, read lines of no meaning. Raises ``DeployError`` if refused."""
+    # The kernel takes a policy by one write of the whole, and only once a boot (IMA_WRITE_POLICY is off).
+    guest.put("".join(f"{line}\n" for line in measurer.policy or _NO_POLICY).encode(), POLICY_STAGED)
+    load = ("sh", "-c", f"cat {POLICY_STAGED} > {POLICY if measurer.policy else _NOWHERE}")
+    what = f"{measurer.name}: the guest refused the IMA policy"
+    hint = "a boot takes one policy: check that no other one was loaded before, and that the kernel knows its rules"
+    bring(guest, load, what, hint)
 
 
 def beat(measurer: Measurer, guest: Guest) -> None:
@@ -258,6 +257,7 @@ class Measurer:
     ``drift``: images, and files that are not theirs); ``None``: no module and no programs.
     ``beat``: seconds between two beats; 0: only when the programs are attached, detached or asked.
     ``pcr``: the PCR on which its entries are, ``None`` if it makes none.
+    ``again``: the measurer that this one is once more; their difference is that arm's noise (A/A).
     ``expect``: kinds of findings that its entries must cause, because its rule binds too little.
     ``burn``: of a positive control, the share of the workload's CPU time that is wasted beside it, by tier.
     ``rung``: its place on the ladder, lowest first; measurers without one come last, by name.
@@ -279,6 +279,7 @@ class Measurer:
     beat: int = 0
     pcr: int | None = None
     claim: Claim = claim_nothing
+    again: str | None = None
     expect: frozenset[str] = frozenset()
     burn: Mapping[Tier, float] = field(default_factory=dict)
     attach: Callable[[Measurer, Guest], AbstractContextManager[None]] = attach

@@ -46,13 +46,52 @@ def test_policy_then_module_then_programs() -> None:
     assert " detach " in guest.ran[-1]
 
 
-def test_the_baseline_touches_nothing() -> None:
+@pytest.mark.parametrize("name", ["none", "none2", "ima-exec", "hooks-only", "container-file2", "container-image"])
+def test_every_arm_runs_as_many_commands_before_the_workload(name: str) -> None:
+    guest, measurer = FakeGuest(), plugins.measurer(name)
+    with measurer.attach(measurer, guest):
+        policy, module, programs = guest.ran
+        loads = bool(measurer.policy)
+        assert policy.endswith(f"> {measurers.POLICY}" if loads else "> /dev/null")
+        staged = guest.files[measurers.POLICY_STAGED].decode().splitlines()
+        assert staged == list(measurer.policy) if loads else all(line.startswith("#") for line in staged)
+        assert module.split() == ["insmod" if measurer.mode else "modinfo", "/opt/testbed/testbed_measurer.ko"]
+        assert programs.split()[0] == "/opt/testbed/measurer"
+        assert programs.split()[1] == ("attach" if measurer.mode else "nothing")
+    assert [" detach " in line for line in guest.ran[3:]] == ([True] if measurer.mode else [])
+
+
+def test_the_baseline_has_no_counters() -> None:
     for name in ("none", "none2"):
         guest, measurer = FakeGuest(), plugins.measurer(name)
-        with measurer.attach(measurer, guest):
-            assert measurers.counters(measurer, guest) == {}
+        assert measurers.counters(measurer, guest) == {}
+        measurers.beat(measurer, guest)
         assert guest.ran == []
-        assert guest.files == {}
+
+
+def test_of_the_placebo_nothing_is_attached_when_the_workload_runs() -> None:
+    guest, sham, image = FakeGuest(), plugins.measurer("sham"), plugins.measurer("container-image")
+    with sham.attach(sham, guest):
+        assert guest.files[measurers.POLICY_STAGED].decode().splitlines() == list(image.policy)
+        assert [line.split()[0] for line in guest.ran[:2]] == ["sh", "insmod"]
+        assert "attach --mode image" in guest.ran[2]
+        assert " detach " in guest.ran[3]
+        assert len(guest.ran) == 4
+    assert len(guest.ran) == 4
+    assert sham.count(sham, guest) == {}
+    assert sham.claim([Executed(container="one", path=PurePosixPath("/true"), digest="aa", size=1)]) == frozenset()
+    assert sham.expect == {"unknown-window"}
+
+
+def test_an_arm_that_runs_twice_differs_in_its_name_alone() -> None:
+    twins = [one for one in map(plugins.measurer, plugins.names("measurers")) if one.again]
+    assert {(one.name, one.again) for one in twins} >= {("container-file2", "container-file")}
+    for one in twins:
+        first = plugins.measurer(str(one.again))
+        assert one == replace(
+            first, name=one.name, summary=one.summary, again=one.again, rung=one.rung, steps=()
+        )
+        assert first.again is None
 
 
 def test_programs_are_taken_out_after_an_error() -> None:
