@@ -14,7 +14,7 @@ from typing import Any
 from testbed import plugins
 from testbed.errors import SpecError
 from testbed.record import Tier
-from testbed.spec import Exclude, Experiment
+from testbed.spec import TUNED, Exclude, Experiment, Shape
 
 _AXES = ("kernel", "runtime", "measurer", "workload", "attack")
 
@@ -86,7 +86,7 @@ def resolve(
     shared = {
         "inputs": dict(inputs),
         "tier": tier,
-        "machine": experiment.machine.model_dump(),
+        "machine": _machine(experiment.machine),
         "warmups": experiment.warmups,
         "iterations": experiment.iterations,
         "start": experiment.start,
@@ -123,6 +123,11 @@ def resolve(
     identity = digest({"cells": [c.id for c in cells]} | order)
     name = f"{experiment.name}-{tier}-{identity[:8]}"
     return Plan(campaign=name, tier=tier, seed=experiment.seed, cells=cells, blocks=blocks)
+
+
+def _machine(shape: Shape) -> dict[str, Any]:
+    """Return what of the machine is in a cell's id. What came later is in it only where it is not as it was before."""
+    return {name: value for name, value in shape.model_dump().items() if (name, value) != ("command_line", TUNED)}
 
 
 def digest(value: Any) -> str:

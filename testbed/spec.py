@@ -28,6 +28,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_l
 Bank = Literal["sha1", "sha256", "sha384", "sha512"]
 BANKS: tuple[str, ...] = get_args(Bank)
 Store = Literal["plain", "verity"]
+CommandLine = Literal["tuned", "distribution"]
+TUNED: CommandLine = "tuned"
 
 
 def _is_word(text: str) -> str:
@@ -46,14 +48,17 @@ class _Values(BaseModel):
 
 
 class Shape(_Values):
-    """The machine: virtual CPUs, memory, and the banks of PCRs that its TPM has.
+    """The machine: virtual CPUs, memory, the banks of PCRs that its TPM has, and how its kernel is set.
 
     The kernel extends every bank there is, each with a digest of its own; quotes are over ``sha256``.
+    ``command_line``: ``tuned`` has the words and settings with which counts repeat on the tier; ``distribution`` has
+    none of them, so that the kernel runs as Debian ships it.
     """
 
     vcpus: int = Field(default=1, ge=1, le=64)
     memory_mib: int = Field(default=1024, ge=512, le=65536)
     pcr_banks: tuple[Bank, ...] = Field(default=("sha256",), strict=False)
+    command_line: CommandLine = TUNED
 
     @field_validator("pcr_banks")
     @classmethod

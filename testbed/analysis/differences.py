@@ -11,9 +11,16 @@ from testbed import plugins
 from testbed.analysis.tables.ladder import STRATUM
 from testbed.errors import IncompatibleRuns
 from testbed.rundir import LoadedCampaign
+from testbed.spec import TUNED
 
-# Numbers of two tiers are of different quantities, and under icount another QEMU counts other instructions.
-_REFUSED = ("tier", "qemu_version")
+# Numbers of two tiers are of different quantities, and under icount another QEMU counts other instructions. A kernel
+# that is set otherwise does other work for the same system call.
+_COMMAND_LINE = "experiment.machine.command_line"
+_REFUSED = {
+    "tier": "compare campaigns of one tier and one version of QEMU",
+    "qemu_version": "compare campaigns of one tier and one version of QEMU",
+    _COMMAND_LINE: "compare campaigns whose experiments have one machine.command_line",
+}
 # Names of the campaign, what the host was busy with, what only chooses cells, and ``qemu_version`` once more.
 _IGNORED = re.compile(
     r"(campaign|schema|host\.(load|pressure|steal_ticks|qemu_version)|"
@@ -59,15 +66,16 @@ def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def differences(campaigns: Sequence[LoadedCampaign]) -> tuple[Difference, ...]:
-    """Return what differs between campaigns. Raises ``IncompatibleRuns`` if it is the tier or the version of QEMU."""
-    facts = [dict(flat(one.facts)) | {"tier": str(one.plan.tier)} for one in campaigns]
-    for name in _REFUSED:
+    """Return what differs between campaigns. Raises ``IncompatibleRuns`` if these must not be pooled (``_REFUSED``)."""
+    # A campaign that does not say it is older than the key.
+    facts = [{_COMMAND_LINE: TUNED} | dict(flat(one.facts)) | {"tier": str(one.plan.tier)} for one in campaigns]
+    for name, hint in _REFUSED.items():
         for one, told in zip(campaigns, facts, strict=True):
             if told.get(name) != facts[0].get(name):
                 raise IncompatibleRuns(
                     f"{one.campaign.path}: {name}: expected {facts[0].get(name)!r} as in "
                     f"{campaigns[0].campaign.path}, got {told.get(name)!r}",
-                    "compare campaigns of one tier and one version of QEMU",
+                    hint,
                 )
     names = sorted({name for told in facts for name in told if not _IGNORED.fullmatch(name)})
     listed = (_difference(name, tuple(told.get(name, NOT_STATED) for told in facts)) for name in names)

@@ -54,12 +54,16 @@ for file in /sys/kernel/slab/*/min_partial; do echo {_SLABS_KEPT} >$file; done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting that the lab applies in a guest before the save. ``value``: as in a record; ``argv`` applies it."""
+    """One setting that the lab applies in a guest before the save. ``value``: as in a record; ``argv`` applies it.
+
+    ``tunes``: it changes how the kernel works, so only a tuned machine has it.
+    """
 
     name: str
     value: str
     argv: tuple[str, ...]
     tiers: frozenset[Tier] = frozenset(Tier)
+    tunes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,8 @@ def hold_still(guest: Guest, machine: MachineSpec) -> None:
 
 def settings(machine: MachineSpec) -> tuple[Setting, ...]:
     """Return the settings of this machine before the save, in this order."""
-    return tuple(setting for setting in _every_setting(machine.memory_mib) if machine.tier in setting.tiers)
+    every = _every_setting(machine.memory_mib)
+    return tuple(one for one in every if machine.tier in one.tiers and (machine.tuned or not one.tunes))
 
 
 def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
@@ -146,14 +151,27 @@ def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
     given_back = memory_mib // _FREE_SHARE
     share = f"vm.percpu_pagelist_high_fraction={_FREE_SHARE}"
     return (
-        Setting(name="slice of a task", value=f"{_SLICE_NS} ns", argv=("sh", "-ec", _LONG_SLICES), tiers=counted),
+        Setting(
+            name="slice of a task",
+            value=f"{_SLICE_NS} ns",
+            argv=("sh", "-ec", _LONG_SLICES),
+            tiers=counted,
+            tunes=True,
+        ),
         Setting(
             name="vm.percpu_pagelist_high_fraction",
             value=f"{_FREE_SHARE}",
             argv=("sysctl", "-qw", share),
             tiers=counted,
+            tunes=True,
         ),
-        Setting(name="empty slabs kept", value=f"{_SLABS_KEPT}", argv=("sh", "-ec", _KEEP_SLABS), tiers=counted),
+        Setting(
+            name="empty slabs kept",
+            value=f"{_SLABS_KEPT}",
+            argv=("sh", "-ec", _KEEP_SLABS),
+            tiers=counted,
+            tunes=True,
+        ),
         # A process keeps eight pages for what it sends, and frees them all together when it ends: with the same effect
         # as slabs (0.3 % of nginx). So it keeps single pages.
         Setting(
@@ -161,6 +179,7 @@ def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
             value="1",
             argv=("sysctl", "-qw", "net.core.high_order_alloc_disable=1"),
             tiers=counted,
+            tunes=True,
         ),
         # The processor keeps the pages that are given back.
         Setting(
@@ -168,6 +187,7 @@ def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
             value=f"{given_back} MiB",
             argv=("python3", "-c", f"bytearray({given_back} << 20)"),
             tiers=counted,
+            tunes=True,
         ),
         # Pending and dirty data at the save would be written at another moment in each arm.
         Setting(name="udev events", value="handled", argv=("udevadm", "settle")),

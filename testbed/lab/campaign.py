@@ -22,7 +22,7 @@ from testbed.lab.build.measurer import build_bundle, build_products
 from testbed.lab.build.store import build_store
 from testbed.lab.machines.domain import MachineSpec, check_words, command_line, masked
 from testbed.record import MadeBy, Tier
-from testbed.spec import Experiment
+from testbed.spec import TUNED, Experiment
 
 GUEST = "trixie"
 # The facts about its origin that a campaign records; its records also have the settings of their machines.
@@ -62,7 +62,7 @@ def conduct(
         wish = experiment.kernels[0] if kernel_path is None else local.PATTERN
         chosen, why = probe.choose_tier(tier or experiment.tier, wish, reporter.say)
         reporter.say(f"tier {chosen}: {why}")
-        check_words(experiment.kernel_args, chosen)
+        check_words(experiment.kernel_args, chosen, tuned=experiment.machine.command_line == TUNED)
         parts = build(experiment, chosen, reporter.say, recipes)
     decided = decide(experiment, chosen, parts)
     campaign = rundir.Campaign(path=results / decided.campaign)
@@ -157,6 +157,7 @@ def build_parts(
         pcr_banks=experiment.machine.pcr_banks,
         unmasked=recipe.processor,
         kernel_words=experiment.kernel_args,
+        tuned=experiment.machine.command_line == TUNED,
         store=build_store(images, guest, say, with_verity=experiment.store == "verity").disk if images else None,
     )
     wanted = (plugins.measurer(measurer) for measurer in experiment.measurers)

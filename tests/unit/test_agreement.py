@@ -95,6 +95,16 @@ def test_only_the_tier_and_qemu_are_refused(tmp_path: Path, differs: str) -> Non
     assert f"{other}: {fact}: expected " in said.stderr
 
 
+def test_another_setting_of_the_kernel_is_refused_and_one_that_does_not_say_is_tuned(tmp_path: Path) -> None:
+    old, tuned, plain = (campaign(tmp_path / name) for name in "abc")
+    state(tuned, experiment={"machine": {"command_line": "tuned"}})
+    state(plain, experiment={"machine": {"command_line": "distribution"}})
+    assert compare(old, tuned).exit_code == 0
+    said = compare(old, plain)
+    assert said.exit_code == 4
+    assert "experiment.machine.command_line: expected 'tuned'" in said.stderr
+
+
 KERNEL = {"measurer": "a" * 64, "kernel": "c" * 64, "command_line": "quiet", "cpu": "Haswell"}
 
 

@@ -7,11 +7,13 @@ import pytest
 from lxml import etree
 
 from testbed.errors import SpecError
+from testbed.lab.block import settings
 from testbed.lab.build.image import GuestDisk
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.machines.domain import (
     HOST_CPU,
     QEMU_NAMESPACE,
+    TIERS,
     MachineSpec,
     Wiring,
     check_words,
@@ -95,6 +97,25 @@ def test_a_real_processor_keeps_its_features_and_its_workarounds() -> None:
     spec = machine(Tier.KVM)
     assert made(spec).findall("cpu/feature") == []
     assert "mitigations=off" not in command_line(spec, KEY)
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_a_kernel_of_the_distribution_has_no_word_of_its_tier(tier: Tier) -> None:
+    tuned, plain = (command_line(machine(tier, tuned=one), KEY).split() for one in (True, False))
+    assert [word for word in tuned if word not in plain] == list(TIERS[tier].kernel)
+    assert [word for word in plain if word not in tuned] == []
+
+
+def test_what_tunes_a_kernel_is_not_done_to_one_of_the_distribution() -> None:
+    names = {one: [done.name for done in settings(machine(Tier.ICOUNT, tuned=one))] for one in (True, False)}
+    assert names[False] == ["udev events", "file systems"]
+    assert set(names[True]) > set(names[False])
+
+
+def test_a_user_may_set_what_only_a_tuned_kernel_has() -> None:
+    check_words(["mitigations=auto,nosmt"], Tier.ICOUNT, tuned=False)
+    with pytest.raises(SpecError, match="the testbed sets this word itself"):
+        check_words(["mitigations=auto,nosmt"], Tier.ICOUNT)
 
 
 def test_the_hosts_processor_is_passed_through_by_name() -> None:

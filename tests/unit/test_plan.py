@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from testbed import plan as planning
 from testbed import plugins
 from testbed.errors import SpecError
 from testbed.plan import Cell, Plan, resolve, selection, williams
@@ -110,6 +111,7 @@ def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
         {"iterations": 2},
         {"machine": {"pcr_banks": ("sha1", "sha256")}},
         {"machine": {"memory_mib": 2048}},
+        {"machine": {"command_line": "distribution"}},
         {"start": "boot"},
         {"store": "verity"},
         {"bpf_stats": True},
@@ -174,6 +176,7 @@ def test_a_counted_clock_has_one_processor() -> None:
         {"baseline": "none2", "duplicate": "none"},
         {"exclude": ({"workload": "files-10"},)},
         {"machine": {"pcr_banks": ("sha256",)}},
+        {"machine": {"command_line": "tuned"}},
         {"known": {**KERNELS, "debian-7": "cc"}},
         {"measurers": ("ima-exec", "none2", "none")},
     ],
@@ -193,6 +196,13 @@ def test_a_campaign_is_named_by_what_is_done(change: dict[str, Any]) -> None:
     names = plan().campaign, plan(**change).campaign
     assert names[0] != names[1]
     assert names[1].startswith(f"mine-{change.get('tier', 'icount')}-")
+
+
+def test_a_key_of_the_machine_that_came_later_leaves_the_ids_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids were made of the three keys that a machine had before ``command_line``."""
+    before = plan()
+    monkeypatch.setattr(planning, "_machine", lambda shape: shape.model_dump(include={"vcpus", "memory_mib", "pcr_banks"}))
+    assert plan() == before
 
 
 def test_an_exclude_takes_out_what_matches_in_all_that_it_names() -> None:

@@ -120,6 +120,7 @@ class MachineSpec:
     ``unmasked``: features of the model that this machine has although its tier masks them. ``store``: a raw disk with
     container images (``lab.build.store``), which the machine only reads; other machines read it at the same time.
     ``pcr_banks``: the active banks of its TPM; without ``tpm`` it has no TPM, and IMA extends nothing.
+    ``tuned``: whether its kernel has the words and settings of its tier (``spec.Shape.command_line``).
     """
 
     name: str
@@ -134,6 +135,7 @@ class MachineSpec:
     store: Path | None = None
     pcr_banks: tuple[str, ...] = ("sha256",)
     tpm: bool = True
+    tuned: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,14 +155,14 @@ def masked(spec: MachineSpec) -> tuple[str, ...]:
     return tuple(feature for feature in TIERS[spec.tier].masked if feature not in spec.unmasked)
 
 
-def check_words(words: Sequence[str], tier: Tier | None = None) -> None:
+def check_words(words: Sequence[str], tier: Tier | None = None, *, tuned: bool = True) -> None:
     """Raise ``SpecError`` for a user's word that sets what the testbed sets on the kernel's command line.
 
-    ``tier``: if it is known yet, the words of the tier count too.
+    ``tier``: if it is known yet, the words of the tier count too, for a machine that is ``tuned``.
 
     Of two words with one key the kernel uses the last one, so the machine would not have the settings of its tier.
     """
-    of_tier = TIERS[tier].kernel if tier else ()
+    of_tier = TIERS[tier].kernel if tier and tuned else ()
     ours = {_word_key(word): word for word in (*_KERNEL_WORDS, *of_tier, f"{_CREDENTIAL}...")}
     for word in words:
         if (key := _word_key(word)) in ours:
@@ -180,7 +182,7 @@ def command_line(spec: MachineSpec, public_key: str) -> str:
     return " ".join(
         (
             *_KERNEL_WORDS,
-            *TIERS[spec.tier].kernel,
+            *(TIERS[spec.tier].kernel if spec.tuned else ()),
             *spec.kernel_words,
             f"{_CREDENTIAL}ssh.authorized_keys.root:{credential}",
         )
