@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -38,11 +39,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One boot: every cell of one kernel once, each restored from that boot's saved machine, in this order."""
+    """One boot: every cell of one kernel once, each restored from that boot's saved machine, in this order.
+
+    ``build``: which build of the machine's disks it boots, from 0.
+    """
 
     index: int
     kernel: str
     cells: tuple[Cell, ...]
+    build: int = 0
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -119,7 +124,9 @@ def resolve(
     if not cells:
         raise SpecError(f"{experiment.name}: the excludes remove every cell", "remove an exclude")
     blocks = tuple(_blocks(experiment, cells))
-    order = {"seed": experiment.seed, "blocks": experiment.blocks, "order": "williams"}
+    order: dict[str, Any] = {"seed": experiment.seed, "blocks": experiment.blocks, "order": "williams"}
+    if experiment.builds > 1:
+        order["builds"] = experiment.builds
     identity = digest({"cells": [c.id for c in cells]} | order)
     name = f"{experiment.name}-{tier}-{identity[:8]}"
     return Plan(campaign=name, tier=tier, seed=experiment.seed, cells=cells, blocks=blocks)
@@ -223,7 +230,17 @@ def _blocks(experiment: Experiment, cells: tuple[Cell, ...]) -> Iterable[Block]:
             keys = list(groups)
             random.Random(f"{experiment.seed}/{kernel}/{index}").shuffle(keys)  # noqa: S311 - an order, not a secret
             rows = ((groups[key], squares[key][index % len(squares[key])]) for key in keys)
-            yield Block(index=index, kernel=kernel, cells=tuple(arms[n] for arms, row in rows for n in row))
+            cells_in_order = tuple(arms[n] for arms, row in rows for n in row)
+            yield Block(index=index, kernel=kernel, cells=cells_in_order, build=_build(experiment, index))
+
+
+def _build(experiment: Experiment, index: int) -> int:
+    """Return the build of a block: they take turns, and begin with the next one once all orders of the arms came.
+
+    Otherwise each of two builds would always have the same half of the orders.
+    """
+    whole = math.lcm(len(williams(len(experiment.measurers))), experiment.builds)
+    return (index + index // whole) % experiment.builds
 
 
 def _stratum(cell: Cell) -> tuple[str, ...]:

@@ -173,13 +173,18 @@ def read_plan(campaign: Campaign) -> Plan:
             campaign=raw["campaign"],
             tier=Tier(raw["tier"]),
             seed=raw["seed"],
-            cells=tuple(Cell(**cell) for cell in raw["cells"]),
+            cells=_cells(raw["cells"]),
             blocks=tuple(
-                Block(index=b["index"], kernel=b["kernel"], cells=tuple(Cell(**cell) for cell in b["cells"]))
+                # A plan from before there were several builds names none.
+                Block(index=b["index"], kernel=b["kernel"], build=b.get("build", 0), cells=_cells(b["cells"]))
                 for b in raw["blocks"]
             ),
             order=raw.get("order", "shuffled"),
         )
+
+
+def _cells(raw: list[dict[str, Any]]) -> tuple[Cell, ...]:
+    return tuple(Cell(**cell) for cell in raw)
 
 
 def read_facts(campaign: Campaign) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class Exclude(_Values):
 class Experiment(_Values):
     """A question and the axes whose product, less the excludes, answers it.
 
-    ``blocks``: repetitions, each a boot of its own; at least 6 for an interval. ``delta``: the relative overhead below
+    ``blocks``: repetitions, each a boot of its own; at least 6 for an interval. ``builds``: how many builds of the
+    machine's disks the blocks take in turns: the same files, laid out otherwise. ``delta``: the relative overhead below
     which two arms count as equal (0.005 = 0.5 %); by default that of the tier. ``baseline``: the measurer that the
     others are compared with; ``duplicate``: the same again, to see the noise (A/A). ``start``: whether each arm is
     restored from its block's saved machine or booted afresh. ``store``: ``verity`` gives the files of the images that
@@ -119,6 +120,7 @@ class Experiment(_Values):
     baseline: Name = "none"
     duplicate: Name = "none2"
     blocks: int = Field(default=6, ge=1, le=1000)
+    builds: int = Field(default=1, ge=1, le=16)
     warmups: int = Field(default=1, ge=0, le=100)
     iterations: int = Field(default=1, ge=1, le=1000)
     machine: Shape = Shape()
@@ -136,6 +138,12 @@ class Experiment(_Values):
         for policy in self.ima_policies:
             if policy.name not in self.measurers:
                 raise ValueError(f"measurers: {policy.name} is missing, which ima_policies has")
+        return self
+
+    @model_validator(mode="after")
+    def _each_build_has_a_block(self) -> Self:
+        if self.builds > self.blocks:
+            raise ValueError(f"builds: expected at most one for each of the {self.blocks} blocks, got {self.builds}")
         return self
 
     @model_validator(mode="after")

@@ -52,6 +52,7 @@ def flat(loaded: LoadedCampaign) -> dict[str, pd.DataFrame]:
         "sizes": known.sizes,
         "size_lines": known.size_lines,
         "waiting": known.waiting,
+        "builds": known.builds,
     }
     return {table.name: _ordered(made[table.name], table.names) for table in page.TABLES}
 
@@ -118,7 +119,7 @@ def _runs(loaded: LoadedCampaign) -> pd.DataFrame:
     ]
     more = pd.DataFrame(recorded, index=runs.index).astype({"seconds": "float64", "containers": "Int64"})
     named = runs.assign(run=[path.name for path in runs["path"]])
-    return pd.concat([named[[*_RUN, "status", "reason", "attempt"]], more], axis=1)
+    return pd.concat([named[[*_RUN, "build", "status", "reason", "attempt"]], more], axis=1)
 
 
 def _counters(loaded: LoadedCampaign) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,12 +68,25 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of one kernel's blocks. ``products``: of each foreign measurer, by its name."""
+    """The parts of one kernel's blocks. ``products``: of each foreign measurer, by its name.
+
+    ``rebuilt``: the same machine with its disks laid out otherwise, for the builds after the first.
+    """
 
     machine: MachineSpec
     bundle: MeasurerBundle
     images: tuple[ContainerImage, ...]
     products: Mapping[str, Products] = field(default_factory=dict)
+    rebuilt: tuple[MachineSpec, ...] = ()
+
+    @property
+    def machines(self) -> tuple[MachineSpec, ...]:
+        """The machine of each build."""
+        return self.machine, *self.rebuilt
+
+    def of(self, build: int) -> Parts:
+        """Return the parts for the blocks of one build."""
+        return replace(self, machine=self.machines[build], rebuilt=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

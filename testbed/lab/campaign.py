@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,8 @@ def build_parts(
     """Build one kernel's parts, or take them from the cache. ``kernels``: see ``build``."""
     recipe, guest = (kernels or load_kernels())[name], load_guests()[GUEST]
     kernel = build_kernel(recipe, say)
-    spec = MachineSpec(
+    with_verity = experiment.store == "verity"
+    machine = MachineSpec(
         name=name,
         kernel=kernel,
         image=build_image(guest, kernel, say),
@@ -158,12 +159,21 @@ def build_parts(
         unmasked=recipe.processor,
         kernel_words=experiment.kernel_args,
         tuned=experiment.machine.command_line == TUNED,
-        store=build_store(images, guest, say, with_verity=experiment.store == "verity").disk if images else None,
+        store=build_store(images, guest, say, with_verity=with_verity).disk if images else None,
+    )
+    rebuilt = tuple(
+        replace(
+            machine,
+            image=build_image(guest, kernel, say, layout=layout),
+            store=build_store(images, guest, say, with_verity=with_verity, layout=layout).disk if images else None,
+        )
+        for layout in range(1, experiment.builds)
     )
     wanted = (plugins.measurer(measurer) for measurer in experiment.measurers)
     sources = {measurer.name: measurer.source for measurer in wanted if measurer.source is not None}
     products = {measurer: build_products(kernel, measurer, source, say) for measurer, source in sources.items()}
-    return Parts(machine=spec, bundle=build_bundle(kernel, repository.BPF, say), images=images, products=products)
+    bundle = build_bundle(kernel, repository.BPF, say)
+    return Parts(machine=machine, bundle=bundle, images=images, products=products, rebuilt=rebuilt)
 
 
 def decide(experiment: Experiment, tier: Tier, parts: dict[str, Parts]) -> plan.Plan:
@@ -182,9 +192,11 @@ def default_machines(tier: Tier) -> int:
     return 1 if tier is Tier.KVM else max(1, min(4, os.cpu_count() or 1))
 
 
-def _digests(part: Parts) -> dict[str, str]:
+def _digests(part: Parts) -> dict[str, Any]:
     machine = part.machine
-    return {
+    builds = [{"layout": number, "image": one.image.digest} for number, one in enumerate(part.machines)]
+    # Of a single build only its image, as before there were several: the ids of cells follow from this.
+    return ({"builds": builds} if part.rebuilt else {}) | {
         "kernel": machine.kernel.digest,
         "image": machine.image.digest,
         "measurer": part.bundle.digest,

@@ -138,7 +138,7 @@ def _tries(job: RunningCampaign, block: Block) -> int:
 def _starter(shared: _Shared, saved: Saved | None, block: Block, position: int) -> Start:
     """Return how a run gets its machine: a clone of the block's saved one, or a boot of its own."""
     if saved is None:
-        parts, cells = shared.job.parts[block.kernel], (block.cells[position],)
+        parts, cells = shared.job.parts[block.kernel].of(block.build), (block.cells[position],)
         return lambda directory: boot(shared.lab, parts, cells, directory)
     ak = (shared.job.campaign.block_path(block) / "ak.pub").read_bytes()
     return lambda directory: restore(shared.lab, saved, ak, directory)
@@ -159,7 +159,7 @@ def _saved(shared: _Shared, block: Block) -> Saved | None:
         rundir.retire(job.campaign.run_path(cell, block))
     shared.reporter.say(f"{_title(block)}: booting")
     try:
-        return prepare(shared.lab, job.parts[block.kernel], block, where, job.campaign)
+        return prepare(shared.lab, job.parts[block.kernel].of(block.build), block, where, job.campaign)
     except (LostMachine, DeadlineExceeded) as error:
         if shared.stop.is_set():
             raise
@@ -213,7 +213,7 @@ def _request(job: RunningCampaign, block: Block, position: int) -> RunRequest:
         limits=job.experiment.limits,
         images={image.name: reference(image) for image in parts.images},
         bpf_stats=job.experiment.bpf_stats,
-        facts=dict(job.facts) | {"start": job.experiment.start},
+        facts=dict(job.facts) | {"start": job.experiment.start, "build": block.build},
         products=parts.products.get(cell.measurer),
         made_by=_made_by(job, parts),
         ima_policies=job.experiment.ima_policies,

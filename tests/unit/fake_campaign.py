@@ -99,13 +99,14 @@ def build(
     seed: int = 1,
     runtimes: tuple[str, ...] = ("crun",),
     kernels: tuple[str, ...] = ("debian-6.12",),
+    builds: int = 1,
     change: Change = keep,
 ) -> rundir.Campaign:
     """Write a campaign below ``root``.
 
     ``workloads``: CPU seconds an iteration by name, or a shape from which costs and counters follow; ``noise``:
-    standard deviation of an arm's logarithm, ``drift``: that of a whole block (a boot), which must cancel. ``change``
-    may alter a record, or return ``None``: no record.
+    standard deviation of an arm's logarithm, ``drift``: that of a whole block (a boot), which must cancel. ``builds``:
+    of the disks, which the blocks take in turns. ``change`` may alter a record, or return ``None``: no record.
     """
     workloads = workloads or {"tools": 0.42}
     random_ = random.Random(seed)
@@ -122,7 +123,7 @@ def build(
         seed=seed,
         cells=cells,
         blocks=tuple(
-            Block(index=index, kernel=kernel, cells=tuple(random_.sample(mine, len(mine))))
+            Block(index=index, kernel=kernel, cells=tuple(random_.sample(mine, len(mine))), build=index % builds)
             for kernel in kernels
             for mine in ([cell for cell in cells if cell.kernel == kernel],)
             for index in range(blocks)

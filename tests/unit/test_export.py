@@ -59,7 +59,7 @@ def _with_programs(cell: Cell, record: Record) -> Record:
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     built = fake_campaign.build(
-        tmp_path_factory.mktemp("results"), arms=RUNGS, workloads=SOME, blocks=3, change=_with_programs
+        tmp_path_factory.mktemp("results"), arms=RUNGS, workloads=SOME, blocks=3, builds=2, change=_with_programs
     )
     judged = pd.read_parquet(REFERENCE / worst_check.FILE).head(1)
     runs = [path.name for path in sorted((built.path / "runs").iterdir())]

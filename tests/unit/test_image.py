@@ -17,7 +17,7 @@ import pytest
 from testbed.errors import BuildError, CommandError, HostError, SpecError
 from testbed.files import file_digest, tree_digest
 from testbed.lab import repository
-from testbed.lab.build import cache, debian, ext4, image, recipes, tarball
+from testbed.lab.build import cache, debian, image, recipes, tarball
 from testbed.lab.build.kernel import Kernel
 from testbed.lab.build.recipes import IMAGES
 
@@ -54,6 +54,22 @@ def test_later_files_replace_earlier_ones_and_order_is_of_names(tmp_path: Path) 
     two = pack(tmp_path / "2", [("b/x", b"2"), ("a", "z")])
     tarball.merge(tmp_path / "out", [one, two], epoch=EPOCH)
     assert list(read(tmp_path / "out").items()) == [("a", "z"), ("b", None), ("b/x", b"2"), ("b-x", b"1"), ("z", b"1")]
+
+
+def test_another_layout_has_the_same_files_in_another_order_and_directories_first(tmp_path: Path) -> None:
+    names = [f"d{n}/{m}/f{k}" for n in range(3) for m in range(3) for k in range(3)]
+    one = pack(tmp_path / "1", [(name, name.encode()) for name in names])
+    made = [tmp_path / f"out{layout}" for layout in range(3)]
+    for layout, path in enumerate(made):
+        tarball.merge(path, [one], layout=layout)
+    first, *others = map(read, made)
+    assert list(first) == sorted(first, key=lambda name: name.split("/"))
+    assert tarball.merge(tmp_path / "again", [one], layout=1) == file_digest(made[1]) != file_digest(made[2])
+    for other in others:
+        assert other == first
+        order = list(other)
+        assert order != list(first)
+        assert all(str(Path(name).parent) in (".", *order[: order.index(name)]) for name in order), "parents first"
 
 
 def test_one_content_gives_one_file_whatever_the_order_and_the_times(tmp_path: Path) -> None:
@@ -314,6 +330,14 @@ def test_a_disk_is_made_once_and_packages_are_kept_apart(asked: list[str], kerne
     assert asked == ["a", "t", "mke2fs", "mke2fs"]
 
 
+def test_another_layout_means_another_disk_of_the_same_packages(asked: list[str], kernel: Kernel) -> None:
+    first, second = (image.build_image(GUEST, kernel, layout=layout) for layout in (0, 1))
+    assert first == image.build_image(GUEST, kernel)
+    assert first.digest != second.digest
+    assert read(first.disk) == read(second.disk)
+    assert asked == ["a", "t", "mke2fs", "mke2fs"]
+
+
 def test_another_kernel_means_another_disk(asked: list[str], kernel: Kernel) -> None:
     assert image.build_image(GUEST, kernel).disk != image.build_image(GUEST, replace(kernel, digest="d2")).disk
 
@@ -339,10 +363,11 @@ def test_a_full_disk_is_not_a_build_error(asked: list[str], kernel: Kernel, monk
         image.build_image(GUEST, kernel)
 
 
-def test_the_command_of_mke2fs_leaves_nothing_to_chance() -> None:
-    argv = image.disk_argv(GUEST)
-    assert argv[argv.index("-U") + 1] == ext4._UUID
-    assert f"hash_seed={ext4._HASH_SEED}" in argv[argv.index("-E") + 1]
+@pytest.mark.parametrize(("layout", "digits"), [(0, "0000"), (1, "0001"), (15, "000f")])
+def test_the_command_of_mke2fs_leaves_nothing_to_chance(layout: int, digits: str) -> None:
+    argv = image.disk_argv(GUEST, layout)
+    assert argv[argv.index("-U") + 1] == f"6d1b9a4e-0f5a-4d0e-9a53-7c1f{digits}0001"
+    assert f"hash_seed=6d1b9a4e-0f5a-4d0e-9a53-7c1f{digits}0002" in argv[argv.index("-E") + 1]
     assert "lazy_itable_init=0" in argv[argv.index("-E") + 1]
     assert argv[argv.index("-O") + 1] == "verity", "files of an image may have it enabled"
     assert argv[-1] == "64M"

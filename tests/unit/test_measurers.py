@@ -88,9 +88,7 @@ def test_an_arm_that_runs_twice_differs_in_its_name_alone() -> None:
     assert {(one.name, one.again) for one in twins} >= {("container-file2", "container-file")}
     for one in twins:
         first = plugins.measurer(str(one.again))
-        assert one == replace(
-            first, name=one.name, summary=one.summary, again=one.again, rung=one.rung, steps=()
-        )
+        assert one == replace(first, name=one.name, summary=one.summary, again=one.again, rung=one.rung, steps=())
         assert first.again is None
 
 

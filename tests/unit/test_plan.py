@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -93,6 +94,23 @@ def test_the_arms_of_a_workload_follow_each_other_in_balanced_order() -> None:
     assert set(places.values()) == {1}
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("builds", [1, 2, 3])
+def test_each_build_has_as_many_blocks_and_each_order_as_often(count: int, builds: int) -> None:
+    arms, orders = ("none", "none2", "ima-exec", "control")[:count], len(williams(count))
+    made = plan(measurers=arms, builds=builds, blocks=builds * orders, kernels=("debian-6.12",), runtimes=("crun",))
+    assert Counter(block.build for block in made.blocks) == dict.fromkeys(range(builds), orders)
+    seen = Counter((block.build, tuple(cell.measurer for cell in block.cells)) for block in made.blocks)
+    if math.gcd(builds, orders) == builds:
+        assert set(seen.values()) == {1}, "each build has had each order"
+    assert [block.build for block in plan(builds=1).blocks] == [0] * len(plan(builds=1).blocks)
+
+
+def test_more_builds_than_blocks_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="expected at most one for each of the 4 blocks, got 5"):
+        plan(builds=5)
+
+
 def test_the_order_differs_between_blocks_and_follows_the_seed() -> None:
     orders = {tuple(c.id for c in b.cells) for b in plan(blocks=20).blocks if b.kernel == "debian-6.12"}
     assert len(orders) > 10
@@ -128,7 +146,8 @@ def test_whatever_can_change_a_result_changes_its_cell(change: dict[str, Any]) -
 
 
 # Keys of an experiment that no cell's id contains: they say what is asked, how often, and in which order.
-OUTSIDE = {"name", "question", "tier", "exclude", "baseline", "duplicate", "blocks", "seed", "delta"}
+# The digests of all builds' disks are in that of the kernel.
+OUTSIDE = {"name", "question", "tier", "exclude", "baseline", "duplicate", "blocks", "builds", "seed", "delta"}
 
 
 def test_each_key_of_an_experiment_is_inside_the_id_or_outside() -> None:
@@ -170,6 +189,7 @@ def test_a_counted_clock_has_one_processor() -> None:
     [
         {"seed": 8},
         {"blocks": 5},
+        {"builds": 2},
         {"question": "!"},
         {"delta": 0.1},
         {"name": "yours"},
@@ -191,7 +211,9 @@ def test_one_kernel_that_changes_leaves_the_cells_of_the_other() -> None:
     assert {c.id for c in after.cells if c.kernel == "debian-6.1"} <= {c.id for c in plan().cells}
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"blocks": 5}, {"tier": Tier.KVM}, {"runtimes": ("crun",)}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"seed": 8}, {"blocks": 5}, {"builds": 2}, {"tier": Tier.KVM}, {"runtimes": ("crun",)}], ids=str
+)
 def test_a_campaign_is_named_by_what_is_done(change: dict[str, Any]) -> None:
     names = plan().campaign, plan(**change).campaign
     assert names[0] != names[1]
@@ -200,8 +222,8 @@ def test_a_campaign_is_named_by_what_is_done(change: dict[str, Any]) -> None:
 
 def test_a_key_of_the_machine_that_came_later_leaves_the_ids_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ids were made of the three keys that a machine had before ``command_line``."""
-    before = plan()
-    monkeypatch.setattr(planning, "_machine", lambda shape: shape.model_dump(include={"vcpus", "memory_mib", "pcr_banks"}))
+    before, keys = plan(), {"vcpus", "memory_mib", "pcr_banks"}
+    monkeypatch.setattr(planning, "_machine", lambda shape: shape.model_dump(include=keys))
     assert plan() == before
 
 

@@ -74,7 +74,7 @@ class Floor:
 @pytest.fixture
 def floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floor:
     decided = plan.resolve(WISH, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={})
-    parts: Any = {"debian-6.12": SimpleNamespace(images=(), products={})}
+    parts: Any = {"debian-6.12": SimpleNamespace(images=(), products={}, of=lambda build: f"parts of build {build}")}
     campaign = Campaign(path=tmp_path / "campaign")
     made = Floor(
         job=runner.RunningCampaign(
@@ -122,10 +122,39 @@ def test_every_cell_of_every_block_once_and_no_save_is_left(floor: Floor) -> Non
     assert list(floor.job.saves.iterdir()) == []
 
 
+def test_each_block_boots_its_build_of_the_disks_and_its_records_say_which(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = WISH.model_copy(update={"builds": 2})
+    floor.job = replace(
+        floor.job, experiment=wish, plan=plan.resolve(wish, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={})
+    )
+    booted: list[tuple[int, object]] = []
+    stand_in = runner.prepare
+
+    def prepare(lab: Any, parts: Any, block: plan.Block, where: Path, at: Campaign) -> Any:
+        booted.append((block.index, parts))
+        return stand_in(lab, parts, block, where, at)
+
+    said: list[tuple[int, int]] = []
+    monkeypatch.setattr(runner, "prepare", prepare)
+    floor.fate = lambda request: said.append((request.block, request.facts["build"]))
+    floor.go()
+    assert booted == [(0, "parts of build 0"), (1, "parts of build 1")]
+    assert set(said) == {(0, 0), (1, 1)}
+
+
+def test_parts_of_a_build_have_its_machine() -> None:
+    first = MachineSpec(name="x", kernel=None, image=None, tier=Tier.TCG)  # type: ignore[arg-type]
+    second = replace(first, store=Path("/other"))
+    parts = block.Parts(machine=first, bundle=None, images=(), rebuilt=(second,))  # type: ignore[arg-type]
+    assert [parts.of(build).machine for build in (0, 1)] == [first, second] == list(parts.machines)
+
+
 def test_a_record_says_which_code_made_it_and_what_its_machine_was_set_to(floor: Floor) -> None:
     machine = MachineSpec(name="x", kernel=None, image=None, tier=Tier.ICOUNT, memory_mib=800)  # type: ignore[arg-type]
     made_by = MadeBy(version="1", sources="ab", command=("testbed", "run"))
-    parts: Any = {"debian-6.12": SimpleNamespace(images=(), products={}, machine=machine)}
+    parts: Any = {"debian-6.12": block.Parts(machine=machine, bundle=None, images=())}  # type: ignore[arg-type]
     floor.job = replace(floor.job, parts=parts, made_by=made_by)
     asked: list[RunRequest] = []
     floor.fate = asked.append

@@ -91,6 +91,22 @@ def test_it_is_made_once_for_the_same_images_in_any_order(
     assert store.build_store(images[:1], GUEST) != store.build_store(images, GUEST)
 
 
+def test_another_layout_has_the_same_files_in_another_order(
+    tmp_path: Path, disks: list[dict[str, tarfile.TarInfo]]
+) -> None:
+    images = [image(tmp_path, "many", [layer(tmp_path / "many", {name: name for name in "abcdefgh"})])]
+    built = [store.build_store(images, GUEST, layout=layout) for layout in range(6)]
+    assert len({one.disk for one in built}) == 6
+    plain, *others = ({name: (info.size, info.linkname) for name, info in disk.items()} for disk in disks)
+    assert all(other == plain for other in others)
+    assert len({tuple(other) for other in others}) > 1
+    for disk in disks[1:]:
+        order = list(disk)
+        for name, info in disk.items():
+            assert str(Path(name).parent) in (".", *order[: order.index(name)]), "parents first"
+            assert not info.islnk() or info.linkname in order[: order.index(name)], "a link after its target"
+
+
 class Guest:
     """Answers ``cat`` with what the store lists, and knows no podman."""
 

@@ -246,4 +246,22 @@ COMPUTED: tuple[DataTable, ...] = (
             """,
         ),
     ),
+    DataTable(
+        name="builds",
+        row="one contrast of the primary metric whose blocks booted several builds of the disks; else there is no row",
+        file="",
+        columns=columns(
+            STRATUM,
+            """
+            treatment text - measurer that is compared with the baseline
+            builds integer - builds that its blocks booted
+            n integer blocks blocks of the contrast
+            within number ln standard deviation of the blocks of one build
+            between number ln standard deviation of the builds beyond that; 0 if the blocks explain what they differ by
+            apart number ln largest difference between the means of two builds
+            low number 1 lower end of the 95 % interval of the ratio if the builds are the unit
+            high number 1 upper end of that interval
+            """,
+        ),
+    ),
 )

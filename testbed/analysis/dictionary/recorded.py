@@ -46,6 +46,7 @@ RECORDED: tuple[DataTable, ...] = (
             AXES,
             BLOCK,
             """
+            build integer - which build of the machine's disks its block booted, from 0
             status text - as in `rows`; missing if the run has no record
             reason text - as in `rows`
             attempt integer - as in `rows`; 0 without a record

@@ -85,7 +85,8 @@ def runs(loaded: LoadedCampaign) -> pd.DataFrame:
     for block in loaded.plan.blocks:
         for cell in block.cells:
             path, record = by_cell.get((cell.id, block.index), (loaded.campaign.run_path(cell, block), None))
-            listed.append(_axes(cell) | {"cell": cell.id, "block": block.index, "path": path} | _state(record))
+            place = {"cell": cell.id, "block": block.index, "build": block.build, "path": path}
+            listed.append(_axes(cell) | place | _state(record))
     return pd.DataFrame(listed)
 
 

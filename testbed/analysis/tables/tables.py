@@ -11,6 +11,7 @@ from testbed import progress
 from testbed.analysis.statistics import multiple
 from testbed.analysis.tables import (
     attribution,
+    builds,
     costmodel,
     curves,
     events,
@@ -37,7 +38,8 @@ class Tables:
     """``ladders`` by metric (``ladder.ladder``, with ``p_adjusted``); ``overall methods`` of ``overall``.
 
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
-    ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting``.
+    ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting``;
+    ``builds``: of ``builds.builds``.
     """
 
     plan: Plan
@@ -56,6 +58,7 @@ class Tables:
     sizes: pd.DataFrame
     size_lines: pd.DataFrame
     waiting: pd.DataFrame
+    builds: pd.DataFrame
 
     @property
     def ladder(self) -> pd.DataFrame:
@@ -108,6 +111,7 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         sizes=sizes.sizes(rows, question),
         size_lines=sizes.lines(rows, question),
         waiting=waiting.waiting(rows, question),
+        builds=builds.builds(contrasts, plan),
     )
 
 

@@ -15,17 +15,22 @@ _NEEDED = 512 << 20
 # A page, whatever the size of the disk (``mke2fs`` gives one below 512 MiB blocks of 1 KiB): a kernel before 6.3
 # refuses fs-verity on others, and reading a page of four blocks is not what a disk of usual size costs.
 BLOCK = 4096
-# Of no meaning; fixed, so that one content gives one file system.
-_UUID = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000001"
-_HASH_SEED = "6d1b9a4e-0f5a-4d0e-9a53-7c1f00000002"
+# Of no meaning; fixed for each layout, so that one content gives one file system.
+_UUID = "6d1b9a4e-0f5a-4d0e-9a53-7c1f{:04x}{:04x}"
+_OF_FILES, _OF_HASHES = 1, 2
 
 
-def argv(label: str, mib: int, more: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools."""
-    settled = f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
+def argv(label: str, mib: int, more: Sequence[str] = (), layout: int = 0) -> tuple[str, ...]:
+    """Return the command that makes ``/out/disk.raw`` of ``/out/disk.tar``, inside the root with the tools.
+
+    ``layout``: another number gives another UUID, and with it another checksum of each structure, and another order
+    within large directories (``tarball.ordered`` gives another order of files and so of their blocks and inodes).
+    """
+    seed = f"hash_seed={_UUID.format(layout, _OF_HASHES)}"
+    settled = f"{seed},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0"
     return (
         *("mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-O", "verity", "-L", label, "-m", "0"),
-        *("-U", _UUID, "-E", settled, *more),
+        *("-U", _UUID.format(layout, _OF_FILES), "-E", settled, *more),
         *("-d", "/out/disk.tar", "/out/disk.raw", f"{mib}M"),
     )
 

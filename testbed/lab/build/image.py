@@ -56,9 +56,15 @@ class ContainerImage:
     config: oci.Config
 
 
-def build_image(recipe: GuestRecipe, kernel: Kernel, progress: cache.Progress = cache.silent) -> GuestDisk:
-    """Return the disk of a guest with a kernel's modules, cached or made now. Raises ``BuildError``, ``HostError``."""
-    made = cache.entry(KIND, _key(recipe, kernel), lambda at: _build(recipe, kernel, at, progress), needed=_NEEDED)
+def build_image(
+    recipe: GuestRecipe, kernel: Kernel, progress: cache.Progress = cache.silent, *, layout: int = 0
+) -> GuestDisk:
+    """Return the disk of a guest with a kernel's modules, cached or made now. Raises ``BuildError``, ``HostError``.
+
+    ``layout``: another number gives the same files in another order on the disk.
+    """
+    key = _key(recipe, kernel, layout)
+    made = cache.entry(KIND, key, lambda at: _build(recipe, kernel, at, progress, layout), needed=_NEEDED)
     return _load(recipe, made)
 
 
@@ -82,9 +88,9 @@ def cached_container_image(recipe: ContainerRecipe) -> ContainerImage | None:
     return _load_container(recipe, path) if path else None
 
 
-def disk_argv(recipe: GuestRecipe) -> tuple[str, ...]:
+def disk_argv(recipe: GuestRecipe, layout: int = 0) -> tuple[str, ...]:
     """Return the command that makes the guest's disk."""
-    return ext4.argv("root", recipe.disk_mib, ("-J", "size=16"))
+    return ext4.argv("root", recipe.disk_mib, ("-J", "size=16"), layout)
 
 
 def wanted(wants: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -107,19 +113,20 @@ def _programs(tree: Path | None) -> frozenset[str] | None:
     return repository.programs(tree) if tree else None
 
 
-def _key(recipe: GuestRecipe, kernel: Kernel) -> str:
+def _key(recipe: GuestRecipe, kernel: Kernel, layout: int = 0) -> str:
     parts = {"builder": BUILDER, "recipe": recipe.canonical(), "kernel": kernel.digest}
-    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests"), "disk": disk_argv(recipe)})
+    return cache.content_key(parts | {"tree": _tree_digest(recipe.name, "guests"), "disk": disk_argv(recipe, layout)})
 
 
 def _load(recipe: GuestRecipe, path: Path) -> GuestDisk:
     return GuestDisk(name=recipe.name, disk=path / "disk.raw", digest=cache.read_meta(path)["digest"])
 
 
-def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progress) -> None:
+def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progress, layout: int) -> None:
     packages = _packages(recipe.suite, recipe.packages, progress)
     tools = ext4.tools(recipe.suite, recipe.tools, progress)
-    progress(f"guest {recipe.name}: disk with the modules of {kernel.name}")
+    again = f", layout {layout}" if layout else ""
+    progress(f"guest {recipe.name}: disk with the modules of {kernel.name}{again}")
     tree = _tree(recipe.name, "guests")
     content = tarball.merge(
         at / "disk.tar",
@@ -129,9 +136,10 @@ def _build(recipe: GuestRecipe, kernel: Kernel, at: Path, progress: cache.Progre
         links=recipe.links | wanted(recipe.wants),
         drop=recipe.drop,
         epoch=debian.EPOCH,
+        layout=layout,
     )
     try:
-        ext4.make(at, tools, disk_argv(recipe))
+        ext4.make(at, tools, disk_argv(recipe, layout))
     except CommandError as error:
         raise BuildError(
             f"guest {recipe.name}: its disk cannot be made: {error.message}", "raise disk_mib if it is too small"

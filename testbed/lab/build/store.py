@@ -53,20 +53,23 @@ def build_store(
     progress: cache.Progress = cache.silent,
     *,
     with_verity: bool = False,
+    layout: int = 0,
 ) -> Store:
     """Return the disk with these images, cached or made now. ``guest`` says which tools make it.
 
-    ``with_verity``: all its files have fs-verity. Raises ``BuildError``, ``HostError``.
+    ``with_verity``: all its files have fs-verity. ``layout``: another number gives the same files in another order on
+    the disk. Raises ``BuildError``, ``HostError``.
     """
     ordered = sorted(images, key=lambda image: image.digest)
 
     def build(at: Path) -> None:
-        progress(f"store: {', '.join(sorted(image.name for image in images))}")
+        again = f", layout {layout}" if layout else ""
+        progress(f"store: {', '.join(sorted(image.name for image in images))}{again}")
         marked: list[verity.VerityFile] | None = [] if with_verity else None
-        mib = _pack(at / "disk.tar", ordered, marked)
+        mib = _pack(at / "disk.tar", ordered, marked, layout)
         tools = ext4.tools(guest.suite, guest.tools, progress)
         try:
-            ext4.make(at, tools, ext4.argv("store", mib, _OPTIONS))
+            ext4.make(at, tools, ext4.argv("store", mib, _OPTIONS, layout))
             if marked is not None:
                 verity.enable(at, tools, marked)
         except CommandError as error:
@@ -74,7 +77,8 @@ def build_store(
         cache.write_meta(at, {"digest": files.file_digest(at / "disk.raw")})
 
     parts: dict[str, object] = {"builder": BUILDER, "images": [image.digest for image in ordered]}
-    parts |= {"disk": ext4.argv("store", 0, _OPTIONS)} | ({"verity": verity.BUILDER} if with_verity else {})
+    disk = ext4.argv("store", 0, _OPTIONS, layout)
+    parts |= {"disk": disk} | ({"verity": verity.BUILDER} if with_verity else {})
     path = cache.entry(KIND, cache.content_key(parts), build, needed=_NEEDED)
     return Store(disk=path / "disk.raw", digest=cache.read_meta(path)["digest"])
 
@@ -89,7 +93,7 @@ def mount_words() -> tuple[tuple[str, ...], ...]:
     return (("mkdir", "-p", STORE), ("mount", "-o", "ro,noatime", _DEVICE, STORE), ("sh", "-ec", first))
 
 
-def _pack(target: Path, images: Sequence[ContainerImage], marked: list[verity.VerityFile] | None) -> int:
+def _pack(target: Path, images: Sequence[ContainerImage], marked: list[verity.VerityFile] | None, layout: int) -> int:
     """Write the tar of the disk; return how many MiB the disk must have. ``marked`` gets the files with fs-verity."""
     with tarfile.open(target, "w:", format=tarfile.PAX_FORMAT) as out:
         for name in ("layers", "images"):
@@ -101,7 +105,7 @@ def _pack(target: Path, images: Sequence[ContainerImage], marked: list[verity.Ve
                 layers = list(_layers(archive, image.digest))
                 for layer in layers:
                     if layer not in done:
-                        size += _nest(out, f"layers/{layer}", archive, layer, marked)
+                        size += _nest(out, f"layers/{layer}", archive, layer, marked=marked, layout=layout)
                         done.add(layer)
             _add_list(out, f"images/{_hex(image.digest)}", [*reversed(layers)], marked)
     return size // _MIB + size // (16 * _MIB) + _SPARE_MIB
@@ -131,13 +135,19 @@ def _layers(archive: tarfile.TarFile, manifest: str) -> Iterator[str]:
 
 
 def _nest(
-    out: tarfile.TarFile, top: str, archive: tarfile.TarFile, layer: str, marked: list[verity.VerityFile] | None
+    out: tarfile.TarFile,
+    top: str,
+    archive: tarfile.TarFile,
+    layer: str,
+    *,
+    marked: list[verity.VerityFile] | None,
+    layout: int,
 ) -> int:
     """Add a layer's members below ``top``; return the bytes that their blocks and inodes take."""
     size = 0
     tarball.add_directory(out, top)
     with tarfile.open(fileobj=archive.extractfile(f"blobs/sha256/{layer}"), mode="r:") as members:
-        for info in members:
+        for info in _in_order(members, layout):
             content = members.extractfile(info) if info.isreg() else None
             info.name = f"{top}/{info.name}"
             if info.islnk():
@@ -149,6 +159,16 @@ def _nest(
                 _add_regular(out, info, content, marked)
             size += -(-info.size // ext4.BLOCK) * ext4.BLOCK + ext4.BLOCK // 4
     return size
+
+
+def _in_order(members: tarfile.TarFile, layout: int) -> Iterator[tarfile.TarInfo]:
+    """Yield a layer's members as they come on the disk: a hard link after all files, as one of them is its target."""
+    if not layout:
+        yield from members
+        return
+    by_name = {info.name: info for info in members}
+    names = tarball.ordered(by_name, layout)
+    yield from (by_name[name] for name in sorted(names, key=lambda name: by_name[name].islnk()))
 
 
 def _hex(digest: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
+import itertools
 import stat
 import tarfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -53,6 +54,26 @@ def add_directory(out: tarfile.TarFile, name: str) -> None:
     out.addfile(_directory(name).info)
 
 
+def ordered(names: Iterable[str], layout: int = 0) -> list[str]:
+    """Return paths in the order in which they come into a tar file: a directory before what is in it.
+
+    Those of one directory are sorted by name, or, for another ``layout`` than 0, by a hash of their path and of that
+    number.
+    """
+    if not layout:
+        return sorted(names, key=lambda name: name.split("/"))
+    return sorted(names, key=lambda name: [_place(layout, path) for path in _steps(name)])
+
+
+def _steps(name: str) -> Iterator[str]:
+    """Yield each directory on the way to a path, and the path."""
+    return itertools.accumulate(name.split("/"), lambda above, part: f"{above}/{part}")
+
+
+def _place(layout: int, path: str) -> bytes:
+    return hashlib.sha256(f"{layout}/{path}".encode(errors="surrogateescape")).digest()
+
+
 def merge(
     target: Path,
     archives: Sequence[Path],
@@ -66,13 +87,15 @@ def merge(
     links: Mapping[str, str] | None = None,
     drop: Sequence[str] = (),
     epoch: int = 0,
+    layout: int = 0,
 ) -> str:
     """Write one tar of ``archives``, then ``tree``, then symbolic ``links``; a later file replaces an earlier one.
 
     Of ``archives`` ``only`` takes what is at or below this path, ``keep``, if not empty, what one of these patterns of
     paths covers, and ``drop`` leaves such out of that; a pattern covers what is below a path, too. ``programs``: of
     ``tree``, see ``files.tree_digest``. ``made`` comes after ``tree``, then ``blobs``. Times are cut to ``epoch``. Hard
-    links become copies, as a link may come before its target in sorted order. Returns SHA-256 of the result in hex.
+    links become copies, as a link may come before its target in sorted order. ``layout``: see ``ordered``. Returns
+    SHA-256 of the result in hex.
     """
     with ExitStack() as stack:
         members: dict[str, _Member] = {}
@@ -90,7 +113,7 @@ def merge(
         _add(members, [_from_blob(blob) for blob in blobs])
         _add(members, [_link(name, to) for name, to in (links or {}).items()])
         _add(members, _missing_parents(members))
-        _write(target, members, epoch)
+        _write(target, members, epoch, layout)
     return files.file_digest(target)
 
 
@@ -175,9 +198,9 @@ def _link(name: str, to: str) -> _Member:
     return _Member(info=info, content=io.BytesIO)
 
 
-def _write(target: Path, members: Mapping[str, _Member], epoch: int) -> None:
+def _write(target: Path, members: Mapping[str, _Member], epoch: int, layout: int) -> None:
     with tarfile.open(target, "w:", format=tarfile.PAX_FORMAT) as out:
-        for name in sorted(members, key=lambda n: n.split("/")):
+        for name in ordered(members, layout):
             info = members[name].info
             info.mtime = min(int(info.mtime), epoch)
             if not info.isreg():
