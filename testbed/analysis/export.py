@@ -53,6 +53,7 @@ def flat(loaded: LoadedCampaign) -> dict[str, pd.DataFrame]:
         "size_lines": known.size_lines,
         "waiting": known.waiting,
         "builds": known.builds,
+        "noise": known.noise,
     }
     return {table.name: _ordered(made[table.name], table.names) for table in page.TABLES}
 

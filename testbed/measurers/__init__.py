@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from testbed.guest import Guest
-from testbed.measurers._loading import bring
+from testbed.measurers._loading import bring as bring
 from testbed.record import Tier
 
 POLICY = "/sys/kernel/security/ima/policy"

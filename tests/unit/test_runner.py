@@ -130,7 +130,7 @@ def test_each_block_boots_its_build_of_the_disks_and_its_records_say_which(
         floor.job, experiment=wish, plan=plan.resolve(wish, tier=Tier.TCG, kernels={"debian-6.12": "k"}, inputs={})
     )
     booted: list[tuple[int, object]] = []
-    stand_in = runner.prepare
+    stand_in: Any = vars(runner)["prepare"]
 
     def prepare(lab: Any, parts: Any, block: plan.Block, where: Path, at: Campaign) -> Any:
         booted.append((block.index, parts))

@@ -21,7 +21,7 @@ def test_the_estimates_are_those_of_a_one_way_analysis_of_variance() -> None:
     assert seen.between == pytest.approx(math.sqrt((f - 1) * within / each))
     assert seen.apart == pytest.approx(5.0 - 2.0)
     low, high = stats.t.interval(0.95, 2, loc=10 / 3, scale=np.std([2.0, 5.0, 3.0], ddof=1) / math.sqrt(3))
-    assert (seen.interval.low, seen.interval.high) == (pytest.approx(low), pytest.approx(high))
+    assert [seen.interval.low, seen.interval.high] == pytest.approx([low, high])
 
 
 def test_two_builds_bound_almost_nothing() -> None:

@@ -37,6 +37,9 @@ COMPUTED: tuple[DataTable, ...] = (
             floor_high number 1 upper end of its 95 % interval
             floor_n integer blocks blocks that have both; 0 without an A/A
             delta number 1 margin below which arms count as equal; 0.005 is 0.5 %
+            noise_of text - arm whose A/A the verdict uses: the wider of this arm's own and the baseline's
+            noise_low number 1 lower end of the 95 % interval of that A/A
+            noise_high number 1 upper end of that interval
             p_adjusted number 1 `p` after Holm's correction over the workloads; missing where `p` is
             """,
         ),
@@ -261,6 +264,24 @@ COMPUTED: tuple[DataTable, ...] = (
             apart number ln largest difference between the means of two builds
             low number 1 lower end of the 95 % interval of the ratio if the builds are the unit
             high number 1 upper end of that interval
+            """,
+        ),
+    ),
+    DataTable(
+        name="noise",
+        row="one arm of one workload that ran twice: its A/A of the primary metric",
+        file="",
+        columns=columns(
+            STRATUM,
+            """
+            arm text - measurer that ran twice
+            again text - name of its second run
+            ratio number 1 the second run divided by the first
+            """,
+            INTERVAL,
+            """
+            n integer blocks blocks that have both
+            spread number ln standard deviation of the blocks' logarithms of the ratio
             """,
         ),
     ),

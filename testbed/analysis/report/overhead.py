@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown, words
-from testbed.analysis.report import levels, single
+from testbed.analysis.report import levels, noise, single
 from testbed.analysis.report.how_it_went import balance
 from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import frames, metrics
@@ -19,7 +19,7 @@ from testbed.record import Status, Tier
 
 _HEADER = (
     *("workload", "measurer", "overhead, 95 % interval", "n", "verdict"),
-    *("cost of one operation", "baseline", "detectable effect (80 % power)"),
+    *("cost of one operation", "baseline", "noise (A/A of)", "detectable effect (80 % power)"),
 )
 # What grows: the log in every campaign, memory where the campaign recorded it.
 _GROWN = {
@@ -61,6 +61,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         every = _every(table)
         lines += [*(markdown.folded("Every measurer with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
+        lines += [*noise.section(tables)] if primary else []
     lines += [*levels.section(tables), "", *single.section(tables), *_operations(tables), ""]
     for name in ("starts", "scaling"):
         lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
@@ -159,6 +160,7 @@ def _row(row: Mapping[Any, Any]) -> tuple[object, ...]:
         _verdict(row),
         words.amount(row["cost"], row["cost_low"], row["cost_high"], row["unit"]),
         words.size(row["base"], row["unit"]),
+        f"{words.bounds(row['noise_low'], row['noise_high'])} of `{row['noise_of']}`" if row["noise_of"] else "none",
         f"{100 * math.expm1(row['mde']):.2g} %" if math.isfinite(row["mde"]) else "nothing",
     )
 

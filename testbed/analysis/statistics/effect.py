@@ -79,11 +79,13 @@ class Floor:
     """What the A/A shows: ``estimate`` of A (logarithm) and the ``resolution`` of the tier's clock.
 
     No effect below the resolution is claimed. It excuses no bias: an A/A that excludes 0 shows that the same arm
-    differs from itself, however little.
+    differs from itself, however little. ``suspects``: the A/A of each arm that is compared, any of which can show a
+    bias; by default ``estimate``.
     """
 
     estimate: EffectEstimate
     resolution: float
+    suspects: tuple[EffectEstimate, ...] = ()
 
     @property
     def height(self) -> float | None:
@@ -94,8 +96,8 @@ class Floor:
     @property
     def biased(self) -> bool:
         """Whether the same arm run twice differs: then the experiment is biased, and nothing follows from it."""
-        interval = self.estimate.interval
-        return interval is not None and (interval.low > 0 or interval.high < 0)
+        intervals = (one.interval for one in self.suspects or (self.estimate,))
+        return any(one is not None and (one.low > 0 or one.high < 0) for one in intervals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

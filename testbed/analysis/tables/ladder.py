@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from testbed import plugins
 from testbed.analysis.statistics import effect
-from testbed.analysis.tables import frames, metrics
+from testbed.analysis.tables import frames, metrics, noise
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, SpecError
 from testbed.record import Status, Tier
@@ -62,7 +62,8 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
     """Return one row per (kernel, runtime, workload, treatment): an ``Overhead``, its absolute cost, and the A/A.
 
     Columns: ``STRATUM``, the fields of ``effect.Overhead``, ``cost cost_low cost_high`` (absolute, an operation) and
-    ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the A/A).
+    ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the baseline's A/A),
+    ``noise_of noise_low noise_high`` (the A/A that the verdict uses: ``noise.floor_of``).
     Empty on a tier where the metric's overhead means nothing. Attacks are left out: they price nothing.
     """
     reading = metrics.reading(metric, question.tier)
@@ -82,10 +83,11 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
             contrast.stratum
             | asdict(result)
             | _cost(contrast, reading)
-            | _aa(contrast.floor)
+            | _aa(contrast.same)
             | {"delta": question.delta}
+            | _noise(contrast)
         )
-    columns = [*STRATUM, *effect.Overhead.__slots__, *_COST, *_FLOOR]
+    columns = [*STRATUM, *effect.Overhead.__slots__, *_COST, *_FLOOR, *_NOISE]
     return pd.DataFrame(listed, columns=columns)
 
 
@@ -93,14 +95,17 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
 class Contrast:
     """One treatment and the baseline in one stratum: ``arms`` has the blocks that have them all, a column per arm.
 
-    ``bases``: the baseline's columns; ``floor``: what the same arm twice showed, ``None`` without a duplicate.
+    ``bases``: the baseline's columns; ``same``: the baseline's A/A, ``None`` without a duplicate. ``floor``: what the
+    effect must exceed, and ``noise_of`` the arm whose A/A that is.
     """
 
     stratum: dict[str, Any]
     treatment: str
     bases: list[str]
     arms: pd.DataFrame
+    same: effect.EffectEstimate | None
     floor: effect.Floor | None
+    noise_of: str
     losses: effect.Losses
 
     @property
@@ -116,26 +121,59 @@ def contrasts(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIM
         return
     clean = rows[(rows["attack"] == "none") & rows["current"].astype(bool)]
     for key, group in clean.groupby(list(STRATUM)):
-        values = arm_values(group, metric, reading)
-        bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
-        if question.baseline not in values:
-            continue
-        floor = _floor(values, question) if len(bases) == 2 else None
-        for treatment in sorted({str(arm) for arm in values} - {question.baseline, question.duplicate}, key=climb):
-            complete = values[[*bases, treatment]].dropna()
-            if len(complete):
-                yield Contrast(
-                    stratum=dict(zip(STRATUM, key, strict=True)),
-                    treatment=treatment,
-                    bases=bases,
-                    arms=complete,
-                    floor=floor,
-                    losses=_losses(group, {*bases, treatment}),
-                )
+        yield from _of_stratum(dict(zip(STRATUM, key, strict=True)), group, question, metric, reading)
+
+
+def _of_stratum(
+    stratum: dict[str, Any], group: pd.DataFrame, question: Question, metric: str, reading: metrics.Reading
+) -> Iterator[Contrast]:
+    values = arm_values(group, metric, reading)
+    bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
+    if question.baseline not in values:
+        return
+    twins = noise.pairs(values, question.baseline, question.duplicate)
+    seen = noise.differences(values, twins)
+    repeated = {question.baseline, question.duplicate, *twins.values()}
+    for treatment in sorted({str(arm) for arm in values} - repeated, key=climb):
+        complete = values[[*bases, treatment]].dropna()
+        floor, whose = noise.floor_of(
+            treatment, seen, baseline=question.baseline, resolution=metrics.RESOLUTION[question.tier]
+        )
+        if len(complete):
+            yield Contrast(
+                stratum=stratum,
+                treatment=treatment,
+                bases=bases,
+                arms=complete,
+                same=seen.get(question.baseline),
+                floor=floor,
+                noise_of=whose,
+                losses=_losses(group, {*bases, treatment}),
+            )
+
+
+def noise_table(rows: pd.DataFrame, question: Question) -> pd.DataFrame:
+    """Return one row per (kernel, runtime, workload, arm that ran twice): the A/A of the primary metric."""
+    reading = metrics.reading(metrics.PRIMARY, question.tier)
+    clean = rows[(rows["attack"] == "none") & rows["current"].astype(bool)]
+    listed: list[dict[str, Any]] = []
+    for key, group in clean.groupby(list(STRATUM)) if reading else ():
+        assert reading is not None
+        values = arm_values(group, metrics.PRIMARY, reading)
+        twins = noise.pairs(values, question.baseline, question.duplicate)
+        for arm, same in sorted(noise.differences(values, twins).items(), key=lambda item: climb(item[0])):
+            bounds = same.interval or effect.Interval(low=-math.inf, high=math.inf)
+            listed.append(
+                dict(zip(STRATUM, key, strict=True))
+                | {"arm": arm, "again": twins[arm], "ratio": math.exp(same.center), "n": same.n, "spread": same.spread}
+                | {"low": math.exp(bounds.low), "high": math.exp(bounds.high)}
+            )
+    return pd.DataFrame(listed, columns=[*STRATUM, "arm", "again", "ratio", "low", "high", "n", "spread"])
 
 
 _COST = ("cost", "cost_low", "cost_high", "base", "unit")
 _FLOOR = ("floor", "floor_low", "floor_high", "floor_n", "delta")
+_NOISE = ("noise_of", "noise_low", "noise_high")
 
 
 def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, warmup: bool = False) -> pd.DataFrame:
@@ -160,24 +198,23 @@ def arm_values(rows: pd.DataFrame, metric: str, reading: metrics.Reading, *, war
     return values.unstack("measurer")  # noqa: PD010 - a pivot of what is grouped already
 
 
-def _floor(values: pd.DataFrame, question: Question) -> effect.Floor | None:
-    pairs = values[[question.baseline, question.duplicate]].dropna()
-    if pairs.empty:
-        return None
-    same = effect.log_ratio(pairs[question.duplicate], pairs[question.baseline])
-    return effect.Floor(estimate=effect.estimate(same), resolution=metrics.RESOLUTION[question.tier])
-
-
-def _aa(floor: effect.Floor | None) -> dict[str, Any]:
-    if floor is None:
+def _aa(same: effect.EffectEstimate | None) -> dict[str, Any]:
+    if same is None:
         return {"floor": math.nan, "floor_low": -math.inf, "floor_high": math.inf, "floor_n": 0}
-    bounds = floor.estimate.interval or effect.Interval(low=-math.inf, high=math.inf)
+    bounds = same.interval or effect.Interval(low=-math.inf, high=math.inf)
     return {
-        "floor": math.exp(floor.estimate.center),
+        "floor": math.exp(same.center),
         "floor_low": math.exp(bounds.low),
         "floor_high": math.exp(bounds.high),
-        "floor_n": floor.estimate.n,
+        "floor_n": same.n,
     }
+
+
+def _noise(contrast: Contrast) -> dict[str, Any]:
+    interval = contrast.floor.estimate.interval if contrast.floor else None
+    bounds = interval or effect.Interval(low=-math.inf, high=math.inf)
+    ends = {"noise_low": math.exp(bounds.low), "noise_high": math.exp(bounds.high)}
+    return {"noise_of": contrast.noise_of} | ends
 
 
 def _cost(contrast: Contrast, reading: metrics.Reading) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Tables:
 
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
     ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting``;
-    ``builds``: of ``builds.builds``.
+    ``builds``: of ``builds.builds``; ``noise``: of ``ladder.noise_table``.
     """
 
     plan: Plan
@@ -59,6 +59,7 @@ class Tables:
     size_lines: pd.DataFrame
     waiting: pd.DataFrame
     builds: pd.DataFrame
+    noise: pd.DataFrame
 
     @property
     def ladder(self) -> pd.DataFrame:
@@ -112,6 +113,7 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         size_lines=sizes.lines(rows, question),
         waiting=waiting.waiting(rows, question),
         builds=builds.builds(contrasts, plan),
+        noise=ladder.noise_table(rows, question),
     )
 
 
