@@ -119,7 +119,7 @@ def iterate(guest: Guest, job: IterationRequest, number: int, *, warmup: bool) -
     results = [_told(workload, role, run) for run, role in zip(account["runs"], roles, strict=True)]
     failure = next((result for result in results if isinstance(result, str)), "") or _missed(workload, account["alive"])
     outputs = [result for result, role in zip(results, roles, strict=True) if not role and isinstance(result, Output)]
-    samples = _samples(account["before"], account["after"], outputs)
+    samples = [*_samples(account["before"], account["after"], outputs), *_outside(account["elsewhere_ns"])]
     return Iteration(
         samples=tuple(replace(sample, iteration=number, warmup=warmup) for sample in samples),
         started=started,
@@ -174,6 +174,12 @@ def _samples(before: dict[str, int], after: dict[str, int], outputs: list[Output
     for values in zip(*(output.values for output in outputs), strict=True):
         middle = median(value.value for value in values)
         yield Sample(metric=values[0].metric, unit=values[0].unit, value=middle, iteration=0)
+
+
+def _outside(elsewhere: int | None) -> Iterator[Sample]:
+    """Yield what ran outside of the cgroup; nothing where the guest's kernel does not say it."""
+    if elsewhere is not None:
+        yield Sample(metric="elsewhere", unit="s", value=elsewhere * 1e-9, iteration=0)
 
 
 def _status(code: int | None) -> int:

@@ -10,6 +10,7 @@ import pytest
 from testbed import plugins
 from testbed.errors import LabError
 from testbed.guest import Completed
+from testbed.lab.in_guest import drive
 from testbed.lab.iterate import DRIVER, IterationRequest, crowd, deploy, iterate, request
 from testbed.workloads import tools
 
@@ -42,7 +43,14 @@ class FakeGuest:
         raise AssertionError("iterate reads nothing")
 
 
-def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: str = "", alive: int = 0) -> bytes:
+def account(
+    *,
+    code: int | None = 0,
+    out: str = "\n".join(tools.EXPECTED),
+    err: str = "",
+    alive: int = 0,
+    elsewhere: int | None = 70_000_000,
+) -> bytes:
     before = {
         "monotonic_ns": 10,
         "log_entries": 1,
@@ -64,7 +72,8 @@ def account(*, code: int | None = 0, out: str = "\n".join(tools.EXPECTED), err: 
         "system_usec": 1,
     }
     runs = [{"code": code, "out": out, "err": err, "id": f"c{n}"} for n in range(3)]
-    return json.dumps({"before": before, "after": after, "runs": runs, "alive": alive}).encode()
+    said = {"before": before, "after": after, "runs": runs, "alive": alive, "elsewhere_ns": elsewhere}
+    return json.dumps(said).encode()
 
 
 def run(out: bytes) -> object:
@@ -176,8 +185,64 @@ def test_the_account_becomes_samples_in_base_units() -> None:
     assert values["slab"] == (1024, "B", True)
     assert values["guest_steal"] == (pytest.approx(0.05), "1", True)
     assert values["operations"] == (tools.WORKLOAD.starts, "1", True)
+    assert values["elsewhere"] == (pytest.approx(0.07), "s", True)
     assert [started.id for started in done.started] == ["c0", "c1", "c2"]
     assert done.failure == ""
+
+
+def test_what_the_guests_kernel_does_not_say_is_no_sample() -> None:
+    done = iterate(FakeGuest(account(elsewhere=None)), job("runc"), 1, warmup=True)
+    assert "elsewhere" not in {sample.metric for sample in done.samples}
+
+
+# Of a machine with two processors, shortened: the second one is idle, and its tick has stopped.
+TIMERS = """Timer List Version: v0.10
+HRTIMER_MAX_CLOCK_BASES: 8
+now at 16167637608378 nsecs
+
+cpu: 0
+ clock 0:
+  .base:       0
+  .index:      0
+active timers:
+ #0: <0>, tick_nohz_handler, S:01
+ # expires at 16167640000000-16167640000000 nsecs [in 2391622 to 2391622 nsecs]
+  .nohz           : 1
+  .highres        : 1
+  .last_tick      : 16167636000000 nsecs
+  .tick_stopped   : 0
+  .idle_jiffies   : 4295000000
+  .idle_calls     : 8000
+  .idle_sleeps    : 4000
+  .idle_entrytime : 16167630000000 nsecs
+  .idle_waketime  : 16167631000000 nsecs
+  .idle_exittime  : 16167631000000 nsecs
+  .idle_sleeptime : 4056230026638 nsecs
+  .iowait_sleeptime: 42684901235 nsecs
+  .last_jiffies   : 4295000001
+  .idle_expires   : 16167648000000 nsecs
+jiffies: 4295000002
+
+cpu: 1
+  .tick_stopped   : 1
+  .idle_entrytime : 16167600000000 nsecs
+  .idle_sleeptime : 2881092809596 nsecs
+  .iowait_sleeptime: 58095975041 nsecs
+"""
+
+
+def test_work_is_all_time_less_the_idle_time_of_each_processor() -> None:
+    at = 16167637608378
+    first, second = 4056230026638 + 42684901235, 2881092809596 + 58095975041 + (at - 16167600000000)
+    assert drive.ran_ns(TIMERS) == 2 * at - first - second
+    one = TIMERS.partition("cpu: 1")[0]
+    assert drive.ran_ns(one) == at - first
+
+
+@pytest.mark.parametrize("missing", ["now at", "  .idle_sleeptime", "  .tick_stopped", "  .idle_entrytime"])
+def test_a_kernel_that_does_not_say_all_of_it_says_nothing(missing: str) -> None:
+    lines = [line for line in TIMERS.splitlines(keepends=True) if not line.startswith(missing)]
+    assert drive.ran_ns("".join(lines)) is None
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The noise floor of each arm."""
+"""The noise floor of each arm, and what arms add outside of the containers' cgroup."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from testbed.analysis.report import overhead
 from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import frames, ladder, noise, tables
 from testbed.plan import Cell
-from testbed.record import Record
+from testbed.record import Record, Sample
 from testbed.rundir import LoadedCampaign, load
 
 ARMS = {"none": 0.0, "none2": 0.0, "hooks-only": 0.002, "container-file": 0.004, "container-file2": 0.004}
@@ -103,3 +104,38 @@ def test_a_measurer_that_is_not_known_here_is_no_second_run() -> None:
     assert noise.first_of("container-file2") == "container-file"
     assert noise.first_of("none2") is None, "the experiment says which arm is the baseline's"
     assert noise.first_of("of-another-version") is None
+
+
+def elsewhere(cell: Cell, record: Record) -> Record:
+    """Every arm runs 30 M instructions elsewhere, give or take; the measurer adds 5 M."""
+    added = {"container-file": 5e-3, "container-file2": 5e-3}.get(cell.measurer, 0.0)
+    jitter = 1e-4 * math.sin(7.0 * record.block + len(cell.measurer))
+    extra = tuple(
+        Sample(metric="elsewhere", unit="s", value=0.03 + added + jitter, iteration=one.iteration, warmup=one.warmup)
+        for one in record.samples
+        if one.metric == "cpu"
+    )
+    return replace(record, samples=(*record.samples, *extra))
+
+
+def test_what_an_arm_adds_elsewhere_is_a_difference_with_its_own_noise(tmp_path: Path) -> None:
+    known = tables.read(campaign(tmp_path, elsewhere))
+    rows = {row["treatment"]: row for row in known.ladder.to_dict("records")}
+    ours, hooks = rows["container-file"], rows["hooks-only"]
+    assert ours["elsewhere"] == pytest.approx(5e6, rel=0.05)
+    assert ours["elsewhere_low"] < ours["elsewhere"] < ours["elsewhere_high"]
+    assert ours["elsewhere_base"] == pytest.approx(30e6, rel=0.01)
+    assert ours["elsewhere_floor_low"] < 0 < ours["elsewhere_floor_high"]
+    assert abs(hooks["elsewhere"]) < 1e6
+    assert ours["ratio"] == pytest.approx(1.004, rel=1e-3), "it is not in the overhead"
+    said = "\n".join(overhead.section(known, {}))
+    assert "1 of 2 arms add or save there more than the baseline's two runs differ" in said
+
+
+def test_a_campaign_that_did_not_record_it_says_nothing_of_it(tmp_path: Path) -> None:
+    arms = {name: ARMS[name] for name in ("none", "none2", "hooks-only")}
+    known = tables.read(campaign(tmp_path, arms=arms))
+    assert known.ladder["elsewhere"].isna().all()
+    said = "\n".join(overhead.section(known, {}))
+    assert "*Elsewhere*" not in said
+    assert "ran twice" not in said

@@ -40,6 +40,12 @@ COMPUTED: tuple[DataTable, ...] = (
             noise_of text - arm whose A/A the verdict uses: the wider of this arm's own and the baseline's
             noise_low number 1 lower end of the 95 % interval of that A/A
             noise_high number 1 upper end of that interval
+            elsewhere number unit what the arm adds outside of the containers' cgroup; missing where not recorded
+            elsewhere_low number unit lower end of its 95 % interval
+            elsewhere_high number unit upper end of that interval
+            elsewhere_base number unit median of the baseline outside of the cgroup, one operation
+            elsewhere_floor_low number unit lower end of the interval of the baseline's A/A there, as a difference
+            elsewhere_floor_high number unit upper end of that interval
             p_adjusted number 1 `p` after Holm's correction over the workloads; missing where `p` is
             """,
         ),

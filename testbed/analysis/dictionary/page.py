@@ -43,6 +43,9 @@ Values of `metric` in `rows`:
 - `elapsed`: time of the guest's clock. On tier icount it contains waits of the host, so no overhead is computed of it.
 - `throughput`, `latency_p50`, `latency_p99`: what a server's client reports. They mean time on tier kvm only.
 - `operations`: how many operations the iteration did.
+- `elsewhere`: time that the guest's processors worked outside of that cgroup and of the driver, from the first start
+  until 0.2 s after the last: kernel threads, RCU, work queues, interrupts, other processes. Not in `cpu`. On icount
+  1e9 times it is guest instructions. Missing in campaigns before it was recorded.
 - `log_entries`, `log_before`: entries that the log grew by, and had before the iteration.
 - `ima_log_bytes`, `slab`, `page_cache`: size of the log, growth of kernel memory and of the page cache, in bytes.
 - `guest_steal`: share of the guest's time, 0 to 1, in which its processors waited for the host.

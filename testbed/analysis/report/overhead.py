@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown, words
-from testbed.analysis.report import levels, noise, single
+from testbed.analysis.report import levels, noise, outside, single
 from testbed.analysis.report.how_it_went import balance
 from testbed.analysis.statistics.effect import Conclusion
 from testbed.analysis.tables import frames, metrics
@@ -61,7 +61,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         every = _every(table)
         lines += [*(markdown.folded("Every measurer with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
-        lines += [*noise.section(tables)] if primary else []
+        lines += [*noise.section(tables), *outside.section(table)] if primary else []
     lines += [*levels.section(tables), "", *single.section(tables), *_operations(tables), ""]
     for name in ("starts", "scaling"):
         lines += [f"![{name}]({figures[name]})", ""] if name in figures else []

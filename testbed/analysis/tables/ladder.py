@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from testbed import plugins
 from testbed.analysis.statistics import effect
-from testbed.analysis.tables import frames, metrics, noise
+from testbed.analysis.tables import elsewhere, frames, metrics, noise
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, SpecError
 from testbed.record import Status, Tier
@@ -63,7 +63,7 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
 
     Columns: ``STRATUM``, the fields of ``effect.Overhead``, ``cost cost_low cost_high`` (absolute, an operation) and
     ``base`` (median of the baseline) in ``unit``, ``floor floor_low floor_high floor_n`` (ratio of the baseline's A/A),
-    ``noise_of noise_low noise_high`` (the A/A that the verdict uses: ``noise.floor_of``).
+    ``noise_of noise_low noise_high`` (the A/A that the verdict uses: ``noise.floor_of``), and ``elsewhere.COLUMNS``.
     Empty on a tier where the metric's overhead means nothing. Attacks are left out: they price nothing.
     """
     reading = metrics.reading(metric, question.tier)
@@ -86,8 +86,9 @@ def ladder(rows: pd.DataFrame, question: Question, metric: str = metrics.PRIMARY
             | _aa(contrast.same)
             | {"delta": question.delta}
             | _noise(contrast)
+            | elsewhere.added(contrast.outside, contrast.treatment, contrast.bases)
         )
-    columns = [*STRATUM, *effect.Overhead.__slots__, *_COST, *_FLOOR, *_NOISE]
+    columns = [*STRATUM, *effect.Overhead.__slots__, *_COST, *_FLOOR, *_NOISE, *elsewhere.COLUMNS]
     return pd.DataFrame(listed, columns=columns)
 
 
@@ -96,7 +97,8 @@ class Contrast:
     """One treatment and the baseline in one stratum: ``arms`` has the blocks that have them all, a column per arm.
 
     ``bases``: the baseline's columns; ``same``: the baseline's A/A, ``None`` without a duplicate. ``floor``: what the
-    effect must exceed, and ``noise_of`` the arm whose A/A that is.
+    effect must exceed, and ``noise_of`` the arm whose A/A that is. ``outside``: the arms' values outside of the
+    containers' cgroup, without columns where they were not recorded.
     """
 
     stratum: dict[str, Any]
@@ -107,6 +109,7 @@ class Contrast:
     floor: effect.Floor | None
     noise_of: str
     losses: effect.Losses
+    outside: pd.DataFrame
 
     @property
     def logs(self) -> NDArray[np.float64]:
@@ -131,6 +134,7 @@ def _of_stratum(
     bases = [arm for arm in (question.baseline, question.duplicate) if arm in values]
     if question.baseline not in values:
         return
+    outside = arm_values(group, elsewhere.METRIC, reading) if metric == metrics.PRIMARY else values.iloc[:, :0]
     twins = noise.pairs(values, question.baseline, question.duplicate)
     seen = noise.differences(values, twins)
     repeated = {question.baseline, question.duplicate, *twins.values()}
@@ -149,6 +153,7 @@ def _of_stratum(
                 floor=floor,
                 noise_of=whose,
                 losses=_losses(group, {*bases, treatment}),
+                outside=outside,
             )
 
 

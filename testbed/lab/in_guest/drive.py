@@ -11,6 +11,7 @@ that are alive all the time, which are counted for the output; empty if there ar
 
 Standard output: what each ``run`` printed, and the clock, CPU time, memory and log length before and after all of them.
 Time is measured here, so that ssh is never in the timed part. Preparation and clean-up of a start are not in it either.
+``elsewhere_ns``: what the processors ran in the meantime outside of the cgroup and of this driver (``_elsewhere``).
 
 With the argument ``make`` standard input is ``{"cgroup", "containers"}``: the cgroup for all of this, and the cgroup
 below it in which runtimes make theirs. The driver makes both.
@@ -26,6 +27,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,9 @@ START = "start"
 # after a grace period of RCU. An allocation before that gets other pages than one after it.
 SETTLE_SECONDS = 0.2
 LOG_LENGTH = pathlib.Path("/sys/kernel/security/ima/runtime_measurements_count")
+TIMERS = pathlib.Path("/proc/timer_list")
+_NOW = re.compile(r"^now at (\d+) nsecs$", re.MULTILINE)
+_TICKLESS = re.compile(r"^ *\.(tick_stopped|idle_entrytime|idle_sleeptime|iowait_sleeptime) *: (\d+)", re.MULTILINE)
 
 
 def main() -> None:
@@ -98,6 +103,8 @@ def _iterate(request: dict[str, Any]) -> None:
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     runs: list[dict[str, object]] = []
     spans: list[tuple[dict[str, int], dict[str, int]]] = []
+    # Outside of all spans, with a wait between: to read it takes longer than to read the rest, and leaves more behind.
+    outside = _elsewhere(cgroup)
     for group in request["groups"]:
         time.sleep(SETTLE_SECONDS)
         with _span(cgroup, spans):
@@ -105,6 +112,9 @@ def _iterate(request: dict[str, Any]) -> None:
     if request["burn"]:
         with _span(cgroup, spans):
             _burn(own, request["burn"])
+    time.sleep(SETTLE_SECONDS)
+    at_the_end = _elsewhere(cgroup)
+    elsewhere = None if outside is None or at_the_end is None else at_the_end - outside
     before, after = spans[0][0], spans[-1][1]
     # The time of the groups, without the waits between them.
     took = sum(end["monotonic_ns"] - begin["monotonic_ns"] for begin, end in spans)
@@ -115,7 +125,8 @@ def _iterate(request: dict[str, Any]) -> None:
     for step in reversed(steps):
         for command in step["after"]:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    json.dump({"before": before, "after": after, "runs": runs, "alive": alive}, sys.stdout)
+    answer = {"before": before, "after": after, "runs": runs, "alive": alive, "elsewhere_ns": elsewhere}
+    json.dump(answer, sys.stdout)
 
 
 def _prepare(step: dict[str, Any]) -> None:
@@ -145,9 +156,50 @@ def _span(cgroup: pathlib.Path, spans: list[tuple[dict[str, int], dict[str, int]
     spans.append((begin, _account(cgroup)))
 
 
-def _account(cgroup: pathlib.Path) -> dict[str, int]:
+def _elsewhere(cgroup: pathlib.Path) -> int | None:
+    """Return what the processors have run outside of the cgroup and of this driver, ns; ``None`` if it is not known."""
+    ran = ran_ns(TIMERS.read_text())
+    return None if ran is None else ran - 1000 * _usage_usec(cgroup) - time.process_time_ns()
+
+
+def ran_ns(timers: str) -> int | None:
+    """Return how long the processors were not idle since the boot, ns, from what ``/proc/timer_list`` says.
+
+    Idle time is not sampled by ticks: the kernel reads its clock whenever a processor becomes idle, is interrupted or
+    goes on (``tick_nohz_start_idle`` and ``tick_nohz_stop_idle`` in kernel/time/tick-sched.c). The time of one that is
+    idle at this moment, without a tick, is added. Handlers of interrupts count as work, also on an idle processor.
+
+    Not ``rq_cpu_time`` of ``/proc/schedstat``: when a task is preempted after it has said that it will sleep,
+    ``sched_info_depart`` sets no time of queueing, so ``sched_info_arrive`` keeps the old time of arrival, and the next
+    departure counts the task's earlier run once more, and all that ran in the meantime (kernel/sched/stats.h).
+    """
+    now = _NOW.search(timers)
+    processors: list[dict[str, int]] = []
+    for name, value in _TICKLESS.findall(timers):
+        if name == "tick_stopped":
+            processors.append({})
+        if processors:
+            processors[-1][name] = int(value)
+    if now is None or not all(len(processor) == 4 for processor in processors) or not processors:
+        return None
+    at = int(now[1])
+    idle = 0
+    for processor in processors:
+        idle += processor["idle_sleeptime"] + processor["iowait_sleeptime"]
+        if processor["tick_stopped"]:
+            idle += at - processor["idle_entrytime"]
+    return at * len(processors) - idle
+
+
+def _usage_usec(cgroup: pathlib.Path) -> int:
     lines = (line.split() for line in (cgroup / "cpu.stat").read_text().splitlines())
-    stat = {name: int(value) for name, value in lines}
+    return next(int(value) for name, value in lines if name == "usage_usec")
+
+
+def _account(cgroup: pathlib.Path) -> dict[str, int]:
+    # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, which is too coarse for a short
+    # run.
+    usage = _usage_usec(cgroup)
     ticks = [int(figure) for figure in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     memory = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
     return {
@@ -157,9 +209,7 @@ def _account(cgroup: pathlib.Path) -> dict[str, int]:
         "cached_kib": int(memory["Cached"].split()[0]),
         "ticks": sum(ticks),
         "steal_ticks": ticks[7],
-        # Not user_usec and system_usec: the kernel splits the sum by where its ticks fell, which is too coarse for a
-        # short run.
-        "usage_usec": stat["usage_usec"],
+        "usage_usec": usage,
     }
 
 
