@@ -132,6 +132,14 @@ def test_what_an_arm_adds_elsewhere_is_a_difference_with_its_own_noise(tmp_path:
     assert "1 of 2 arms add or save there more than the baseline's two runs differ" in said
 
 
+def test_the_report_says_when_the_kernel_was_not_tuned(tmp_path: Path) -> None:
+    loaded = campaign(tmp_path, arms={name: ARMS[name] for name in ("none", "none2")})
+    for command_line, said in (("tuned", False), ("distribution", True)):
+        facts = loaded.facts | {"experiment": {"machine": {"command_line": command_line}}}
+        text = "\n".join(overhead.section(tables.read(replace(loaded, facts=facts)), {}))
+        assert ("as Debian ships it" in text) is said
+
+
 def test_a_campaign_that_did_not_record_it_says_nothing_of_it(tmp_path: Path) -> None:
     arms = {name: ARMS[name] for name in ("none", "none2", "hooks-only")}
     known = tables.read(campaign(tmp_path, arms=arms))

@@ -16,6 +16,7 @@ from testbed.analysis.tables import frames, metrics
 from testbed.analysis.tables.ladder import STRATUM, Question, climb
 from testbed.analysis.tables.tables import Tables
 from testbed.record import Status, Tier
+from testbed.spec import TUNED
 
 _HEADER = (
     *("workload", "measurer", "overhead, 95 % interval", "n", "verdict"),
@@ -44,6 +45,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     """Return the lines on overhead: a table for each metric that is meaningful on this tier, the primary one first."""
     question = tables.question
     lines = ["## Overhead", "", metrics.MEANING[question.tier], ""]
+    lines += [] if question.command_line == TUNED else [metrics.AS_SHIPPED, ""]
     filled = {metric: table for metric, table in tables.ladders.items() if len(table)}
     if not filled:
         lines.append(f"No overhead is claimed: {_why_none(question, tables.rows)}.")

@@ -18,6 +18,7 @@ from testbed.analysis.tables import elsewhere, frames, metrics, noise
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.errors import EvidenceError, SpecError
 from testbed.record import Status, Tier
+from testbed.spec import TUNED
 
 STRATUM = ("kernel", "runtime", "workload")
 _FAILED = (Status.WORKLOAD_FAILED, Status.MACHINE_LOST, Status.TIMED_OUT)
@@ -25,12 +26,16 @@ _FAILED = (Status.WORKLOAD_FAILED, Status.MACHINE_LOST, Status.TIMED_OUT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is compared with what: the arms' names, the tier, and the margin below which arms count as equal."""
+    """What is compared with what: the arms' names, the tier, and the margin below which arms count as equal.
+
+    ``command_line``: how the guests' kernel was set (``spec.Shape``).
+    """
 
     tier: Tier
     baseline: str = "none"
     duplicate: str = "none2"
     delta: float = 0.005
+    command_line: str = TUNED
 
     @classmethod
     def of(cls, tier: Tier, facts: Mapping[str, Any]) -> Question:
@@ -41,6 +46,7 @@ class Question:
             baseline=wish.get("baseline", "none"),
             duplicate=wish.get("duplicate", "none2"),
             delta=wish.get("delta") or metrics.DELTA[tier],
+            command_line=(wish.get("machine") or {}).get("command_line", TUNED),
         )
 
 

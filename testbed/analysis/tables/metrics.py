@@ -69,6 +69,11 @@ MEANING = {
     ),
     Tier.TCG: "This tier has no meaningful clock. It shows correctness, and no overhead is claimed.",
 }
+# Of a kernel that is not tuned; nothing is said of others, because no other is compared with them.
+AS_SHIPPED = (
+    "The guests' kernel was booted as Debian ships it, without the words and settings with which counts repeat. Equal "
+    "runs differ by more than on a tuned kernel; compare ratios, never counts, with a campaign on such a kernel."
+)
 
 
 # The expected width of the A/A, relative: equal runs of one process execute equally many instructions, those of several
