@@ -90,7 +90,9 @@ def test_experiments(place: Path) -> None:
 
 
 def test_names() -> None:
-    assert offered("claim", "container-") == ["container-drift", "container-file", "container-image"]
+    ours = [name for name in plugins.names("measurers") if name.startswith("container-")]
+    assert offered("claim", "container-") == ours
+    assert {"container-file", "container-image"} <= {*ours}
     assert offered("claim", "none", "start") == ["start-cold", "start-warm"]
     assert offered("shell", "--measurer", "") == list(plugins.names("measurers"))
     assert "debian-6.12" in offered("shell", "--kernel", "debian")
