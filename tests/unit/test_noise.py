@@ -135,7 +135,7 @@ def test_what_an_arm_adds_elsewhere_is_a_difference_with_its_own_noise(tmp_path:
 def test_the_report_says_when_the_kernel_was_not_tuned(tmp_path: Path) -> None:
     loaded = campaign(tmp_path, arms={name: ARMS[name] for name in ("none", "none2")})
     for command_line, said in (("tuned", False), ("distribution", True)):
-        facts = loaded.facts | {"experiment": {"machine": {"command_line": command_line}}}
+        facts = {**loaded.facts, "experiment": {"machine": {"command_line": command_line}}}
         text = "\n".join(overhead.section(tables.read(replace(loaded, facts=facts)), {}))
         assert ("as Debian ships it" in text) is said
 
