@@ -51,7 +51,7 @@ _KEEP_SLABS = f"""
 for file in /sys/kernel/slab/*/min_partial; do echo {_SLABS_KEPT} >$file; done
 """
 
-# With programs that measure nothing a start was 0.9 % cheaper than in the baseline, and the kernel's slabs grew by less:
+# With programs that measure nothing a start was 0.9 % cheaper than in the baseline, and the kernel's slabs grew less:
 # loading programs seems to leave slabs behind that the next container takes. So every machine loaded them once, and
 # removed them. A kernel that refuses them has nothing to leave behind. Programs hold the module until RCU freed them.
 _LOADED_ONCE = f"""

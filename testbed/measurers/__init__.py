@@ -23,8 +23,7 @@ POLICY = "/sys/kernel/security/ima/policy"
 POLICY_STAGED = "/run/testbed/ima-policy"
 DEPLOYED = "/opt/testbed"
 PINS = "/sys/fs/bpf/testbed"
-_NO_POLICY = ("# no rule of IMA",)
-_NOWHERE = "/dev/null"
+_NO_POLICY, _NOWHERE = ("# no rule of IMA",), "/dev/null"
 # In the path of a claim: the number of a namespace, whichever it is.
 ANY_NAMESPACE = "*"
 # Modes in which the programs say in the log when they were there (docs/formats.md, ctr-beat).
