@@ -76,9 +76,10 @@ class Comparison:
         return all(one.ok for one in self.agreements) and all(one.ok for one in self.noise)
 
 
-def compare(campaigns: Sequence[LoadedCampaign]) -> Comparison:
+def compare(campaigns: Sequence[LoadedCampaign], found: Sequence[Difference] | None = None) -> Comparison:
     """Compare the overheads of the cells that all campaigns have.
 
+    ``found``: what differs otherwise, if the caller knows it; then campaigns that must not be pooled are not refused.
     Raises ``SpecError`` for fewer than two campaigns and where no overhead is in all of them, ``IncompatibleRuns`` for
     another tier or version of QEMU.
     """
@@ -86,7 +87,7 @@ def compare(campaigns: Sequence[LoadedCampaign]) -> Comparison:
         raise SpecError(
             f"expected two or more campaigns, got {len(campaigns)}", "name another, or give `--across` an axis"
         )
-    found = differences.differences(campaigns)
+    found = differences.differences(campaigns) if found is None else found
     tables = [_ladder(one) for one in campaigns]
     keys = [set(map(tuple, table[[*STRATUM, "treatment"]].astype(str).to_numpy())) for table in tables]
     shared = set.intersection(*keys)

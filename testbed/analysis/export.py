@@ -54,6 +54,10 @@ def flat(loaded: LoadedCampaign) -> dict[str, pd.DataFrame]:
         "waiting": known.waiting,
         "builds": known.builds,
         "noise": known.noise,
+        "checked": known.checked,
+        "lengths": known.lengths,
+        "byte_prices": known.byte_prices,
+        "spread": known.spread,
     }
     return {table.name: _ordered(made[table.name], table.names) for table in page.TABLES}
 
@@ -140,7 +144,7 @@ def _observations(known: Tables) -> pd.DataFrame:
     columns = ["step", "arm", "over", *STRATUM, "block", "added", "below", "cold", "unit"]
     listed = [table.assign(step=name, arm=arms[name], unit=unit) for name, table in known.observed.items()]
     every = pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=columns)
-    counts = [name for name in (*events.COUNTS, *events.TREE) if name != "starts"]
+    counts = [name for name in (*events.COUNTS, *events.TREE, *events.LATER) if name != "starts"]
     return every.reindex(columns=[*columns, *counts])
 
 
@@ -151,7 +155,7 @@ def _prices(fits: tuple[Fit, ...]) -> pd.DataFrame:
 
 
 def _of_fit(fit: Fit) -> Iterator[dict[str, Any]]:
-    for event in fit.step.terms:
+    for event in (*fit.prices, *fit.taken, *fit.given_up):
         price = fit.prices.get(event)
         bounds = price.interval if price else None
         yield {
@@ -162,7 +166,7 @@ def _of_fit(fit: Fit) -> Iterator[dict[str, Any]]:
             "low": bounds.low if bounds else None,
             "high": bounds.high if bounds else None,
             "n": price.n if price else None,
-            "given_up": fit.given_up.get(event, ""),
+            "given_up": fit.given_up.get(event) or ("another step has its price" if event in fit.taken else ""),
             "workloads": ", ".join(fit.workloads),
             "unit": fit.unit,
         }

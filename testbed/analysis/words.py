@@ -42,6 +42,12 @@ def size(value: float, unit: str) -> str:
     return f"{value / factor:.4g} {_prefixed(prefix, unit)}"
 
 
+def one(operation: str) -> str:
+    """Return an operation with its article, an iteration where a workload has no name for it: ``an exec``."""
+    each = operation or "iteration"
+    return f"{'an' if each[0] in 'aeiou' else 'a'} {each}"
+
+
 def conclusion(verdict: Conclusion, delta: float) -> str:
     """Return a verdict with the margin that it refers to: ``OVERHEAD, below δ (±0.5 %)``."""
     about_delta = {

@@ -147,7 +147,7 @@ def prices(campaign: CampaignResults | PathLike) -> pd.DataFrame:
 
     >>> priced = prices("results/reference").set_index(["step", "event"])
     >>> round(float(priced.loc[("ima", "bytes"), "price"]), 1)
-    55.3
+    55.2
     """
     listed = [
         {
@@ -237,7 +237,7 @@ def figure(campaign: CampaignResults | PathLike, name: str = "overhead") -> Figu
 
     >>> figure("results/reference", "nonesuch")
     Traceback (most recent call last):
-    testbed.errors.SpecError: figure: expected one of cost-model, ladder-stack, overhead, ...
+    testbed.errors.SpecError: figure: expected one of blocks, byte-price, cost-model, ...
     """
     from matplotlib import style  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,8 +10,8 @@ import click
 from testbed.analysis import across, agreement
 from testbed.analysis.tables.ladder import Question
 from testbed.commands._complete import CampaignPath
-from testbed.errors import SpecError
-from testbed.rundir import Campaign, load
+from testbed.errors import IncompatibleRuns, SpecError
+from testbed.rundir import Campaign, LoadedCampaign, load
 
 
 @click.command("compare")
@@ -21,8 +22,16 @@ from testbed.rundir import Campaign, load
     type=click.Choice(across.AXES),
     help="Within one campaign: the ratio of each other kernel (or runtime, ...) over the first.",
 )
+@click.option(
+    "--figure",
+    "figure_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Also draw the overheads of two campaigns against each other, as DIR/against.pdf and .png; also if they must "
+    "not be pooled, but are of one tier.",
+)
 @click.pass_context
-def command(context: click.Context, campaigns: tuple[Path, ...], axis: str | None) -> None:
+def command(context: click.Context, campaigns: tuple[Path, ...], axis: str | None, figure_dir: Path | None) -> None:
     """Compare the overheads in the cells that several CAMPAIGNS share, or two sides of one campaign.
 
     CAMPAIGNS are directories. A cell is shared if kernel, runtime, workload and measurer have the same names. Other
@@ -32,6 +41,12 @@ def command(context: click.Context, campaigns: tuple[Path, ...], axis: str | Non
     that; 2 if no cell is shared; 4 if the campaigns differ in tier or in the version of QEMU.
     """
     loaded = [load(Campaign(path=path)) for path in campaigns]
+    if figure_dir is not None and (axis is not None or len(loaded) != 2):
+        raise SpecError(
+            f"--figure: expected two campaigns and no --across, got {len(loaded)}", "leave --figure out, or name two"
+        )
+    if figure_dir is not None:
+        _draw(loaded, figure_dir)
     if axis is None:
         comparison = agreement.compare(loaded)
         click.echo("\n".join(agreement.text(comparison)))
@@ -40,3 +55,19 @@ def command(context: click.Context, campaigns: tuple[Path, ...], axis: str | Non
         raise SpecError(f"--across: expected one campaign, got {len(loaded)}", "leave --across out to compare several")
     question = Question.of(loaded[0].plan.tier, loaded[0].facts)
     click.echo("\n".join(across.text(across.across(loaded[0], axis), axis, question)))
+
+
+def _draw(loaded: Sequence[LoadedCampaign], directory: Path) -> None:
+    """Draw two campaigns; those that must not be pooled too, if they are of one tier: their ratios are compared."""
+    # Matplotlib is slow to import, and most comparisons draw nothing.
+    from testbed.analysis import figures  # noqa: PLC0415
+    from testbed.analysis.figures.against import against  # noqa: PLC0415
+
+    try:
+        figure = against(agreement.compare(loaded))
+    except IncompatibleRuns as error:
+        if len({one.plan.tier for one in loaded}) > 1:
+            raise
+        figure = against(agreement.compare(loaded, found=()), note=str(error).partition(": ")[2].partition(":")[0])
+    for path in figures.write(figure, directory, "against"):
+        click.echo(path)

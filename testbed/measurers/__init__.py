@@ -245,6 +245,7 @@ class Step:
     terms: tuple[str, ...]
     first: bool = False
     slight: bool = False
+    native: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ MEASURER = Measurer(
             title="first start of an image, without its files",
             arm="container-drift",
             over=("hooks-only", BASELINE),
-            terms=("image_bytes", "image_files", "launches"),
+            terms=("image_bytes", "image_files", "runtimes", "launches"),
             first=True,
         ),
     ),

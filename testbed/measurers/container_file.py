@@ -31,5 +31,13 @@ MEASURER = Measurer(
             over=("hooks-only", BASELINE),
             terms=("bytes", "files", "lookups", "extends"),
         ),
+        Step(
+            name="content",
+            title="files of containers, seen first",
+            arm="container-file",
+            over=("hooks-only", BASELINE),
+            terms=("bytes", "files", "lookups", "extends"),
+            first=True,
+        ),
     ),
 )

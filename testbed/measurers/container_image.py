@@ -63,7 +63,7 @@ MEASURER = Measurer(
             title="first start of an image",
             arm="container-image",
             over=("container-file",),
-            terms=("image_bytes", "image_files", "walked", "launches"),
+            terms=("image_bytes", "image_files", "runtimes", "walked", "launches"),
             first=True,
         ),
     ),

@@ -13,7 +13,7 @@ MEASURER = Measurer(
             title="hooks alone",
             arm="hooks-only",
             over=(BASELINE,),
-            terms=("decisions",),
+            terms=("runs",),
             slight=True,
         ),
     ),

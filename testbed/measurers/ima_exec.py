@@ -28,6 +28,7 @@ MEASURER = Measurer(
             arm="ima-exec",
             over=(BASELINE,),
             terms=("bytes", "files", "lookups"),
+            native=False,
         ),
     ),
 )

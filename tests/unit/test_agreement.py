@@ -12,8 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from testbed import cli
+from testbed.analysis import agreement
+from testbed.analysis.figures.against import against
 from testbed.plan import Cell
 from testbed.record import Record, Tier
+from testbed.rundir import Campaign, load
 
 ARMS = {"none": 0.0, "none2": 0.0, "container-file": 0.62}
 
@@ -103,6 +106,33 @@ def test_another_setting_of_the_kernel_is_refused_and_one_that_does_not_say_is_t
     said = compare(old, plain)
     assert said.exit_code == 4
     assert "experiment.machine.command_line: expected 'tuned'" in said.stderr
+
+
+def test_two_campaigns_are_drawn_against_each_other(tmp_path: Path) -> None:
+    said = compare(campaign(tmp_path / "a"), campaign(tmp_path / "b", seed=2), "--figure", tmp_path / "drawn")
+    assert said.exit_code == 0, said.output
+    assert said.output.startswith(f"{tmp_path / 'drawn' / 'against.pdf'}\n")
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"against.pdf", "against.png"}
+    alone = compare(campaign(tmp_path / "c"), "--figure", tmp_path / "alone")
+    assert alone.exit_code == 2
+    assert "--figure: expected two campaigns" in alone.stderr
+
+
+def test_ratios_of_campaigns_that_must_not_be_pooled_are_drawn_and_still_refused(tmp_path: Path) -> None:
+    one = state(campaign(tmp_path / "a"), qemu_version="7.2.0")
+    other = state(campaign(tmp_path / "b"), qemu_version="8.2.0")
+    said = compare(one, other, "--figure", tmp_path / "drawn")
+    assert said.exit_code == 4
+    assert (tmp_path / "drawn" / "against.png").is_file()
+    timed = state(campaign(tmp_path / "c", tier=Tier.KVM), qemu_version="7.2.0")
+    refused = compare(one, timed, "--figure", tmp_path / "tiers")
+    assert refused.exit_code == 4
+    assert not (tmp_path / "tiers").exists()
+    loaded = [load(Campaign(path=path)) for path in (one, other)]
+    figure = against(agreement.compare(loaded, found=()), note="qemu_version")
+    (words,) = (text.get_text().replace("\n", " ") for text in figure.texts)
+    assert "campaigns that must not be pooled (qemu_version)" in words
+    assert "Shown: 1 overheads" in words
 
 
 KERNEL = {"measurer": "a" * 64, "kernel": "c" * 64, "command_line": "quiet", "cpu": "Haswell"}

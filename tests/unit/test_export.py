@@ -101,7 +101,10 @@ def test_stored_tables_are_documented_too() -> None:
     assert set(TABLES["events"].names) == set(events.COLUMNS)
     assert set(TABLES["checks"].names) == set(checks.SCHEMA.names)
     for name in ("rows", "events", "checks"):
-        assert set(pq.read_schema(REFERENCE / TABLES[name].file).names) == set(TABLES[name].names)
+        stored = set(pq.read_schema(REFERENCE / TABLES[name].file).names)
+        # What a later version adds is not in a table that was stored before.
+        added = set(events.LATER) if name == "events" else set()
+        assert stored | added == set(TABLES[name].names)
 
 
 def test_every_metric_and_status_is_explained() -> None:

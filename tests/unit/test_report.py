@@ -54,7 +54,8 @@ def test_first_line_of_a_clean_campaign(tmp_path: Path) -> None:
 
 def test_the_ladder_has_number_interval_n_verdict_and_cost(tmp_path: Path) -> None:
     part = _section(_text(tmp_path), "Overhead")
-    (row, *_) = (line for line in part.splitlines() if "`ima-exec`" in line)
+    first, row = [line for line in part.splitlines() if "`ima-exec`" in line][:2]
+    assert first == "| operation | `none` | `ima-exec` | `hooks-only` | `container-file` |"
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1] == "`ima-exec`"
     assert cells[2].startswith("+1.8")
@@ -80,7 +81,7 @@ def test_files_of_a_campaign(tmp_path: Path) -> None:
     assert {name for name in derived if not name.startswith(("runs/", "report/runs/"))} == {
         *("plan.json", "campaign.json", "report.md", "report/index.html"),
         *("rows.parquet", "checks.parquet", "events.parquet"),
-        *("figures/overhead.pdf", "figures/overhead.png"),
+        *(f"figures/{name}.{kind}" for name in ("overhead", "blocks") for kind in ("pdf", "png")),
     }
     assert len(pd.read_parquet(campaign.path / "checks.parquet")) == 30
 
@@ -264,7 +265,7 @@ def test_figures_command_draws_without_judging(tmp_path: Path) -> None:
     campaign = build(tmp_path)
     done = CliRunner().invoke(figures_command, [str(campaign.path)])
     assert done.exit_code == 0
-    assert len(done.output.splitlines()) == 2
+    assert len(done.output.splitlines()) == 4
     assert not (campaign.path / "checks.parquet").exists()
     nothing = CliRunner().invoke(figures_command, [str(build(tmp_path, tier=Tier.TCG, arms=ARMS).path)])
     assert nothing.exit_code == 0

@@ -202,7 +202,8 @@ def test_filters_offer_what_occurs(plain: Path) -> None:
 
 
 def test_marks_of_a_figure_say_their_numbers(plain: Path) -> None:
-    marks = _parsed(plain).xpath("//figure//*[@role='img'][@tabindex='0']")
+    figure, *_ = _parsed(plain).xpath("//figure")
+    marks = figure.xpath(".//*[@role='img'][@tabindex='0']")
     labels = [str(mark.get("aria-label")) for mark in marks]
     assert [label.partition(":")[0] for label in labels] == [
         "tools, ima-exec",
@@ -313,15 +314,20 @@ def test_the_reference_data_answer_what_a_start_an_exec_a_byte_and_a_request_cos
     assert found == {
         "A start of a known image": "+64.34 M",
         "The first start of an image": "+117.2 M",
-        "An exec or mapping of a known file": "+2.52 k",
-        "A byte of a new file": "+31.85",
-        "A decision of the hooks": "+306",
-        "A request of nginx, once it runs": "+0.67 %",
-        "A transaction of postgres, once it runs": "\N{MINUS SIGN}2.7 %",
-        "A request of redis, once it runs": "\N{MINUS SIGN}0.03 %",
-        "An event of sysbench-cpu, once it runs": "+0.068 %",
-        "All 12 workloads, geometric mean": "+214.83 %",
+        "An exec of exec-30": "+14.727 M",
+        "An exec of exec-static": "+187.9 k",
+        "A request of nginx, once it runs": "+706",
+        "A transaction of postgres, once it runs": "\N{MINUS SIGN}32 k",
+        "A request of redis, once it runs": "\N{MINUS SIGN}19",
+        "An event of sysbench-cpu, once it runs": "+1.01 k",
+        "A byte of a new file": "+31.689",
+        "An exec or mapping of a known file": "+1.653 k",
     }
+    bases = {line.what: line.base for line in said.lines}
+    assert bases["A start of a known image"] == "13.56 M"
+    remark = costs["A start of a known image"]["container-file"]
+    assert remark is not None
+    assert remark.remark == "+474.4 %"
     # An arm has the prices of the steps below it, and no price where none of its steps has one.
     assert costs["A byte of a new file"]["container-image"] == costs["A byte of a new file"]["container-file"]
     assert costs["A byte of a new file"]["hooks-only"] is None

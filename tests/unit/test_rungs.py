@@ -41,7 +41,7 @@ def test_a_planted_measurer_is_on_the_ladder_in_a_figure_and_priced(
     assert order == ["ima-exec", "hooks-only", "planted", "container-file", "container-image"]
     figure = draw.overhead(known)
     assert figure is not None
-    assert [ax.get_title(loc="left") for ax in figure.axes] == order
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == order * len(WORKLOADS)
     (fit,) = (fit for fit in known.fits if fit.step is STEP)
     assert fit.prices["decisions"].center == pytest.approx(PRICES["hook"], rel=0.05)
     assert "| a planted step | `planted` |" in "\n".join(event_costs.section(known, {}))
@@ -82,9 +82,9 @@ def test_rungs_differ_and_each_has_a_look_of_its_own() -> None:
     [
         ("ima-exec", False, ["ima"]),
         ("hooks-only", False, ["hook"]),
-        ("container-file", True, ["hook", "file"]),
+        ("container-file", True, ["hook", "content"]),
         ("container-image", False, ["hook", "file", "launch"]),
-        ("container-image", True, ["hook", "file", "image"]),
+        ("container-image", True, ["hook", "content", "image"]),
         ("container-drift", False, ["hook", "drift"]),
         ("container-drift", True, ["hook", "drift-image"]),
         ("none", False, []),

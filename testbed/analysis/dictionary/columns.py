@@ -75,4 +75,6 @@ launches number starts starts of containers that the measurer recorded with thei
 walked number files files of known images whose names were looked up again at a later start
 image_files number files files of images that were digested at their first start
 image_bytes number B bytes of these files
+runtimes number files the runtime's own program, hashed at the first start in a machine
+runs number runs runs of the measurer's BPF programs; missing where the kernel did not count them
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from testbed.analysis.dictionary.columns import AXES, BLOCK, COUNTS, INTERVAL, STRATUM, UNIT, DataTable, columns, pick
+from testbed.analysis.dictionary.models import LATER
 
 COMPUTED: tuple[DataTable, ...] = (
     DataTable(
@@ -142,6 +143,9 @@ COMPUTED: tuple[DataTable, ...] = (
             predicted number unit what the prices say
             ratio number 1 `predicted` divided by `observed`
             within flag - whether `ratio` is within 10 % of 1
+            null number unit what the null model says, which knows hashed bytes alone; missing if none are hashed
+            null_ratio number 1 `null` divided by `observed`
+            null_within flag - whether `null_ratio` is within 10 % of 1
             """,
             UNIT,
             "fitted_on text - workloads that the prices were fitted to",
@@ -154,7 +158,7 @@ COMPUTED: tuple[DataTable, ...] = (
         columns=columns(
             STRATUM,
             """
-            part text - `hooks`, `lookups`, `hash`, `entries`, `launches`, `rest`
+            part text - `hooks`, `lookups`, `hash`, `tree`, `entries`, `launches`, `elsewhere`, `rest`
             value number unit what it adds
             low number unit lower end of its 95 % interval
             high number unit upper end of its 95 % interval
@@ -291,4 +295,5 @@ COMPUTED: tuple[DataTable, ...] = (
             """,
         ),
     ),
+    *LATER,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,21 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from testbed.analysis import words
 from testbed.analysis.tables import metrics
-from testbed.analysis.tables.ladder import rung_of
+from testbed.analysis.tables.ladder import climb, rung_of
 from testbed.files import write_plain
 from testbed.record import Tier
 
 STYLE = Path(__file__).parents[1] / "style.mplstyle"
-WIDTH = 7.2
+# As wide as a README shows a picture, so that its smallest words can be read there.
+WIDTH = 8.0
+# So many names of arms have room beside each other.
+LEGEND = 4
+LEGEND_ROW = 0.17
 # Begins the id of what ``mark`` was given.
 MARK = "mark:"
 INK, SOFT, BAND = "#222222", "#777777", "#bbbbbb"
 _LINE = 0.155
-_LETTERS = 132 / WIDTH  # of the words below, an inch
+_LETTERS = 132 / 7.2  # of the words below, an inch
 # Beyond this ratio of the largest to the smallest effect, a linear axis would hide the small ones.
 LINEAR_SPAN = 25.0
 # More labels than this on one side of a panel would overlap.
@@ -69,6 +73,9 @@ _OTHERS = (
     Look(colour="#56B4E9", marker="v"),
     Look(colour="#CC79A7", marker="P", dashes=(0, (5, 1.5, 1, 1.5))),
     Look(colour="#332288", marker="*", dashes=(0, (2, 1))),
+    Look(colour="#222222", marker="p", dashes=(0, (1, 1.5))),
+    Look(colour="#777777", marker="<", dashes=(0, (4, 1, 1, 1))),
+    Look(colour="#009E73", marker=">", dashes=(0, (6, 2))),
 )
 
 
@@ -76,6 +83,16 @@ def look(arm: str) -> Look:
     """Return how an arm is drawn: the same in every figure."""
     rung = rung_of(arm)
     return _LOOKS.get(-1 if rung is None else rung) or _OTHERS[sum(arm.encode()) % len(_OTHERS)]
+
+
+def looks(arms: Collection[str]) -> dict[str, Look]:
+    """Return how each arm of a figure is drawn: as ``look`` says, but no two with one shape."""
+    chosen: dict[str, Look] = {}
+    for arm in sorted(arms, key=climb):
+        taken = {other.marker for other in chosen.values()}
+        free = (other for other in (look(arm), *_OTHERS) if other.marker not in taken)
+        chosen[arm] = next(free, look(arm))
+    return chosen
 
 
 def wrapped(width: float, texts: Iterable[str]) -> list[str]:
@@ -93,6 +110,11 @@ def say(figure: Figure, lines: list[str]) -> None:
     height = figure.get_figheight()
     text, left = "\n".join(lines), 0.15 / figure.get_figwidth()
     figure.text(left, 0.07 / height, text, fontsize=7.2, color="#444444", va="bottom", linespacing=1.35)
+
+
+def legend_rows(names: int) -> int:
+    """Return in how many rows the names of a legend stand above a figure."""
+    return -(-names // LEGEND)
 
 
 def whose(caption: Caption, n: str) -> str:
@@ -140,7 +162,9 @@ def short(value: float, _: object = None) -> str:
     """Write a number with a prefix: ``20 k``, ``3 M``."""
     if not value:
         return "0"
-    factor, prefix = next((f, p) for f, p in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0.0, "")) if abs(value) >= f)
+    factor, prefix = next(
+        (f, p) for f, p in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (0.0, "")) if abs(value) >= f
+    )
     return f"{value / (factor or 1):.3g} {prefix}".strip().replace("-", words.MINUS)
 
 

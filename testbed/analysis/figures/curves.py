@@ -25,7 +25,8 @@ def scaling(table: pd.DataFrame, caption: Caption) -> Figure:
     lines = -(-len(panels) // columns)
     width = columns * _COLUMN + 0.95 * columns + 0.2
     text = canvas.wrapped(width, (_words(table, caption), *caption.notes))
-    head, foot = 0.68, canvas.room(text)
+    head = 0.68 + canvas.LEGEND_ROW * (canvas.legend_rows(table["treatment"].nunique()) - 1)
+    foot = canvas.room(text)
     height = head + _PANEL * lines + _GAP * (lines - 1) + foot
     with mpl.rc_context(fname=canvas.STYLE):
         figure = Figure(figsize=(width, height))
@@ -60,7 +61,7 @@ def _legend(figure: Figure) -> None:
         names,
         loc="upper left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=len(names),
+        ncols=canvas.LEGEND,
         fontsize=7.5,
         frameon=False,
         columnspacing=1.2,

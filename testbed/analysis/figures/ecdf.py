@@ -23,7 +23,8 @@ def starts(table: pd.DataFrame, caption: Caption) -> Figure:
     named = table.assign(name=labels(table))
     panels = list(named.groupby("name"))
     text = canvas.wrapped(_WIDTH, (_words(table, caption), *caption.notes))
-    head, foot, gap = 0.62, canvas.room(text), 0.55
+    head = 0.62 + canvas.LEGEND_ROW * (canvas.legend_rows(table["measurer"].nunique()) - 1)
+    foot, gap = canvas.room(text), 0.55
     height = head + _PANEL * len(panels) + gap * (len(panels) - 1) + foot
     with mpl.rc_context(fname=canvas.STYLE):
         figure = Figure(figsize=(_WIDTH, height))
@@ -51,7 +52,7 @@ def starts(table: pd.DataFrame, caption: Caption) -> Figure:
             names,
             loc="upper left",
             bbox_to_anchor=(0.05, 1.0),
-            ncols=len(names),
+            ncols=canvas.LEGEND,
             fontsize=7.5,
             frameon=False,
             handlelength=2.6,

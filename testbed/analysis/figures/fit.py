@@ -16,7 +16,7 @@ from testbed.analysis.tables.holdout import MARGIN, HoldoutRole
 from testbed.analysis.tables.ladder import climb
 
 _SIDE, _NAMES, _ROW = 3.1, 1.55, 0.27
-_WIDTH = 8.6
+_WIDTH = canvas.WIDTH
 _FACES = {str(HoldoutRole.HELD_OUT): "full", str(HoldoutRole.SWAPPED): "none", str(HoldoutRole.OUTSIDE): "left"}
 
 
@@ -25,7 +25,9 @@ def model(table: pd.DataFrame, n: str, caption: Caption) -> Figure:
     text = canvas.wrapped(_WIDTH, (_words(table, n, caption), *caption.notes))
     names = list(dict.fromkeys(table["workload"]))
     tall = max(_SIDE, _ROW * len(names))
-    head, foot = 0.42, canvas.room(text)
+    # The null model has a mark of its own.
+    head = 0.42 + canvas.LEGEND_ROW * (canvas.legend_rows(table["arm"].nunique() + 1) - 1)
+    foot = canvas.room(text)
     height = head + tall + foot
     with mpl.rc_context(fname=canvas.STYLE):
         figure = Figure(figsize=(_WIDTH, height))
@@ -35,9 +37,16 @@ def model(table: pd.DataFrame, n: str, caption: Caption) -> Figure:
         )
         _plane(plane, table)
         _strip(strip, table, names)
+        plane.plot([], [], "|", color=SOFT, ms=7, mew=1.2, ls="", label="the null model: hashed bytes alone")
         handles, words = plane.get_legend_handles_labels()
         figure.legend(
-            handles, words, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=len(words), fontsize=7.5, frameon=False
+            handles,
+            words,
+            loc="upper left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=canvas.LEGEND,
+            fontsize=7.5,
+            frameon=False,
         )
         unit = str(table["unit"].iloc[0])
         plane.set_xlabel(f"observed, added {unit}", loc="left")
@@ -74,6 +83,9 @@ def _strip(ax: Axes, table: pd.DataFrame, names: list[str]) -> None:
         offset = 0.24 * (arms.index(row["arm"]) - (len(arms) - 1) / 2)
         place, shown = names.index(row["workload"]) + offset, float(np.clip(row["ratio"], 1 - reach, 1 + reach))
         _mark(ax, (shown, place), canvas.look(str(row["arm"])), row)
+        if np.isfinite(row["null_ratio"]):
+            null = float(np.clip(row["null_ratio"], 1 - reach, 1 + reach))
+            ax.plot([null], [place], "|", color=SOFT, ms=6, mew=1.2, ls="", zorder=2)
         if shown != row["ratio"]:
             # Beyond the axis: drawn at the edge, with its number.
             side = "right" if row["ratio"] > 1 else "left"
@@ -103,6 +115,7 @@ def _mark(ax: Axes, place: tuple[float, float], style: canvas.Look, row: dict[An
 def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:
     unseen = table[table["role"] != str(HoldoutRole.OUTSIDE)]
     counts = f"{int(unseen['within'].sum())} of {len(unseen)}"
+    null = f"{int(unseen['null_within'].sum())} of the null model"
     outside = (
         " Half filled: a workload that begins with an empty page cache, which is outside the model."
         if len(unseen) < len(table)
@@ -112,6 +125,6 @@ def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:
         f"{canvas.whose(caption, n)} Shown: added {table['unit'].iloc[0]} of an iteration, predicted from counted "
         "events and from prices that were fitted on other workloads. Filled: held out by the rule (every second name "
         f"in alphabetical order); hollow: held out after the halves were swapped.{outside} Grey: ±{100 * MARGIN:g} %, "
-        f"with {counts} predictions inside. Not shown: whether the prices hold on another kernel, file system or CPU "
-        "model, or for events that do not occur in these workloads."
+        f"with {counts} predictions inside, and {null}. Not shown: whether the prices hold on another kernel, "
+        "file system or CPU model, or for events that do not occur in these workloads."
     )

@@ -10,68 +10,126 @@ from matplotlib.figure import Figure
 
 from testbed.analysis import words
 from testbed.analysis.figures import canvas
-from testbed.analysis.figures.canvas import INK, Caption
-from testbed.analysis.figures.grid import labels
-from testbed.analysis.tables.attribution import PARTS
+from testbed.analysis.figures.canvas import INK, WIDTH, Caption
+from testbed.analysis.figures.grid import labels, short_unit
+from testbed.analysis.tables.attribution import HASHING, OUTSIDE, PARTS
 
-_ROW, _WIDTH, _NAMES, _NUMBERS = 0.29, 8.6, 1.32, 2.05
+_ROW, _NAMES, _ALL, _NUMBERS, _BETWEEN = 0.29, 1.2, 1.75, 1.1, 0.3
 # Lightness and hatching distinguish them in grey.
 _FILLS = {
     "hooks": ("#000000", ""),
     "lookups": ("#CC79A7", "...."),
     "hash": ("#56B4E9", ""),
+    "tree": ("#0072B2", "----"),
     "entries": ("#D55E00", "////"),
     "launches": ("#F0E442", "\\\\\\\\"),
+    "elsewhere": ("#009E73", "++"),
     "rest": ("#ffffff", "xx"),
 }
+# The longest bar of the second panel that is drawn whole: this many times the second longest.
+_LONGEST = 1.3
 
 
 def stack(table: pd.DataFrame, n: str, caption: Caption) -> Figure:
-    """Draw the parts of ``attribution.parts``, a bar per workload. ``n``: blocks, in words."""
+    """Draw the parts of ``attribution.parts``: all of them as shares, and those that are not hashing by themselves."""
     named = table.assign(name=labels(table))
     rows = list(dict.fromkeys(named["name"]))
-    text = canvas.wrapped(_WIDTH, (_words(table, n, caption), *caption.notes))
-    head, foot = 1.0, canvas.room(text)
+    text = canvas.wrapped(WIDTH, (_words(table, n, caption), *caption.notes))
+    head, foot = 1.15, canvas.room(text)
     height = head + _ROW * len(rows) + foot
     with mpl.rc_context(fname=canvas.STYLE):
-        figure = Figure(figsize=(_WIDTH, height))
-        ax = figure.subplots()
-        figure.subplots_adjust(
-            left=_NAMES / _WIDTH, right=1 - _NUMBERS / _WIDTH, top=1 - head / height, bottom=foot / height
-        )
-        ends = [_bar(ax, place, named[named["name"] == name]) for place, name in enumerate(rows)]
-        ax.set_yticks(range(len(rows)), rows, fontsize=8)
-        ax.set_ylim(len(rows) - 0.4, -0.6)
-        ax.set_xlim(min(-0.5, *(low for low, _ in ends)), max(100.0, *(high for _, high in ends)))
-        ax.axvline(0, color=INK, lw=0.8)
-        ax.set_xlabel(f"share of what the whole ladder adds, %, in {canvas.unit(caption)}", loc="left")
-        handles, names = ax.get_legend_handles_labels()
-        order = dict(zip(names, handles, strict=True))
-        shown = [text for text in PARTS.values() if text in order]
-        figure.legend(
-            [order[text] for text in shown],
-            shown,
-            loc="upper left",
-            bbox_to_anchor=(0.1 / _WIDTH, 1 - 0.05 / height),
-            ncols=2,
-            fontsize=7.5,
-            frameon=False,
-        )
-        ax.text(1.02, -1.0, "added, of the baseline", transform=ax.get_yaxis_transform(), fontsize=7.2, va="center")
+        figure = Figure(figsize=(WIDTH, height))
+        tall, low = _ROW * len(rows) / height, foot / height
+        whole = figure.add_axes((_NAMES / WIDTH, low, _ALL / WIDTH, tall))
+        left = _NAMES + _ALL + _NUMBERS + _BETWEEN
+        zoom = figure.add_axes((left / WIDTH, low, (WIDTH - left - 0.75) / WIDTH, tall))
+        _whole(whole, named, rows)
+        _zoom(zoom, named, rows)
+        _legend(figure, (whole, zoom), height)
         canvas.say(figure, text)
     return figure
 
 
-def _bar(ax: Axes, place: int, mine: pd.DataFrame) -> tuple[float, float]:
+def _legend(figure: Figure, panels: tuple[Axes, ...], height: float) -> None:
+    order = {text: handle for ax in panels for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    shown = [text for text in PARTS.values() if text in order]
+    figure.legend(
+        [order[text] for text in shown],
+        shown,
+        loc="upper left",
+        bbox_to_anchor=(0.1 / WIDTH, 1 - 0.03 / height),
+        ncols=3,
+        fontsize=7.2,
+        frameon=False,
+        columnspacing=1.2,
+    )
+
+
+def _whole(ax: Axes, named: pd.DataFrame, rows: list[str]) -> None:
+    ends = []
+    inside = named[named["part"] != OUTSIDE]
+    for place, name in enumerate(rows):
+        mine = inside[inside["name"] == name]
+        ends.append(_bar(ax, place, mine, 100 * mine["share"], 1.0))
+        total, base = float(mine["value"].sum()), float(mine["base"].iloc[0])
+        ax.text(
+            1.03,
+            place,
+            f"{canvas.short(total)} on {canvas.short(base)}",
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=6.9,
+            color=INK,
+        )
+    unit = short_unit(named["unit"].iloc[0])
+    ax.text(1.03, -0.85, f"{unit} added", transform=ax.get_yaxis_transform(), fontsize=6.9, va="center", weight="bold")
+    ax.set_yticks(range(len(rows)), rows, fontsize=7.8)
+    _finish(ax, rows, (min(-0.5, *(low for low, _ in ends)), max(100.0, *(high for _, high in ends))))
+    ax.set_title("all of it", fontsize=9)
+    ax.set_xlabel("share of what is added, %", loc="left", fontsize=8)
+
+
+def _zoom(ax: Axes, named: pd.DataFrame, rows: list[str]) -> None:
+    """Draw what is not hashing, in percent of the baseline; one that would hide the others is cut, with its number."""
+    kept = named[~named["part"].isin(HASHING)]
+    percents = 100 * kept["value"] / kept["base"]
+    reach = sorted(percents.clip(lower=0).groupby(kept["name"]).sum(), reverse=True)
+    cut = _LONGEST * reach[1] if len(reach) > 1 and reach[0] > _LONGEST * reach[1] > 0 else float("inf")
+    ends = []
+    for place, name in enumerate(rows):
+        mine = kept[kept["name"] == name]
+        low, high = _bar(ax, place, mine, percents[mine.index], min(1.0, cut / max(_right(percents[mine.index]), 1e-9)))
+        ends.append((low, high))
+        total = float(percents[mine.index].sum())
+        beyond = " (cut)" if _right(percents[mine.index]) > cut else ""
+        ax.text(high, place, f" {_percent(total)}{beyond}", va="center", fontsize=6.9, color=INK)
+    ax.set_yticks(range(len(rows)), [""] * len(rows))
+    _finish(ax, rows, (1.15 * min(-0.02, *(low for low, _ in ends)), 1.02 * max(high for _, high in ends)))
+    ax.set_title("without the hashing", fontsize=9)
+    ax.set_xlabel("% of the baseline's iteration", loc="left", fontsize=8)
+
+
+def _finish(ax: Axes, rows: list[str], ends: tuple[float, float]) -> None:
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(*ends)
+    ax.axvline(0, color=INK, lw=0.8)
+    canvas.plain_numbers(ax)
+
+
+def _right(values: pd.Series[float]) -> float:
+    return float(values.clip(lower=0).sum())
+
+
+def _bar(ax: Axes, place: int, mine: pd.DataFrame, sizes: pd.Series[float], scale: float) -> tuple[float, float]:
     """Draw one workload's parts, what is below 0 to the left; return where the bar begins and ends."""
     right = left = 0.0
-    for row in mine.to_dict("records"):
-        share = 100 * row["share"]
+    for row, size in zip(mine.to_dict("records"), sizes, strict=True):
+        shown = scale * float(size)
         colour, hatch = _FILLS[row["part"]]
-        start = right if share >= 0 else left
+        start = right if shown >= 0 else left
         (bar,) = ax.barh(
             place,
-            share,
+            shown,
             left=start,
             height=0.66,
             color=colour,
@@ -82,30 +140,22 @@ def _bar(ax: Axes, place: int, mine: pd.DataFrame) -> tuple[float, float]:
         )
         canvas.mark(
             bar,
-            f"{row['name']}, {PARTS[row['part']]}: {_percent(share)} of what the ladder adds; "
+            f"{row['name']}, {PARTS[row['part']]}: {_percent(100 * row['share'])} of what the ladder adds; "
             f"{words.amount(row['value'], row['low'], row['high'], row['unit'])}",
         )
-        right, left = (right + share, left) if share >= 0 else (right, left + share)
-    total, base = float(mine["value"].sum()), float(mine["base"].iloc[0])
-    text = f"{canvas.short(total)} {_unit(mine)}, {_percent(100 * total / base)} of {canvas.short(base)}"
-    ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7.2, color=INK)
+        right, left = (right + shown, left) if shown >= 0 else (right, left + shown)
     return left, right
-
-
-def _unit(mine: pd.DataFrame) -> str:
-    return "instr." if mine["unit"].iloc[0] == "instructions" else str(mine["unit"].iloc[0])
 
 
 def _percent(value: float) -> str:
     digits = min(2, max(0, 2 - int(np.floor(np.log10(max(abs(value), 1e-2))))))
-    return f"{value:.{digits}f} %"
+    return f"{value:.{digits}f} %".replace("-", words.MINUS)
 
 
 def _words(table: pd.DataFrame, n: str, caption: Caption) -> str:
     measured = "; ".join(PARTS[part] for part in ("hooks", "launches") if part in set(table["part"]))
     return (
         f"{canvas.whose(caption, n)} Shown: where the added {table['unit'].iloc[0]} of one timed iteration go, all "
-        f"arms of the ladder together. Measured as a difference of two arms: {measured}. The parts of files are one "
-        "difference, divided by the fitted price of an event times the number of events (see the cost model). "
-        "Not shown: time; waiting for a TPM; workloads with other events."
+        f"arms of the ladder together. Measured as a difference of two arms: {measured}. The other parts are fitted "
+        "prices times counts of events; what they leave is a part of its own. Not shown: time; waiting for a TPM."
     )

@@ -25,6 +25,9 @@ from testbed.record import unmeasured
 
 _TITLES = {
     "overhead": "Overhead by workload and measurer",
+    "blocks": "Every block of every arm",
+    "run-length": "Overhead against the length of a run",
+    "byte-price": "Overhead against the price of a hashed byte",
     "ladder-stack": "Where the added instructions go",
     "cost-model": "Predicted against observed",
     "starts": "Starts of containers",
@@ -34,7 +37,10 @@ _TITLES = {
 # them.
 _HEADINGS = {
     "overhead": "Overhead",
+    "length": "How long a container runs",
     "prices": "What an event costs",
+    "bytes": "Another price of a hashed byte",
+    "time": "Time, as a model",
     "tpm": "TPM: extends, and waiting",
     "attacked": "The verifier, attacked",
     "unmeasured": "Unmeasured events",

@@ -10,10 +10,12 @@ import pandas as pd
 
 from testbed.analysis import words
 from testbed.analysis.paper.typeset import PaperTable
+from testbed.analysis.report import absolute
 from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.tables import Tables
 from testbed.analysis.tables.worst_check import CheckVerdict
 from testbed.attest.finding import FindingKind
+from testbed.record import Tier
 
 # Findings that say that a log has not exactly what ran.
 WRONG = (
@@ -25,6 +27,27 @@ WRONG = (
 )
 ENTRIES = ("measurer", "workload", "first", "starts", "entries", "files", "runs")
 EVIDENCE = ("measurer", "workload", "runs", "expected", "trusted", "promised", "wrong", "kinds")
+
+
+def costs(tables: Tables) -> PaperTable | None:
+    """Return what one operation costs, absolute, with the baseline; ``None`` if the tier has no overhead."""
+    known = absolute.operations(tables)
+    if not known:
+        return None
+    arms = sorted(set(tables.ladder["treatment"]), key=climb)
+    rows = [
+        (f"{one.what} ({one.how})".replace("`", ""), one.base, *(one.costs.get(arm, "") for arm in arms))
+        for one in known
+    ]
+    unit = "instructions" if tables.question.tier is Tier.ICOUNT else "time"
+    return PaperTable(
+        name="costs",
+        caption=f"What a measurer adds to one operation, in {unit}, with the 95 % interval over the blocks and the "
+        f"percentage of the baseline (campaign {tables.plan.campaign}).",
+        header=("operation", tables.question.baseline, *arms),
+        rows=tuple(rows),
+        right=frozenset(range(1, len(arms) + 2)),
+    )
 
 
 def overhead(tables: Tables) -> PaperTable | None:
@@ -42,7 +65,8 @@ def overhead(tables: Tables) -> PaperTable | None:
         rows.append((str(key[2]), *(cells.get(arm, "") for arm in arms), floor))
     means = {row["treatment"]: _overhead_words(row) for row in _records(tables.overall)}
     if means:
-        rows.append(("geometric mean", *(means.get(arm, "") for arm in arms), ""))
+        count = int(tables.overall["workloads"].max())
+        rows.append((f"geometric mean, each of {count} weighs 1/{count}", *(means.get(arm, "") for arm in arms), ""))
     return PaperTable(
         name="overhead",
         caption=f"Overhead over {tables.question.baseline} in guest instructions, 95 % interval over the blocks "

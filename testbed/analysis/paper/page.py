@@ -14,8 +14,10 @@ from testbed.analysis.paper.typeset import PaperTable, as_markdown, plain
 
 # Of each figure: what it shows. The figures of a campaign have the same names.
 TITLES: Mapping[str, str] = {
-    "overhead": "Overhead by rung of the ladder",
+    "overhead": "What each measurer adds to one operation, and the overhead",
+    "run-length": "Overhead against the length of a run",
     "ladder-stack": "Where the added instructions go",
+    "byte-price": "Overhead against the price of a hashed byte",
     "entries": "Entries and extends at a start",
     "correctness": "Correctness of the evidence",
 }

@@ -21,7 +21,7 @@ from testbed.files import write_plain
 PAGE = "paper.md"
 SCHEMA = 1
 # The report's figures that a paper shows too.
-_REPORTED = ("overhead", "ladder-stack")
+_REPORTED = ("overhead", "run-length", "ladder-stack", "byte-price")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def write(data: PaperData, stated: Sequence[PaperClaim], directory: Path) -> Wri
 
 
 def _tables(one: CampaignData) -> Iterator[PaperTable]:
-    made = (evaluated.overhead, evaluated.prices, evaluated.entries_table)
+    made = (evaluated.costs, evaluated.overhead, evaluated.prices, evaluated.entries_table)
     yield from (table for make in made if (table := make(one.tables)) is not None)
     if one.checks is not None and len(one.checks):
         yield evaluated.evidence_table(one.checks, one.tables.plan.campaign)

@@ -32,7 +32,7 @@ def recheck(loaded: LoadedCampaign, checks: pd.DataFrame | None) -> RecheckStep:
     else:
         problems += (f"{frames.FILE}: {words}" for words in differences(rows, frames.rows(loaded, checks)))
         compared.append(f"{len(rows)} samples")
-    happened = stored.read(path, events.FILE, events.COLUMNS)
+    happened = events.written_table(loaded)
     if happened is None:
         problems.append(f"{events.FILE}: no such file: `testbed report` makes it")
     else:

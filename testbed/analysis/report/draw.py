@@ -5,28 +5,58 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from testbed import progress
 from testbed.analysis import figures
 from testbed.analysis.figures import Caption
 from testbed.analysis.figures.canvas import blocks
+from testbed.analysis.models import runlength
+from testbed.analysis.tables import spread
 from testbed.analysis.tables.ladder import STRATUM
 from testbed.analysis.tables.tables import Tables
 
 # More workloads than this share one figure with a column per arm.
 _FEW = 3
+_SCATTER = 2
 UNJUDGED = "The runs were not judged, so every good run counts. `testbed report` judges them."
 
 
 def overhead(tables: Tables) -> Figure | None:
     """Draw overhead by workload and arm, with the noise of each."""
-    table = tables.ladder
+    table = _once(tables.ladder)
     if table.empty:
         return None
     if len(table.drop_duplicates(list(STRATUM))) <= _FEW:
         return figures.rungs(table, caption(tables))
-    return figures.grid(table, tables.overall, caption(tables))
+    running = tables.ladders.get(runlength.RUNNING)
+    return figures.grid(table, None if running is None else _once(running), caption(tables))
+
+
+def every_block(tables: Tables) -> Figure | None:
+    """Draw every block: how much each arm scatters, beside the A/A."""
+    # One block has no scatter.
+    if tables.spread["block"].nunique() < _SCATTER:
+        return None
+    return figures.dots(tables.spread, tables.question.delta, caption(tables))
+
+
+def length(tables: Tables) -> Figure | None:
+    """Draw overhead against the length of a run; nothing where no running state was counted."""
+    table = tables.lengths
+    return figures.length(_once(table), caption(tables)) if (table["base"] > 0).any() else None
+
+
+def byte_price(tables: Tables) -> Figure | None:
+    """Draw overhead against the price of a hashed byte."""
+    return None if tables.byte_prices.empty else figures.byteprice(tables.byte_prices, caption(tables))
+
+
+def _once(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out arms that repeat another one: they are there for the noise."""
+    arms = set(table["treatment"])
+    return table[[spread.twin_of(arm, arms) is None for arm in table["treatment"]]]
 
 
 def stack(tables: Tables) -> Figure | None:
@@ -60,7 +90,10 @@ def model(tables: Tables) -> Figure | None:
 # By the name of the file; in the order of a report.
 FIGURES: Mapping[str, Callable[[Tables], Figure | None]] = {
     "overhead": overhead,
+    "blocks": every_block,
+    "run-length": length,
     "ladder-stack": stack,
+    "byte-price": byte_price,
     "cost-model": model,
     "starts": starts,
     "scaling": scaling,

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown, words
+from testbed.analysis.report import price_checks
 from testbed.analysis.statistics import effect
 from testbed.analysis.tables import events
-from testbed.analysis.tables.attribution import PARTS
+from testbed.analysis.tables.attribution import OUTSIDE, PARTS
 from testbed.analysis.tables.costmodel import FEWEST, Fit
 from testbed.analysis.tables.holdout import MARGIN, HoldoutRole
 from testbed.analysis.tables.ladder import STRATUM, climb
@@ -18,6 +19,7 @@ from testbed.analysis.tables.tables import Tables
 
 # What a price is of, in words for a reader.
 EVENTS: Mapping[str, str] = {
+    "runs": "one run of a BPF program",
     "decisions": "one decision of the hooks (execve or executable mapping in a container)",
     "bytes": "one hashed byte",
     "files": "one new file",
@@ -27,7 +29,15 @@ EVENTS: Mapping[str, str] = {
     "walked": "one file of a known image (its name is looked up again)",
     "image_bytes": "one byte of an image at its first start",
     "image_files": "one file of an image at its first start",
+    "runtimes": "the runtime's own program, hashed at the first start in a machine",
 }
+
+
+_FITTED = (
+    "Each block is fitted by itself: least squares, in which a workload weighs by what the arm below takes. The "
+    "interval is over the blocks. One event has one price. Plain IMA hashes with other code, so a byte of it is "
+    "another event."
+)
 
 
 def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
@@ -35,7 +45,8 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     if tables.parts.empty and not tables.fits:
         return []
     lines = ["## What an event costs", "", *_prices(tables.fits), ""]
-    lines += [*_agreement(tables.events), ""]
+    lines += [*_agreement(tables.events), "", *price_checks.hooks(tables), ""]
+    lines += [*price_checks.bench(tables), ""] if tables.fits else []
     if len(tables.parts):
         lines += ["### Where the added instructions go", "", *_parts(tables.parts), ""]
         lines += [f"![attribution]({figures['ladder-stack']})", ""] if "ladder-stack" in figures else []
@@ -53,6 +64,14 @@ def doubts(tables: Tables) -> list[str]:
     if len(missed):
         pairs = ", ".join(f"`{row['arm']}` on `{row['workload']}`" for row in missed.to_dict("records"))
         lines.append(f"The predictions of the cost model are off by more than {100 * MARGIN:g} % for {pairs}.")
+    far = price_checks.apart(tables.checked)
+    if far:
+        names = ", ".join(f"`{row['event']}` of `{row['step']}` ({100 * row['apart']:+.0f} %)" for row in far)
+        lines.append(
+            f"Prices farther than {100 * MARGIN:g} % from the count of a single event: {names}.".replace(
+                "-", words.MINUS
+            )
+        )
     return lines
 
 
@@ -68,11 +87,16 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
             bounds = price.interval or effect.Interval(low=float("-inf"), high=float("inf"))
             cost = words.amount(price.center, bounds.low, bounds.high, fit.unit)
             rows.append((step, arm, _named(term, fit), cost, price.n, len(fit.workloads)))
+        if not fit.prices:
+            continue
+        if fit.taken:
+            names = ", ".join(EVENTS[term] for term in fit.taken)
+            notes.append(f"{step}: no price of its own, because another step has it: {names}")
         if fit.given_up:
             notes.append(f"{step}: no price of " + "; ".join(f"{EVENTS[t]} ({why})" for t, why in fit.given_up.items()))
     header = ("step of the ladder", "arm", "price of", "price, 95 % interval", "n", "workloads")
     return [
-        "Each block is fitted by itself (least squares of relative errors). The interval is over the blocks.",
+        _FITTED,
         "",
         *markdown.table(header, rows),
         *(["", *markdown.bullets(notes)] if notes else []),
@@ -81,7 +105,7 @@ def _prices(fits: tuple[Fit, ...]) -> list[str]:
 
 def _named(term: str, fit: Fit) -> str:
     """Name what is priced. A term that could not be separated from another is priced together with it."""
-    together = term == "files" and "extends" in fit.given_up and fit.step.name == "file"
+    together = term == "files" and "extends" in fit.given_up
     return f"{EVENTS[term]}, with its entry and extend" if together else EVENTS[term]
 
 
@@ -104,12 +128,13 @@ def _parts(table: pd.DataFrame) -> list[str]:
     rows = []
     for key, group in table.groupby(list(STRATUM)):
         share = dict(zip(group["part"], group["share"], strict=True))
-        added, base = float(group["value"].sum()), float(group["base"].iloc[0])
+        inside = group[group["part"] != OUTSIDE]
+        added, base = float(inside["value"].sum()), float(group["base"].iloc[0])
         rows.append(
             [
                 f"`{key[STRATUM.index('workload')]}`",
                 words.size(added, _short(group["unit"].iloc[0])),
-                f"{100 * added / base:.3g} %",
+                f"{float(f'{100 * added / base:.3g}'):,.6g} %",
                 *(words.signed(100 * share[part], 1) if part in share else "" for part in shown),
             ]
         )
@@ -147,7 +172,17 @@ def _held_out(tables: Tables) -> list[str]:
             f"±{100 * MARGIN:g} %, and after the swap {int(group['within'].sum())} of all {len(group)}. "
             f"The worst is `{worst['workload']}`: predicted / observed = {worst['ratio']:.3f}."
         )
-    header = ("workload", "arm", "role", "observed, 95 % interval", "predicted", "predicted / observed")
+    lines += ["", "The *null model* knows hashed bytes alone, and is fitted on the same workloads:", ""]
+    lines += markdown.bullets(price_checks.null(table))
+    header = (
+        "workload",
+        "arm",
+        "role",
+        "observed, 95 % interval",
+        "predicted",
+        "predicted / observed",
+        "null / observed",
+    )
     return [*lines, "", *markdown.table(header, _predictions(table))]
 
 
@@ -162,4 +197,5 @@ def _predictions(table: pd.DataFrame) -> Iterator[tuple[object, ...]]:
             words.amount(row["observed"], row["low"], row["high"], _short(row["unit"])),
             words.size(row["predicted"], _short(row["unit"])),
             f"{row['ratio']:.3f}{miss}",
+            "" if pd.isna(row["null_ratio"]) else f"{row['null_ratio']:.3f}",
         )

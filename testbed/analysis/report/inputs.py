@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from testbed.analysis import hosthash
 from testbed.analysis.judged import attacked, checks, judging
 from testbed.analysis.judged.attacked import Attacked
 from testbed.analysis.judged.checks import Judge, Judged
+from testbed.analysis.models.timemodel import Assumptions
 from testbed.analysis.tables import events, frames, stored, tables, worst_check
 from testbed.analysis.tables.events import Truth
 from testbed.analysis.tables.tables import Tables
@@ -30,8 +32,8 @@ class ReportInputs:
     ``facts``: ``campaign.json``; ``runs`` of ``frames.runs``, ``checks`` of ``checks.checks``. ``attacked``: the
     verifier's findings in forgeries of this campaign's evidence. ``shown_path``: how the campaign's directory is
     written in commands; ``figures``: the picture of each figure by its name, relative to it. ``tpm_ms``: the latency of
-    an extend that a reader gives, for a model. ``reference``: the verdicts are the stored ones. ``verdicts``: of each
-    good run by its name, as far as its evidence is here.
+    an extend that a reader gives, for a model; ``assumed``: all that the time model assumes. ``reference``: the
+    verdicts are the stored ones. ``verdicts``: of each good run by its name, as far as its evidence is here.
     """
 
     facts: Mapping[str, Any]
@@ -42,27 +44,43 @@ class ReportInputs:
     attacked: tuple[Attacked, ...] = ()
     figures: Mapping[str, str] = field(default_factory=dict)
     tpm_ms: float | None = None
+    assumed: Assumptions | None = None
     reference: bool = False
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a reader gives beside a campaign.
+
+    ``tpm_ms``: the latency of an extend; ``cpi``: cycles an instruction takes, from and to; both for models. ``runs``:
+    a campaign that counted how often the measurer's programs ran.
+    """
+
+    tpm_ms: float | None = None
+    cpi: tuple[float, float] | None = None
+    runs: LoadedCampaign | None = None
+
+
 def gather(
-    loaded: LoadedCampaign, judge: Judge, truth: Truth | None = None, tpm_ms: float | None = None
+    loaded: LoadedCampaign, judge: Judge, truth: Truth | None = None, given: Given | None = None
 ) -> ReportInputs:
     """Judge a campaign's runs and compute all tables. ``truth``: of events; by its images if not given.
 
-    Raises ``EvidenceError`` if a reference data set does not have the tables that cannot be made again.
+    With ``cpi``, the host's SHA-256 is measured unless the campaign's directory has kept it (``hosthash``). Raises
+    ``EvidenceError`` if a reference data set does not have the tables that cannot be made again.
     """
     campaign, runs = loaded.campaign, frames.runs(loaded)
+    given = given or Given()
     kept = stored.is_reference(campaign.path)
     # Of a reference data set most evidence is elsewhere, so the stored verdicts are used, and the report says so.
     judged = stored.read(campaign.path, worst_check.FILE, checks.SCHEMA.names, checks.SCHEMA) if kept else None
     verdicts: dict[str, Verdict] = {}
     if judged is None:
         judged = checks.checks(loaded, _keeping(judge, verdicts))
-        known = tables.read(loaded, judged, truth or events.truth_of(campaign))
+        known = tables.read(loaded, judged, truth or events.truth_of(campaign), given.runs)
     else:
-        known = tables.read(loaded, judged)
+        known = tables.read(loaded, judged, runs=given.runs)
         verdicts = {
             path.name: judging.authentic(path, record) for path, record in loaded.current if _whole(path, record)
         }
@@ -74,10 +92,17 @@ def gather(
         checks=judged,
         shown_path=str(campaign.path),
         attacked=attacked.attack(campaign, runs),
-        tpm_ms=tpm_ms,
+        tpm_ms=given.tpm_ms,
+        assumed=_assumed(campaign.path, given),
         reference=kept,
         verdicts=verdicts,
     )
+
+
+def _assumed(path: Path, given: Given) -> Assumptions | None:
+    if given.cpi is None:
+        return None
+    return Assumptions(host=hosthash.of_campaign(path), cpi=given.cpi, tpm_s=1e-3 * (given.tpm_ms or 0.0))
 
 
 def _agree(stored_checks: pd.DataFrame, verdicts: Mapping[str, Verdict], path: Path) -> None:

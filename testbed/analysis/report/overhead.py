@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from testbed.analysis import markdown, words
-from testbed.analysis.report import levels, noise, outside, single
+from testbed.analysis.report import absolute, single
 from testbed.analysis.report.how_it_went import balance
+from testbed.analysis.report.variance import grown, levels, noise, outside
 from testbed.analysis.statistics.effect import Conclusion
-from testbed.analysis.tables import frames, metrics
+from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import STRATUM, Question, climb
 from testbed.analysis.tables.tables import Tables
 from testbed.record import Status, Tier
@@ -22,13 +23,10 @@ _HEADER = (
     *("workload", "measurer", "overhead, 95 % interval", "n", "verdict"),
     *("cost of one operation", "baseline", "noise (A/A of)", "detectable effect (80 % power)"),
 )
-# What grows: the log in every campaign, memory where the campaign recorded it.
-_GROWN = {
-    "log_entries": ("IMA log, entries per iteration", 1.0),
-    "ima_log_bytes": ("IMA log, bytes in total", 1.0),
-    "slab": ("kernel memory (slab), KiB per iteration", 1 / 1024),
-    "page_cache": ("page cache, KiB per iteration", 1 / 1024),
-}
+_WEIGHT = (
+    "The mean is of these workloads, which were chosen and are no sample of anything: each has the same weight. It is "
+    "taken in each block; its interval is over the blocks."
+)
 # More strata than this are shown as a matrix first.
 _FEW = 3
 _MARKS = {
@@ -46,6 +44,8 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     question = tables.question
     lines = ["## Overhead", "", metrics.MEANING[question.tier], ""]
     lines += [] if question.command_line == TUNED else [metrics.AS_SHIPPED, ""]
+    lines += absolute.lines(tables)
+    lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""] if "overhead" in figures else []
     filled = {metric: table for metric, table in tables.ladders.items() if len(table)}
     if not filled:
         lines.append(f"No overhead is claimed: {_why_none(question, tables.rows)}.")
@@ -58,18 +58,18 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         primary = metric == metrics.PRIMARY
         if _many(table):
             lines += [*_matrix(table, tables.overall if primary else tables.overall.iloc[:0]), ""]
-        if primary and "overhead" in figures:
-            lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""]
         every = _every(table)
         lines += [*(markdown.folded("Every measurer with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
-        lines += [*noise.section(tables), *outside.section(table)] if primary else []
+        if primary:
+            lines += [f"![every block of every arm]({figures['blocks']})", ""] if "blocks" in figures else []
+            lines += [*noise.section(tables), *outside.section(table)]
     lines += [*levels.section(tables), "", *single.section(tables), *_operations(tables), ""]
     for name in ("starts", "scaling"):
         lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
-    grown = _grown(tables.rows)
+    more = grown.lines(tables.rows)
     fold = len(tables.ladder.drop_duplicates(list(STRATUM))) > _FEW
-    return [*lines, *(markdown.folded("What grew: log, kernel memory, page cache", grown) if fold and grown else grown)]
+    return [*lines, *(markdown.folded("What grew: log, kernel memory, page cache", more) if fold and more else more)]
 
 
 def doubts(tables: Tables) -> list[str]:
@@ -115,17 +115,22 @@ def _matrix(table: pd.DataFrame, overall: pd.DataFrame) -> list[str]:
         )
     for key, group in overall.groupby(["kernel", "runtime"]):
         means = {
-            contrast["treatment"]: f"**{words.overhead(contrast['ratio'], contrast['low'], contrast['high'])}**"
+            contrast["treatment"]: words.overhead(contrast["ratio"], contrast["low"], contrast["high"])
             for contrast in group.to_dict("records")
         }
         count = int(group["workloads"].max())
         where = ", ".join(map(str, key)) if len(overall.drop_duplicates(["kernel", "runtime"])) > 1 else ""
-        lines.append([f"geometric mean of {count} {where}".strip(), *(means.get(arm, "") for arm in arms), ""])
+        lines.append(
+            [
+                f"geometric mean of {count}, each weighs 1/{count} {where}".strip(),
+                *(means.get(arm, "") for arm in arms),
+                "",
+            ]
+        )
     return [
         *markdown.table(("workload", *(f"`{arm}`" for arm in arms), "A/A, %"), lines),
         "",
-        "No remark means OVERHEAD: above the noise, and not below δ."
-        + (" The mean is taken in each block; its interval is over the blocks." if len(overall) else ""),
+        "No remark means OVERHEAD: above the noise, and not below δ." + (f" {_WEIGHT}" if len(overall) else ""),
         *_apart(overall),
     ]
 
@@ -265,29 +270,3 @@ def _unsteady(table: pd.DataFrame) -> Iterator[str]:
 
 def _reach(row: Mapping[Any, Any]) -> float:
     return max(abs(float(row["floor_low"]) - 1), abs(float(row["floor_high"]) - 1))
-
-
-def _grown(rows: pd.DataFrame) -> list[str]:
-    """Say how the log and the kernel's memory grew: costs that no clock shows."""
-    good = frames.counted(rows)
-    timed = good[~good["warmup"].fillna(value=False).astype(bool)]
-    lines: list[str] = []
-    for metric, (name, scale) in _GROWN.items():
-        mine = timed[timed["metric"] == metric]
-        if mine.empty:
-            continue
-        medians = (scale * mine["value"]).groupby([mine["workload"], mine["attack"], mine["measurer"]]).median()
-        wide = medians.unstack("measurer")  # noqa: PD010 - grouped already
-        arms = sorted(map(str, wide.columns), key=climb)
-        cells = [
-            [f"`{workload}`" + (f", attack `{attack}`" if attack != "none" else ""), *map(_plain, wide.loc[key, arms])]
-            for key in wide.index
-            for workload, attack in (key,)
-        ]
-        lines += [f"{name}, median over timed iterations:", ""]
-        lines += [*markdown.table(("workload", *(f"`{arm}`" for arm in arms)), cells), ""]
-    return lines
-
-
-def _plain(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.6g}"

@@ -11,7 +11,7 @@ from testbed.analysis.judged import checks, judging
 from testbed.analysis.judged.checks import Judge
 from testbed.analysis.page import page
 from testbed.analysis.report import correctness, draw, inputs
-from testbed.analysis.report.inputs import ReportInputs
+from testbed.analysis.report.inputs import Given, ReportInputs
 from testbed.analysis.report.sections import SECTIONS, planned
 from testbed.analysis.tables import events, frames, stored, worst_check
 from testbed.errors import SpecError
@@ -33,7 +33,7 @@ class WrittenReport:
     inputs: ReportInputs
 
 
-def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | None = None) -> WrittenReport:
+def write(loaded: LoadedCampaign, judge: Judge | None = None, given: Given | None = None) -> WrittenReport:
     """Write everything that follows from a campaign's raw runs: tables, figures, ``report.md``, the report page.
 
     Raises ``EvidenceError`` for a record that is malformed, ``IncompatibleRuns`` for records that must not be pooled.
@@ -41,7 +41,7 @@ def write(loaded: LoadedCampaign, judge: Judge | None = None, tpm_ms: float | No
     campaign = loaded.campaign
     for name in (page.DIRECTORY, "figures"):
         own_directory(campaign.path / name)
-    material = inputs.gather(loaded, judge or judging.judge_of(campaign), tpm_ms=tpm_ms)
+    material = inputs.gather(loaded, judge or judging.judge_of(campaign), given=given)
     rows = campaign.path / frames.FILE
     if not material.reference:
         stored.write(material.tables.events, campaign.path / events.FILE)

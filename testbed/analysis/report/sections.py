@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 
 from testbed.analysis import markdown
 from testbed.analysis.judged import attacked
-from testbed.analysis.report import by_size, correctness, event_costs, how_it_went, overhead, runs_and_facts, tpm
+from testbed.analysis.report import (
+    by_size,
+    correctness,
+    event_costs,
+    how_it_went,
+    lengths,
+    overhead,
+    runs_and_facts,
+    times,
+    tpm,
+)
 from testbed.analysis.report.inputs import ReportInputs
 from testbed.record import Status
 
@@ -47,6 +57,18 @@ def _sizes(material: ReportInputs) -> list[str]:
     return by_size.section(material.tables, material.figures)
 
 
+def _length(material: ReportInputs) -> list[str]:
+    return lengths.section(material.tables, material.figures)
+
+
+def _bytes(material: ReportInputs) -> list[str]:
+    return times.of_bytes(material.tables, material.figures)
+
+
+def _time(material: ReportInputs) -> list[str]:
+    return times.of_time(material.tables, material.assumed)
+
+
 def _waiting(material: ReportInputs) -> list[str]:
     return tpm.section(material.tables.waiting, material.tpm_ms)
 
@@ -70,8 +92,11 @@ def _doubts(material: ReportInputs) -> list[str]:
 # By a name that links and tests use. A section without lines has nothing to say about this campaign.
 SECTIONS: Mapping[str, Callable[[ReportInputs], list[str]]] = {
     "overhead": _overhead,
+    "length": _length,
     "prices": _costs,
     "sizes": _sizes,
+    "bytes": _bytes,
+    "time": _time,
     "tpm": _waiting,
     "correctness": _correctness,
     "attacked": _attacked,

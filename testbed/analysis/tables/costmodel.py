@@ -1,14 +1,15 @@
 """What one event costs: T = a files + b extends + c bytes + d lookups, fitted by least squares on what arms add.
 
 Each measurer states its priced steps (``Measurer.steps``): what it adds over the arm below it, as a sum over events.
-A step is fitted block by block (``regression``), and each workload weighs by its relative error. Terms that cannot be
-separated are dropped, the last one first, and the report says so: where the events of the workloads grow together
-(condition number over 30), or where a price would be below 0.
+A step is fitted block by block (``regression``). A workload weighs by the arm below, whose noise is proportional to it,
+and never by what was added: that is the noisy answer. One event has one price in a chain of steps: what a step finds
+priced is subtracted before it is fitted. Terms are dropped, the last one first, and the report says so: where the
+events of the workloads grow together (condition number over 30), or where a price is below 0 or cannot be told from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,21 +29,24 @@ from testbed.record import Tier
 MAX_CONDITION = 30.0
 # Fewer workloads than this would attribute all that they add to one event.
 FEWEST = 3
-# Workloads that add almost nothing have large relative errors and must not dominate the fit: none weighs more than ten
-# times as much as the median.
-_HEAVIEST = 10.0
+# Where a campaign has not counted an event, this one stands for it.
+STAND_INS = {"runs": "decisions"}
+# What is hashed by the same code in every arm of the module, so that chains that share no step share these prices.
+_ONE_CODE = frozenset({"bytes", "image_bytes", "image_files", "runtimes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """The prices of a step on one kernel. ``prices``: an event's, in ``unit``; ``given_up``: why a term has no price.
 
-    ``workloads``: those that were fitted.
+    ``taken``: prices of this step's events that other steps of its chain have found. ``workloads``: those that were
+    fitted.
     """
 
     step: Step
     kernel: str
     prices: Mapping[str, EffectEstimate]
+    taken: Mapping[str, EffectEstimate]
     given_up: Mapping[str, str]
     workloads: tuple[str, ...]
     unit: str
@@ -50,7 +54,7 @@ class Fit:
     def predict(self, counts: pd.DataFrame) -> NDArray[np.float64]:
         """Return the predicted addition of an iteration, in ``unit``, for each row of event counts."""
         total: NDArray[np.float64] = np.zeros(len(counts))
-        for name, price in self.prices.items():
+        for name, price in {**self.taken, **self.prices}.items():
             total = total + price.center * counts[name].to_numpy(dtype=float)
         return total
 
@@ -88,12 +92,14 @@ def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, s
     """Return one row per (kernel, runtime, workload, block): what the step added in one iteration, and its events.
 
     Columns: ``STRATUM``, ``block``, ``over``, ``added`` and ``below`` (the arm below) in ``unit_of`` the tier,
-    ``cold``, the step's terms. Rows of which an event count is unknown are left out. Attacks price nothing.
+    ``cold``, the step's terms (or what stands for them). Rows of which an event count is unknown are left out. Attacks
+    price nothing.
     """
+    terms = _counted(events, step)
     listed: list[pd.DataFrame] = []
     reading = metrics.reading(metrics.PRIMARY, question.tier)
     if reading is None:
-        return pd.DataFrame(columns=[*STRATUM, "block", "over", "added", "below", "cold", *step.terms])
+        return pd.DataFrame(columns=[*STRATUM, "block", "over", "added", "below", "cold", *terms])
     whole = replace(reading, each=False, scale=1e9)
     clean = rows[(rows["attack"] == "none") & (rows["metric"] == metrics.PRIMARY)]
     for key, group in clean.groupby(list(STRATUM)):
@@ -106,10 +112,10 @@ def observations(rows: pd.DataFrame, events: pd.DataFrame, question: Question, s
         kernel, runtime, workload = map(str, key)
         named = table.reset_index().assign(kernel=kernel, runtime=runtime, workload=workload)
         listed.append(named.assign(cold=is_cold(workload)))
-    counts = _counts(events, step)
+    counts = _counts(events, step, terms)
     added = pd.concat(listed, ignore_index=True) if listed else pd.DataFrame(columns=[*STRATUM, "block", "added"])
     joined = added.merge(counts, on=[*STRATUM, "block"], how="inner")
-    return joined.dropna(subset=list(step.terms)).reset_index(drop=True)
+    return joined.dropna(subset=list(terms)).reset_index(drop=True)
 
 
 def is_cold(workload: str) -> bool:
@@ -118,27 +124,65 @@ def is_cold(workload: str) -> bool:
     return known.cold if known else workload.endswith("-cold")
 
 
-def fit(seen: pd.DataFrame, step: Step, kernel: str, unit: str) -> Fit | None:
-    """Fit a step on rows of ``observations``; ``None`` if there are too few."""
-    terms, given_up = list(step.terms), {}
+def fit(
+    seen: pd.DataFrame, step: Step, kernel: str, unit: str, known: Mapping[str, EffectEstimate] | None = None
+) -> Fit | None:
+    """Fit a step on rows of ``observations``; ``None`` if there are too few.
+
+    ``known``: prices of events that other steps of the chain have found. They are subtracted, and not fitted again.
+    """
     workloads = tuple(sorted(set(seen["workload"].astype(str))))
-    mean = seen.groupby(list(STRATUM))[["added", *step.terms]].mean()
+    mean = seen.groupby(list(STRATUM)).mean(numeric_only=True)
     if len(mean) < FEWEST:
         return None
-    for term in step.terms:
-        if not (mean[term] > 0).any():
-            terms.remove(term)
-            given_up[term] = "did not occur"
+    own = [term if term in seen else STAND_INS[term] for term in step.terms]
+    taken = {term: price for term, price in (known or {}).items() if term in own}
+    given_up = {term: "did not occur" for term in own if term not in taken and not (mean[term] > 0).any()}
+    rest = seen.assign(added=seen["added"] - sum(price.center * seen[term] for term, price in taken.items()))
+    prices = _prices(rest, [term for term in own if term not in {**taken, **given_up}], given_up, len(mean))
+    if not prices and not taken:
+        return None
+    return Fit(step=step, kernel=kernel, prices=prices, taken=taken, given_up=given_up, workloads=workloads, unit=unit)
+
+
+def _prices(
+    seen: pd.DataFrame, terms: list[str], given_up: dict[str, str], workloads: int
+) -> dict[str, EffectEstimate]:
+    """Return the prices of terms; of those that cannot have one, add to ``given_up`` why."""
     while terms:
-        solved = _solved(seen, terms, len(mean))
+        solved = _solved(seen, terms, workloads)
         prices = {} if isinstance(solved, str) else dict(solved.coefficients)
-        below = [term for term, price in prices.items() if price.center < 0]
-        if prices and not below:
-            return Fit(step=step, kernel=kernel, prices=prices, given_up=given_up, workloads=workloads, unit=unit)
-        lost = below[-1] if below else terms[-1]
+        doubtful = [(term, why) for term, price in prices.items() if (why := _doubt(price))]
+        if prices and not doubtful:
+            return prices
+        lost, why = doubtful[-1] if doubtful else (terms[-1], str(solved))
         terms.remove(lost)
-        given_up[lost] = solved if isinstance(solved, str) else "its price would be below 0"
-    return None
+        given_up[lost] = why
+    return {}
+
+
+def _doubt(price: EffectEstimate) -> str:
+    """Return why this is no price; empty if it is one."""
+    if price.center < 0:
+        return "its price would be below 0"
+    return "its interval contains 0" if price.interval and price.interval.low <= 0 else ""
+
+
+def priced(fits: Iterable[Fit], arm: str, kernel: str) -> dict[str, EffectEstimate]:
+    """Return the price of each event that an arm's chain has on a kernel, first starts included.
+
+    Prices of hashing are those of any arm whose code hashes in the same way, if this arm hashes at all.
+    """
+    own = [step for cold in (False, True) for step in chain(arm, cold=cold)]
+    hashing = any(_ONE_CODE.intersection(step.terms) for step in own)
+    arms, native = {step.arm for step in own}, hashing and all(step.native for step in own)
+    found: dict[str, EffectEstimate] = {}
+    for fit in (fit for fit in fits if fit.kernel == kernel):
+        alike = native and fit.step.native
+        for term, price in fit.prices.items():
+            if fit.step.arm in arms or (alike and term in _ONE_CODE):
+                found.setdefault(term, price)
+    return found
 
 
 def _below(values: pd.DataFrame, question: Question, step: Step) -> tuple[str, pd.Series[float]] | None:
@@ -154,10 +198,17 @@ def _below(values: pd.DataFrame, question: Question, step: Step) -> tuple[str, p
     return None
 
 
-def _counts(events: pd.DataFrame, step: Step) -> pd.DataFrame:
+def _counted(events: pd.DataFrame, step: Step) -> list[str]:
+    """Return the columns of a step's events: what stands for an event where no run has counted it."""
+    mine = events[events["measurer"] == step.arm]
+    known = {term for term in step.terms if term in mine and mine[term].notna().any()}
+    return [term if term in known or term not in STAND_INS else STAND_INS[term] for term in step.terms]
+
+
+def _counts(events: pd.DataFrame, step: Step, terms: Sequence[str]) -> pd.DataFrame:
     mine = events[(events["measurer"] == step.arm) & (events["attack"] == "none")]
     timed = mine[mine["iteration"] == 0] if step.first else mine[~mine["warmup"].fillna(value=False).astype(bool)]
-    return timed.groupby([*STRATUM, "block"])[list(step.terms)].median().reset_index()
+    return timed.groupby([*STRATUM, "block"])[list(terms)].median().reset_index()
 
 
 def _solved(seen: pd.DataFrame, terms: Sequence[str], workloads: int) -> Model | str:
@@ -165,16 +216,11 @@ def _solved(seen: pd.DataFrame, terms: Sequence[str], workloads: int) -> Model |
     # One workload more than prices, or no observation could contradict the fit.
     if len(terms) > 1 and workloads <= len(terms):
         return f"{workloads} workloads are too few for {len(terms)} prices"
-    weights = seen.groupby("block")["added"].transform(_weights)
     form = Form(events=tuple(terms), cost="added", weight="weight")
     try:
-        model = regression.fit(seen.assign(weight=weights), form)
+        model = regression.fit(seen.assign(weight=1 / seen["below"]), form)
     except ValueError:
         return "grows together with the others in every block"
     if len(terms) > 1 and model.condition > MAX_CONDITION:
         return f"grows together with the others: condition number {model.condition:.0f}, limit {MAX_CONDITION:.0f}"
     return model
-
-
-def _weights(added: pd.Series[float]) -> pd.Series[float]:
-    return 1 / added.abs().clip(lower=max(float(added.abs().median()) / _HEAVIEST, 1e-9))

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from testbed import plugins, progress
-from testbed.analysis.tables import stored
+from testbed.analysis.tables import iterations, stored
 from testbed.attest.image import ground_truth
 from testbed.attest.image.archive import open_image
 from testbed.attest.image.tree import measure_tree
@@ -30,15 +30,15 @@ FILE = "events.parquet"
 _AXES = ("kernel", "runtime", "measurer", "workload", "attack")
 # Files and bytes: measured in containers as code. Lookups: what was known already, or is the image's own where that has
 # no entry. Decisions: both. Extends: entries that the log grew by. Walked: files of an image whose names were looked up
-# again at a later start of it.
+# again at a later start of it. Runtimes: the runtime's own program, hashed at the first start in a machine. Runs: of
+# the measurer's BPF programs, known only where the kernel counted them.
 COUNTS = ("starts", "files", "bytes", "lookups", "decisions", "extends", "launches", "walked")
+LATER = ("runtimes", "runs")
 TREE = ("image_files", "image_bytes")
-COLUMNS = (
-    *("cell", "run", *_AXES, "block", "iteration", "warmup"),
-    *COUNTS,
-    *TREE,
-    *("counted_files", "counted_bytes", "true_files", "true_bytes"),
-)
+_WHOLE = ("counted_files", "counted_bytes", "true_files", "true_bytes")
+# A table that an earlier version wrote has these, and no ``LATER``.
+FIRST_COLUMNS = (*("cell", "run", *_AXES, "block", "iteration", "warmup"), *COUNTS, *TREE, *_WHOLE)
+COLUMNS = (*FIRST_COLUMNS, *LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,7 @@ def events(loaded: LoadedCampaign, truth: Truth) -> pd.DataFrame:
         for row in _rows(cells[record.cell_id], path, record, truth)
     ]
     table = pd.DataFrame(listed, columns=list(COLUMNS))
-    numbers = [*COUNTS, *TREE, *COLUMNS[-4:]]
+    numbers = [*COUNTS, *TREE, *_WHOLE, *LATER]
     return _filled(table.astype({**dict.fromkeys(numbers, "float64"), "warmup": "boolean"}))
 
 
@@ -129,8 +129,42 @@ def read(loaded: LoadedCampaign) -> pd.DataFrame:
 
     Raises ``EvidenceError`` as ``stored.read`` does.
     """
-    written = stored.read(loaded.campaign.path, FILE, COLUMNS)
+    written = written_table(loaded)
     return events(loaded, nothing()) if written is None else written
+
+
+def written_table(loaded: LoadedCampaign) -> pd.DataFrame | None:
+    """Return ``events.parquet``, ``None`` if it is not there; what an earlier version did not write is added.
+
+    Raises ``EvidenceError`` as ``stored.read`` does.
+    """
+    table = stored.read(loaded.campaign.path, FILE, FIRST_COLUMNS)
+    if table is None or set(LATER) <= set(table):
+        return table
+    first = (table["launches"] > 0) & (table["iteration"] == 0)
+    counts = {path.name: iterations.runs_of(record) for path, record in loaded.current}
+    shares = table["run"].map(counts).astype(float) / table.groupby("run")["iteration"].transform("size")
+    return table.assign(runtimes=first.astype(float), runs=shares)
+
+
+def with_runs(table: pd.DataFrame, other: LoadedCampaign) -> pd.DataFrame:
+    """Return the events with ``runs`` as another campaign counted them, where this one did not.
+
+    Counting costs instructions of its own, so a campaign that counts runs prices nothing else. A measurer runs equally
+    often on a workload with and without that.
+    """
+    key = ["kernel", "runtime", "measurer", "workload"]
+    counted = [
+        {
+            **{axis: getattr(other.cells[record.cell_id], axis) for axis in key},
+            "other": iterations.runs_of(record) / count,
+        }
+        for _, record in other.current
+        if record.cell_id in other.cells and (count := len({sample.iteration for sample in record.samples}))
+    ]
+    medians = pd.DataFrame(counted, columns=[*key, "other"]).groupby(key)["other"].median().reset_index()
+    joined = table.merge(medians, on=key, how="left")
+    return joined.assign(runs=joined["runs"].fillna(joined["other"])).drop(columns="other")
 
 
 def disagreements(table: pd.DataFrame) -> list[str]:
@@ -160,10 +194,12 @@ def _rows(cell: Cell, path: Path, record: Record, truth: Truth) -> Iterator[dict
     run = _of_run(cell, record, truth)
     share = 1 / max(1, len(flags))
     launching = plugins.measurer(cell.measurer).mode in LAUNCHING
+    share_hashed = iterations.hashed(record, run, len(flags))
     for number, warmup in sorted(flags.items()):
         starts = len(record.containers) * share
         # The first start of an image digests its tree, each later one looks its names up again.
         again = starts - 1 if number == min(flags) else starts
+        first = again != starts
         yield {
             "cell": cell.id,
             "run": path.name,
@@ -172,13 +208,16 @@ def _rows(cell: Cell, path: Path, record: Record, truth: Truth) -> Iterator[dict
             "warmup": warmup,
             **{axis: getattr(cell, axis) for axis in _AXES},
             **{name: value * share for name, value in run.items() if name in COUNTS},
+            "bytes": run["bytes"] * share_hashed[first],
             "starts": starts,
             "extends": grown.get(number),
             "launches": starts * launching,
-            "walked": again * run["tree_files"] if launching else 0.0,
-            "image_files": run["tree_files"] * (again != starts) if launching else 0.0,
-            "image_bytes": run["tree_bytes"] * (again != starts) if launching else 0.0,
-            **{name: run[name] for name in COLUMNS[-4:]},
+            "walked": again * run["tree_files"] * iterations.walking(record) if launching else 0.0,
+            "image_files": run["tree_files"] * first if launching else 0.0,
+            "image_bytes": run["tree_bytes"] * first if launching else 0.0,
+            "runtimes": float(launching and first),
+            "runs": iterations.runs_of(record) * share,
+            **{name: run[name] for name in _WHOLE},
         }
 
 
@@ -197,17 +236,19 @@ def _of_run(cell: Cell, record: Record, truth: Truth) -> dict[str, float]:
     counts = record.counters if measurer.pcr is not None and "bytes_hashed" in record.counters else {}
     counted_files = float(counts.get("files", nan))
     # With images, their trees and the runtime's own program are in the same counter: no number of the code's bytes.
-    counted_bytes = float(counts.get("bytes_hashed", nan)) if measurer.mode not in LAUNCHING else nan
+    hashed = float(counts.get("bytes_hashed", nan)) if measurer.mode not in LAUNCHING else nan
     files = true_files if pd.isna(counted_files) else counted_files
     lookups = float(counts.get("cache_hits", nan)) + float(counts.get("image_code", 0))
     measures = measurer.pcr is not None
     return {
         "files": files if measures else 0.0,
-        "bytes": (true_bytes if pd.isna(counted_bytes) else counted_bytes) if measures else 0.0,
+        "bytes": (true_bytes if pd.isna(hashed) else hashed) if measures else 0.0,
+        "counts_bytes": not pd.isna(hashed),
         "lookups": lookups,
         "decisions": lookups + files,
         "counted_files": counted_files,
-        "counted_bytes": counted_bytes,
+        # What was recalled was not hashed again: the images say nothing about how much that is.
+        "counted_bytes": nan if record.counters.get("recalled") else hashed,
         "true_files": true_files,
         "true_bytes": true_bytes,
         "tree_files": float(tree.files) if tree else nan,

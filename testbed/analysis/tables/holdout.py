@@ -4,18 +4,22 @@ Rule: of the names of the workloads in alphabetical order, the first, third, fif
 out. Then the halves are swapped, so that every workload is predicted by a fit without it. Workloads that begin with an
 empty page cache are in neither half: they read from a disk, and no term of the model is about that. They are predicted
 by the fit on all others, with the first start of an image instead of a later one.
+
+Beside each prediction stands that of the *null model*, which knows hashed bytes alone and is fitted on the same
+workloads. A model that predicts no better than that has not shown that its other prices mean anything.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from testbed.analysis.statistics import effect
+from testbed.analysis.statistics import effect, regression
+from testbed.analysis.statistics.regression import Form
 from testbed.analysis.tables import costmodel
 from testbed.analysis.tables.costmodel import Fit
 from testbed.analysis.tables.ladder import STRATUM, Question
@@ -26,8 +30,11 @@ MARGIN = 0.10
 _FEWEST = 4
 COLUMNS = (
     *("kernel", "runtime", "workload", "arm", "role"),
-    *("observed", "low", "high", "predicted", "ratio", "within", "unit", "fitted_on"),
+    *("observed", "low", "high", "predicted", "ratio", "within", "null", "null_ratio", "null_within"),
+    *("unit", "fitted_on"),
 )
+# What the null model counts: each is a byte that the arm hashes.
+_HASHED = ("bytes", "image_bytes")
 
 
 class HoldoutRole(enum.StrEnum):
@@ -52,7 +59,7 @@ def observe(rows: pd.DataFrame, events: pd.DataFrame, question: Question) -> dic
 
 def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequence[str] | None = None) -> list[Fit]:
     """Fit each step on each kernel, on the workloads of ``only`` (all that are not cold if ``None``)."""
-    all_fits = []
+    all_fits: list[Fit] = []
     for step in costmodel.steps():
         table = observed.get(step.name, pd.DataFrame())
         if table.empty:
@@ -61,9 +68,38 @@ def fits(observed: Mapping[str, pd.DataFrame], question: Question, only: Sequenc
         kept = table if step.first else table[~table["cold"].astype(bool)]
         kept = kept if only is None else kept[kept["workload"].isin(only)]
         for kernel, group in kept.groupby("kernel"):
-            fitted = costmodel.fit(group, step, str(kernel), costmodel.unit_of(question.tier))
+            known = costmodel.priced(all_fits, step.arm, str(kernel))
+            fitted = costmodel.fit(group, step, str(kernel), costmodel.unit_of(question.tier), known)
             all_fits += [fitted] if fitted else []
     return all_fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Half:
+    """The workloads of which ``fits`` are, as a role names them. ``workloads``: those that are fitted."""
+
+    role: HoldoutRole
+    workloads: tuple[str, ...]
+    fits: Sequence[Fit]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Total:
+    """What an arm adds over the baseline: ``added`` has a row per block; ``counts``: one row of events for each step.
+
+    ``hashed``: bytes that the arm hashes in the iteration.
+    """
+
+    stratum: Mapping[str, Any]
+    added: pd.DataFrame
+    counts: Mapping[str, pd.DataFrame]
+
+    @property
+    def hashed(self) -> float:
+        events: dict[str, float] = {}
+        for table in self.counts.values():
+            events |= {name: float(table[name].iloc[0]) for name in _HASHED if name in table}
+        return sum(events.values())
 
 
 def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question) -> pd.DataFrame:
@@ -76,23 +112,24 @@ def predictions(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], questi
         return pd.DataFrame(columns=list(COLUMNS))
     first, second = split(names)
     by = {
-        **dict.fromkeys(second, (HoldoutRole.HELD_OUT, fits(observed, question, first))),
-        **dict.fromkeys(first, (HoldoutRole.SWAPPED, fits(observed, question, second))),
+        **dict.fromkeys(
+            second, _Half(role=HoldoutRole.HELD_OUT, workloads=first, fits=fits(observed, question, first))
+        ),
+        **dict.fromkeys(
+            first, _Half(role=HoldoutRole.SWAPPED, workloads=second, fits=fits(observed, question, second))
+        ),
     }
-    every = (HoldoutRole.OUTSIDE, fits(observed, question, names))
-    listed = [
-        row
-        for arm in _predictable()
-        for key, counts, seen in _totals(rows, observed, question, arm)
-        for row in _predicted(key, arm, counts, seen, by.get(str(key["workload"]), every))
-    ]
+    every = _Half(role=HoldoutRole.OUTSIDE, workloads=tuple(names), fits=fits(observed, question, names))
+    listed: list[dict[str, Any]] = []
+    for arm in _predictable():
+        totals = list(_totals(rows, observed, question, arm))
+        for total in totals:
+            half = by.get(str(total.stratum["workload"]), every)
+            listed += _predicted(arm, total, half, _null(totals, half, str(total.stratum["kernel"])))
     return pd.DataFrame(listed, columns=list(COLUMNS))
 
 
-def _totals(
-    rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question, arm: str
-) -> Iterator[tuple[dict[str, Any], dict[str, pd.DataFrame], effect.EffectEstimate]]:
-    """Yield each stratum, its events for each step (one row, the mean), and what the arm adds over the baseline."""
+def _totals(rows: pd.DataFrame, observed: Mapping[str, pd.DataFrame], question: Question, arm: str) -> Iterator[_Total]:
     last = costmodel.chain(arm)[-1]
     if last.name not in observed:
         return
@@ -103,7 +140,20 @@ def _totals(
         chain = [step.name for step in costmodel.chain(arm, cold=cold) if step.name in observed]
         counts = {name: _of(observed[name], stratum).mean(numeric_only=True).to_frame().T for name in chain}
         if all(len(_of(observed[name], stratum)) for name in chain):
-            yield stratum, counts, effect.estimate(group["added"])
+            yield _Total(stratum=stratum, added=group, counts=counts)
+
+
+def _null(totals: Sequence[_Total], half: _Half, kernel: str) -> float:
+    """Return the price of a byte by the null model, fitted as the others are; NaN where nothing is hashed."""
+    fitted = [
+        total.added.assign(hashed=total.hashed, weight=1 / total.added["below"])
+        for total in totals
+        if total.stratum["kernel"] == kernel and total.stratum["workload"] in half.workloads
+    ]
+    if not fitted or not any(table["hashed"].iloc[0] > 0 for table in fitted):
+        return float("nan")
+    form = Form(events=("hashed",), cost="added", weight="weight")
+    return regression.fit(pd.concat(fitted, ignore_index=True), form).coefficients["hashed"].center
 
 
 def _predictable() -> list[str]:
@@ -128,32 +178,31 @@ def _of(table: pd.DataFrame, stratum: Mapping[str, Any]) -> pd.DataFrame:
     return table[mine]
 
 
-def _predicted(
-    stratum: Mapping[str, Any],
-    arm: str,
-    counts: Mapping[str, pd.DataFrame],
-    seen: effect.EffectEstimate,
-    by: tuple[HoldoutRole, Sequence[Fit]],
-) -> Iterator[dict[str, Any]]:
-    role, known = by
-    mine = {fit.step.name: fit for fit in known if fit.kernel == stratum["kernel"]}
+def _predicted(arm: str, total: _Total, half: _Half, null: float) -> Iterator[dict[str, Any]]:
+    mine = {fit.step.name: fit for fit in half.fits if fit.kernel == total.stratum["kernel"]}
     slight = {step.name for step in costmodel.steps() if step.slight}
-    needed = [name for name in counts if name in mine or name not in slight]
+    needed = [name for name in total.counts if name in mine or name not in slight]
     if not needed or any(name not in mine for name in needed):
         return
-    predicted = sum(float(mine[name].predict(counts[name])[0]) for name in needed)
+    predicted = sum(float(mine[name].predict(total.counts[name])[0]) for name in needed)
+    seen = effect.estimate(total.added["added"])
     bounds = seen.interval or effect.Interval(low=float("-inf"), high=float("inf"))
-    ratio = predicted / seen.center if seen.center else float("nan")
+    ratio, by_null = (
+        value / seen.center if seen.center else float("nan") for value in (predicted, null * total.hashed)
+    )
     yield {
-        **stratum,
+        **total.stratum,
         "arm": arm,
-        "role": str(role),
+        "role": str(half.role),
         "observed": seen.center,
         "low": bounds.low,
         "high": bounds.high,
         "predicted": predicted,
         "ratio": ratio,
         "within": abs(ratio - 1) <= MARGIN,
+        "null": null * total.hashed,
+        "null_ratio": by_null,
+        "null_within": abs(by_null - 1) <= MARGIN,
         "unit": mine[needed[0]].unit,
         "fitted_on": ", ".join(mine[needed[-1]].workloads),
     }

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from testbed import progress
+from testbed.analysis.models import bench_check, byteprice, runlength
+from testbed.analysis.models.bench_check import SingleCounts
 from testbed.analysis.statistics import multiple
 from testbed.analysis.tables import (
     attribution,
@@ -21,6 +23,7 @@ from testbed.analysis.tables import (
     metrics,
     overall,
     sizes,
+    spread,
     waiting,
 )
 from testbed.analysis.tables.costmodel import Fit
@@ -40,6 +43,8 @@ class Tables:
     ``observed``, ``fits``, ``predictions``: of the cost model (``holdout``); ``parts``: of ``attribution.parts``.
     ``starts``, ``scaling``: of ``curves``; ``sizes``, ``size_lines``: of ``sizes``; ``waiting``: of ``waiting``;
     ``builds``: of ``builds.builds``; ``noise``: of ``ladder.noise_table``.
+    ``lengths`` of ``runlength``, ``byte_prices`` of ``byteprice``, ``spread`` of ``spread``; ``bench``: the counts of
+    single events by kernel, and ``checked`` of ``bench_check`` the prices beside them.
     """
 
     plan: Plan
@@ -60,6 +65,11 @@ class Tables:
     waiting: pd.DataFrame
     builds: pd.DataFrame
     noise: pd.DataFrame
+    lengths: pd.DataFrame
+    byte_prices: pd.DataFrame
+    spread: pd.DataFrame
+    bench: Mapping[str, SingleCounts]
+    checked: pd.DataFrame
 
     @property
     def ladder(self) -> pd.DataFrame:
@@ -67,20 +77,36 @@ class Tables:
         return self.ladders.get(metrics.PRIMARY, pd.DataFrame(columns=[*ladder.STRATUM, "treatment"]))
 
 
-def read(loaded: LoadedCampaign, checks: pd.DataFrame | None = None, truth: Truth | None = None) -> Tables:
+def read(
+    loaded: LoadedCampaign,
+    checks: pd.DataFrame | None = None,
+    truth: Truth | None = None,
+    runs: LoadedCampaign | None = None,
+) -> Tables:
     """Compute the tables from a campaign's records.
 
     ``checks``: of ``checks.checks``, else ``checks.parquet`` if it is there. ``truth``: what the images say of events,
-    else ``events.parquet`` if it is there, else the measurers' counters alone. Nothing is judged. Raises as
-    ``frames.rows`` does.
+    else ``events.parquet`` if it is there, else the measurers' counters alone. ``runs``: a campaign that counted how
+    often the programs ran. Nothing is judged. Raises as ``frames.rows`` and ``bench_check.read`` do.
     """
     question = Question.of(loaded.plan.tier, loaded.facts)
     happened = events.read(loaded) if truth is None else events.events(loaded, truth)
-    return compute(loaded.plan, question, frames.rows(loaded, checks), happened)
+    if runs is not None:
+        happened = events.with_runs(happened, runs)
+    kernels = sorted({cell.kernel for cell in loaded.plan.cells})
+    found = {kernel: bench_check.read(loaded.campaign.path, kernel) for kernel in kernels}
+    counts = {kernel: counted for kernel, counted in found.items() if counted is not None}
+    return compute(loaded.plan, question, frames.rows(loaded, checks), happened, counts)
 
 
-def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.DataFrame) -> Tables:
-    """Compute all tables from rows and events."""
+def compute(
+    plan: Plan,
+    question: Question,
+    rows: pd.DataFrame,
+    happened: pd.DataFrame,
+    bench: Mapping[str, SingleCounts] | None = None,
+) -> Tables:
+    """Compute all tables from rows and events. ``bench``: the counts of single events, by kernel."""
     with progress.steps("tables", _PARTS) as work:
         tables = ladders(rows, question)
         work.advance()
@@ -95,6 +121,7 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         by_method = overall.methods(contrasts, question.delta)
         work.advance()
     primary = tables.get(metrics.PRIMARY, pd.DataFrame())
+    lengths = runlength.lengths(rows, question)
     return Tables(
         plan=plan,
         question=question,
@@ -106,7 +133,9 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         observed=observed,
         fits=fits,
         predictions=predictions,
-        parts=attribution.parts(observed, fits, costmodel.unit_of(question.tier)),
+        parts=attribution.with_outside(
+            attribution.parts(observed, fits, costmodel.unit_of(question.tier)), primary, lengths
+        ),
         starts=curves.starts(rows, question),
         scaling=curves.scaling(primary),
         sizes=sizes.sizes(rows, question),
@@ -114,6 +143,11 @@ def compute(plan: Plan, question: Question, rows: pd.DataFrame, happened: pd.Dat
         waiting=waiting.waiting(rows, question),
         builds=builds.builds(contrasts, plan),
         noise=ladder.noise_table(rows, question),
+        lengths=lengths,
+        byte_prices=byteprice.prices(primary, lengths, happened, fits, question),
+        spread=spread.spread(rows, question),
+        bench=bench or {},
+        checked=bench_check.checked(fits, bench or {}),
     )
 
 

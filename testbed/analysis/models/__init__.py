@@ -1,0 +1,1 @@
+"""What is computed beyond what was measured: run length, the price of a byte, time; prices beside single events."""
