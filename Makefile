@@ -41,7 +41,7 @@ VCPU_TIER ?= tcg
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: setup desk evaluate selftest scaling test test-vm browser check holes kernels fuzz kasan figures paper paper-full \
-	pages notebooks jupyter doctor demo shell clean help
+	quoted pages notebooks jupyter doctor demo shell clean help
 
 setup: ## packages, .venv; run by the targets below when they need it
 	@bash setup/setup.sh lab
@@ -113,6 +113,9 @@ kasan: setup ## compile a kernel that looks for memory and lock errors, once, an
 figures: export TESTBED_DRAWN = $(RESULTS)
 figures: desk ## draw the figures of RESULTS=... again (the newest campaign, else results/reference)
 	@$(BIN)/testbed figures "$${TESTBED_DRAWN/#\~\//$$HOME/}"
+
+quoted: desk ## write the tables and the digest of results/reference into the pages that quote them
+	@$(BIN)/python -m testbed.analysis.quoted results/reference docs/overhead.md docs/calibration.md README.md
 
 paper: desk ## the paper's figures, tables and claims in build/paper, from the reference data, without a machine
 	@$(BIN)/testbed paper

@@ -28,6 +28,7 @@ TARGETS = (
     "paper",
     "paper-full",
     "pages",
+    "quoted",
     "notebooks",
     "jupyter",
     "doctor",

@@ -284,8 +284,9 @@ def test_a_path_that_make_is_given_stays_one_path(made: Made, given: str, drawn:
 
 def test_figures_are_of_the_newest_campaign_else_of_the_reference(made: Made) -> None:
     assert made.make("figures") == "<figures><results/reference>"
-    (made.path / "results/reference-paper").mkdir()
-    (made.path / "results/reference-paper/plan.json").touch()
+    for name in ("reference-paper", "reference-hosts/one"):
+        (made.path / "results" / name).mkdir(parents=True)
+        (made.path / "results" / name / "plan.json").touch()
     assert made.make("figures") == "<figures><results/reference>"
     (made.path / "results/a b").mkdir()
     (made.path / "results/a b/plan.json").touch()
