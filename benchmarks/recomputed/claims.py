@@ -52,6 +52,7 @@ class Claims:
             "price": self._price,
             "share": self._share,
             "event": self._event,
+            "predicted-by-bytes": lambda arm, workload: _of(self.prices.nulls(arm), workload),
             "predicted": lambda arm, workload: _of(self.prices.predictions(arm), workload),
             "predictions": lambda arm: Number(len(self.prices.predictions(arm))),
             "missed": self._missed,
@@ -62,6 +63,9 @@ class Claims:
             "host-ratio": self.host_ratio,
             "host-spread": lambda arm, workload: max(self.spreads(arm, workload), key=lambda one: one.value),
             "host-blocks": lambda name: Number(self._host(name).rows["block"].nunique()),
+            "predicted-well-by-bytes": lambda arm: Number(
+                sum(abs(ratio - 1) <= MARGIN for ratio in self.prices.nulls(arm).values())
+            ),
             "runs": lambda: Number(self.samples.rows["run"].nunique()),
             "correct": lambda: Number(int((self.samples.checks["verdict"] == "ok").sum())),
             "blocks": lambda: Number(self.samples.rows["block"].nunique()),

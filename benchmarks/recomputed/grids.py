@@ -20,6 +20,18 @@ _MARKS = {
     "INCONCLUSIVE": "(inconclusive)",
     "INVALID": "**(INVALID)**",
 }
+# The same in the table of operations, behind the percentage.
+_REMARKS = {
+    "OVERHEAD": "",
+    "OVERHEAD, below δ": "; below δ",
+    "SPEED-UP": "; speed-up",
+    "SPEED-UP, below δ": "; speed-up, below δ",
+    "NO DETECTABLE OVERHEAD": "; none detectable",
+    "INCONCLUSIVE": "; inconclusive",
+    "INVALID": "; INVALID",
+}
+# Rows of that table that are prices.
+_OPERATIONS = {"A byte of a new file": "bytes", "An exec or mapping of a known file": "lookups"}
 # What the table of prices calls steps and events.
 _STEPS = {
     "plain IMA": "ima",
@@ -27,8 +39,10 @@ _STEPS = {
     "files of containers": "file",
     "start of a known image": "launch",
     "first start of an image": "image",
+    "files of containers, seen first": "content",
 }
 _EVENTS = {
+    "one run of a BPF program": "runs",
     "one decision of the hooks": "decisions",
     "one hashed byte": "bytes",
     "one new file": "files",
@@ -38,11 +52,13 @@ _EVENTS = {
     "one file of a known image": "walked",
     "one byte of an image": "image_bytes",
     "one file of an image": "image_files",
+    "the runtime's own program": "runtimes",
 }
 _PARTS = {
     "hooks that decide nothing": "hooks",
     "lookups of known files": "lookups",
-    "SHA-256 of bytes": "hash",
+    "SHA-256 of files' bytes": "hash",
+    "SHA-256 of an image's bytes": "tree",
     "new files": "entries",
     "images": "launches",
     "files": "rest",
@@ -62,6 +78,7 @@ def cells(table: Table, claims: Claims) -> Iterator[Cell]:
     """Yield the checked cells of a table. Raises ``UnknownItem`` for a kind, a column or a row that is not known."""
     kind, *arguments = table.kind.split()
     known: dict[str, Callable[..., Iterator[tuple[int, str, str]]]] = {
+        "operations": _operations,
         "overhead": _overhead,
         "cost": _cost,
         "prices": _prices,
@@ -111,6 +128,34 @@ def _cost(table: Table, claims: Claims, metric: str) -> Iterator[tuple[int, str,
         for arm, text in zip(arms, values, strict=True):
             number = estimates.cost(claims.samples, metric, arm, workload)
             yield n, text, _shows(text, [number]) if number else ("" if not text else "the campaign has no such number")
+
+
+def _operations(table: Table, claims: Claims) -> Iterator[tuple[int, str, str]]:
+    """Yield operations by arms: what is added, its percentage and its verdict; prices of events stand between them."""
+    arms = [column.strip("`") for column in table.header[2:]]
+    samples = claims.samples
+    for n, (name, base, *values) in enumerate(table.rows):
+        event = next((event for start, event in _OPERATIONS.items() if name.startswith(start)), None)
+        if event is not None:
+            for arm, text in zip(arms, values, strict=True):
+                yield n, text, _shows(_with_unit(text), [claims.prices.of_arm(arm).get(event)])
+            continue
+        workload, metric = name.split("`")[1], "cpu_running" if " once it runs" in name else "cpu"
+        yield n, base, _shows(_with_unit(base), [Number(estimates.base(samples, metric, workload))])
+        for arm, text in zip(arms, values, strict=True):
+            found = estimates.contrast(samples, metric, arm, workload)
+            if found is None:
+                yield n, text, "" if not text else "the campaign has no such number"
+                continue
+            share = Number(estimates.percent(estimates.hodges_lehmann(found.logs)).value)
+            mark = _REMARKS[estimates.verdict(found, samples.delta)]
+            differs = _shows(_with_unit(text), [estimates.cost(samples, metric, arm, workload), share])
+            yield n, text, differs or ("" if text.endswith(f"{mark or ' %'})") else f"verdict: {mark}")
+
+
+def _with_unit(text: str) -> str:
+    """Put the unit of the table's head behind the prefix of a number."""
+    return re.sub(r" ([kMG])(?= \(|$)", r" \1 instr", text)
 
 
 def _prices(table: Table, claims: Claims) -> Iterator[tuple[int, str, str]]:

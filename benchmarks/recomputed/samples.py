@@ -47,6 +47,7 @@ class Samples:
             )
         tables = (pd.read_parquet(directory / f"{name}.parquet") for name in ("rows", "events", "checks"))
         rows, events, checks = (_labelled(table[table["attack"] == "none"]) for table in tables)
+        events = _completed(events)
         return cls(directory=directory, rows=rows, events=events, checks=checks, facts=facts)
 
     @property
@@ -113,6 +114,14 @@ class Samples:
         mine = self.events[self.events["measurer"] == arm]
         mine = mine[mine["iteration"] == 0] if first else mine[~mine["warmup"].astype(bool)]
         return mine.groupby(["label", "block"])[columns].median()
+
+
+def _completed(events: pd.DataFrame) -> pd.DataFrame:
+    """Return events with the columns that an earlier version did not write."""
+    if "runtimes" in events:
+        return events
+    first = (events["launches"] > 0) & (events["iteration"] == 0)
+    return events.assign(runtimes=first.astype(float), runs=np.nan)
 
 
 def _labelled(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from testbed import files
 from testbed.analysis import hosts, markdown, words
-from testbed.analysis.report import event_costs, overhead
+from testbed.analysis.report import absolute, event_costs, overhead
 from testbed.analysis.tables import events, frames, metrics, tables, worst_check
 from testbed.analysis.tables.ladder import STRATUM, climb
 from testbed.analysis.tables.stored import MARK
@@ -112,7 +112,12 @@ def _parts(known: Tables) -> list[str]:
     return list(_first(event_costs.section(known, {}), "| workload | added |"))
 
 
+def _operations(known: Tables) -> list[str]:
+    return list(_first(absolute.lines(known), "| operation |"))
+
+
 _KINDS: Mapping[str, Callable[..., list[str]]] = {
+    "operations": _operations,
     "overhead": _overhead,
     "cost": _cost,
     "prices": _prices,

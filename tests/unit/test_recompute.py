@@ -145,7 +145,7 @@ CHANGES = {
     "an unknown price": (r"ima bytes", "ima letters", "names nothing"),
     "an unknown workload": (r"blocks -->", "count base cpu *-start-old -->", "no workload start-old"),
     "several numbers": (r"blocks -->", "base cpu * -->", r"is \d+ numbers"),
-    "a table of another kind": (r"<!-- table: prices -->", "<!-- table: pries -->", "expected one of overhead"),
+    "a table of another kind": (r"<!-- table: prices -->", "<!-- table: pries -->", "expected one of operations"),
     "another campaign": (r"digest `[0-9a-f]{8}", "digest `00000000", "differs"),
     "no campaign": (r"digest `[0-9a-f]+`", "a lost digest", "does not quote the digest"),
 }
