@@ -13,7 +13,7 @@ import scipy.stats
 
 from recomputed.samples import Samples, geometric
 
-# A difference below what the clock of icount resolves is no difference.
+# No floor is below what the clock of icount resolves.
 RESOLUTION = 1e-4
 
 
@@ -149,7 +149,7 @@ def mean(samples: Samples, metric: str, arm: str) -> Number | None:
 def verdict(found: Contrast, delta: float) -> str:
     """Return the verdict in the words of docs/statistics.md."""
     effect, narrow = hodges_lehmann(found.logs), hodges_lehmann(found.logs, alpha=0.10)
-    biased = any(floor.low > RESOLUTION or floor.high < -RESOLUTION for floor in found.own)
+    biased = any(floor.low > 0 or floor.high < 0 for floor in found.own)
     if found.failed > 0.05 or found.rejected > 0.40 or biased:
         return "INVALID"
     height = max([RESOLUTION, *(max(abs(floor.low), abs(floor.high)) for floor in found.noise)])
