@@ -233,10 +233,10 @@ static int upper_adds_nothing(struct upper *upper, const struct path *above, u32
 	found = upper_find_below(upper, above, count, directory, child, &below);
 	if (found < 0)
 		return found;
-	if (!d_is_dir(path->dentry))
-		same = found ? 0 : testbed_is_left_out(directory, child, path);
-	else if (upper_has_marks(path->dentry, !found))
+	if (upper_has_marks(path->dentry, !found && d_is_dir(path->dentry)))
 		same = 0;
+	else if (!d_is_dir(path->dentry))
+		same = found ? 0 : testbed_is_left_out(directory, child, path);
 	else if (found)
 		same = d_is_dir(below.dentry) ? upper_same_attributes(upper, path, &below) : 0;
 	else if (testbed_is_made_directory(directory, child))
