@@ -27,7 +27,7 @@ VM_WORKERS ?= 2
 KERNEL_TESTS := $(addprefix tests/vm/test_,kernels.py alive.py code.py image.py prototypes.py)
 
 # `make holes`: attacks, and harmless actions that must cause no alarm.
-HOLE_TESTS := $(addprefix tests/vm/test_,holes.py denial.py quiet.py second.py)
+HOLE_TESTS := $(addprefix tests/vm/test_,holes.py denial.py quiet.py second.py known.py drift.py verity.py)
 
 # `make kasan`: the mode of the measurer, and how many programs containers execute.
 MODE ?= file

@@ -33,7 +33,8 @@ LAST = ("test_code", "test_kernels", "test_alive", "test_prototypes")
 
 
 # Attacks of which `make test` runs one of each kind on the newer kernel; `make holes` runs them on both.
-ATTACKS, ATTACKED = ("test_holes", "test_denial", "test_second"), "debian-6.12"
+ATTACKED = "debian-6.12"
+ATTACKS = ("test_holes", "test_denial", "test_second", "test_known", "test_drift", "test_verity")
 # What depends on tools in the guest and not on its kernel runs on that kernel only.
 ONE_KERNEL = (*ATTACKS, "test_collect")
 

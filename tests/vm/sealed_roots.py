@@ -17,6 +17,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # linux/fsverity.h: FS_IOC_ENABLE_VERITY, struct fsverity_enable_arg: version, hash algorithm, block size.
@@ -80,4 +81,5 @@ def mapped(control: int, request: int, name: str, spec: bytes = b"") -> int:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    {"verity": enable, "start": start, "change-fd": change_fd, "device": device}[what](*arguments)
+    acts: dict[str, Callable[..., None]] = {"verity": enable, "start": start, "change-fd": change_fd, "device": device}
+    acts[what](*arguments)
