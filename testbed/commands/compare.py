@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from testbed.analysis import across, agreement, hosts
 from testbed.analysis.tables.ladder import Question
 from testbed.commands._complete import CampaignPath
-from testbed.errors import SpecError
+from testbed.errors import IncompatibleRuns, SpecError
 from testbed.rundir import Campaign, LoadedCampaign, load
 
 
@@ -57,11 +58,11 @@ def command(
         raise SpecError(
             f"--figure: expected two campaigns and no --across, got {len(loaded)}", "leave --figure out, or name two"
         )
+    if figure_dir is not None:
+        _draw(loaded, figure_dir)
     if axis is None:
         comparison = agreement.compare(loaded)
         click.echo("\n".join(agreement.text(comparison)))
-        if figure_dir is not None:
-            _draw(comparison, figure_dir)
         context.exit(0 if comparison.ok else 1)
     if len(loaded) > 1:
         raise SpecError(f"--across: expected one campaign, got {len(loaded)}", "leave --across out to compare several")
@@ -69,11 +70,19 @@ def command(
     click.echo("\n".join(across.text(across.across(loaded[0], axis), axis, question)))
 
 
-def _draw(comparison: agreement.Comparison, directory: Path) -> None:
-    from testbed.analysis import figures  # noqa: PLC0415 - matplotlib is slow to import, and most comparisons draw nothing
+def _draw(loaded: Sequence[LoadedCampaign], directory: Path) -> None:
+    """Draw two campaigns; those that must not be pooled too, if they are of one tier: their ratios are compared."""
+    # Matplotlib is slow to import, and most comparisons draw nothing.
+    from testbed.analysis import figures  # noqa: PLC0415
     from testbed.analysis.figures.against import against  # noqa: PLC0415
 
-    for path in figures.write(against(comparison), directory, "against"):
+    try:
+        figure = against(agreement.compare(loaded))
+    except IncompatibleRuns as error:
+        if len({one.plan.tier for one in loaded}) > 1:
+            raise
+        figure = against(agreement.compare(loaded, found=()), note=str(error).partition(": ")[2].partition(":")[0])
+    for path in figures.write(figure, directory, "against"):
         click.echo(path)
 
 

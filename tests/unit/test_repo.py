@@ -158,7 +158,9 @@ def test_machines_run_two_at_a_time_unless_a_person_wants_another_number() -> No
 def test_only_holes_runs_all_variants_of_the_attacks() -> None:
     (command,) = (line for line in make("-n", "holes").stdout.splitlines() if "pytest" in line)
     assert command.startswith("TESTBED_FORCE_VM=1 ")
-    attacks = " ".join(f"tests/vm/test_{name}.py" for name in ("holes", "denial", "quiet", "second"))
+    attacks = " ".join(
+        f"tests/vm/test_{name}.py" for name in ("holes", "denial", "quiet", "second", "known", "drift", "verity")
+    )
     assert f"{attacks} -m vm " in command
     for target in ("test", "kernels"):
         commands = [line for line in make("-n", target).stdout.splitlines() if RUN.search(line)]

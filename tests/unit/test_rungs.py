@@ -72,7 +72,7 @@ def test_a_step_is_of_its_own_measurer_and_over_one_that_exists(name: str) -> No
 def test_rungs_differ_and_each_has_a_look_of_its_own() -> None:
     rungs = [plugins.measurer(name).rung for name in plugins.names("measurers")]
     known = [rung for rung in rungs if rung is not None]
-    assert len(set(known)) == len(known) == 7
+    assert len(set(known)) == len(known) == 10
     looks = [canvas.look(name) for name in (*RUNGS, "container-drift")]
     assert len({(look.colour, look.marker) for look in looks}) == len(looks)
 

@@ -41,6 +41,7 @@ from testbed.attest.policy.make import as_json as policy_as_json
 from testbed.attest.policy.reference import load_policy
 from testbed.attest.saved.state import load_state
 from testbed.attest.verdict import Verdict
+from testbed.commands._composefs import show as composefs_digests
 from testbed.commands.audit import command as audit_command
 from testbed.commands.bench import command as bench
 from testbed.commands.bench import measurer as bench_measurer
@@ -92,6 +93,7 @@ HOLDERS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (read_semantics, (SEMANTICS,)),
     (doctor_json, (DOCTOR,)),
     (image_digest.callback, (IMAGE_DIGEST,)),
+    (composefs_digests, (IMAGE_DIGEST,)),
     (bench.callback, (BENCH_MEASURER, BENCH_LOG)),
     (bench_measurer.callback, (BENCH_MEASURER, BENCH_LOG)),
     (parse_claims, (CLAIM,)),
