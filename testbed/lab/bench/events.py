@@ -9,8 +9,8 @@ from pathlib import Path
 
 from testbed import plugins
 from testbed.attest.entries.launch import LaunchEntry
-from testbed.attest.entries.parse import Payload, parse_payload
-from testbed.attest.log.fields import parse_fields
+from testbed.attest.entries.parse import parse_payload
+from testbed.attest.log.fields import Fields, parse_fields
 from testbed.attest.log.ima import read_entries
 from testbed.errors import DeployError
 from testbed.files import tree_digest
@@ -145,21 +145,22 @@ def _start_known(guest: Guest, pcr: int | None) -> str:
     text = ""
     for mounts in MORE_MOUNTS:
         for number in range(_KNOWN_STARTS):
-            before = len(_payloads(guest, pcr))
+            before = len(_entries(guest, pcr))
             with _container(guest, ("/true",), ROOT, mounts) as command:
                 child = (f"{ROOT}/bench", "child", "container", str(mounts), *command)
                 counted = guest.run(child, timeout=_SECONDS).text
             if not number:
                 continue
-            added = _payloads(guest, pcr)[before:]
+            added = _entries(guest, pcr)[before:]
             text += counted + f"entries {mounts} {len(added)}\n" * (pcr is not None)
-            text += "".join(f"mounts {mounts} {len(one.mounts)}\n" for one in added if isinstance(one, LaunchEntry))
+            # The lines of a prototype have no payload.
+            said = (parse_payload(one.name, one.buf) for one in added if one.buf is not None)
+            text += "".join(f"mounts {mounts} {len(one.mounts)}\n" for one in said if isinstance(one, LaunchEntry))
     return text
 
 
-def _payloads(guest: Guest, pcr: int | None) -> list[Payload]:
-    entries = (one for one in read_entries(guest.get(_LOG)) if one.pcr == pcr)
-    return [parse_payload(fields.name, fields.buf or b"") for fields in map(parse_fields, entries)]
+def _entries(guest: Guest, pcr: int | None) -> list[Fields]:
+    return [parse_fields(one) for one in read_entries(guest.get(_LOG)) if one.pcr == pcr]
 
 
 def in_container(guest: Guest, *argv: str) -> str:
