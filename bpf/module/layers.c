@@ -210,37 +210,46 @@ static void layers_change_all(struct super_block *sb, struct dentry *dentry)
 	spin_unlock(&layers_lock);
 }
 
-/* The root of the tree of directories in which @dentry is. Sets @found if it is in a layer. */
-static struct dentry *layer_climb(struct dentry *dentry, bool *found)
+/* The directory above, NULL at the root of a file system, or of a part whose place is not known. */
+static struct dentry *layer_above(const struct dentry *dentry)
 {
-	struct dentry *parent;
+	struct dentry *parent = READ_ONCE(dentry->d_parent);
 
-	for (;; dentry = parent) {
-		const struct inode *inode = d_inode_rcu(dentry);
+	return parent == dentry ? NULL : parent;
+}
 
-		*found |= inode && layer_find((unsigned long)inode);
-		parent = READ_ONCE(dentry->d_parent);
-		if (parent == dentry)
-			return dentry;
-	}
+/* @dentry and all that is above it. */
+#define for_each_above(at, dentry) for (at = (dentry); at; at = layer_above(at))
+
+/* The layer whose root @dentry is, NULL if it is none's. */
+static struct layer *layer_of_root(const struct dentry *dentry)
+{
+	const struct inode *inode = d_inode_rcu(dentry);
+
+	return inode ? layer_find((unsigned long)inode) : NULL;
+}
+
+static bool layer_has(struct dentry *dentry)
+{
+	struct dentry *at;
+
+	for_each_above(at, dentry)
+		if (layer_of_root(at))
+			return true;
+	return false;
 }
 
 /* Each layer in which @dentry is, or whose root it is, changes. */
 static void layers_change(struct dentry *dentry)
 {
-	struct dentry *at = dentry, *parent;
 	struct layer *layer;
+	struct dentry *at;
 
 	spin_lock(&layers_lock);
-	for (;; at = parent) {
-		const struct inode *inode = d_inode_rcu(at);
-
-		layer = inode ? layer_find((unsigned long)inode) : NULL;
+	for_each_above(at, dentry) {
+		layer = layer_of_root(at);
 		if (layer)
 			layer_change(layer, dentry);
-		parent = READ_ONCE(at->d_parent);
-		if (parent == at)
-			break;
 	}
 	spin_unlock(&layers_lock);
 }
@@ -248,11 +257,14 @@ static void layers_change(struct dentry *dentry)
 /* @dentry is about to change what is in the directories above it. */
 static void layers_watch(struct dentry *dentry)
 {
-	struct dentry *root;
+	struct dentry *at, *root = dentry;
 	bool found = false;
 
 	rcu_read_lock();
-	root = layer_climb(dentry, &found);
+	for_each_above(at, dentry) {
+		root = at;
+		found |= !!layer_of_root(at);
+	}
 	if (found)
 		layers_change(dentry);
 	else if (root != dentry->d_sb->s_root)
@@ -286,18 +298,15 @@ static void layers_watch_linked(const struct inode *inode, struct dentry *dentry
 /* Remember for each layer in which @dentry is that the file has another name as well. */
 static void layers_link(struct dentry *dentry, const struct inode *inode)
 {
-	struct dentry *at = dentry, *parent;
 	struct layer *layer;
+	struct dentry *at;
 
 	spin_lock(&layers_lock);
-	for (;; at = parent) {
-		layer = d_inode_rcu(at) ? layer_find((unsigned long)d_inode_rcu(at)) : NULL;
+	for_each_above(at, dentry) {
+		layer = layer_of_root(at);
 		if (layer && !linked_add(inode, layer->inode,
 					 kzalloc(sizeof(struct linked), GFP_ATOMIC)))
 			layer_change(layer, dentry);
-		parent = READ_ONCE(at->d_parent);
-		if (parent == at)
-			break;
 	}
 	spin_unlock(&layers_lock);
 }
@@ -365,7 +374,7 @@ __bpf_kfunc void testbed_watch_alias(struct inode *inode)
 	rcu_read_lock();
 	spin_lock(&inode->i_lock);
 	hlist_for_each_entry(alias, &inode->i_dentry, d_u.d_alias)
-		layer_climb(alias, &found);
+		found |= layer_has(alias);
 	if (found)
 		hlist_for_each_entry(alias, &inode->i_dentry, d_u.d_alias)
 			layers_link(alias, inode);
