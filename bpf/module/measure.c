@@ -378,10 +378,8 @@ __bpf_kfunc int testbed_measure_mprotect(struct vm_area_struct *vma,
 
 	if (!file || measure_is_known(file_inode(file), ident, &stamp))
 		return 0;
-	if (testbed_is_image_code(file, ident)) {
-		testbed_tally(TESTBED_COUNT_IMAGE_CODE, 1);
+	if (testbed_is_code_of_image(file, ident))
 		return 0;
-	}
 	if (!measure_note(&code, file, NULL, ident, TESTBED_ROUTE_MPROTECT, GFP_HOOK))
 		return 0;
 	code.flags |= TESTBED_FILE_LATE;

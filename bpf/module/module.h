@@ -201,14 +201,6 @@ struct testbed_code {
 /* Hash it and log it. Return true, and a stamp, if that is a promise. May sleep. */
 bool testbed_measure_code(struct testbed_code *code, struct testbed_stamp *stamp);
 
-/* ---- overlays.c ---- */
-
-/*
- * In mode drift: is what @file maps the image's own, unchanged, at the image's own path,
- * and did container @ident start of that image? Does not sleep.
- */
-bool testbed_is_image_code(struct file *file, const struct testbed_ident *ident);
-
 /* ---- work.c ---- */
 
 /* How a mapping or an execve is measured when the task returns to user mode. */

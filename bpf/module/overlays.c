@@ -457,7 +457,7 @@ static bool overlay_shows(const struct path *path, struct dentry *real,
 	return shown;
 }
 
-bool testbed_is_image_code(struct file *file, const struct testbed_ident *ident)
+static bool overlay_is_code_of(struct file *file, const struct testbed_ident *ident)
 {
 	const struct path *path = testbed_user_path(file);
 	struct dentry *real;
@@ -502,12 +502,12 @@ __bpf_kfunc void testbed_watch_overlay(struct super_block *sb)
 }
 
 /*
- * Is what @file maps the image's own, unchanged, at the image's own path, and did
- * container @ident start of that image? Does not sleep.
+ * In mode drift: is what @file maps the image's own, unchanged, at the image's own path,
+ * and did container @ident start of that image? Counts it if so. Does not sleep.
  */
 __bpf_kfunc int testbed_is_code_of_image(struct file *file, const struct testbed_ident *ident)
 {
-	if (!testbed_is_image_code(file, ident))
+	if (!overlay_is_code_of(file, ident))
 		return 0;
 	testbed_tally(TESTBED_COUNT_IMAGE_CODE, 1);
 	return 1;

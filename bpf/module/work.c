@@ -157,10 +157,8 @@ static void work_do_job(struct work_job *job)
 		return;
 	}
 	/* The first program and its loader come here after the launch. */
-	if (testbed_is_image_code(job->code.file, &job->code.ident)) {
-		testbed_tally(TESTBED_COUNT_IMAGE_CODE, 1);
+	if (testbed_is_code_of_image(job->code.file, &job->code.ident))
 		return;
-	}
 	if (work_is_known(job, &now)) {
 		testbed_tally(TESTBED_COUNT_CACHE_HITS, 1);
 		return;
