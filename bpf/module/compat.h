@@ -8,6 +8,7 @@
 #include <linux/btf_ids.h>
 #include <linux/bottom_half.h>
 #include <linux/capability.h>
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fs_struct.h>
@@ -153,6 +154,25 @@ static inline void testbed_fput(struct file *file, u32 *closed)
 #else
 	__fput_sync(file);
 #endif
+}
+
+/*
+ * Take on the credentials of the kernel, which may read everything. Return those of the
+ * task, for testbed_as_before(), or NULL if there is no memory.
+ */
+static inline const struct cred *testbed_as_kernel(void)
+{
+	struct cred *all = prepare_kernel_cred(&init_task);
+
+	return all ? override_creds(all) : NULL;
+}
+
+static inline void testbed_as_before(const struct cred *own)
+{
+	const struct cred *all = current_cred();
+
+	revert_creds(own);
+	put_cred(all);
 }
 
 /* What maps a mount's owners has a type of its own since 6.3. */

@@ -328,19 +328,17 @@ static void log_launch(struct launch *launch, struct testbed_walk *walk, const s
 static enum testbed_outcome walk_root(struct testbed_walk *walk, const struct path *root,
 				      u8 *digest)
 {
-	struct cred *all = prepare_kernel_cred(&init_task);
 	enum testbed_outcome outcome;
 	const struct cred *own;
 
 	memset(digest, 0, TESTBED_SHA256_SIZE);
-	if (!all)
+	own = testbed_as_kernel();
+	if (!own)
 		return TESTBED_OUTCOME_MEMORY;
-	own = override_creds(all);
 	outcome = TESTBED_OUTCOME_COMPLETE;
 	if (!testbed_sealed_root(walk, root, digest))
 		outcome = testbed_digest_image(walk, root, digest);
-	revert_creds(own);
-	put_cred(all);
+	testbed_as_before(own);
 	return outcome;
 }
 

@@ -492,21 +492,16 @@ static int rest_walk(struct rest *rest, const struct path *root)
 /* As one that may read all of it: who mounts an overlay may not. */
 static int rest_as_kernel(struct rest *rest, const struct path *root)
 {
-	struct cred *all = prepare_kernel_cred(&init_task);
 	const struct cred *own;
-	int err;
+	int err = -ENOMEM;
 
 	rest->stack = kvcalloc(MAX_DEPTH, sizeof(*rest->stack), GFP_KERNEL_ACCOUNT);
-	if (!all || !rest->stack) {
-		err = -ENOMEM;
-	} else {
-		own = override_creds(all);
+	own = rest->stack ? testbed_as_kernel() : NULL;
+	if (own) {
 		err = rest_walk(rest, root);
-		revert_creds(own);
+		testbed_as_before(own);
 	}
 	kvfree(rest->stack);
-	if (all)
-		put_cred(all);
 	return err;
 }
 

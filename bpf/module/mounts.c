@@ -322,7 +322,6 @@ void testbed_read_mounts(struct task_struct *task, struct testbed_mount_table *t
 	struct mounts_reader *reader;
 	const struct cred *own;
 	struct path root;
-	struct cred *all;
 	u32 closed = 0;
 	int err = -EAGAIN;
 
@@ -333,19 +332,16 @@ void testbed_read_mounts(struct task_struct *task, struct testbed_mount_table *t
 	if (!get_root(task, &root))
 		return;
 	reader = kvmalloc(sizeof(*reader), GFP_KERNEL_ACCOUNT);
-	all = prepare_kernel_cred(&init_task);
-	if (!reader || !all)
+	own = reader ? testbed_as_kernel() : NULL;
+	if (!own)
 		goto out;
 	reader->table = table;
-	own = override_creds(all);
 	for (u32 tries = 0; err == -EAGAIN && tries < MOUNTS_TRIES; tries++)
 		err = read_table(reader, task, &root, &closed);
-	revert_creds(own);
+	testbed_as_before(own);
 	if (err)
 		*table = (struct testbed_mount_table){ .text = table->text, .none = true };
 out:
-	if (all)
-		put_cred(all);
 	kvfree(reader);
 	path_put(&root);
 }
