@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, SOFT, WIDTH, Caption
 from testbed.analysis.figures.grid import labels
+from testbed.analysis.figures.panels import Room, panels
 from testbed.analysis.tables.ladder import climb
 
 _ROW, _NAMES, _GAP = 0.23, 1.15, 0.55
@@ -23,28 +24,21 @@ def byteprice(table: pd.DataFrame, caption: Caption) -> Figure:
     """Draw ``byteprice.prices``: a panel an arm, a row a workload, a mark for each price of a byte."""
     named = table.assign(name=labels(table))
     arms = sorted(set(table["treatment"]), key=climb)
-    columns = min(2, len(arms))
-    lines = -(-len(arms) // columns)
     rows = list(dict.fromkeys(named["name"]))
     text = canvas.wrapped(WIDTH, (_words(table, caption), *caption.notes))
-    tall, head, foot = max(0.9, _ROW * len(rows)), 0.62, canvas.room(text)
-    height = head + tall * lines + _GAP * (lines - 1) + foot
+    room = Room(
+        head=0.62,
+        foot=canvas.room(text),
+        left=_NAMES,
+        right=0.15,
+        tall=max(0.9, _ROW * len(rows)),
+        gap=_GAP,
+        between=0.06,
+    )
     with mpl.rc_context(fname=canvas.STYLE):
-        figure = Figure(figsize=(WIDTH, height))
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        figure.subplots_adjust(
-            left=_NAMES / WIDTH,
-            right=1 - 0.15 / WIDTH,
-            top=1 - head / height,
-            bottom=foot / height,
-            hspace=_GAP / tall,
-            wspace=0.06,
-        )
-        for ax in axes.flat[len(arms) :]:
-            ax.set_visible(False)
+        figure, axes = panels(arms, room)
         for ax, arm in zip(axes.flat, arms, strict=False):
             _panel(ax, named[named["treatment"] == arm], rows)
-            ax.set_title(arm, fontsize=9)
             ax.tick_params(labelbottom=True)
         axes[-1][0].set_xlabel("overhead, %", loc="left", fontsize=8)
         handles, names = axes.flat[0].get_legend_handles_labels()

@@ -16,6 +16,7 @@ from testbed.analysis import words
 from testbed.analysis.figures import canvas
 from testbed.analysis.figures.canvas import INK, SOFT, WIDTH, Caption, Look
 from testbed.analysis.figures.grid import short_unit
+from testbed.analysis.figures.panels import Room, panels
 from testbed.analysis.models.runlength import LIMIT, overhead
 from testbed.analysis.tables import metrics
 from testbed.analysis.tables.ladder import climb
@@ -42,29 +43,21 @@ def length(table: pd.DataFrame, caption: Caption) -> Figure:
     """
     curves = table[table["base"] > 0]
     arms = [arm for arm in sorted(set(table["treatment"]), key=climb) if (curves["treatment"] == arm).any()]
-    columns = min(2, len(arms))
-    lines = -(-len(arms) // columns)
     text = canvas.wrapped(WIDTH, (_words(table, caption), *caption.notes))
-    head = 0.62 + canvas.LEGEND_ROW * (canvas.legend_rows(curves["workload"].nunique() + 1) - 1)
-    foot = canvas.room(text, axis=0.5)
-    height = head + _PANEL * lines + _GAP * (lines - 1) + foot
+    room = Room(
+        head=0.62 + canvas.LEGEND_ROW * (canvas.legend_rows(curves["workload"].nunique() + 1) - 1),
+        foot=canvas.room(text, axis=0.5),
+        left=_LEFT,
+        right=_RIGHT,
+        tall=_PANEL,
+        gap=_GAP,
+        between=0.08,
+    )
     looks = dict(zip(sorted(set(curves["workload"])), _LOOKS * 9, strict=False))
     with mpl.rc_context(fname=canvas.STYLE):
-        figure = Figure(figsize=(WIDTH, height))
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        figure.subplots_adjust(
-            left=_LEFT / WIDTH,
-            right=1 - _RIGHT / WIDTH,
-            top=1 - head / height,
-            bottom=foot / height,
-            hspace=_GAP / _PANEL,
-            wspace=0.08,
-        )
-        for ax in axes.flat[len(arms) :]:
-            ax.set_visible(False)
+        figure, axes = panels(arms, room)
         for ax, arm in zip(axes.flat, arms, strict=False):
             _panel(ax, table[table["treatment"] == arm], looks)
-            ax.set_title(arm, fontsize=9)
         for ax in axes[:, 0]:
             ax.set_ylabel("overhead, %", fontsize=8)
         unit = short_unit(table["unit"].iloc[0])
