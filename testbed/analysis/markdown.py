@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -24,6 +24,11 @@ def code(text: object) -> str:
         fence += "`"
     pad = " " if plain.startswith("`") or plain.endswith("`") else ""
     return f"{fence}{pad}{plain}{pad}{fence}" if plain else "(empty)"
+
+
+def picture(figures: Mapping[str, str], name: str, said: str) -> list[str]:
+    """Return the lines that show a figure of a report, none if it was not drawn. ``said``: what it shows."""
+    return [f"![{said}]({figures[name]})", ""] if name in figures else []
 
 
 def bullets(lines: Iterable[str]) -> list[str]:

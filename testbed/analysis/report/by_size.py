@@ -27,7 +27,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         "",
         about,
         "",
-        *([f"![cost by size]({figures['sizes']})", ""] if "sizes" in figures else []),
+        *markdown.picture(figures, "sizes", "cost by size"),
         *markdown.table(header, shown),
         "",
         f"What an arm adds to the second execution, in the median of the programs: {seconds}.",

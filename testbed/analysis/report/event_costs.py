@@ -49,7 +49,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     lines += [*price_checks.bench(tables), ""] if tables.fits else []
     if len(tables.parts):
         lines += ["### Where the added instructions go", "", *_parts(tables.parts), ""]
-        lines += [f"![attribution]({figures['ladder-stack']})", ""] if "ladder-stack" in figures else []
+        lines += markdown.picture(figures, "ladder-stack", "attribution")
     lines += ["### Test of the prices on other workloads", "", *_held_out(tables)]
     if "cost-model" in figures:
         lines += ["", f"![predicted against observed]({figures['cost-model']})"]

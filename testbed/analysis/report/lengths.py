@@ -31,9 +31,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     if table.empty:
         return []
     lines = ["## How long a container runs", "", _WHAT, ""]
-    lines += (
-        [f"![overhead against the length of a run]({figures['run-length']})", ""] if "run-length" in figures else []
-    )
+    lines += markdown.picture(figures, "run-length", "overhead against the length of a run")
     running, others = table[table["base"] > 0], table[table["base"] == 0]
     if len(running):
         lines += [*markdown.table(_HEADER, _running(running)), ""]

@@ -45,7 +45,7 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     lines = ["## Overhead", "", metrics.MEANING[question.tier], ""]
     lines += [] if question.command_line == TUNED else [metrics.AS_SHIPPED, ""]
     lines += absolute.lines(tables)
-    lines += [f"![overhead over {question.baseline}]({figures['overhead']})", ""] if "overhead" in figures else []
+    lines += markdown.picture(figures, "overhead", f"overhead over {question.baseline}")
     filled = {metric: table for metric, table in tables.ladders.items() if len(table)}
     if not filled:
         lines.append(f"No overhead is claimed: {_why_none(question, tables.rows)}.")
@@ -62,11 +62,11 @@ def section(tables: Tables, figures: Mapping[str, str]) -> list[str]:
         lines += [*(markdown.folded("Every measurer with its absolute cost", every) if _many(table) else every), ""]
         lines += [*_noise(table, question), ""]
         if primary:
-            lines += [f"![every block of every arm]({figures['blocks']})", ""] if "blocks" in figures else []
+            lines += markdown.picture(figures, "blocks", "every block of every arm")
             lines += [*noise.section(tables), *outside.section(table)]
     lines += [*levels.section(tables), "", *single.section(tables), *_operations(tables), ""]
     for name in ("starts", "scaling"):
-        lines += [f"![{name}]({figures[name]})", ""] if name in figures else []
+        lines += markdown.picture(figures, name, name)
     more = grown.lines(tables.rows)
     fold = len(tables.ladder.drop_duplicates(list(STRATUM))) > _FEW
     return [*lines, *(markdown.folded("What grew: log, kernel memory, page cache", more) if fold and more else more)]

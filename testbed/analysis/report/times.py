@@ -34,9 +34,7 @@ def of_bytes(tables: Tables, figures: Mapping[str, str]) -> list[str]:
     if table.empty:
         return []
     lines = ["## Another price of a hashed byte", "", _BYTES, ""]
-    lines += (
-        [f"![overhead against the price of a byte]({figures['byte-price']})", ""] if "byte-price" in figures else []
-    )
+    lines += markdown.picture(figures, "byte-price", "overhead against the price of a byte")
     prices = sorted(set(table["price"]), reverse=True)
     header = ("workload", "measurer", "hashed, an operation", "measured", *(f"at {price:g} instr." for price in prices))
     return [*lines, *markdown.table(header, _byte_rows(table, prices)), ""]
