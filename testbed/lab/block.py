@@ -61,6 +61,8 @@ for again in $(seq 100); do rmmod testbed_measurer 2>/dev/null && exit 0; sleep 
 rmmod testbed_measurer
 """
 
+_COUNTED, _TIMED = frozenset({Tier.ICOUNT}), frozenset({Tier.ICOUNT, Tier.KVM})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
@@ -170,53 +172,30 @@ def _every_setting(memory_mib: int) -> tuple[Setting, ...]:
 
     It is both applied (``boot``) and recorded (``MadeBy.settings``).
     """
-    counted, timed = frozenset({Tier.ICOUNT}), frozenset({Tier.ICOUNT, Tier.KVM})
     given_back = memory_mib // _FREE_SHARE
-    share = f"vm.percpu_pagelist_high_fraction={_FREE_SHARE}"
     return (
-        Setting(
-            name="slice of a task",
-            value=f"{_SLICE_NS} ns",
-            argv=("sh", "-ec", _LONG_SLICES),
-            tiers=counted,
-            tunes=True,
-        ),
-        Setting(
-            name="vm.percpu_pagelist_high_fraction",
-            value=f"{_FREE_SHARE}",
-            argv=("sysctl", "-qw", share),
-            tiers=counted,
-            tunes=True,
-        ),
-        Setting(
-            name="empty slabs kept",
-            value=f"{_SLABS_KEPT}",
-            argv=("sh", "-ec", _KEEP_SLABS),
-            tiers=counted,
-            tunes=True,
-        ),
+        _tuned("slice of a task", f"{_SLICE_NS} ns", "sh", "-ec", _LONG_SLICES),
+        _sysctl("vm.percpu_pagelist_high_fraction", _FREE_SHARE),
+        _tuned("empty slabs kept", f"{_SLABS_KEPT}", "sh", "-ec", _KEEP_SLABS),
         # A process keeps eight pages for what it sends, and frees them all together when it ends: with the same effect
         # as slabs (0.3 % of nginx). So it keeps single pages.
-        Setting(
-            name="net.core.high_order_alloc_disable",
-            value="1",
-            argv=("sysctl", "-qw", "net.core.high_order_alloc_disable=1"),
-            tiers=counted,
-            tunes=True,
-        ),
+        _sysctl("net.core.high_order_alloc_disable", 1),
         # The processor keeps the pages that are given back.
-        Setting(
-            name="memory used and given back",
-            value=f"{given_back} MiB",
-            argv=("python3", "-c", f"bytearray({given_back} << 20)"),
-            tiers=counted,
-            tunes=True,
-        ),
-        Setting(name="programs", value="loaded and removed", argv=("sh", "-c", _LOADED_ONCE), tiers=timed),
+        _tuned("memory used and given back", f"{given_back} MiB", "python3", "-c", f"bytearray({given_back} << 20)"),
+        Setting(name="programs", value="loaded and removed", argv=("sh", "-c", _LOADED_ONCE), tiers=_TIMED),
         # Pending and dirty data at the save would be written at another moment in each arm.
         Setting(name="udev events", value="handled", argv=("udevadm", "settle")),
         Setting(name="file systems", value="written to disk", argv=("sync",)),
     )
+
+
+def _tuned(name: str, value: str, *argv: str) -> Setting:
+    """Return a setting that a tuned machine has whose instructions are counted."""
+    return Setting(name=name, value=value, argv=argv, tiers=_COUNTED, tunes=True)
+
+
+def _sysctl(name: str, value: int) -> Setting:
+    return _tuned(name, f"{value}", "sysctl", "-qw", f"{name}={value}")
 
 
 def deploy(guest: Guest, bundle: MeasurerBundle) -> None:
