@@ -14,7 +14,8 @@ from typing import Self
 from testbed import kernel_complaints, measurers
 from testbed.attest import verify
 from testbed.attest.entries import parse
-from testbed.attest.entries.parse import Payload
+from testbed.attest.entries.launch import LaunchEntry
+from testbed.attest.entries.parse import Payload, StartEntry
 from testbed.attest.log.fields import parse_fields
 from testbed.attest.log.ima import read_entries
 from testbed.attest.verdict import Verdict
@@ -54,6 +55,13 @@ class Booted:
         raw = self.guest.get("/sys/kernel/security/ima/binary_runtime_measurements")
         found = [parse_fields(entry) for entry in read_entries(raw) if entry.pcr == 11]
         return [parse.parse_payload(fields.name, fields.buf or b"") for fields in found]
+
+    def launches(self) -> dict[str, LaunchEntry]:
+        """Return the launches by the last part of the container's cgroup."""
+        log = self.log()
+        names = {one.container.seq: one.cgroup_path.decode() for one in log if isinstance(one, StartEntry)}
+        found = [one for one in log if isinstance(one, LaunchEntry)]
+        return {names[one.container.seq].rpartition("/")[2]: one for one in found}
 
     def judged(self) -> tuple[Path, Verdict]:
         """Quote both PCRs and verify; return where the evidence is, too."""

@@ -18,7 +18,6 @@ from booted import Booted, changes, complaints
 from testbed import measurers, plugins
 from testbed.attest.entries.launch import ARGS_CUT, CONFIG, MOUNTS_CUT, OUTCOMES, IdRange, ImageEntry, LaunchEntry, Root
 from testbed.attest.entries.mounts import MOUNTS_NONE, OTHER_ROOT, Mount, MountsEntry
-from testbed.attest.entries.parse import StartEntry
 from testbed.attest.finding import FindingKind
 from testbed.attest.image import archive
 from testbed.attest.image.tree import tree_digest
@@ -49,13 +48,6 @@ def static_program(salt: bytes = b"") -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject(Booted):
-    def launches(self) -> dict[str, LaunchEntry]:
-        """Return the launches by the last part of the container's cgroup."""
-        log = self.log()
-        names = {one.container.seq: one.cgroup_path.decode() for one in log if isinstance(one, StartEntry)}
-        found = [one for one in log if isinstance(one, LaunchEntry)]
-        return {names[one.container.seq].rpartition("/")[2]: one for one in found}
-
     def images(self) -> list[ImageEntry]:
         return [one for one in self.log() if isinstance(one, ImageEntry)]
 

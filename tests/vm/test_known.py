@@ -14,7 +14,7 @@ from test_image import static_program
 
 from testbed import measurers, plugins
 from testbed.attest.entries.launch import OUTCOMES, LaunchEntry
-from testbed.attest.entries.parse import StartEntry, ViolationEntry
+from testbed.attest.entries.parse import ViolationEntry
 
 MEASURER = plugins.measurer("container-image")
 HOME = "/root/known"
@@ -72,12 +72,6 @@ class Known(Booted):
             return self.run(name)
         finally:
             self.sh(f"umount {HOME}/{name}.root")
-
-    def launches(self) -> dict[str, LaunchEntry]:
-        log = self.log()
-        names = {one.container.seq: one.cgroup_path.decode() for one in log if isinstance(one, StartEntry)}
-        found = [one for one in log if isinstance(one, LaunchEntry)]
-        return {names[one.container.seq].rpartition("/")[2]: one for one in found}
 
     def last(self) -> bytes:
         """Return the image's digest of the last launch."""
